@@ -1,0 +1,69 @@
+# `make` lists the targets. The environment is .venv; whatever needs it makes it first.
+
+# HOST is not taken from the environment: some shells export the machine's name under it.
+HOST = 127.0.0.1
+PORT ?= 8000
+ARGS ?=
+
+VENV := .venv
+STAMP := $(VENV)/.installed
+UNFINISHED := $(VENV)/.unfinished
+# Keeps two makes from installing at once. macOS lacks flock; there they are not kept apart.
+FLOCK := $(shell command -v flock 2>/dev/null)
+
+# The first interpreter that is new enough, if possible one that can make environments;
+# `make install PYTHON=/path/to/python` overrides.
+PYTHON ?= $(shell for modules in sys,ensurepip sys; do \
+	for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c "import $$modules; sys.exit(sys.version_info < (3, 11))" 2>/dev/null && \
+	echo $$p && exit; done; done; echo python3)
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test check clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Install everything into .venv
+
+serve: $(STAMP) ## Run the server on HOST and PORT (127.0.0.1 and 8000)
+	@exec $(VENV)/bin/python -m uvicorn server.app:app --host $(HOST) --port $(PORT)
+
+test: $(STAMP) ## Run the tests; ARGS="tests/server -k drain" runs some of them
+	@exec $(VENV)/bin/python -m pytest $(ARGS)
+
+check: $(STAMP) ## Run the linter, the formatter, the type checker and the import rules
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m mypy
+	$(VENV)/bin/python -m pytest -q tests/test_imports.py
+
+clean: ## Remove the environment, the caches and the compiled kernels
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+ifdef INSTALLING
+# torch comes first, alone and spelled exactly so: an index that has a CPU build of this version is
+# then content with it, where a range may bring CUDA libraries of several GB. When pip fails, it
+# undoes what it did; when it is killed it cannot, and the next installation starts afresh.
+$(STAMP): pyproject.toml constraints.txt clients/python/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		found=$$(command -v $(PYTHON) >/dev/null && $(PYTHON) --version 2>&1 || echo missing); \
+		echo "error: CausalRN needs Python 3.11 or newer, and $(PYTHON) is $$found." >&2; \
+		echo "Name another: make $(GOAL) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "error: $(PYTHON) cannot make virtual environments: venv or ensurepip is missing." >&2; \
+		echo "On Debian and Ubuntu: apt install python3-venv, or python3.12-venv and so on." >&2; \
+		exit 1; }
+	@if [ -e $(UNFINISHED) ] || ! $(VENV)/bin/python -c 'import pip' 2>/dev/null; then \
+		rm -rf $(VENV) && mkdir $(VENV) && touch $(UNFINISHED) && $(PYTHON) -m venv $(VENV); fi
+	@touch $(UNFINISHED)
+	$(VENV)/bin/python -m pip install torch==2.13.0 && \
+	$(VENV)/bin/python -m pip install -c constraints.txt -e '.[dev]' -e clients/python; \
+	status=$$?; rm -f $(UNFINISHED); exit $$status
+	@touch $@
+else
+$(STAMP): pyproject.toml constraints.txt clients/python/pyproject.toml
+	@$(if $(FLOCK),$(FLOCK) Makefile) \
+		$(MAKE) --no-print-directory INSTALLING=1 GOAL='$(MAKECMDGOALS)' $@
+endif

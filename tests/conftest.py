@@ -1,0 +1,30 @@
+"""What every test runs under. Set before anything imports Numba or defines a Hypothesis test."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+# Two threads on any machine: the parallel paths run even on one core, and servers that tests start
+# (they inherit this) do not crowd a large one.
+os.environ.setdefault("NUMBA_NUM_THREADS", "2")
+
+# The same examples in every run. No deadline: the first example may compile a kernel.
+settings.register_profile("reproducible", derandomize=True, deadline=None, database=None)
+settings.load_profile("reproducible")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def poisoned_memory() -> Iterator[None]:
+    """Fill what `torch.empty` and its kin return with NaN, or the largest integer.
+
+    A kernel that reads an element it never wrote so gives NaN in every run, not a plausible number
+    in most. torch does this only while its algorithms are deterministic, which on the CPU costs
+    nothing else. Memory from `numpy.empty` is out of its reach.
+    """
+    import torch
+
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
