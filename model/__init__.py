@@ -1,0 +1,1 @@
+"""CausalRN: an all-MLP decoder with a recurrent memory pool."""

@@ -1,0 +1,69 @@
+"""Coupled positions: where in its turn a token stands, and the fixed code of that place.
+
+A turn is `BOS source SEP output EOS`. BOS stands at the number of tokens before it, each token one
+further; at SEP the count goes back to that of BOS. An output token so stands where its source
+does, however long the string, and the turns of one sequence never overlap.
+
+Codes are the bits of a hash of the position, as ±1: they exist for every integer, no two are alike,
+and neighbours have nothing in common that could be mistaken for a match of place.
+"""
+
+import numpy as np
+
+from model.ops import jit
+
+STATE_SIZE = 3  # counters a sequence: tokens seen; position of BOS, -1 - that after SEP; next one
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX2 = np.uint64(0x94D049BB133111EB)
+_WORD = np.uint64(64)
+_ONE = np.uint64(1)
+
+
+@jit.inline
+def _splitmix64(x):
+    """One output of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) for the state x."""
+    z = x + _GOLDEN
+    z = (z ^ (z >> np.uint64(30))) * _MIX1
+    z = (z ^ (z >> np.uint64(27))) * _MIX2
+    return z ^ (z >> np.uint64(31))
+
+
+@jit.kernel
+def advance(token_ids, starts, slots, bos_id, sep_id, coupled, counters, indices, phases, codes):
+    """Advance each sequence's counters over its new tokens and say where each token stands.
+
+    Args:
+        token_ids: `[N]` int64, the new tokens, one sequence after the other.
+        starts: `[S + 1]` int64; sequence s brings tokens `starts[s]:starts[s + 1]`.
+        slots: `[S]` int64, the row of each sequence's counters.
+        bos_id, sep_id: ids that open a turn and its output.
+        coupled: whether BOS and SEP set the position; else it is the number of tokens before.
+        counters: `[n_slots, STATE_SIZE]` int64, updated in place.
+        indices: `[N]` int64, written: positions.
+        phases: `[N]` int64, written: 0 in the source, 1 from SEP on.
+        codes: `[N, P]` float32, written: the code of each position.
+    """
+    width = codes.shape[1]
+    for s in jit.prange(slots.shape[0]):
+        seen, opened, index = counters[slots[s]]
+        for n in range(starts[s], starts[s + 1]):
+            if coupled and token_ids[n] == bos_id:
+                opened = seen
+                index = seen
+            elif coupled and token_ids[n] == sep_id and opened >= 0:
+                index = opened
+                opened = -1 - opened
+            indices[n] = index
+            phases[n] = 1 if opened < 0 else 0
+            for i in range(width):
+                if i % 64 == 0:
+                    bits = _splitmix64(np.uint64(index) * _WORD + np.uint64(i // 64))
+                codes[n, i] = np.float32(1.0) if bits & _ONE else np.float32(-1.0)
+                bits >>= _ONE
+            seen += 1
+            index += 1
+        counters[slots[s], 0] = seen
+        counters[slots[s], 1] = opened
+        counters[slots[s], 2] = index

@@ -1,0 +1,130 @@
+"""The relations: what a CausalRN layer does instead of attention. `README.md` has the derivation.
+
+`normalized_relation` is differentiable and takes whole sequences; `extend_normalized` and
+`extend_separable` continue ragged batches of sequences from their state.
+"""
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from model.ops import jit
+from model.ops.norm import norm
+from model.ops.relation import cpu, reference
+from model.state import RaggedBatch
+
+Backend = Literal["cpu", "reference"]
+
+
+def normalized_relation(a: Tensor, b: Tensor, eps: float, backend: Backend = "cpu") -> Tensor:
+    """Mean over `v <= t` of `exp(norm(a_t + b_v))`, the norm taken over K for each pair and head.
+
+    Args:
+        a: readers of shape `[B, T, H, K]`.
+        b: memories of shape `[B, T, H, K]`.
+        eps: added to each pair's standard deviation.
+        backend: "cpu" (Numba, float32, differentiable, O(T) memory) or "reference" (float64,
+            differentiable, O(T²) memory).
+
+    Returns:
+        `[B, T, H, K]` in the backend's dtype.
+
+    Raises:
+        ValueError: shapes differ, or the backend is unknown.
+    """
+    if a.ndim != 4 or a.shape != b.shape:
+        raise ValueError(f"a and b must both be [B, T, H, K], got {a.shape} and {b.shape}")
+    if backend == "reference":
+        return reference.normalized_relation(a, b, eps)
+    if backend != "cpu":
+        raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
+    result: Tensor = _NormalizedRelation.apply(a, b, eps)  # type: ignore[no-untyped-call]
+    return result
+
+
+def separable_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
+    """`exp(norm(a_t))` times the mean over `v <= t` of `exp(norm(b_v))`, as a prefix sum.
+
+    Args and result as `normalized_relation`, float32 or float64; O(T) time and memory.
+    """
+    counts = torch.arange(1, a.shape[1] + 1, dtype=a.dtype, device=a.device)
+    sums = norm(b, eps).exp().cumsum(1)
+    return norm(a, eps).exp() * (sums / counts[None, :, None, None])
+
+
+def extend_normalized(a: Tensor, b: Tensor, eps: float, batch: RaggedBatch, pool: Tensor) -> Tensor:
+    """Add new memories to their sequences' pools and relate new readers to all they may see.
+
+    Args:
+        a, b: readers and memories of the new tokens, `[N, H, K]` float32.
+        eps: added to each pair's standard deviation.
+        batch: which rows belong to which sequence, and where its pages are.
+        pool: `[n_pages, H, page_size, K]` float32, updated in place.
+
+    Returns:
+        `[N, H, K]`; the same bits in any batch and any chunking.
+    """
+    out = torch.empty_like(a)
+    where = batch.starts, batch.context_lens, batch.block_tables
+    counts = np.diff(batch.starts)
+    work = float((counts * (batch.context_lens + counts)).sum()) * a[0].numel()
+    cpu.append(b.numpy(), *where, pool.numpy(), work=b.numel())
+    parts = jit.num_threads()
+    cpu.extend(a.numpy(), *where, pool.numpy(), np.float32(eps), parts, out.numpy(), work=work)
+    return out
+
+
+def extend_separable(a: Tensor, b: Tensor, eps: float, batch: RaggedBatch, sums: Tensor) -> Tensor:
+    """Continue the prefix sums of a ragged batch.
+
+    Args:
+        a, b, eps, batch: as for `extend_normalized`.
+        sums: `[n_slots, H·K]` float64, updated in place.
+
+    Returns:
+        `[N, H, K]`; the same bits in any batch and any chunking.
+    """
+    out = torch.empty_like(a)
+    where = batch.starts, batch.context_lens, batch.slots
+    arrays = a.numpy(), b.numpy(), *where, sums.numpy(), np.float32(eps), out.numpy()
+    cpu.extend_separable(*arrays, work=2 * a.numel())
+    return out
+
+
+def _groups(x: Tensor) -> Tensor:
+    """`[B, T, H, K]` to contiguous `[B·H, T, K]`."""
+    batch, length, heads, k = x.shape
+    return x.transpose(1, 2).reshape(batch * heads, length, k).contiguous()
+
+
+class _NormalizedRelation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, eps: float) -> Tensor:
+        ctx.shape = a.shape
+        a, b = _groups(a), _groups(b)
+        out = torch.empty_like(a)
+        cpu.forward(a.numpy(), b.numpy(), np.float32(eps), 4 * jit.num_threads(), out.numpy())
+        ctx.save_for_backward(a, b)
+        ctx.eps = eps
+        return _ungroup(out, ctx.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        a, b = ctx.saved_tensors
+        g = _groups(grads[0])
+        da, db = torch.empty_like(a), torch.empty_like(b)
+        arrays = (a.numpy(), b.numpy(), g.numpy())
+        eps, parts = np.float32(ctx.eps), jit.num_threads()
+        cpu.backward(*arrays, eps, parts, da.numpy(), db.numpy())
+        da -= da.mean(-1, keepdim=True)
+        db -= db.mean(-1, keepdim=True)
+        return _ungroup(da, ctx.shape), _ungroup(db, ctx.shape), None
+
+
+def _ungroup(x: Tensor, shape: torch.Size) -> Tensor:
+    batch, length, heads, k = shape
+    return x.view(batch, heads, length, k).transpose(1, 2)

@@ -1,0 +1,339 @@
+"""The relations on the CPU: forward, backward and ragged `extend`, compiled by Numba.
+
+Nothing of size T·S·R is ever stored. Each (reader, memory) pair costs two passes over its K
+channels: one for mean and deviation of `a + b`, summed directly (so that near-cancelling pairs,
+where retrieval happens, lose nothing), one for the exponentials. A pair whose mean dwarfs its
+deviation is done again in float64.
+
+Fixed order of additions: a reader adds its memories four at a time, in ascending order, into a
+partial sum that is closed every `BLOCK` memories counted from the start of the sequence. The order
+depends on nothing else, so `extend` gives the same bits in any batch and any chunking.
+
+All arrays are C-contiguous float32 unless said otherwise.
+"""
+
+import math
+
+import numpy as np
+
+from model.ops import jit
+
+BLOCK = 64  # memories in one partial sum
+_RUN = 16  # memories that lie side by side in a page and stay in L1 for a tile of readers
+_TILE = 8  # readers that share a run of memories
+_LOG2E = np.float32(1.4426950408889634)
+_F0 = np.float32(0.0)
+_F1 = np.float32(1.0)
+# Above this ratio of squared mean to variance, rounding a + b costs too much of what is left.
+_MAX_MEAN = np.float32(4.0)
+
+
+@jit.inline
+def _moments(a, b, row, first, n, eps, scales, shifts, means):
+    """For n pairs: log2(e) / (std + eps), minus the mean times that, and the mean in float64.
+
+    Returns whether any pair's mean dwarfs its deviation.
+    """
+    k = a.shape[1]
+    inv_k = _F1 / np.float32(k)
+    any_exact = False
+    for j in range(n):
+        total = _F0
+        squares = _F0
+        for i in range(k):
+            u = a[row, i] + b[first + j, i]
+            total += u
+            squares += u * u
+        mean = total * inv_k
+        variance = squares * inv_k - mean * mean
+        means[j] = mean
+        if mean * mean > _MAX_MEAN * variance:
+            any_exact = True
+            variance = _exact_moments(a, b, row, first + j, means, j)
+        scales[j] = _LOG2E / (np.float32(math.sqrt(variance)) + eps)
+        shifts[j] = -np.float32(means[j]) * scales[j]
+    return any_exact
+
+
+@jit.inline
+def _exact_moments(a, b, row, v, means, j):
+    """The mean of one pair, written to means[j], and its variance, in float64."""
+    k = a.shape[1]
+    total = 0.0
+    for i in range(k):
+        total += np.float64(a[row, i]) + np.float64(b[v, i])
+    mean = total / k
+    squares = 0.0
+    for i in range(k):
+        u = np.float64(a[row, i]) + np.float64(b[v, i]) - mean
+        squares += u * u
+    means[j] = mean
+    return np.float32(squares / k)
+
+
+@jit.inline
+def _exp_exact(x, y, mean, scale):
+    """exp of one normalized channel, the mean removed in float64."""
+    return jit.exp2(np.float32(np.float64(x) + np.float64(y) - mean) * scale)
+
+
+@jit.inline
+def _add_run(a, b, row, first, n, eps, scales, shifts, means, out, out_row):
+    """out[out_row] += sum over j < n of exp(norm(a[row] + b[first + j]))."""
+    any_exact = _moments(a, b, row, first, n, eps, scales, shifts, means)
+    k = a.shape[1]
+    j = 0
+    while j + 4 <= n:
+        s0, s1, s2, s3 = scales[j], scales[j + 1], scales[j + 2], scales[j + 3]
+        v = first + j
+        if any_exact:
+            m0, m1, m2, m3 = means[j], means[j + 1], means[j + 2], means[j + 3]
+            for i in range(k):
+                x = a[row, i]
+                e0 = _exp_exact(x, b[v, i], m0, s0)
+                e1 = _exp_exact(x, b[v + 1, i], m1, s1)
+                e2 = _exp_exact(x, b[v + 2, i], m2, s2)
+                e3 = _exp_exact(x, b[v + 3, i], m3, s3)
+                out[out_row, i] += (e0 + e1) + (e2 + e3)
+        else:
+            c0, c1, c2, c3 = shifts[j], shifts[j + 1], shifts[j + 2], shifts[j + 3]
+            for i in range(k):
+                x = a[row, i]
+                e0 = jit.exp2((x + b[v, i]) * s0 + c0)
+                e1 = jit.exp2((x + b[v + 1, i]) * s1 + c1)
+                e2 = jit.exp2((x + b[v + 2, i]) * s2 + c2)
+                e3 = jit.exp2((x + b[v + 3, i]) * s3 + c3)
+                out[out_row, i] += (e0 + e1) + (e2 + e3)
+        j += 4
+    while j < n:
+        for i in range(k):
+            out[out_row, i] += _exp_exact(a[row, i], b[first + j, i], means[j], scales[j])
+        j += 1
+
+
+@jit.kernel
+def forward(a, b, eps, n_parts, out):
+    """out[g, t] = mean over v <= t of exp(norm(a[g, t] + b[g, v])).
+
+    Args:
+        a, b: `[G, T, K]`, one group g a (sequence, head).
+        eps: float32.
+        n_parts: parts the readers are dealt into, each one thread's work.
+        out: `[G, T, K]`, overwritten.
+    """
+    n_groups, length, k = a.shape
+    n_tiles = (length + _TILE - 1) // _TILE
+    for part in jit.prange(n_parts):
+        scales, shifts = np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
+        means = np.empty(_RUN)
+        partial = np.empty((_TILE, k), np.float32)
+        for task in range(part, n_groups * n_tiles, n_parts):
+            g = task // n_tiles
+            t0 = (task % n_tiles) * _TILE
+            t1 = min(t0 + _TILE, length)
+            ag, bg, og = a[g], b[g], out[g]
+            og[t0:t1] = _F0
+            for block in range(0, t1, BLOCK):
+                partial[:] = _F0
+                for run in range(block, min(block + BLOCK, t1), _RUN):
+                    for t in range(max(t0, run), t1):
+                        n, row = min(_RUN, t + 1 - run), t - t0
+                        _add_run(ag, bg, t, run, n, eps, scales, shifts, means, partial, row)
+                for t in range(max(t0, block), t1):
+                    for i in range(k):
+                        og[t, i] += partial[t - t0, i]
+            for t in range(t0, t1):
+                weight = _F1 / np.float32(t + 1)
+                for i in range(k):
+                    og[t, i] *= weight
+
+
+@jit.kernel
+def backward(a, b, g, eps, n_parts, da, db):
+    """Gradients of `forward`, up to their mean over K, which the caller removes.
+
+    Args:
+        a, b: `[G, T, K]` as given to `forward`.
+        g: gradient of the output, `[G, T, K]`.
+        n_parts: parts the groups are dealt into, each one thread's work.
+        da, db: `[G, T, K]`, overwritten.
+    """
+    n_groups, length, k = a.shape
+    inv_k = _F1 / np.float32(k)
+    for part in jit.prange(n_parts):
+        scales, shifts = np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
+        means = np.empty(_RUN)
+        y = np.empty(k, np.float32)
+        gt = np.empty((_TILE, k), np.float32)
+        for group in range(part, n_groups, n_parts):
+            ag, bg, gg, dag, dbg = a[group], b[group], g[group], da[group], db[group]
+            dag[:] = _F0
+            dbg[:] = _F0
+            for t0 in range(0, length, _TILE):
+                t1 = min(t0 + _TILE, length)
+                for t in range(t0, t1):
+                    weight = _F1 / np.float32(t + 1)
+                    for i in range(k):
+                        gt[t - t0, i] = gg[t, i] * weight
+                for run in range(0, t1, _RUN):
+                    for t in range(max(t0, run), t1):
+                        n = min(_RUN, t + 1 - run)
+                        _moments(ag, bg, t, run, n, eps, scales, shifts, means)
+                        for j in range(n):
+                            v, s, mean = run + j, scales[j], np.float32(means[j])
+                            inv = s / _LOG2E
+                            dot = _F0
+                            for i in range(k):
+                                u = ag[t, i] + bg[v, i] - mean
+                                yi = gt[t - t0, i] * jit.exp2(u * s)
+                                y[i] = yi
+                                dot += yi * u
+                            # d(pair) = inv·(y - mean(y)) - curve·u, with
+                            # curve = inv² · mean(y·u) / std; mean(y) goes with the mean over K.
+                            std = _F1 / inv - eps
+                            curve = _F0
+                            if std > _F0:
+                                curve = inv * inv * dot * inv_k / std
+                            for i in range(k):
+                                d = inv * y[i] - curve * (ag[t, i] + bg[v, i] - mean)
+                                dag[t, i] += d
+                                dbg[v, i] += d
+
+
+@jit.kernel
+def append(b, starts, context_lens, block_tables, pool):
+    """Write the new memories into their sequences' pages.
+
+    Args:
+        b: new memories `[N, H, K]`, one sequence after the other.
+        starts: `[S + 1]` int64; sequence s brings rows `starts[s]:starts[s + 1]`.
+        context_lens: `[S]` int64, entries that each pool holds already.
+        block_tables: `[S, M]` int32, pages of each pool in order.
+        pool: `[n_pages, H, page_size, K]`, written.
+    """
+    n_heads, page_size, k = pool.shape[1:]
+    for s in jit.prange(context_lens.shape[0]):
+        for n in range(starts[s], starts[s + 1]):
+            entry = context_lens[s] + n - starts[s]
+            page = pool[block_tables[s, entry // page_size]]
+            for h in range(n_heads):
+                for i in range(k):
+                    page[h, entry % page_size, i] = b[n, h, i]
+
+
+@jit.kernel
+def extend(a, starts, context_lens, block_tables, pool, eps, n_parts, out):
+    """Relate new readers to their sequences' pools, which hold the new memories already.
+
+    Args:
+        a: new readers `[N, H, K]`.
+        starts, context_lens, block_tables, pool: as for `append`.
+        eps: float32.
+        n_parts: parts the work is dealt into, each one thread's work, of equal cost.
+        out: `[N, H, K]`, overwritten.
+    """
+    n_heads, page_size, k = pool.shape[1:]
+    entries = pool.reshape(-1, k)
+    total = 0
+    for s in range(context_lens.shape[0]):
+        for n in range(starts[s], starts[s + 1], _TILE):
+            total += n_heads * _tile_cost(starts, context_lens, s, n)
+    for part in jit.prange(n_parts):
+        scales, shifts = np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
+        means = np.empty(_RUN)
+        readers = np.empty((_TILE, k), np.float32)
+        partial = np.empty((_TILE, k), np.float32)
+        sums = np.empty((_TILE, k), np.float32)
+        done = 0
+        for s in range(context_lens.shape[0]):
+            for n0 in range(starts[s], starts[s + 1], _TILE):
+                cost = _tile_cost(starts, context_lens, s, n0)
+                for h in range(n_heads):
+                    # A tile belongs to the part in which its middle lies.
+                    owner = (2 * done + cost) * n_parts // (2 * total)
+                    done += cost
+                    if owner != part:
+                        continue
+                    n1 = min(n0 + _TILE, starts[s + 1])
+                    t0 = context_lens[s] + n0 - starts[s]
+                    t1 = t0 + n1 - n0
+                    readers[: n1 - n0] = a[n0:n1, h]
+                    sums[:] = _F0
+                    for block in range(0, t1, BLOCK):
+                        partial[:] = _F0
+                        for run in range(block, min(block + BLOCK, t1), _RUN):
+                            page = block_tables[s, run // page_size]
+                            first = (page * n_heads + h) * page_size + run % page_size
+                            for t in range(max(t0, run), t1):
+                                size, row = min(_RUN, t + 1 - run), t - t0
+                                _add_run(
+                                    readers, entries, row, first, size, eps,
+                                    scales, shifts, means, partial, row,
+                                )  # fmt: skip
+                        for t in range(max(t0, block), t1):
+                            for i in range(k):
+                                sums[t - t0, i] += partial[t - t0, i]
+                    for t in range(t0, t1):
+                        weight = _F1 / np.float32(t + 1)
+                        for i in range(k):
+                            out[n0 + t - t0, h, i] = sums[t - t0, i] * weight
+
+
+@jit.inline
+def _tile_cost(starts, context_lens, s, n):
+    """Pairs of the tile of readers that begins at row n of sequence s, about."""
+    readers = min(_TILE, starts[s + 1] - n)
+    return readers * (context_lens[s] + n - starts[s] + readers)
+
+
+@jit.kernel
+def extend_separable(a, b, starts, context_lens, slots, sums, eps, out):
+    """Continue each sequence's running sum of exp(norm(b)) and read it with exp(norm(a)).
+
+    Args:
+        a, b: `[N, H, K]` float32.
+        starts, context_lens: as for `append`.
+        slots: `[S]` int64, the row of each sequence's sums.
+        sums: `[n_slots, H·K]` float64, updated in place: added to token by token, so that no
+            chunking changes a bit.
+        eps: float32.
+        out: `[N, H, K]`, overwritten.
+    """
+    n_heads, k = a.shape[1:]
+    for task in jit.prange(slots.shape[0] * n_heads):
+        s, h = task // n_heads, task % n_heads
+        total = sums[slots[s], h * k : (h + 1) * k]
+        for n in range(starts[s], starts[s + 1]):
+            _add_exp_norm(b[n, h], eps, total)
+            weight = 1.0 / (context_lens[s] + n - starts[s] + 1)
+            _exp_norm(a[n, h], eps, out[n, h])
+            for i in range(k):
+                out[n, h, i] *= np.float32(total[i] * weight)
+
+
+@jit.inline
+def _norm_scale(row, eps):
+    """Mean of a row, and log2(e) / (std + eps)."""
+    k = row.shape[0]
+    total = 0.0
+    for i in range(k):
+        total += row[i]
+    mean = np.float32(total / k)
+    squares = _F0
+    for i in range(k):
+        squares += (row[i] - mean) * (row[i] - mean)
+    return mean, _LOG2E / (np.float32(math.sqrt(squares / np.float32(k))) + eps)
+
+
+@jit.inline
+def _exp_norm(row, eps, out):
+    mean, scale = _norm_scale(row, eps)
+    for i in range(row.shape[0]):
+        out[i] = jit.exp2((row[i] - mean) * scale)
+
+
+@jit.inline
+def _add_exp_norm(row, eps, total):
+    mean, scale = _norm_scale(row, eps)
+    for i in range(row.shape[0]):
+        total[i] += jit.exp2((row[i] - mean) * scale)

@@ -1,0 +1,49 @@
+"""The relations in float64, written to be read. Every other backend is compared with this one.
+
+Source: Cui et al., "An All-MLP Sequence Modeling Architecture That Excels at Copying"
+(arXiv 2406.16168), equations in `README.md` beside this file.
+"""
+
+import torch
+from torch import Tensor
+
+
+def normalize(x: Tensor, eps: float) -> Tensor:
+    """`(x - mean) / (std + eps)` over the last axis, biased standard deviation.
+
+    Args:
+        x: any shape, any floating dtype.
+        eps: added to the standard deviation (not to the variance), as in the paper.
+    """
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / (centred.square().mean(-1, keepdim=True).sqrt() + eps)
+
+
+def normalized_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
+    """Mean over the pool of `exp(norm(a_t + b_v))`, `v <= t`.
+
+    Args:
+        a: readers of shape `[B, T, H, K]`, K channels a head.
+        b: memories of shape `[B, T, H, K]`.
+        eps: added to the standard deviation of each pair.
+
+    Returns:
+        `[B, T, H, K]` in float64. Materialises all pairs: `B·T²·H·K` numbers.
+    """
+    a, b = a.double(), b.double()
+    length = a.shape[1]
+    pairs = normalize(a[:, :, None] + b[:, None, :], eps).exp()  # [B, T, S, H, K]
+    seen = torch.ones(length, length, dtype=torch.bool, device=a.device).tril()
+    counts = torch.arange(1, length + 1, dtype=a.dtype, device=a.device)
+    masked = pairs.masked_fill(~seen[None, :, :, None, None], 0.0)
+    return masked.sum(2) / counts[None, :, None, None]
+
+
+def separable_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
+    """`exp(norm(a_t))` times the mean over `v <= t` of `exp(norm(b_v))`.
+
+    Args and result as `normalized_relation`; needs `O(T)` memory only.
+    """
+    a, b = normalize(a.double(), eps), normalize(b.double(), eps)
+    counts = torch.arange(1, a.shape[1] + 1, dtype=a.dtype, device=a.device)
+    return a.exp() * b.exp().cumsum(1) / counts[None, :, None, None]

@@ -1,0 +1,129 @@
+"""Causal depthwise convolution with a few taps, for readers and memories at once."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from model.ops import jit
+
+
+def token_shift(x: Tensor, weight: Tensor) -> Tensor:
+    """Convolve whole sequences; tokens before the first count as zeros. Differentiable.
+
+    Args:
+        x: `[B, T, D]`, float32 or float64.
+        weight: `[2, W, D]`; tap k multiplies the token k places back.
+
+    Returns:
+        `[2, B, T, D]`: one result for readers, one for memories.
+    """
+    result: Tensor = _TokenShift.apply(x, weight)  # type: ignore[no-untyped-call]
+    return result
+
+
+def extend_token_shift(
+    x: Tensor,
+    weight: Tensor,
+    starts: NDArray[np.int64],
+    slots: NDArray[np.int64],
+    tails: Tensor,
+) -> Tensor:
+    """Convolve the new tokens of a ragged batch, continuing each sequence from its tail.
+
+    Args:
+        x: new tokens `[N, D]`, one sequence after the other.
+        weight: `[2, W, D]`.
+        starts: `[S + 1]`; sequence s brings rows `starts[s]:starts[s + 1]`.
+        slots: `[S]`, the slot of each sequence's tail.
+        tails: `[n_slots, W - 1, D]`, each sequence's last tokens, oldest first; updated in place.
+
+    Returns:
+        `[2, N, D]`.
+    """
+    out = x.new_empty(2, *x.shape)
+    arrays = x.numpy(), weight.detach().numpy(), starts, slots, tails.numpy(), out.numpy()
+    _extend(*arrays, work=out.numel() * weight.shape[1])
+    return out
+
+
+class _TokenShift(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        x, weight = x.contiguous(), weight.contiguous()
+        out = x.new_empty(2, *x.shape)
+        _forward(x.detach().numpy(), weight.detach().numpy(), out.numpy())
+        ctx.save_for_backward(x, weight)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        g = grads[0].contiguous()
+        dx = torch.empty_like(x)
+        dw = weight.new_empty(x.shape[0], *weight.shape)  # one a sequence, added up in order
+        _backward(x.numpy(), weight.numpy(), g.numpy(), dx.numpy(), dw.numpy())
+        return dx, dw.sum(0)
+
+
+@jit.inline
+def _set_tap(row, taps, out):
+    for i in range(out.shape[0]):
+        out[i] = row[i] * taps[i]
+
+
+@jit.inline
+def _add_tap(row, taps, out):
+    for i in range(out.shape[0]):
+        out[i] += row[i] * taps[i]
+
+
+@jit.kernel
+def _forward(x, weight, out):
+    n_sequences, length = x.shape[:2]
+    width = weight.shape[1]
+    for s in jit.prange(n_sequences):
+        for t in range(length):
+            for c in range(2):
+                _set_tap(x[s, t], weight[c, 0], out[c, s, t])
+                for k in range(1, min(width, t + 1)):
+                    _add_tap(x[s, t - k], weight[c, k], out[c, s, t])
+
+
+@jit.kernel
+def _backward(x, weight, g, dx, dw):
+    n_sequences, length, d = x.shape
+    width = weight.shape[1]
+    for s in jit.prange(n_sequences):
+        dx[s] = 0.0
+        dw[s] = 0.0
+        for t in range(length):
+            for c in range(2):
+                for k in range(min(width, t + 1)):
+                    for i in range(d):
+                        dx[s, t - k, i] += g[c, s, t, i] * weight[c, k, i]
+                        dw[s, c, k, i] += g[c, s, t, i] * x[s, t - k, i]
+
+
+@jit.kernel
+def _extend(x, weight, starts, slots, tails, out):
+    width = weight.shape[1]
+    for s in jit.prange(slots.shape[0]):
+        first, last = starts[s], starts[s + 1]
+        tail = tails[slots[s]]
+        for n in range(first, last):
+            for c in range(2):
+                _set_tap(x[n], weight[c, 0], out[c, n])
+                for k in range(1, width):
+                    row = x[n - k] if n - k >= first else tail[width - 1 + n - k - first]
+                    _add_tap(row, weight[c, k], out[c, n])
+        # Rows of the tail move up before they are overwritten: oldest first.
+        kept = max(0, width - 1 - (last - first))
+        for row in range(kept):
+            tail[row] = tail[row + (last - first)]
+        for row in range(kept, width - 1):
+            tail[row] = x[last - (width - 1) + row]

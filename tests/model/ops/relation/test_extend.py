@@ -1,0 +1,114 @@
+"""`extend` of both relations: equal to whole sequences, bitwise equal in any chunking."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model.ops import jit
+from model.ops.relation import (
+    extend_normalized,
+    extend_separable,
+    normalized_relation,
+    separable_relation,
+)
+from model.state import RaggedBatch
+
+EPS = float(np.float32(1e-6))
+N_SEQUENCES, HEADS, K = 3, 2, 24
+
+Extend = Callable[[Tensor, Tensor, RaggedBatch], Tensor]
+
+
+def _inputs(length: int, seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    a, b = torch.randn(2, N_SEQUENCES, length, HEADS, K, generator=generator)
+    b[:, ::3] = -a[:, ::3] * 1.001  # some pairs nearly cancel
+    return a, b
+
+
+def _run(extend: Extend, a: Tensor, b: Tensor, page_size: int, rng: np.random.Generator) -> Tensor:
+    """Feed the sequences in random chunks, some of them at each call."""
+    length = a.shape[1]
+    n_tables = -(-length // page_size)
+    pages = rng.permutation(N_SEQUENCES * n_tables).astype(np.int32).reshape(N_SEQUENCES, -1)
+    slots = rng.permutation(N_SEQUENCES)
+    done = np.zeros(N_SEQUENCES, np.int64)
+    out = torch.full_like(a, float("nan"))
+    while (done < length).any():
+        waiting = np.flatnonzero(done < length)
+        chosen = rng.permutation(waiting)[: rng.integers(1, len(waiting) + 1)]
+        counts = [int(rng.integers(1, length - done[s] + 1)) for s in chosen]
+        spans = [(s, slice(done[s], done[s] + n)) for s, n in zip(chosen, counts, strict=True)]
+        batch = RaggedBatch(
+            token_ids=np.zeros(sum(counts), np.int64),
+            starts=np.cumsum([0, *counts]),
+            context_lens=done[chosen],
+            slots=slots[chosen],
+            block_tables=pages[chosen],
+        )
+        new_a = torch.cat([a[s, span] for s, span in spans])
+        new_b = torch.cat([b[s, span] for s, span in spans])
+        result = extend(new_a, new_b, batch)
+        for (s, span), part in zip(spans, result.split(counts), strict=True):
+            out[s, span] = part
+        done[chosen] += counts
+    return out
+
+
+def _normalized(length: int, page_size: int) -> Extend:
+    n_pages = N_SEQUENCES * -(-length // page_size)
+    pool = torch.full((n_pages, HEADS, page_size, K), float("nan"))
+    return lambda a, b, batch: extend_normalized(a, b, EPS, batch, pool)
+
+
+def _separable() -> Extend:
+    sums = torch.zeros(N_SEQUENCES, HEADS * K, dtype=torch.float64)
+    return lambda a, b, batch: extend_separable(a, b, EPS, batch, sums)
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 150), st.sampled_from([16, 32, 48]), st.integers(0, 10**6))
+def test_normalized(length: int, page_size: int, seed: int) -> None:
+    a, b = _inputs(length, seed)
+    rng = np.random.default_rng(seed)
+    first = _run(_normalized(length, page_size), a, b, page_size, rng)
+    second = _run(_normalized(length, 64), a, b, 64, rng)
+    assert torch.equal(first, second)
+    whole = normalized_relation(a, b, EPS)
+    assert ((first - whole).abs() / whole).max() < 1e-5
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 150), st.integers(0, 10**6))
+def test_separable(length: int, seed: int) -> None:
+    a, b = _inputs(length, seed)
+    rng = np.random.default_rng(seed)
+    first = _run(_separable(), a, b, 16, rng)
+    assert torch.equal(first, _run(_separable(), a, b, 16, rng))
+    whole = separable_relation(a, b, EPS)
+    assert ((first - whole).abs() / whole).max() < 1e-5
+
+
+@pytest.mark.parametrize("make", [lambda: _normalized(130, 16), _separable])
+def test_neither_threads_nor_their_number_change_a_bit(
+    make: Callable[[], Extend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = _inputs(130, 1)
+    rng = np.random.default_rng(1)
+    threads = jit.num_threads()
+    results = []
+    for n_threads, least_work in ((threads, 0), (1, 0), (threads, math.inf)):
+        monkeypatch.setattr(jit, "_PARALLEL_WORK", least_work)
+        jit.set_num_threads(n_threads)
+        try:
+            results.append(_run(make(), a, b, 16, rng))
+        finally:
+            jit.set_num_threads(threads)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])

@@ -1,0 +1,92 @@
+"""The Numba backend against the float64 reference."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model.ops.relation import normalized_relation, reference
+
+EPS = float(np.float32(1e-6))
+shapes = st.tuples(
+    st.integers(1, 3), st.integers(1, 140), st.integers(1, 3), st.sampled_from([2, 3, 16, 37, 64])
+)
+
+
+def _draw(shape: tuple[int, ...], seed: int, scale: float = 1.0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def _relative_error(a: Tensor, b: Tensor) -> float:
+    exact = reference.normalized_relation(a, b, EPS)
+    return float(((normalized_relation(a, b, EPS) - exact).abs() / exact).max())
+
+
+@given(shapes, st.integers(0, 10**6), st.sampled_from([0.01, 1.0, 100.0]))
+def test_forward(shape: tuple[int, ...], seed: int, scale: float) -> None:
+    assert _relative_error(_draw(shape, seed, scale), _draw(shape, seed + 1, scale)) < 1e-5
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.1, 5.0])
+@pytest.mark.parametrize("gap", [1e-1, 1e-2, 1e-3])
+def test_forward_where_pairs_nearly_cancel(gap: float, mean: float) -> None:
+    """Each reader meets a memory that is almost its negative: what retrieval looks like."""
+    a = _draw((2, 70, 2, 48), 3)
+    centred = a - a.mean(-1, keepdim=True)
+    assert _relative_error(a + mean, -a * (1 + gap)) < 1e-5
+    assert _relative_error(a + mean, -centred * (1 + gap)) < 1e-5
+    assert _relative_error(centred, -centred * (1 + gap) + mean) < 1e-5
+
+
+def _gradients(a: Tensor, b: Tensor, g: Tensor, backend: str) -> list[Tensor]:
+    a, b = a.clone().requires_grad_(), b.clone().requires_grad_()
+    out = normalized_relation(a, b, EPS, backend)  # type: ignore[arg-type]
+    out.backward(g.to(out.dtype))
+    assert a.grad is not None
+    assert b.grad is not None
+    return [a.grad, b.grad]
+
+
+@given(shapes, st.integers(0, 10**6))
+def test_gradients(shape: tuple[int, ...], seed: int) -> None:
+    if shape[3] == 2:
+        # norm of two channels is (±1, ∓1) whatever they are: the gradient is rounding only.
+        shape = (*shape[:3], 4)
+    a, b, g = (_draw(shape, seed + i) for i in range(3))
+    expected = _gradients(a.double(), b.double(), g, "reference")
+    for got, exact in zip(_gradients(a, b, g, "cpu"), expected, strict=True):
+        if float(exact.abs().max()) > 1e-9:
+            assert (got - exact).abs().max() < 1e-4 * exact.abs().max()
+
+
+def test_gradients_where_pairs_nearly_cancel() -> None:
+    a, g = _draw((2, 40, 1, 48), 5), _draw((2, 40, 1, 48), 6)
+    b = -a * (1 + 1e-3)
+    expected = _gradients(a.double(), b.double(), g, "reference")
+    for got, exact in zip(_gradients(a, b, g, "cpu"), expected, strict=True):
+        assert (got - exact).abs().max() < 1e-4 * exact.abs().max()
+
+
+def test_identical_rows_stay_finite() -> None:
+    a = torch.ones(1, 5, 1, 8)
+    out = normalized_relation(a, -a, EPS)
+    torch.testing.assert_close(out, torch.ones(1, 5, 1, 8), rtol=2e-7, atol=0)
+    assert all(grad.isfinite().all() for grad in _gradients(a, -a, torch.ones_like(a), "cpu"))
+
+
+def test_a_nan_stays_a_nan() -> None:
+    a, b = _draw((1, 6, 1, 16), 1), _draw((1, 6, 1, 16), 2)
+    b[0, 3, 0, 0] = float("nan")
+    out = normalized_relation(a, b, EPS)
+    assert out[0, :3].isfinite().all()
+    assert out[0, 3:].isnan().all()
+
+
+def test_wrong_arguments_are_refused() -> None:
+    a = torch.ones(1, 5, 1, 8)
+    with pytest.raises(ValueError, match=r"\[B, T, H, K\]"):
+        normalized_relation(a, a[:, :4], EPS)
+    with pytest.raises(ValueError, match="backend must be one of"):
+        normalized_relation(a, a, EPS, "gpu")  # type: ignore[arg-type]

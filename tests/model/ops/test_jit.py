@@ -1,0 +1,76 @@
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.ops import jit
+from model.ops.relation import cpu
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_exp2_is_within_its_stated_error() -> None:
+    y = np.linspace(-126, 127, 1_000_003).astype(np.float32)
+    got = np.array([jit.exp2(value) for value in y[::10]], np.float64)
+    exact = np.exp2(y[::10].astype(np.float64))
+    assert (np.abs(got / exact - 1)).max() < 3e-7
+
+
+def test_threads_are_bounded() -> None:
+    with pytest.raises(ValueError, match="between 1 and"):
+        jit.set_num_threads(0)
+    with pytest.raises(ValueError, match="between 1 and"):
+        jit.set_num_threads(10_000)
+
+
+def test_kernels_run_without_the_gil() -> None:
+    """While a kernel runs in one thread, another goes on executing Python."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 2, 1200, 64)).astype(np.float32)
+    out = np.empty_like(a)
+    cpu.forward(a[:, :8].copy(), b[:, :8].copy(), np.float32(1e-6), 1, out[:, :8].copy())
+    started, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        cpu.forward(a, b, np.float32(1e-6), 1, out)
+        ended.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    started.wait()
+    turns = 0
+    while not ended.is_set():
+        turns += 1
+    thread.join()
+    # With the GIL held by the kernel, this loop would get a turn or two before it, none during it.
+    assert turns > 1000
+
+
+SCRIPT = """
+import numpy as np
+from model.ops.relation import cpu
+a = np.ones((1, 3, 8), np.float32)
+cpu.forward(a, a, np.float32(1e-6), 1, np.empty_like(a))
+stats = cpu.forward.parallel.stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+
+
+def test_a_second_process_does_not_compile_again(tmp_path: Path) -> None:
+    def run() -> list[int]:
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            cwd=ROOT,
+            env={"NUMBA_CACHE_DIR": str(tmp_path), "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return [int(word) for word in done.stdout.split()]
+
+    assert run() == [0, 1]
+    assert run() == [1, 0]
