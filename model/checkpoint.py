@@ -1,0 +1,167 @@
+"""Checkpoints: a folder with `model.safetensors`, `config.json` and a README card. No pickle."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import Tensor
+
+from model.config import ConfigError, ModelConfig
+from model.decoder import Decoder
+from model.tokenizer import TOKENIZERS, Tokenizer
+
+_WEIGHTS = "model.safetensors"
+_CONFIG = "config.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be loaded. The message names the file and the field or tensor."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained decoder with everything that serving it takes.
+
+    Attributes:
+        name: the folder's name.
+        path: the folder.
+        config: shape of the decoder.
+        tokenizer: between text and content ids.
+        decoder: float32, in evaluation mode, without gradients.
+        fingerprint: SHA-256 of the weights file, hexadecimal.
+    """
+
+    name: str
+    path: Path
+    config: ModelConfig
+    tokenizer: Tokenizer
+    decoder: Decoder
+    fingerprint: str
+
+    def wrap(self, ids: Sequence[int]) -> list[int]:
+        """A prompt as the model was trained to read it: `BOS … SEP`."""
+        return [self.config.bos_id, *ids, self.config.sep_id]
+
+
+def save_checkpoint(path: Path, decoder: Decoder, tokenizer: Tokenizer) -> None:
+    """Write weights and configuration into a folder, which is made if it is not there."""
+    path.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.contiguous() for name, tensor in decoder.state_dict().items()}
+    _replace(path / _WEIGHTS, lambda file: save_file(tensors, file, {"format": "pt"}))
+    values = {"tokenizer": tokenizer.name, "model": decoder.config.to_dict()}
+    text = json.dumps(values, indent=2) + "\n"
+    _replace(path / _CONFIG, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Load and validate a checkpoint folder.
+
+    Raises:
+        CheckpointError: not a checkpoint; a file missing, truncated or malformed; an unknown,
+            missing or wrong key; a tensor missing, left over, of the wrong shape or dtype, or with
+            values that are not finite.
+    """
+    path = Path(path).absolute()
+    try:
+        _require_files(path)
+        config, tokenizer = _read_config(path / _CONFIG)
+        data = (path / _WEIGHTS).read_bytes()
+    except OSError as error:
+        raise CheckpointError(str(error)) from None
+    decoder = _shapes(config, path / _CONFIG)
+    tensors = _read_weights(path / _WEIGHTS, data, decoder.state_dict())
+    decoder.to_empty(device="cpu").load_state_dict(tensors)
+    decoder.requires_grad_(False).eval()
+    fingerprint = hashlib.sha256(data).hexdigest()
+    return Checkpoint(path.name, path, config, tokenizer, decoder, fingerprint)
+
+
+def _require_files(path: Path) -> None:
+    if not path.is_dir():
+        reason = "is a file" if path.exists() else "no such folder"
+        raise CheckpointError(f"{path}: {reason}; a checkpoint is a folder")
+    for name in (_CONFIG, _WEIGHTS):
+        if not (path / name).is_file():
+            raise CheckpointError(f"{path}: not a checkpoint, {name} is missing")
+
+
+def _shapes(config: ModelConfig, file: Path) -> Decoder:
+    """A decoder without storage, however large; draws no random numbers."""
+    try:
+        with torch.device("meta"):
+            return Decoder(config)
+    except (RuntimeError, TypeError, OverflowError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{file}: model: no such decoder can be made: {reason}") from None
+
+
+def _read_weights(file: Path, data: bytes, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Parse a weights file that must hold what is expected, by name, shape and dtype."""
+    try:
+        tensors: dict[str, Tensor] = load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"{file}: truncated or malformed: {error}") from None
+    if missing := sorted(expected.keys() - tensors.keys()):
+        raise CheckpointError(f"{file}: tensor {missing[0]!r} is missing")
+    if extra := sorted(tensors.keys() - expected.keys()):
+        raise CheckpointError(f"{file}: unexpected tensor {extra[0]!r}")
+    for name, tensor in tensors.items():
+        wanted = expected[name]
+        if tensor.shape != wanted.shape:
+            raise CheckpointError(
+                f"{file}: tensor {name!r} has shape {list(tensor.shape)}, "
+                f"{_CONFIG} asks for {list(wanted.shape)}"
+            )
+        if tensor.dtype != wanted.dtype:
+            raise CheckpointError(
+                f"{file}: tensor {name!r} is {tensor.dtype}, expected {wanted.dtype}"
+            )
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{file}: tensor {name!r} holds values that are not finite")
+    return tensors
+
+
+def _read_config(file: Path) -> tuple[ModelConfig, Tokenizer]:
+    try:
+        values: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file}: not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{file}: must be a JSON object")
+    keys = {"tokenizer", "model"}
+    if unknown := sorted(values.keys() - keys):
+        raise CheckpointError(f"{file}: unknown key {unknown[0]!r}")
+    if missing := sorted(keys - values.keys()):
+        raise CheckpointError(f"{file}: missing key {missing[0]!r}")
+    name, model = values["tokenizer"], values["model"]
+    if not isinstance(name, str) or name not in TOKENIZERS:
+        raise CheckpointError(
+            f"{file}: tokenizer must be one of {sorted(TOKENIZERS)}, got {name!r}"
+        )
+    if not isinstance(model, dict):
+        raise CheckpointError(f"{file}: model must be an object with the decoder's shape")
+    tokenizer = TOKENIZERS[name]()
+    try:
+        config = ModelConfig.from_dict(model)
+    except ConfigError as error:
+        raise CheckpointError(f"{file}: model: {error}") from None
+    for field in ("vocab_size", "bos_id", "sep_id", "eos_id"):
+        if getattr(config, field) != getattr(tokenizer, field):
+            raise CheckpointError(
+                f"{file}: model: {field} is {getattr(config, field)}, "
+                f"the {name!r} tokenizer has {getattr(tokenizer, field)}"
+            )
+    return config, tokenizer
+
+
+def _replace(file: Path, write: Callable[[Path], object]) -> None:
+    """Write beside the file and rename, so that a crash never leaves half a file."""
+    partial = file.with_name(file.name + ".partial")
+    write(partial)
+    partial.replace(file)

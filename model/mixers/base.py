@@ -1,0 +1,73 @@
+"""What the relation mixers share: token shift, the projections around the relation, the output."""
+
+import math
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from model.config import ModelConfig
+from model.mixers.token_shift import TokenShift
+from model.ops.norm import norm
+from model.state import LayerSpec, LayerState, RaggedBatch
+
+
+class RelationMixer(nn.Module, ABC):
+    """`W_o norm(relation(W_a x + β_a, W_b x)) + β_o`; subclasses say which relation.
+
+    Source: arXiv 2406.16168, section 3; the token shift in front of W_a and W_b is an addition.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d, r = config.d_model, config.d_relation
+        self.n_head, self.eps = config.n_head, config.norm_eps
+        self.shift = TokenShift(config.shift_width, d) if config.shift_width > 1 else None
+        self.reader = nn.Linear(d, r)
+        self.memory = nn.Linear(d, r, bias=False)
+        self.output = nn.Linear(r, d)
+        for linear, std in (
+            (self.reader, 0.02),
+            (self.memory, 0.02),
+            (self.output, 0.02 / math.sqrt(config.n_layer)),
+        ):
+            nn.init.normal_(linear.weight, std=std)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
+
+    @staticmethod
+    @abstractmethod
+    def spec(config: ModelConfig) -> LayerSpec:
+        """What a layer of this kind keeps of its sequences."""
+
+    @abstractmethod
+    def relate(self, a: Tensor, b: Tensor) -> Tensor:
+        """Relate whole sequences; `a`, `b` and the result are `[B, T, H, K]`."""
+
+    @abstractmethod
+    def extend_relation(
+        self, a: Tensor, b: Tensor, batch: RaggedBatch, state: LayerState
+    ) -> Tensor:
+        """Relate new tokens to what the state holds and to each other; `[N, H, K]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix whole sequences `[B, T, D]` (normalized residual stream) for training."""
+        xa, xb = self.shift(x) if self.shift is not None else (x, x)
+        return self._write(self.relate(*self._read(xa, xb)))
+
+    def extend(self, x: Tensor, batch: RaggedBatch, state: LayerState) -> Tensor:
+        """Mix the new tokens `[N, D]` of a ragged batch and add them to the state."""
+        xa, xb = self.shift.extend(x, batch, state.tails) if self.shift is not None else (x, x)
+        return self._write(self.extend_relation(*self._read(xa, xb), batch, state))
+
+    def _read(self, xa: Tensor, xb: Tensor) -> tuple[Tensor, Tensor]:
+        heads = (self.n_head, -1)
+        return self.reader(xa).unflatten(-1, heads), self.memory(xb).unflatten(-1, heads)
+
+    def _write(self, o: Tensor) -> Tensor:
+        out: Tensor = self.output(norm(o.flatten(-2), self.eps))
+        return out
+
+
+def tail_shape(config: ModelConfig) -> tuple[int, int]:
+    """Shape of the inputs that the token shift keeps of each sequence."""
+    return config.shift_width - 1, config.d_model

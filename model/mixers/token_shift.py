@@ -1,0 +1,30 @@
+"""Short causal depthwise convolution: lets a token see its few predecessors."""
+
+import torch
+from torch import Tensor, nn
+
+from model.ops.token_shift import extend_token_shift, token_shift
+from model.state import RaggedBatch
+
+
+class TokenShift(nn.Module):
+    """Two depthwise causal convolutions of one input, for readers and for memories.
+
+    Weight `[2, width, D]`; tap k multiplies the token k places back. Starts as the identity.
+    """
+
+    def __init__(self, width: int, d_model: int) -> None:
+        super().__init__()
+        weight = torch.zeros(2, width, d_model)
+        weight[:, 0] = 1.0
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift whole sequences `[B, T, D]`; returns the inputs of readers and of memories."""
+        readers, memories = token_shift(x, self.weight)
+        return readers, memories
+
+    def extend(self, x: Tensor, batch: RaggedBatch, tails: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift new tokens `[N, D]`, continuing from `tails` `[n_slots, width - 1, D]`."""
+        readers, memories = extend_token_shift(x, self.weight, batch.starts, batch.slots, tails)
+        return readers, memories

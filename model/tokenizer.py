@@ -1,0 +1,131 @@
+"""Text to token ids and back: bytes of any UTF-8, or the paper's 26 letters."""
+
+import codecs
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class TokenizerError(ValueError):
+    """Text that a tokenizer cannot take. The message names the character and its position.
+
+    Attributes:
+        position: index of the offending character in the text.
+    """
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class StreamDecoder(Protocol):
+    """Turns token ids into text as they come."""
+
+    def push(self, ids: Sequence[int]) -> str:
+        """Text that is certain after these ids; never half a character."""
+
+    def flush(self) -> str:
+        """What is left at the end; an unfinished character becomes U+FFFD."""
+
+
+class Tokenizer(Protocol):
+    """Content ids are those that `encode` makes; the special ids wrap them."""
+
+    name: str
+    vocab_size: int
+    bos_id: int
+    sep_id: int
+    eos_id: int
+
+    def encode(self, text: str) -> list[int]:
+        """Content ids of a text.
+
+        Raises:
+            TokenizerError: for a character that has no ids; names it and its position.
+        """
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of some ids. Special ids are skipped, invalid UTF-8 becomes U+FFFD."""
+
+    def stream_decoder(self) -> StreamDecoder:
+        """A decoder for one stream of ids."""
+
+
+class ByteTokenizer:
+    """One id a byte of UTF-8: 0 to 255, then BOS, SEP and EOS."""
+
+    name = "bytes"
+    vocab_size, bos_id, sep_id, eos_id = 259, 256, 257, 258
+
+    def encode(self, text: str) -> list[int]:
+        """See `Tokenizer.encode`. Only lone surrogates have no UTF-8."""
+        try:
+            return list(text.encode())
+        except UnicodeEncodeError as error:
+            raise TokenizerError(
+                f"character {text[error.start]!r} at position {error.start} is a lone surrogate, "
+                "which UTF-8 cannot represent",
+                error.start,
+            ) from None
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See `Tokenizer.decode`."""
+        return _content(ids).decode(errors="replace")
+
+    def stream_decoder(self) -> StreamDecoder:
+        """See `Tokenizer.stream_decoder`."""
+        return _ByteStream()
+
+
+def _content(ids: Sequence[int]) -> bytes:
+    return bytes(i for i in ids if i < 256)
+
+
+class _ByteStream:
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, ids: Sequence[int]) -> str:
+        return self._decoder.decode(_content(ids))
+
+    def flush(self) -> str:
+        return self._decoder.decode(b"", final=True)
+
+
+class LetterTokenizer:
+    """The paper's alphabet: BOS 0, SEP 1, EOS 2, then a to z as 3 to 28."""
+
+    name = "letters"
+    vocab_size, bos_id, sep_id, eos_id = 29, 0, 1, 2
+
+    def encode(self, text: str) -> list[int]:
+        """See `Tokenizer.encode`. Only the letters a to z have ids."""
+        for position, character in enumerate(text):
+            if not "a" <= character <= "z":
+                raise TokenizerError(
+                    f"character {character!r} at position {position} is not one of the letters "
+                    "a to z that this model knows",
+                    position,
+                )
+        return [ord(character) - ord("a") + 3 for character in text]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See `Tokenizer.decode`."""
+        return "".join(chr(i - 3 + ord("a")) for i in ids if 3 <= i < self.vocab_size)
+
+    def stream_decoder(self) -> StreamDecoder:
+        """See `Tokenizer.stream_decoder`."""
+        return _LetterStream(self)
+
+
+class _LetterStream:
+    def __init__(self, tokenizer: LetterTokenizer) -> None:
+        self.push = tokenizer.decode
+
+    def flush(self) -> str:
+        return ""
+
+
+TOKENIZERS: dict[str, type[ByteTokenizer] | type[LetterTokenizer]] = {
+    ByteTokenizer.name: ByteTokenizer,
+    LetterTokenizer.name: LetterTokenizer,
+}

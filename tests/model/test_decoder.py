@@ -1,0 +1,154 @@
+"""`forward` equals `extend`, whatever the mixers, the positions and the chunks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.config import Mixer, ModelConfig
+from model.decoder import Decoder
+from model.state import RaggedBatch
+
+CONFIG = ModelConfig(
+    vocab_size=20,
+    bos_id=17,
+    sep_id=18,
+    eos_id=19,
+    d_model=24,
+    d_relation=32,
+    n_head=2,
+    mixers=("separable", "normalized"),
+    positions="coupled",
+    d_position=8,
+    shift_width=3,
+    max_seq_len=300,
+)
+POSITIONS = {
+    "coupled": CONFIG,
+    "learned": replace(CONFIG, positions="learned", d_position=0),
+    "none": replace(CONFIG, positions="none", d_position=0, shift_width=1, n_head=1),
+}
+
+
+def _decoder(config: ModelConfig, seed: int) -> Decoder:
+    torch.manual_seed(seed)
+    decoder = Decoder(config)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.mul_(4)  # far from the small initial values, so that layers matter
+    return decoder.requires_grad_(False)
+
+
+def _token_ids(config: ModelConfig, n: int, length: int, rng: np.random.Generator) -> np.ndarray:
+    """Random tokens with a turn or two in them."""
+    ids = rng.integers(0, 17, (n, length))
+    ids[:, 0] = config.bos_id
+    for row in ids:
+        row[rng.integers(length)] = config.sep_id
+        row[rng.integers(length)] = config.bos_id
+    return ids
+
+
+mixers = st.lists(st.sampled_from(["normalized", "separable"]), min_size=1, max_size=3)
+
+
+@settings(max_examples=40)
+@given(mixers, st.sampled_from(sorted(POSITIONS)), st.integers(1, 257), st.integers(0, 10**6))
+def test_forward_equals_extend(names: list[Mixer], positions: str, length: int, seed: int) -> None:
+    config = replace(POSITIONS[positions], mixers=tuple(names))
+    rng = np.random.default_rng(seed)
+    decoder, n = _decoder(config, seed), 3
+    ids = _token_ids(config, n, length, rng)
+    whole = decoder(torch.from_numpy(ids))
+    n_tables = -(-length // 16)
+    state = decoder.new_state(n_pages=n * n_tables, page_size=16, n_slots=n)
+    tables = rng.permutation(n * n_tables).astype(np.int32).reshape(n, n_tables)
+    slots = rng.permutation(n)
+    done = np.zeros(n, np.int64)
+    while (done < length).any():
+        waiting = np.flatnonzero(done < length)
+        chosen = rng.permutation(waiting)[: rng.integers(1, len(waiting) + 1)]
+        ends = [int(rng.integers(done[s] + 1, length + 1)) for s in chosen]
+        parts = [ids[s, done[s] : end] for s, end in zip(chosen, ends, strict=True)]
+        batch = RaggedBatch(
+            token_ids=np.concatenate(parts),
+            starts=np.cumsum([0, *map(len, parts)]),
+            context_lens=done[chosen],
+            slots=slots[chosen],
+            block_tables=tables[chosen],
+        )
+        logits = decoder.extend(batch, state, every_token=True).split([len(p) for p in parts])
+        for s, end, got in zip(chosen, ends, logits, strict=True):
+            expected = whole[s, done[s] : end]
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=2e-5)
+            done[s] = end
+
+
+def test_extend_returns_the_logits_after_each_last_token() -> None:
+    decoder = _decoder(CONFIG, 0)
+    ids = _token_ids(CONFIG, 2, 12, np.random.default_rng(0))
+    batch = RaggedBatch(
+        token_ids=np.concatenate([ids[0, :5], ids[1]]),
+        starts=np.array([0, 5, 17]),
+        context_lens=np.zeros(2, np.int64),
+        slots=np.arange(2),
+        block_tables=np.arange(2, dtype=np.int32)[:, None],
+    )
+    every = decoder.extend(
+        batch, decoder.new_state(n_pages=2, page_size=16, n_slots=2), every_token=True
+    )
+    last = decoder.extend(batch, decoder.new_state(n_pages=2, page_size=16, n_slots=2))
+    torch.testing.assert_close(last, every[[4, 16]])
+
+
+def test_a_reset_slot_and_dirty_pages_start_a_sequence_afresh() -> None:
+    decoder = _decoder(CONFIG, 0)
+    ids = _token_ids(CONFIG, 2, 20, np.random.default_rng(3))
+    state = decoder.new_state(n_pages=2, page_size=16, n_slots=1)
+
+    def run(row: np.ndarray) -> torch.Tensor:
+        batch = RaggedBatch(
+            token_ids=row,
+            starts=np.array([0, len(row)]),
+            context_lens=np.zeros(1, np.int64),
+            slots=np.zeros(1, np.int64),
+            block_tables=np.array([[1, 0]], np.int32),
+        )
+        return decoder.extend(batch, state, every_token=True)
+
+    first = run(ids[0])
+    state.reset_slot(0)
+    run(ids[1])
+    state.reset_slot(0)
+    assert torch.equal(run(ids[0]), first)
+
+
+def test_offsets_move_coupled_positions() -> None:
+    decoder = _decoder(CONFIG, 0)
+    ids = torch.from_numpy(_token_ids(CONFIG, 2, 10, np.random.default_rng(3)))
+    at_zero = decoder(ids, torch.zeros(2, dtype=torch.int64))
+    assert torch.equal(at_zero, decoder(ids))
+    assert not torch.equal(decoder(ids, torch.full((2,), 7)), at_zero)
+
+
+def test_learned_positions_end_with_their_table() -> None:
+    decoder = _decoder(POSITIONS["learned"], 0)
+    with pytest.raises(ValueError, match="beyond the table of 300"):
+        decoder(torch.zeros(1, 301, dtype=torch.int64))
+
+
+def test_state_sizes_are_those_of_the_storage() -> None:
+    state = _decoder(CONFIG, 0).new_state(n_pages=5, page_size=32, n_slots=7)
+    pools = sum(layer.pool.nbytes for layer in state.layers)
+    fixed = sum(layer.sums.nbytes + layer.tails.nbytes for layer in state.layers)
+    assert pools == 5 * state.bytes_per_page == 5 * 32 * 32 * 4
+    assert fixed + state.counters.nbytes == 7 * state.bytes_per_slot
+
+
+@pytest.mark.parametrize("page_size", [0, 8, 24])
+def test_page_sizes_that_kernels_cannot_take_are_refused(page_size: int) -> None:
+    with pytest.raises(ValueError, match="multiple of 16"):
+        _decoder(CONFIG, 0).new_state(n_pages=1, page_size=page_size, n_slots=1)
