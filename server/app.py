@@ -1,0 +1,102 @@
+"""The ASGI app: `uvicorn server.app:app`."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from pydantic import ValidationError
+
+from model.checkpoint import CheckpointError, load_checkpoint
+from server import __version__
+from server.draining import SignalDrain
+from server.engine import Engine
+from server.errors import StartupError, install_handlers
+from server.request_id import RequestIdMiddleware
+from server.routes import generate, health, info
+from server.served_model import ServedModel
+from server.settings import Settings
+from server.startup import ShortStartupErrors
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    load: Callable[[Path], ServedModel] = load_checkpoint,
+) -> FastAPI:
+    """Build an app. Nothing is read or loaded before it starts.
+
+    Args:
+        settings: by default those of the environment.
+        load: turns the path of a checkpoint into a model.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        chosen = settings or _settings_of_environment()
+        _show_log(chosen.log_level)
+        engine = Engine(_load(load, chosen.checkpoint), chosen)
+        engine.start()
+        app.state.engine = engine
+        drain = SignalDrain(engine)
+        drain.install()
+        logger.info(
+            "serving %s (%.12s): a pool of %d tokens, %d requests at once",
+            engine.model.name,
+            engine.model.fingerprint,
+            engine.pool_pages * chosen.page_size,
+            chosen.max_running,
+        )
+        try:
+            yield
+        finally:
+            drain.uninstall()
+            await engine.stop()
+
+    app = FastAPI(
+        title="CausalRN",
+        version=__version__,
+        summary="Copies any text out of a recurrent memory pool, token by token.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    install_handlers(app)
+    app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(ShortStartupErrors)
+    for routes in (generate, health, info):
+        app.include_router(routes.router)
+    return app
+
+
+def _settings_of_environment() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(["CAUSALRN", *(str(part).upper() for part in first["loc"])])
+        raise StartupError(f"{name}: {first['msg']}") from None
+
+
+def _load(load: Callable[[Path], ServedModel], path: Path) -> ServedModel:
+    try:
+        return load(path)
+    except CheckpointError as error:
+        raise StartupError(
+            f"cannot load the checkpoint: {error}. Set CAUSALRN_CHECKPOINT to a checkpoint's folder"
+        ) from None
+
+
+def _show_log(level: str) -> None:
+    """Write the server's log lines to standard error, unless logging is set up already."""
+    log = logging.getLogger("server")
+    log.setLevel(level)
+    if not log.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        log.addHandler(handler)
+
+
+app = create_app()

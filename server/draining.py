@@ -1,0 +1,76 @@
+"""SIGTERM and SIGINT: finish what runs, refuse what comes, then end."""
+
+import asyncio
+import logging
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from server.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LAST_WORDS_SECONDS = 2.0  # for responses to leave after the engine has stopped
+
+
+class SignalDrain:
+    """Stands before the handlers that uvicorn installed.
+
+    uvicorn closes its listening socket at the signal and tells the app only once every connection
+    is closed. So the signal is kept from it at first: the server still answers, as not ready and
+    with 503 to new work, while running requests finish. Then, or after the deadline, or at a
+    second signal, what is left is ended with an error and uvicorn gets its signal.
+
+    Args:
+        engine: to drain.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._previous: dict[int, Any] = {}
+        self._first: int | None = None
+        self._hurry = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def install(self) -> None:
+        """Take the signals over; does nothing outside the main thread, which has no signals."""
+        if threading.current_thread() is threading.main_thread():
+            self._loop = asyncio.get_running_loop()
+            self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+
+    def uninstall(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        # A handler may interrupt any line of Python; the loop runs it at a safe place.
+        self._loop.call_soon_threadsafe(self._begin, number)
+
+    def _begin(self, number: int) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._drain(number))
+        else:
+            self._hurry.set()
+
+    async def _drain(self, number: int) -> None:
+        seconds = self._engine.settings.drain_seconds
+        deadline = self._loop.time() + seconds
+        logger.info("shutting down: running requests have %g s to finish", seconds)
+        drained = asyncio.create_task(self._engine.drain(seconds))
+        hurried = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait({drained, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        if self._hurry.is_set():
+            deadline = self._loop.time()
+        drained.cancel()
+        hurried.cancel()
+        await self._engine.stop()
+        self.uninstall()
+        signal.raise_signal(number)
+        # A client that does not read what it asked for would hold uvicorn up for ever. SIGINT
+        # after another signal makes it leave at once.
+        patience = max(deadline - self._loop.time(), _LAST_WORDS_SECONDS)
+        self._loop.call_later(patience, signal.raise_signal, signal.SIGINT)

@@ -1,0 +1,184 @@
+"""Everything that can go wrong, and the one shape in which a client is told."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+_LONGEST_ECHO = 100  # characters of a client's own words that an error repeats
+
+
+class StartupError(RuntimeError):
+    """The server cannot start; the message says why and what to do, in one line."""
+
+
+class ApiError(HTTPException):
+    """An error that a client is told.
+
+    Attributes:
+        type: a word for programs; every subclass has its own.
+        message: a sentence for people.
+        param: the field of the request that is at fault, if one is.
+    """
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    type = "internal_error"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(self.status, message, dict(headers or {}))
+        self.message = message
+        self.param = param
+
+    def body(self) -> dict[str, Any]:
+        """The error as JSON values: `{"error": {"type", "message", "param"}}`."""
+        return error_body(self.type, self.message, self.param)
+
+
+class MalformedBodyError(ApiError):
+    """A body that is not JSON."""
+
+    status = HTTPStatus.BAD_REQUEST
+    type = "malformed_body"
+
+
+class BodyTooLargeError(ApiError):
+    """A body of more bytes than the server reads."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    type = "body_too_large"
+
+
+class UnsupportedMediaTypeError(ApiError):
+    """A body that does not call itself JSON."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    type = "unsupported_media_type"
+
+
+class InvalidRequestError(ApiError):
+    """Well-formed JSON that asks for something impossible."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    type = "invalid_request"
+
+
+class RequestTooLargeError(ApiError):
+    """A valid request that needs more memory than the server has."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    type = "request_too_large"
+
+
+class UnavailableError(ApiError):
+    """The server cannot take this request now; `Retry-After` says when to come back."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    type = "unavailable"
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message, headers={"retry-after": str(retry_after)})
+
+
+class OverloadedError(UnavailableError):
+    """The queue is full."""
+
+    type = "overloaded"
+
+
+class ShuttingDownError(UnavailableError):
+    """The server is about to end."""
+
+    type = "shutting_down"
+
+
+class NotReadyError(UnavailableError):
+    """The engine does not move."""
+
+    type = "not_ready"
+
+
+class EngineError(ApiError):
+    """A step of the engine failed, and this request with it."""
+
+    type = "engine_error"
+
+
+def error_body(type: str, message: str, param: str | None = None) -> dict[str, Any]:
+    """The one shape of an error."""
+    return {"error": {"type": type, "message": printable(message), "param": param}}
+
+
+def error_response(
+    status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> Response:
+    """An error as an HTTP response."""
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    headers = {"cache-control": "no-store", **(headers or {})}
+    return Response(content, status, headers, media_type="application/json")
+
+
+def printable(text: str, longest: int | None = None) -> str:
+    """Text that UTF-8 can carry (lone surrogates are spelled out), shortened to `longest`."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if longest is None or len(text) <= longest else text[:longest] + "…"
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Answer every error of an app in the one shape."""
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if isinstance(error, ApiError):
+        return error_response(error.status_code, error.body(), error.headers)
+    where = printable(f"{request.method} {request.url.path}", _LONGEST_ECHO)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        body = error_body("not_found", f"{where}: there is nothing here; see /docs")
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        body = error_body("method_not_allowed", f"{where}: use {allowed}")
+    else:
+        body = error_body("http_error", str(error.detail))
+    return error_response(error.status_code, body, error.headers)
+
+
+async def _on_validation_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    refused = _explain(error.errors()[0])
+    return error_response(refused.status_code, refused.body())
+
+
+def _explain(problem: Mapping[str, Any]) -> InvalidRequestError:
+    """One of pydantic's findings, in our words where they say more than its own."""
+    path = problem["loc"][1:]  # the first is "body"
+    param = _dotted(path) or problem.get("ctx", {}).get("param")
+    match problem["type"]:
+        case "extra_forbidden":
+            message = f"unknown field '{param}'"
+        case "string_unicode":
+            text = problem["input"]
+            place = next(i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff")
+            message = (
+                f"{param or 'the name of a field'}: the character {text[place]!r} at position "
+                f"{place} is a lone surrogate, which no text can hold"
+            )
+        case "missing" | "model_attributes_type" | "model_type" if not path:
+            message = "the body must be a JSON object"
+        case _:
+            message = str(problem["msg"])
+            message = f"{param}: {message[0].lower()}{message[1:]}" if path else message
+    return InvalidRequestError(message, param=param)
+
+
+def _dotted(path: tuple[str | int, ...]) -> str | None:
+    """`("stop", 2)` as `stop[2]`."""
+    dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return printable(dotted.removeprefix("."), _LONGEST_ECHO) or None

@@ -1,0 +1,113 @@
+"""`POST /generate`."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request, Response
+
+from model.sampling import SamplingParams
+from server.dependencies import EngineDependency, RequestId
+from server.errors import (
+    BodyTooLargeError,
+    EngineError,
+    InvalidRequestError,
+    MalformedBodyError,
+    OverloadedError,
+    RequestTooLargeError,
+    ShuttingDownError,
+    UnsupportedMediaTypeError,
+)
+from server.json_body import JsonRoute
+from server.openapi import describe_errors
+from server.schemas import GenerateRequest, GenerateResponse
+from server.streaming import EventStream, whole_response
+
+router = APIRouter(route_class=JsonRoute, tags=["generate"])
+
+_ID = "gen-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6"
+_EVENTS = (
+    f'data: {{"id":"{_ID}","model":"copy-bytes","text":"h","token_ids":[104],'
+    '"finish_reason":null}\n\n'
+    f'data: {{"id":"{_ID}","model":"copy-bytes","text":"i","token_ids":[105],'
+    '"finish_reason":null}\n\n'
+    f'data: {{"id":"{_ID}","model":"copy-bytes","text":"","token_ids":[],"finish_reason":"stop",'
+    '"usage":{"prompt_tokens":4,"completion_tokens":2,"total_tokens":6}}\n\n'
+    "data: [DONE]\n\n"
+)
+_OK: dict[int | str, Any] = {
+    200: {
+        "description": "The generation: one JSON document or, with `stream`, server-sent events, "
+        "each a `GenerateChunk`, then `[DONE]`. An error after the first event is an event with "
+        "an `error` in place of a chunk, and the last one.",
+        "content": {
+            "text/event-stream": {
+                "schema": {"type": "string", "contentMediaType": "text/event-stream"},
+                "example": _EVENTS,
+            }
+        },
+    }
+}
+_ERRORS = describe_errors(
+    {
+        MalformedBodyError: ("the key 'prompt' appears twice", None),
+        BodyTooLargeError: ("the body is larger than the limit of 1048576 bytes", None),
+        RequestTooLargeError: (
+            "the request may hold 9000 tokens, the server's memory pool holds 8192; shorten it "
+            "or lower max_tokens",
+            "prompt",
+        ),
+        UnsupportedMediaTypeError: (
+            "the body must be JSON in UTF-8, sent with 'content-type: application/json'",
+            None,
+        ),
+        InvalidRequestError: ("give either 'prompt' or 'token_ids', not both", "prompt"),
+        EngineError: ("the engine failed while it worked on this request; try again", None),
+        OverloadedError: ("too many requests are waiting; try again later", None),
+        ShuttingDownError: ("the server is shutting down", None),
+    }
+)
+_EXAMPLES: Any = {
+    "copy": {"summary": "Copy a text", "value": {"prompt": "hello"}},
+    "stream": {"summary": "Copy it token by token", "value": {"prompt": "hi", "stream": True}},
+    "ids": {"summary": "Copy token ids", "value": {"token_ids": [104, 105]}},
+    "sample": {
+        "summary": "Draw tokens, repeatably, up to a comma",
+        "value": {
+            "prompt": "one, two",
+            "max_tokens": 16,
+            "temperature": 0.7,
+            "top_k": 40,
+            "top_p": 0.9,
+            "seed": 1,
+            "stop": [","],
+        },
+    },
+}
+
+
+@router.post(
+    "/generate",
+    summary="Copy a text",
+    response_model=GenerateResponse,
+    responses=_OK | _ERRORS,
+)
+async def generate(
+    body: Annotated[GenerateRequest, Body(openapi_examples=_EXAMPLES)],
+    engine: EngineDependency,
+    request_id: RequestId,
+    request: Request,
+) -> Response:
+    """Generate from a prompt, at once or as a stream of server-sent events."""
+    source = body.prompt if body.prompt is not None else body.token_ids
+    assert source is not None
+    stream = engine.submit(
+        source,
+        max_tokens=body.max_tokens,
+        sampling=SamplingParams(
+            temperature=body.temperature, top_k=body.top_k, top_p=body.top_p, seed=body.seed
+        ),
+        stop=body.stop or (),
+        request_id=request_id,
+    )
+    if body.stream:
+        return EventStream(stream, engine.model.name)
+    return await whole_response(stream, engine.model.name, request.receive)

@@ -1,0 +1,47 @@
+"""What the server needs of a model; `model.checkpoint.Checkpoint` is one."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from model.config import ModelConfig
+from model.state import DecoderState, RaggedBatch
+from model.tokenizer import Tokenizer
+
+
+class ServedDecoder(Protocol):
+    """Continues ragged batches of sequences; see `model.decoder.Decoder`."""
+
+    def new_state(self, *, n_pages: int, page_size: int, n_slots: int) -> DecoderState:
+        """Allocate storage for up to `n_slots` sequences that share `n_pages` pages."""
+
+    def extend(self, batch: RaggedBatch, state: DecoderState) -> Tensor:
+        """Float32 logits `[S, vocab_size]` after each sequence's last new token."""
+
+
+class ServedModel(Protocol):
+    """A decoder with everything that serving it takes."""
+
+    @property
+    def name(self) -> str:
+        """What clients know it as."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights, hexadecimal."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """Shape of the decoder."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Between text and content ids."""
+
+    @property
+    def decoder(self) -> ServedDecoder:
+        """The network."""
+
+    def wrap(self, ids: Sequence[int]) -> list[int]:
+        """A prompt of content ids as the model was trained to read it."""

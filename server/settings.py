@@ -1,0 +1,62 @@
+"""What can be set, from `CAUSALRN_…` environment variables."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "copy-bytes"
+
+
+class Settings(BaseSettings):
+    """Settings of a server. `CAUSALRN_POOL_BYTES=…` sets `pool_bytes`, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="CAUSALRN_", frozen=True, extra="forbid")
+
+    checkpoint: Path = Field(
+        default=_DEFAULT_CHECKPOINT, description="Folder of the checkpoint to serve."
+    )
+    pool_bytes: PositiveInt = Field(
+        default=256 * 1024 * 1024,
+        description="Memory for the pools and states of all running sequences together.",
+    )
+    page_size: Annotated[int, Field(ge=16, multiple_of=16)] = Field(
+        default=64, description="Tokens a page of the pool."
+    )
+    max_batch_tokens: PositiveInt = Field(
+        default=256,
+        description="Tokens that one step computes at most. Lower: smoother streams beside long "
+        "prompts. Higher: faster prompts.",
+    )
+    max_running: PositiveInt = Field(default=64, description="Sequences that share a step at most.")
+    max_waiting: Annotated[int, Field(ge=0)] = Field(
+        default=256,
+        description="Requests that may wait beyond `max_running`; more are refused with 503.",
+    )
+    max_tokens: PositiveInt = Field(
+        default=16_384, description="Largest `max_tokens` that a request may ask for."
+    )
+    max_body_bytes: PositiveInt = Field(
+        default=1024 * 1024, description="Largest request body, in bytes; more is refused with 413."
+    )
+    stall_seconds: PositiveFloat = Field(
+        default=10.0,
+        description="Seconds without a step, with work to do, after which it is not ready.",
+    )
+    drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=30.0, description="Seconds that running requests may take to finish after SIGTERM."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO",
+        description="Least severe log lines that are written; INFO has one a request.",
+    )
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> Self:
+        if self.max_batch_tokens < self.max_running:
+            raise ValueError(
+                f"max_batch_tokens ({self.max_batch_tokens}) must be at least max_running "
+                f"({self.max_running}), so that every running sequence moves in every step"
+            )
+        return self

@@ -1,0 +1,142 @@
+"""From a stream of deltas to HTTP, and back to the engine when the client leaves."""
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from fastapi import Response
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from server.errors import ApiError
+from server.schemas import GenerateChunk, GenerateResponse, Usage
+from server.token_stream import Delta, TokenStream
+
+HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+"""Of every generation: nobody on the way may keep it, or hold it back."""
+
+_CLIENT_LEFT = 499  # what logs call it; no one is there to read it
+
+T = TypeVar("T")
+
+
+class EventStream(Response):
+    """Server-sent events of a generation: one a delta, then `[DONE]`.
+
+    An error after the first byte is an event of its own, and the last one. Closes the stream
+    however it ends.
+
+    Args:
+        stream: of the generation; this response closes it.
+        model: name of the model.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, stream: TokenStream, model: str) -> None:
+        self._stream = stream
+        self._model = model
+        super().__init__(headers=HEADERS)
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send the events, until the last or until the client leaves."""
+        async with self._stream:
+            try:
+                await unless_disconnected(receive, self._send_events(send))
+            except ClientDisconnect:
+                return
+
+    async def _send_events(self, send: Send) -> None:
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status_code,
+                "headers": self.raw_headers,
+            }
+        )
+        try:
+            async for delta in self._stream:
+                await _send_event(send, self._chunk(delta).model_dump_json(exclude_unset=True))
+            await _send_event(send, "[DONE]")
+        except ApiError as error:
+            await _send_event(send, json.dumps(error.body(), ensure_ascii=False))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _chunk(self, delta: Delta) -> GenerateChunk:
+        chunk = GenerateChunk(
+            id=self._stream.id,
+            model=self._model,
+            text=delta.text,
+            token_ids=delta.token_ids,
+            finish_reason=delta.finish_reason,
+        )
+        if delta.finish_reason is not None:
+            chunk.usage = _usage(self._stream)
+        return chunk
+
+
+async def whole_response(stream: TokenStream, model: str, receive: Receive) -> Response:
+    """A generation as one JSON document; closes the stream however it ends.
+
+    Raises:
+        ApiError: the engine failed.
+    """
+    async with stream:
+        try:
+            delta = await unless_disconnected(receive, _collect(stream))
+        except ClientDisconnect:
+            return Response(status_code=_CLIENT_LEFT)
+    assert delta.finish_reason is not None
+    answer = GenerateResponse(
+        id=stream.id,
+        model=model,
+        text=delta.text,
+        token_ids=delta.token_ids,
+        finish_reason=delta.finish_reason,
+        usage=_usage(stream),
+    )
+    return Response(answer.model_dump_json(), headers=HEADERS, media_type="application/json")
+
+
+async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`, but give it up when the client leaves first.
+
+    Args:
+        receive: of a request whose body has been read.
+        work: cancelled when the client leaves.
+
+    Raises:
+        ClientDisconnect: the client left.
+    """
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _collect(stream: TokenStream) -> Delta:
+    return Delta.join([delta async for delta in stream])
+
+
+async def _send_event(send: Send, data: str) -> None:
+    body = f"data: {data}\n\n".encode()
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def _usage(stream: TokenStream) -> Usage:
+    read, made = stream.n_prompt_tokens, stream.n_completion_tokens
+    return Usage(prompt_tokens=read, completion_tokens=made, total_tokens=read + made)

@@ -1,0 +1,69 @@
+"""Fixtures: small settings, and a server that tests share."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from model.state import RaggedBatch
+from server.settings import Settings
+from tests.server.fake_model import FakeModel
+from tests.server.live_server import LiveServer, serve
+
+
+@pytest.fixture
+def model() -> FakeModel:
+    return FakeModel()
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return make_settings()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[LiveServer]:
+    """One server for the tests of a module that leave it as they find it."""
+    with serve(FakeModel(), make_settings()) as live:
+        yield live
+
+
+class Gate:
+    """Holds a fake decoder's steps back.
+
+    Attributes:
+        reached: set when a step waits at the closed gate.
+    """
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self.reached = threading.Event()
+
+    def __call__(self, _: RaggedBatch) -> None:
+        if not self._open.is_set():
+            self.reached.set()
+            assert self._open.wait(20)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+def make_settings(**changes: object) -> Settings:
+    """Settings for a pool of 64 pages of 16 tokens."""
+    values: dict[str, object] = {
+        "pool_bytes": 64 * 16 * 4 + 8 * 8,
+        "page_size": 16,
+        "max_batch_tokens": 32,
+        "max_running": 8,
+        "max_waiting": 16,
+        "max_body_bytes": 64 * 1024,
+        "drain_seconds": 5.0,
+    }
+    return Settings.model_validate(values | changes)

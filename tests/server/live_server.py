@@ -1,0 +1,112 @@
+"""A real uvicorn in a thread, on a loopback port."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from server.app import create_app
+from server.engine import Engine, Usage
+from server.settings import Settings
+from tests.server.fake_model import FakeModel
+
+IDLE = Usage(running=0, waiting=0, pages_used=0, slots_used=0)
+
+
+class LiveServer:
+    """The address of a server, its app, and the model behind it."""
+
+    def __init__(self, app: FastAPI, server: uvicorn.Server, model: FakeModel, port: int) -> None:
+        self.app = app
+        self._server = server
+        self.model = model
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    @property
+    def engine(self) -> Engine:
+        engine: Engine = self.app.state.engine
+        return engine
+
+    @property
+    def n_tasks(self) -> int:
+        """Requests that uvicorn is busy with."""
+        return len(self._server.server_state.tasks)
+
+    def client(self, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=20, **options)
+
+    def post(self, body: Any, **options: Any) -> httpx.Response:
+        """One `POST /generate` on a connection of its own; `body` is JSON, or bytes as they are."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"content-type": "application/json"} | options.pop("headers", {})
+        with self.client() as client:
+            return client.post("/generate", content=content, headers=headers, **options)
+
+    def connect(self, *, receive_buffer: int | None = None) -> socket.socket:
+        """A raw connection."""
+        connection = socket.socket()
+        if receive_buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        connection.settimeout(20)
+        connection.connect(("127.0.0.1", self.port))
+        return connection
+
+    def send_generate(self, connection: socket.socket, body: Any) -> None:
+        """A `POST /generate` on a raw connection."""
+        content = json.dumps(body).encode()
+        connection.sendall(
+            b"POST /generate HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n\r\n%s" % (len(content), content)
+        )
+
+    def wait_for(self, usage: Usage, seconds: float = 10) -> None:
+        """Wait until the engine is used as said, and fail if it never is."""
+        self.wait_until(lambda: self.engine.usage == usage, seconds)
+
+    def wait_until(self, holds: Callable[[], bool], seconds: float = 10) -> None:
+        """Wait for something to hold, and fail if it never does."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, f"waited in vain; {self.engine.usage}"
+            time.sleep(0.002)
+
+
+@contextmanager
+def serve(model: FakeModel, settings: Settings) -> Iterator[LiveServer]:
+    """Serve a fake model until the block ends; at the end it must be idle and never misused."""
+    app = create_app(settings, load=lambda _: model)
+    config = uvicorn.Config(app, lifespan="on", log_level="warning", ws="none")
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive(), "the server did not start"
+                time.sleep(0.002)
+            live = LiveServer(app, server, model, listener.getsockname()[1])
+            yield live
+            live.wait_for(IDLE)
+            assert model.decoder.misuses == []
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+def events(response: httpx.Response) -> list[Any]:
+    """The events of a finished stream: JSON values, and "[DONE]"."""
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    blocks = response.text.split("\n\n")
+    assert blocks.pop() == ""
+    data = [block.removeprefix("data: ") for block in blocks]
+    assert all(block.startswith("data: ") for block in blocks)
+    return [text if text == "[DONE]" else json.loads(text) for text in data]

@@ -1,0 +1,117 @@
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.types import Message
+
+from server.app import create_app
+from tests.server.conftest import make_settings
+from tests.server.fake_model import FakeModel
+from tests.server.live_server import LiveServer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_missing_checkpoint_ends_uvicorn_with_one_clear_line(tmp_path: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "server.app:app", "--port", "0"],
+        cwd=ROOT,
+        env=os.environ | {"CAUSALRN_CHECKPOINT": str(tmp_path / "nowhere")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert process.returncode == 3
+    reason, ending = [line for line in process.stderr.splitlines() if line.startswith("ERROR")]
+    assert str(tmp_path / "nowhere") in reason
+    assert "Set CAUSALRN_CHECKPOINT" in reason
+    assert "Application startup failed" in ending
+    assert "Traceback" not in process.stderr
+
+
+def failed_start(app: FastAPI) -> str:
+    """What an app that cannot start tells the server that runs it."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with pytest.raises(Exception):  # noqa: B017, PT011  # any: the message is what counts
+        asyncio.run(app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send))
+    (message,) = sent
+    assert message["type"] == "lifespan.startup.failed"
+    return str(message["message"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("POOL_BYTES", "lots"), ("MAX_WAITING", "-1"), ("LOG_LEVEL", "loud"), ("POOL_BYTES", "500")],
+)
+def test_a_bad_setting_is_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"CAUSALRN_{name}", value)
+    message = failed_start(create_app(load=lambda _: FakeModel()))
+    assert message.startswith(f"CAUSALRN_{name}")
+    assert "\n" not in message
+
+
+def test_settings_that_contradict_each_other_are_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CAUSALRN_MAX_RUNNING", "1000")
+    message = failed_start(create_app(load=lambda _: FakeModel()))
+    assert "max_batch_tokens (256) must be at least max_running (1000)" in message
+
+
+def test_a_failure_that_nobody_expected_keeps_its_traceback() -> None:
+    def fail(_: Path) -> FakeModel:
+        raise ZeroDivisionError
+
+    assert "Traceback" in failed_start(create_app(make_settings(), load=fail))
+
+
+def document() -> dict[str, Any]:
+    return create_app().openapi()
+
+
+def test_the_openapi_document_has_no_errors_of_another_shape() -> None:
+    schemas = document()["components"]["schemas"]
+    assert not [name for name in schemas if "ValidationError" in name]
+    for path, operations in document()["paths"].items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if status != "200":
+                    schema = response["content"]["application/json"]["schema"]
+                    assert schema == {"$ref": "#/components/schemas/ErrorResponse"}, path
+
+
+def test_generate_is_documented_whole() -> None:
+    operation = document()["paths"]["/generate"]["post"]
+    assert sorted(operation["responses"]) == ["200", "400", "413", "415", "422", "500", "503"]
+    content = operation["responses"]["200"]["content"]
+    assert sorted(content) == ["application/json", "text/event-stream"]
+    assert content["text/event-stream"]["example"].endswith("data: [DONE]\n\n")
+
+
+def test_every_documented_example_works(shared: LiveServer) -> None:
+    request = document()["paths"]["/generate"]["post"]["requestBody"]
+    examples = request["content"]["application/json"]["examples"]
+    assert len(examples) == 4
+    for example in examples.values():
+        assert shared.post(example["value"]).status_code == 200
+
+
+def test_the_docs_are_there(shared: LiveServer) -> None:
+    with shared.client() as client:
+        assert client.get("/docs").status_code == 200
+        assert client.get("/openapi.json").json() == document()

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from server.settings import Settings
+from tests.server.conftest import make_settings
+
+
+def test_the_default_checkpoint_does_not_depend_on_where_it_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = Path(__file__).resolve().parents[2]
+    assert Settings().checkpoint == root / "checkpoints" / "copy-bytes"
+
+
+def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAUSALRN_POOL_BYTES", "12345")
+    monkeypatch.setenv("CAUSALRN_CHECKPOINT", "elsewhere")
+    assert Settings().pool_bytes == 12345
+    assert Settings().checkpoint == Path("elsewhere")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pool_bytes": 0},
+        {"page_size": 24},
+        {"max_running": 0},
+        {"max_waiting": -1},
+        {"max_body_bytes": "many"},
+        {"stall_seconds": 0},
+        {"drain_seconds": float("inf")},
+        {"max_running": 33},
+        {"unknown": 1},
+    ],
+)
+def test_nonsense_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        make_settings(**changes)
+    assert next(iter(changes)) in str(refused.value)
+
+
+def test_every_setting_is_described() -> None:
+    assert all(field.description for field in Settings.model_fields.values())

@@ -1,0 +1,64 @@
+import asyncio
+
+import pytest
+
+from server.token_stream import Delta, TokenStream
+
+
+def make() -> tuple[TokenStream, list[str]]:
+    aborted: list[str] = []
+    return TokenStream("a", 5, aborted.append), aborted
+
+
+def test_a_reader_that_lags_gets_one_delta() -> None:
+    async def main() -> None:
+        stream, _ = make()
+        for delta in (Delta([1], "a"), Delta([2], ""), Delta([3], "bc", "length")):
+            stream.push(delta)
+        assert [delta async for delta in stream] == [Delta([1, 2, 3], "abc", "length")]
+        assert stream.n_completion_tokens == 3
+
+    asyncio.run(main())
+
+
+def test_a_reader_that_keeps_up_gets_every_delta() -> None:
+    async def main() -> None:
+        stream, _ = make()
+        deltas = [Delta([1], "a"), Delta([2], "b"), Delta([], "", "stop")]
+
+        async def read() -> list[Delta]:
+            return [delta async for delta in stream]
+
+        reading = asyncio.create_task(read())
+        for delta in deltas:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            stream.push(delta)
+        assert await reading == deltas
+
+    asyncio.run(main())
+
+
+def test_an_error_comes_after_what_was_made_before_it() -> None:
+    async def main() -> None:
+        stream, _ = make()
+        stream.push(Delta([1], "a"))
+        stream.fail(RuntimeError("broken"))
+        assert await anext(stream) == Delta([1], "a")
+        with pytest.raises(RuntimeError, match="broken"):
+            await anext(stream)
+
+    asyncio.run(main())
+
+
+def test_leaving_aborts() -> None:
+    async def main() -> None:
+        stream, aborted = make()
+        with pytest.raises(ZeroDivisionError):
+            async with stream:
+                raise ZeroDivisionError
+        assert aborted == ["a"]
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+
+    asyncio.run(main())
