@@ -1,0 +1,128 @@
+"""What came back: answers, refusals and failures, turned into models and typed errors."""
+
+from typing import TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+
+from causalrn_client.errors import (
+    STATUS_ERRORS,
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    CausalRNError,
+    IncompleteStreamError,
+    InvalidRequestError,
+    ResponseFormatError,
+    TimeoutPhase,
+)
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_EXCERPT = 200  # characters of an unexpected body that an error shows
+
+_TIMEOUT_PHASES: dict[type[httpx.TimeoutException], TimeoutPhase] = {
+    httpx.ConnectTimeout: "connect",
+    httpx.ReadTimeout: "read",
+    httpx.WriteTimeout: "write",
+    httpx.PoolTimeout: "pool",
+}
+
+
+def parse_object(source: bytes | str) -> dict[str, object]:
+    """Reads a JSON object.
+
+    Raises:
+        ResponseFormatError: The source is not JSON, or not an object.
+    """
+    try:
+        value = from_json(source)
+    except ValueError as error:
+        raise ResponseFormatError(f"not JSON ({error}): {_excerpt(source)}") from error
+    if not isinstance(value, dict):
+        raise ResponseFormatError(f"not a JSON object: {_excerpt(source)}")
+    return value
+
+
+def validate(kind: type[ModelT], value: dict[str, object]) -> ModelT:
+    """Checks that an object is what the contract says.
+
+    Raises:
+        ResponseFormatError: It is not; the message names the first field that is wrong.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ResponseFormatError(f"{kind.__name__}: {where}: {first['msg']}") from error
+
+
+def parse_answer(response: httpx.Response, kind: type[ModelT]) -> ModelT:
+    """Reads the body of a successful answer.
+
+    Raises:
+        ResponseFormatError: The body is not a `kind`.
+    """
+    return validate(kind, parse_object(response.content))
+
+
+def is_event_stream(response: httpx.Response) -> bool:
+    """Tells whether an answer is a stream of events, and not, say, the page of a proxy."""
+    content_type: str = response.headers.get("content-type", "")
+    return content_type.partition(";")[0].strip().lower() == "text/event-stream"
+
+
+def refusal(response: httpx.Response) -> APIStatusError:
+    """Turns an answer whose status is not a success, and whose body was read, into its error."""
+    error_type: str | None = None
+    message = _excerpt(response.content) or response.reason_phrase or "no explanation"
+    param: str | None = None
+    try:
+        error = parse_object(response.content).get("error")
+    except ResponseFormatError:
+        error = None
+    if isinstance(error, dict):
+        error_type = _text(error.get("type"))
+        message = _text(error.get("message")) or message
+        param = _text(error.get("param"))
+    kind = STATUS_ERRORS.get(response.status_code, APIStatusError)
+    return kind(response.status_code, error_type, message, param, response.headers)
+
+
+def failure(error: httpx.RequestError) -> CausalRNError:
+    """Turns what went wrong before an answer was complete into the error to raise."""
+    reason = str(error) or type(error).__name__
+    if isinstance(error, httpx.TimeoutException):
+        phase = _TIMEOUT_PHASES.get(type(error), "read")
+        return APITimeoutError(f"timed out ({phase}) at {_address(error)}", phase)
+    if isinstance(error, httpx.LocalProtocolError):
+        return InvalidRequestError(f"the request cannot be sent: {reason}")
+    if isinstance(error, httpx.DecodingError):
+        return ResponseFormatError(f"the answer cannot be decompressed: {reason}")
+    return APIConnectionError(f"no answer from {_address(error)}: {reason}")
+
+
+def interruption(error: httpx.RequestError) -> CausalRNError:
+    """Turns what went wrong in the middle of a stream into the error to raise."""
+    if isinstance(error, httpx.TimeoutException | httpx.DecodingError):
+        return failure(error)
+    reason = str(error) or type(error).__name__
+    return IncompleteStreamError(f"the connection broke in mid-stream: {reason}")
+
+
+def _address(error: httpx.RequestError) -> str:
+    url = error.request.url
+    # Without the name and password that a URL can hold.
+    return str(url.copy_with(userinfo=b""))
+
+
+def _excerpt(body: bytes | str) -> str:
+    # Four bytes a character at the most.
+    text = body[: 4 * _EXCERPT].decode("utf-8", "replace") if isinstance(body, bytes) else body
+    return text[:_EXCERPT]
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,93 @@
+"""When a request is sent again, and after how long."""
+
+import random
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+from causalrn_client.errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    CausalRNError,
+)
+
+RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+
+_FIRST_DELAY_S = 0.5
+_MAX_DELAY_S = 8.0
+_MAX_RETRY_AFTER_S = 60.0
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Decides about a request that failed before anything of its answer was handed out.
+
+    A generation has no side effect, so it may be asked for again: after connection errors, and
+    after the statuses 429, 502, 503 and 504. Not after a time-out of the answer itself: the server
+    is busy with the request, and a second one would only add to its work.
+
+    Attributes:
+        max_retries: How many times a request may be sent again; 0 for never.
+        clock: Seconds since the epoch, to read a `Retry-After` that is a date.
+        jitter: A number in [0, 1), so that clients refused together do not come back together.
+    """
+
+    max_retries: int
+    clock: Callable[[], float] = time.time
+    jitter: Callable[[], float] = random.random
+
+    def __post_init__(self) -> None:
+        if self.max_retries < 0:
+            raise ValueError(f"max_retries must not be negative: {self.max_retries}")
+
+    def delay(self, error: CausalRNError, attempt: int) -> float | None:
+        """Returns the seconds to wait before the next attempt; None if there shall be none.
+
+        Args:
+            error: Why the attempt failed.
+            attempt: Its number, counted from 0.
+        """
+        if attempt >= self.max_retries or not _is_transient(error):
+            return None
+        if isinstance(error, APIStatusError):
+            asked = parse_retry_after(error.headers.get("retry-after"), now=self.clock())
+            if asked is not None:
+                return min(asked, _MAX_RETRY_AFTER_S)
+        # The exponent is bounded because 2.0 ** 1024 is an OverflowError.
+        backoff = min(_FIRST_DELAY_S * 2.0 ** min(attempt, 32), _MAX_DELAY_S)
+        return backoff * (0.5 + 0.5 * self.jitter())
+
+
+def parse_retry_after(value: str | None, *, now: float) -> float | None:
+    """Reads a `Retry-After` header: seconds (decimals are accepted) or an HTTP date.
+
+    Args:
+        value: The header's value; None if there is no such header.
+        now: Seconds since the epoch.
+
+    Returns:
+        Seconds to wait, 0 for a date in the past; None if the value means nothing.
+    """
+    if value is None:
+        return None
+    if re.fullmatch(r"\s*[0-9]+(\.[0-9]+)?\s*", value):
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+        # An HTTP date is always in GMT, also where the zone is missing.
+        moment = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, moment - now)
+
+
+def _is_transient(error: CausalRNError) -> bool:
+    if isinstance(error, APIStatusError):
+        return error.status_code in RETRIED_STATUSES
+    if isinstance(error, APITimeoutError):
+        return error.phase == "connect"
+    return isinstance(error, APIConnectionError)

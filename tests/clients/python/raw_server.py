@@ -1,0 +1,71 @@
+"""A server that writes the bytes it is given and then cuts the connection, or says nothing more."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from anyio.from_thread import start_blocking_portal
+
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one connection gets: bytes, then the end, or silence until the client leaves."""
+
+    content: bytes = b""
+    then_silence: bool = False
+
+
+@dataclass
+class RawServer:
+    """Gives its replies to one connection after the other; without any left, it just hangs up."""
+
+    replies: list[Reply]
+    url: str = ""
+    connections: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        reply = self.replies.pop(0) if self.replies else Reply()
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            await reader.readexactly(int(length[1]) if length else 0)
+            writer.write(reply.content)
+            await writer.drain()
+            if reply.then_silence:
+                await reader.read()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client left first
+        finally:
+            writer.close()
+
+
+@contextmanager
+def raw_server(*replies: Reply) -> Iterator[RawServer]:
+    server = RawServer(list(replies))
+    with start_blocking_portal() as portal:
+
+        async def start() -> asyncio.Server:
+            return await asyncio.start_server(server.serve, "127.0.0.1", 0)
+
+        async def stop() -> None:
+            listener.close()
+            await listener.wait_closed()
+
+        listener = portal.call(start)
+        server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        try:
+            yield server
+        finally:
+            portal.call(stop)
+
+
+def chunked(data: bytes) -> bytes:
+    """One piece of a body in HTTP's chunked encoding."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
