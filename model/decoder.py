@@ -35,6 +35,15 @@ class Decoder(nn.Module):
         self.classifier = nn.Linear(config.d_model, config.vocab_size, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.02)
 
+    def match_places(self) -> None:
+        """Let the normalized layers start out looking for the source of the next output token.
+
+        For coupled positions, before training; see `RelationMixer.match_places`.
+        """
+        for mixer in self.mixers:
+            if isinstance(mixer, NormalizedRelation):
+                mixer.match_places(self.config.d_position)
+
     def forward(self, token_ids: Tensor, offsets: Tensor | None = None) -> Tensor:
         """Logits for every token of whole sequences; differentiable, O(T) memory.
 

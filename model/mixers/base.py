@@ -3,12 +3,16 @@
 import math
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.mixers.token_shift import TokenShift
 from model.ops.norm import norm
 from model.state import LayerSpec, LayerState, RaggedBatch
+
+# Ten times the other weights: a difference of place outweighs what tokens add to a pair.
+_MATCH_STD = 0.2
 
 
 class RelationMixer(nn.Module, ABC):
@@ -33,6 +37,27 @@ class RelationMixer(nn.Module, ABC):
             nn.init.normal_(linear.weight, std=std)
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
+
+    def match_places(self, d_position: int) -> None:
+        """Start with readers that look for the memory of their own place.
+
+        The weights that read the codes of places are drawn once and used with opposite signs: where
+        places match, they cancel. A memory's place is that of its predecessor: with coupled
+        positions, the reader at an output token so finds the source of the next one.
+
+        Args:
+            d_position: channels, the last ones of the input, that hold the codes of places.
+
+        Raises:
+            ValueError: the mixer has no token shift, which is what sees the predecessor.
+        """
+        if self.shift is None:
+            raise ValueError("places can be matched only behind a token shift")
+        with torch.no_grad():
+            match = torch.randn(self.reader.out_features, d_position) * _MATCH_STD
+            self.reader.weight[:, -d_position:] = match
+            self.memory.weight[:, -d_position:] = -match
+            self.shift.weight[1, :2, -d_position:] = torch.tensor([[0.0], [1.0]])
 
     @staticmethod
     @abstractmethod

@@ -1,6 +1,7 @@
 """`forward` equals `extend`, whatever the mixers, the positions and the chunks."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from model.config import Mixer, ModelConfig
 from model.decoder import Decoder
+from model.mixers.normalized_relation import NormalizedRelation
+from model.ops.norm import norm
 from model.state import RaggedBatch
 
 CONFIG = ModelConfig(
@@ -152,3 +155,26 @@ def test_state_sizes_are_those_of_the_storage() -> None:
 def test_page_sizes_that_kernels_cannot_take_are_refused(page_size: int) -> None:
     with pytest.raises(ValueError, match="multiple of 16"):
         _decoder(CONFIG, 0).new_state(n_pages=1, page_size=page_size, n_slots=1)
+
+
+def test_readers_can_start_out_looking_for_the_source_of_the_next_token() -> None:
+    """Before any training, the best match of each output place is the token to copy."""
+    config = replace(CONFIG, mixers=("normalized",), d_model=96, d_position=64, d_relation=64)
+    torch.manual_seed(0)
+    decoder = Decoder(replace(config, n_head=1)).requires_grad_(False)
+    decoder.match_places()
+    n = 12
+    string = np.random.default_rng(0).integers(0, 17, n)
+    ids = torch.from_numpy(np.array([[config.bos_id, *string, config.sep_id, *string]]))
+    mixer: Any = decoder.mixers[0]
+    xa, xb = mixer.shift(norm(decoder.embedding(ids), config.norm_eps))
+    readers, memories = mixer.reader(xa)[0], mixer.memory(xb)[0]
+    for place in range(n + 1):  # the last one looks for SEP, which tells the end
+        seen = n + 2 + place
+        deviations = (readers[n + 1 + place] + memories[:seen]).std(-1)
+        assert deviations.argmin() == 1 + place
+
+
+def test_places_cannot_be_matched_without_a_shift() -> None:
+    with pytest.raises(ValueError, match="behind a token shift"):
+        NormalizedRelation(POSITIONS["none"]).match_places(8)

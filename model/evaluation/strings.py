@@ -1,0 +1,141 @@
+"""Held-out strings of many kinds and of an exact length, as token ids.
+
+Nothing here is drawn from the training sources: texts come from the files in `texts/`, and the
+mean kinds are written anew.
+"""
+
+import json
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from model.tasks.strings import Source, letter_string
+
+Ids = NDArray[np.int64]
+
+
+@cache
+def _text(name: str) -> str:
+    return (files("model.evaluation") / "texts" / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def _cut(text: str, n: int) -> Ids:
+    """The first n bytes of a text, filled with dots where a character does not fit."""
+    whole = text.encode()[:n].decode(errors="ignore").encode()
+    return np.frombuffer(whole.ljust(n, b"."), np.uint8).astype(np.int64)
+
+
+def _passage(name: str) -> Source:
+    """A passage of a text file from a random character on; the file begins again at its end."""
+
+    def source(rng: Generator, n: int) -> Ids:
+        text = _text(name)
+        begin = int(rng.integers(len(text)))
+        return _cut(text[begin:] + text * (n // len(text) + 1), n)
+
+    return source
+
+
+def _json(rng: Generator, n: int) -> Ids:
+    words = _text("prose").split()
+    records: list[object] = []
+    while len(json.dumps(records)) < n:
+        records.append(
+            {
+                "id": int(rng.integers(1 << 40)),
+                "name": str(rng.choice(words)),
+                "score": round(float(rng.normal()), 4),
+                "tags": [str(tag) for tag in rng.choice(words, 2)],
+                "active": bool(rng.integers(2)),
+                "parent": None,
+            }
+        )
+    return _cut(json.dumps(records), n)
+
+
+def _log(rng: Generator, n: int) -> Ids:
+    lines: list[str] = []
+    second = int(rng.integers(86_400))
+    while sum(map(len, lines)) < n:
+        second += int(rng.integers(3))
+        clock = f"{second // 3600 % 24:02}:{second // 60 % 60:02}:{second % 60:02}"
+        level = rng.choice(["INFO", "INFO", "INFO", "WARN", "ERROR"])
+        address = ".".join(map(str, rng.integers(0, 256, 4)))
+        path = rng.choice(["/", "/login", "/api/v1/items", "/static/app.js"])
+        status = rng.choice([200, 200, 200, 304, 404, 500])
+        lines.append(f'2025-03-14T{clock}Z {level} {address} "GET {path}" {status}\n')
+    return _cut("".join(lines), n)
+
+
+def _one_letter(rng: Generator, n: int) -> Ids:
+    return np.full(n, rng.integers(32, 127))
+
+
+def _two_letters_in_turn(rng: Generator, n: int) -> Ids:
+    return np.resize(rng.choice(np.arange(97, 123), 2, replace=False), n)
+
+
+def _two_letters_at_random(rng: Generator, n: int) -> Ids:
+    return rng.choice(rng.choice(np.arange(97, 123), 2, replace=False), n)
+
+
+def _spaces(rng: Generator, n: int) -> Ids:  # noqa: ARG001
+    return np.full(n, 32)
+
+
+def _runs(rng: Generator, n: int) -> Ids:
+    """Runs of 1 to 40 equal digits."""
+    digits = rng.integers(48, 58, n)
+    return np.repeat(digits, rng.integers(1, 41, n))[:n]
+
+
+def _line_with_one_change(rng: Generator, n: int) -> Ids:
+    """One line of prose repeated, with one byte of the whole changed."""
+    line = _passage("prose")(rng, int(rng.integers(8, 40)))
+    line[-1] = 10
+    text = np.resize(line, n)
+    text[rng.integers(n)] = 35
+    return text
+
+
+def _random_bytes(rng: Generator, n: int) -> Ids:
+    return rng.integers(0, 256, n)
+
+
+BYTE_KINDS: dict[str, Source] = {
+    "prose": _passage("prose"),
+    "source code": _passage("code"),
+    "JSON": _json,
+    "log lines": _log,
+    "many scripts": _passage("scripts"),
+    "emoji": _passage("emoji"),
+    "random bytes": _random_bytes,
+    "aaaa…": _one_letter,
+    "abab…": _two_letters_in_turn,
+    "two letters at random": _two_letters_at_random,
+    "only spaces": _spaces,
+    "runs": _runs,
+    "a line repeated, one change": _line_with_one_change,
+}
+
+
+def _letter_kind(source: Source) -> Source:
+    """Ids of lower-case ASCII bytes as ids of `LetterTokenizer`."""
+    return lambda rng, n: source(rng, n) - 97 + 3
+
+
+def _letter(rng: Generator, n: int) -> Ids:
+    return np.full(n, rng.integers(97, 123))
+
+
+LETTER_KINDS: dict[str, Source] = {
+    "random letters": letter_string,
+    "aaaa…": _letter_kind(_letter),
+    "abab…": _letter_kind(_two_letters_in_turn),
+    "two letters at random": _letter_kind(_two_letters_at_random),
+}
+
+KINDS: dict[str, dict[str, Source]] = {"bytes": BYTE_KINDS, "letters": LETTER_KINDS}

@@ -1,0 +1,1 @@
+"""Tasks that decoders are trained on and measured by."""

@@ -1,0 +1,115 @@
+"""Synthetic strings of many kinds, as arrays of token ids: what copiers are trained on.
+
+Kinds range from incompressible to the ones that break copiers that look for content instead of
+place: runs, periods, two letters at random, a line repeated with a small change.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+Source = Callable[[Generator, int], Ids]
+
+_PRINTABLE = np.arange(32, 127)
+# First and last code points of blocks that encode to 2, 3 and 4 bytes of UTF-8.
+_SCRIPTS = (
+    (0x00C0, 0x017F), (0x0391, 0x03C9), (0x0410, 0x044F), (0x05D0, 0x05EA), (0x0627, 0x064A),
+    (0x0905, 0x0939), (0x0E01, 0x0E2E), (0x3041, 0x3093), (0x30A1, 0x30F6), (0x4E00, 0x9FA5),
+    (0xAC00, 0xD7A3), (0x1F300, 0x1F5FF), (0x1F600, 0x1F64F), (0x1F680, 0x1F6C5),
+    (0x10330, 0x1034A),
+)  # fmt: skip
+
+
+def _uniform(rng: Generator, n: int, ids: range) -> Ids:
+    return rng.integers(ids.start, ids.stop, n)
+
+
+def _few(rng: Generator, n: int, ids: range) -> Ids:
+    alphabet = rng.integers(ids.start, ids.stop, rng.integers(1, 6))
+    return rng.choice(alphabet, n)
+
+
+def _periodic(rng: Generator, n: int, ids: range) -> Ids:
+    unit = rng.integers(ids.start, ids.stop, rng.integers(1, 17))
+    return np.resize(unit, n)
+
+
+def _runs(rng: Generator, n: int, ids: range) -> Ids:
+    alphabet = rng.integers(ids.start, ids.stop, rng.integers(2, 9))
+    lengths = rng.integers(1, rng.integers(3, 33), n)
+    return np.repeat(rng.choice(alphabet, n), lengths)[:n]
+
+
+def _printable(rng: Generator, n: int) -> Ids:
+    alphabet = rng.choice(_PRINTABLE, rng.integers(10, 61), replace=False)
+    return rng.choice(alphabet, n)
+
+
+def _changed_lines(rng: Generator, n: int) -> Ids:
+    """One line again and again, each time with up to three characters changed."""
+    line = rng.choice(_PRINTABLE, rng.integers(2, max(3, min(80, n // 2 + 1))))
+    line[-1] = 10
+    text = np.resize(line, n)
+    n_changes = rng.integers(1, 4) * max(1, n // len(line))
+    text[rng.integers(0, n, n_changes)] = rng.choice(_PRINTABLE, n_changes)
+    return text
+
+
+def _scripts(rng: Generator, n: int) -> Ids:
+    """Characters of one script with spaces between, cut at n bytes."""
+    first, last = _SCRIPTS[rng.integers(len(_SCRIPTS))]
+    points = rng.integers(first, last + 1, n)
+    points[rng.random(n) < 0.15] = 32
+    text = "".join(map(chr, points)).encode()
+    return np.frombuffer(text, np.uint8)[:n].astype(np.int64)
+
+
+_LETTERS = range(3, 29)  # ids of `LetterTokenizer`
+LETTER_KINDS: dict[str, Source] = {
+    "uniform": partial(_uniform, ids=_LETTERS),
+    "few": partial(_few, ids=_LETTERS),
+    "periodic": partial(_periodic, ids=_LETTERS),
+    "runs": partial(_runs, ids=_LETTERS),
+}
+
+_BYTES = range(256)
+# Their order decides what a seed draws.
+BYTE_KINDS: dict[str, Source] = {
+    "uniform": partial(_uniform, ids=_BYTES),
+    "few": partial(_few, ids=_BYTES),
+    "printable": _printable,
+    "periodic": partial(_periodic, ids=_BYTES),
+    "runs": partial(_runs, ids=_BYTES),
+    "changed-lines": _changed_lines,
+    "scripts": _scripts,
+}
+
+
+def byte_string(rng: Generator, n: int) -> Ids:
+    """A string of n bytes, of a kind drawn at random from `BYTE_KINDS`."""
+    kinds = list(BYTE_KINDS.values())
+    return kinds[rng.integers(len(kinds))](rng, n)
+
+
+def letter_string(rng: Generator, n: int) -> Ids:
+    """The paper's strings: n letters, independent and uniform."""
+    return LETTER_KINDS["uniform"](rng, n)
+
+
+def varied_letter_string(rng: Generator, n: int) -> Ids:
+    """A string of n letters: half the time as `letter_string`, else one that repeats itself."""
+    if rng.random() < 0.5:
+        return letter_string(rng, n)
+    kinds = list(LETTER_KINDS.values())
+    return kinds[rng.integers(1, len(kinds))](rng, n)
+
+
+# What a preset may train on, by its tokenizer.
+SOURCES: dict[str, dict[str, Source]] = {
+    "bytes": {"bytes": byte_string},
+    "letters": {"letters": letter_string, "varied-letters": varied_letter_string},
+}

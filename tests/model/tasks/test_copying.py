@@ -1,0 +1,92 @@
+"""Batches of the copying task."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.tasks.copying import IGNORED, CopyBatch, copy_batch
+from model.tasks.strings import letter_string
+from tests.model.tiny import tiny_config
+
+CONFIG = tiny_config()
+
+
+def batch(seed: int, **changes: Any) -> CopyBatch:
+    values: dict[str, Any] = {
+        "lengths": (2, 20),
+        "n_tokens": 400,
+        "max_strings": 16,
+        "max_offset": 50,
+        "corruption": 0.0,
+    }
+    rng = np.random.default_rng(seed)
+    return copy_batch(rng, CONFIG, letter_string, **(values | changes))
+
+
+def test_rows_are_strings_with_their_copies() -> None:
+    for seed in range(20):
+        drawn = batch(seed)
+        lengths = []
+        for ids, targets in zip(drawn.token_ids.tolist(), drawn.targets.tolist(), strict=True):
+            n = ids.index(CONFIG.sep_id) - 1
+            string = ids[1 : n + 1]
+            assert min(string) >= 3
+            padding = [CONFIG.eos_id] * (len(ids) - 2 * n - 2)
+            assert ids == [CONFIG.bos_id, *string, CONFIG.sep_id, *string, *padding]
+            after = [IGNORED] * len(padding)
+            assert targets == [IGNORED] * (n + 1) + [*string, CONFIG.eos_id] + after
+            lengths.append(n)
+        assert min(lengths) >= 2
+        assert max(lengths) <= 20
+        assert drawn.token_ids.shape[1] == 2 * max(lengths) + 2  # no padding that nobody needs
+        assert max(2, max(lengths) * 3 // 4 - 1) <= min(lengths)
+
+
+def test_every_length_and_offset_comes_up() -> None:
+    lengths: set[int] = set()
+    offsets: set[int] = set()
+    for seed in range(150):
+        drawn = batch(seed, lengths=(1, 8), max_offset=4)
+        lengths |= set((drawn.targets != IGNORED).sum(1).tolist())
+        offsets |= set(drawn.offsets.tolist())
+    assert lengths == set(range(2, 10))  # with EOS
+    assert offsets == {0, 1, 2, 3}
+
+
+def test_size_is_bounded() -> None:
+    for seed in range(50):
+        drawn = batch(seed)
+        assert 2 <= len(drawn.token_ids) <= 16
+        assert drawn.token_ids.numel() <= 400
+        assert drawn.offsets.shape == (len(drawn.token_ids),)
+    assert len(batch(0, n_tokens=1).token_ids) == 2
+    assert len(batch(0, n_tokens=10**6, max_strings=3).token_ids) == 3
+
+
+def test_one_length_only() -> None:
+    drawn = batch(0, lengths=(5, 5), max_offset=1)
+    assert ((drawn.targets != IGNORED).sum(1) == 6).all()
+    assert (drawn.offsets == 0).all()
+
+
+def test_corruption_changes_what_is_read_and_not_what_is_asked() -> None:
+    changed = total = 0
+    for seed in range(20):
+        drawn = batch(seed, corruption=0.25)
+        for ids, targets in zip(drawn.token_ids.tolist(), drawn.targets.tolist(), strict=True):
+            n = ids.index(CONFIG.sep_id) - 1
+            string, output = ids[1 : n + 1], ids[n + 2 : 2 * n + 2]
+            assert targets[n + 1 : 2 * n + 2] == [*string, CONFIG.eos_id]
+            assert min(output) >= 3
+            changed += sum(x != y for x, y in zip(string, output, strict=True))
+            total += n
+    # A replacement is the same token again now and then.
+    assert 0.15 < changed / total < 0.25
+
+
+@pytest.mark.parametrize("field", ["token_ids", "targets", "offsets"])
+def test_the_generator_decides(field: str) -> None:
+    first, again, other = (getattr(batch(seed), field).tolist() for seed in (1, 1, 2))
+    assert first == again
+    assert first != other

@@ -1,0 +1,86 @@
+"""Strings that copiers are trained on."""
+
+import numpy as np
+import pytest
+
+from model.tasks.strings import BYTE_KINDS, LETTER_KINDS, SOURCES, Source
+from model.tokenizer import TOKENIZERS
+
+LENGTHS = [*range(1, 65), 512, 640]
+
+
+@pytest.mark.parametrize("name", sorted(BYTE_KINDS))
+def test_kinds_of_bytes_have_the_length_asked_for(name: str) -> None:
+    rng = np.random.default_rng(0)
+    for n in LENGTHS:
+        string = BYTE_KINDS[name](rng, n)
+        assert string.shape == (n,)
+        assert string.dtype == np.int64
+        assert 0 <= string.min() <= string.max() < 256
+
+
+@pytest.mark.parametrize("name", sorted(LETTER_KINDS))
+def test_kinds_of_letters_have_the_length_asked_for(name: str) -> None:
+    rng = np.random.default_rng(0)
+    for n in LENGTHS:
+        string = LETTER_KINDS[name](rng, n)
+        assert string.shape == (n,)
+        assert string.dtype == np.int64
+        assert 3 <= string.min() <= string.max() < 29
+
+
+@pytest.mark.parametrize(("of", "name"), [(t, name) for t in SOURCES for name in SOURCES[t]])
+def test_sources_give_content_ids_of_their_tokenizer(of: str, name: str) -> None:
+    tokenizer = TOKENIZERS[of]()
+    specials = {tokenizer.bos_id, tokenizer.sep_id, tokenizer.eos_id}
+    rng = np.random.default_rng(0)
+    seen: set[int] = set()
+    for n in LENGTHS * 3:
+        string = SOURCES[of][name](rng, n)
+        assert string.shape == (n,)
+        assert string.dtype == np.int64
+        seen |= set(string.tolist())
+    assert not seen & specials
+    assert seen <= set(range(tokenizer.vocab_size))
+    assert len(seen) == tokenizer.vocab_size - 3  # every id comes up
+
+
+def test_every_source_has_a_tokenizer() -> None:
+    assert SOURCES.keys() == TOKENIZERS.keys()
+
+
+@pytest.mark.parametrize("source", [*BYTE_KINDS.values(), *SOURCES["letters"].values()])
+def test_a_seed_repeats_its_strings(source: Source) -> None:
+    def draw(seed: int) -> list[list[int]]:
+        rng = np.random.default_rng(seed)
+        return [source(rng, 40).tolist() for _ in range(5)]
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+def test_scripts_are_utf8_but_for_the_cut() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        text = bytes(BYTE_KINDS["scripts"](rng, 60).tolist())
+        assert "\ufffd" not in text.decode(errors="ignore").encode()[:57].decode(errors="ignore")
+        assert len(text.decode(errors="ignore").encode()) > 60 - 4
+
+
+def test_periods_and_repeated_lines_do_repeat() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        string = BYTE_KINDS["periodic"](rng, 100)
+        assert any((string[p:] == string[:-p]).all() for p in range(1, 17))
+        lines = BYTE_KINDS["changed-lines"](rng, 200)
+        # Some shift brings most of the text onto itself.
+        assert max((lines[p:] == lines[:-p]).mean() for p in range(1, 101)) > 0.4
+
+
+def test_varied_letters_are_half_uniform_half_repeating() -> None:
+    rng = np.random.default_rng(0)
+    n_letters = [
+        len(set(SOURCES["letters"]["varied-letters"](rng, 64).tolist())) for _ in range(400)
+    ]
+    assert 0.4 < np.mean([n > 16 for n in n_letters]) < 0.6
+    assert {1, 2, 3} <= set(n_letters)

@@ -1,0 +1,262 @@
+"""Checkpoints: saved and loaded bit for bit, and every broken one refused by name."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from model.decoder import Decoder
+from model.tokenizer import ByteTokenizer, LetterTokenizer
+from tests.model.tiny import random_checkpoint, tiny_config
+
+Tensors = dict[str, Tensor]
+NAME = "mixers.1.reader.weight"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A sound checkpoint, for tests to break."""
+    random_checkpoint(tmp_path / "sound")
+    return tmp_path / "sound"
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(folder)
+    return str(caught.value)
+
+
+def change_config(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    file = folder / "config.json"
+    values = json.loads(file.read_text())
+    change(values)
+    file.write_text(json.dumps(values))
+
+
+def change_weights(folder: Path, change: Callable[[Tensors], None]) -> None:
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file)
+
+
+@pytest.mark.parametrize("tokenizer", [ByteTokenizer(), LetterTokenizer()])
+@pytest.mark.parametrize(
+    "positions", [{}, {"positions": "learned", "d_position": 0, "max_seq_len": 50}]
+)
+def test_saved_and_loaded(
+    tmp_path: Path, tokenizer: ByteTokenizer | LetterTokenizer, positions: dict[str, Any]
+) -> None:
+    config = tiny_config(tokenizer.name, norm_eps=0.0, **positions)
+    decoder = Decoder(config)
+    save_checkpoint(tmp_path / "new" / "mine", decoder, tokenizer)
+    loaded = load_checkpoint(tmp_path / "new" / "mine")
+    assert (loaded.name, loaded.config) == ("mine", config)
+    assert type(loaded.tokenizer) is type(tokenizer)
+    expected = decoder.state_dict()
+    found = loaded.decoder.state_dict()
+    assert expected.keys() == found.keys()
+    assert all(expected[name].equal(found[name]) for name in expected)
+    assert not loaded.decoder.training
+    assert not any(parameter.requires_grad for parameter in loaded.decoder.parameters())
+    data = (loaded.path / "model.safetensors").read_bytes()
+    assert loaded.fingerprint == hashlib.sha256(data).hexdigest()
+    assert sorted(file.name for file in loaded.path.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+
+
+def test_the_same_weights_make_the_same_file(folder: Path, tmp_path: Path) -> None:
+    loaded = load_checkpoint(folder)
+    save_checkpoint(tmp_path / "again", loaded.decoder, loaded.tokenizer)
+    assert load_checkpoint(tmp_path / "again").fingerprint == loaded.fingerprint
+
+
+def test_a_path_may_be_text_and_relative(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    loaded = load_checkpoint("sound")
+    assert (loaded.name, loaded.path) == ("sound", folder)
+
+
+def test_loading_draws_no_random_numbers(folder: Path) -> None:
+    before = torch.random.get_rng_state()
+    load_checkpoint(folder)
+    assert torch.random.get_rng_state().equal(before)
+
+
+def test_a_prompt_is_wrapped_as_in_training(folder: Path) -> None:
+    assert load_checkpoint(folder).wrap([3, 4]) == [0, 3, 4, 1]
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    assert f"{tmp_path}/absent: no such folder" in refusal(tmp_path / "absent")
+
+
+def test_a_file_is_no_checkpoint(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    assert f"{file}: is a file; a checkpoint is a folder" in refusal(file)
+
+
+def test_a_name_that_no_file_can_have() -> None:
+    assert "File name too long" in refusal(Path("x" * 5000))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    assert refusal(folder) == f"{folder}: not a checkpoint, {name} is missing"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.02, 0.2, 0.5, 0.9, 0.9999])
+def test_a_truncated_weights_file(folder: Path, share: float) -> None:
+    file = folder / "model.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[: int(share * len(data))])
+    assert f"{file}: truncated or malformed" in refusal(folder)
+
+
+def test_weights_with_something_after_them(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes() + b"\0")
+    assert f"{file}: truncated or malformed" in refusal(folder)
+
+
+def test_weights_that_claim_a_huge_header(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(b"\xff" * 8 + file.read_bytes()[8:])
+    assert f"{file}: truncated or malformed" in refusal(folder)
+
+
+def swap(tensors: Tensors, name: str, tensor: Tensor) -> None:
+    assert name in tensors
+    tensors[name] = tensor
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop(NAME), f"tensor '{NAME}' is missing"),
+        (lambda t: t.update(extra=torch.zeros(1)), "unexpected tensor 'extra'"),
+        (
+            lambda t: swap(t, NAME, torch.zeros(16, 23)),
+            f"tensor '{NAME}' has shape [16, 23], config.json asks for [16, 24]",
+        ),
+        (
+            lambda t: swap(t, NAME, torch.zeros(16 * 24)),
+            f"tensor '{NAME}' has shape [384], config.json asks for [16, 24]",
+        ),
+        (
+            lambda t: swap(t, NAME, t[NAME].half()),
+            f"tensor '{NAME}' is torch.float16, expected torch.float32",
+        ),
+        (
+            lambda t: swap(t, NAME, t[NAME].double()),
+            f"tensor '{NAME}' is torch.float64, expected torch.float32",
+        ),
+        (
+            lambda t: t[NAME][3, 4].fill_(torch.nan),
+            f"tensor '{NAME}' holds values that are not finite",
+        ),
+        (
+            lambda t: t["classifier.weight"][0, 0].fill_(-torch.inf),
+            "tensor 'classifier.weight' holds values that are not finite",
+        ),
+    ],
+)
+def test_weights_of_something_else(
+    folder: Path, change: Callable[[Tensors], None], message: str
+) -> None:
+    change_weights(folder, change)
+    assert refusal(folder) == f"{folder}/model.safetensors: {message}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "null garbage", "\ufeff{}", '{"model": ' + "[" * 100_000, "[" + "1" * 5000 + "]"],
+)
+def test_a_config_that_is_not_json(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    assert f"{folder}/config.json: not JSON: " in refusal(folder)
+
+
+def test_a_config_that_is_not_utf8(folder: Path) -> None:
+    (folder / "config.json").write_bytes(b'{"tokenizer": "\xff"}')
+    assert f"{folder}/config.json: not JSON: " in refusal(folder)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '"model"', "1"])
+def test_a_config_that_is_no_object(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+    assert refusal(folder) == f"{folder}/config.json: must be a JSON object"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(models={}), "unknown key 'models'"),
+        (lambda c: c.pop("model"), "missing key 'model'"),
+        (lambda c: c.pop("tokenizer"), "missing key 'tokenizer'"),
+        (lambda c: c.update(model=[]), "model must be an object"),
+        (lambda c: c.update(tokenizer="words"), "tokenizer must be one of .*, got 'words'"),
+        (lambda c: c.update(tokenizer=["letters"]), "tokenizer must be one of"),
+        (lambda c: c["model"].update(heads=1), "model: unknown key 'heads'"),
+        (lambda c: c["model"].pop("d_model"), "model: missing key 'd_model'"),
+        (lambda c: c["model"].update(d_model="24"), "model: d_model must be an integer, got '24'"),
+        (lambda c: c["model"].update(norm_eps=None), "model: norm_eps must be a number"),
+        (lambda c: c["model"].update(n_head=0), "model: n_head must be at least 1"),
+        (lambda c: c["model"].update(mixers=["gru"]), "model: mixers: unknown mixer 'gru'"),
+        (
+            lambda c: c.update(tokenizer="bytes"),
+            "model: vocab_size is 29, the 'bytes' tokenizer has 259",
+        ),
+        (
+            lambda c: c["model"].update(bos_id=1, sep_id=0),
+            "model: bos_id is 1, the 'letters' tokenizer has 0",
+        ),
+        (
+            lambda c: c["model"].update(eos_id=28),
+            "model: eos_id is 28, the 'letters' tokenizer has 2",
+        ),
+    ],
+)
+def test_a_config_of_something_else(
+    folder: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    change_config(folder, change)
+    with pytest.raises(CheckpointError, match=f"^{folder}/config.json: {message}"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"d_model": 10**9}, "has shape"),  # would take exabytes if it were made
+        ({"d_model": 10**12, "d_relation": 10**12, "n_head": 10**10}, "no such decoder"),
+        ({"d_model": 10**30}, "no such decoder"),
+    ],
+)
+def test_a_config_of_a_giant(folder: Path, changes: dict[str, int], message: str) -> None:
+    change_config(folder, lambda config: config["model"].update(changes))
+    assert message in refusal(folder)
+
+
+def test_a_crash_in_mid_save_leaves_the_old_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_checkpoint(folder).fingerprint
+
+    def full_disk(*args: object) -> None:  # noqa: ARG001
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "replace", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        save_checkpoint(folder, Decoder(tiny_config()), LetterTokenizer())
+    assert load_checkpoint(folder).fingerprint == before

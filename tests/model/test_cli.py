@@ -1,0 +1,416 @@
+"""The `causalrn` command: what it prints, how it fails, how it is interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from model import checkpoint as checkpoint_module
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.cli import app
+from model.evaluation.strings import LETTER_KINDS
+from model.ops import jit
+from model.training.preset import load_preset
+from model.training.run import Run
+from model.training.trainer import Trainer
+from tests.model.tiny import TINY, Script, copying, random_checkpoint, scripted_checkpoint
+
+ROOT = Path(__file__).parents[2]
+MANY_STEPS = TINY.read_text().replace("steps = 45", "steps = 1000000")
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    kernels, others = jit.num_threads(), torch.get_num_threads()
+    yield
+    jit.set_num_threads(kernels)
+    torch.set_num_threads(others)
+
+
+def run(*args: object, stdin: bytes = b"", env: dict[str, str] | None = None) -> Result:
+    """The command in this process; whatever it does not handle fails the test."""
+    result = CliRunner().invoke(
+        app, [str(arg) for arg in args], input=stdin, env=env, catch_exceptions=False
+    )
+    assert "Traceback" not in result.output
+    return result
+
+
+def refusal(*args: object, stdin: bytes = b"") -> str:
+    result = run(*args, stdin=stdin)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr.removeprefix("error: ").rstrip("\n")
+
+
+def start(*args: object) -> subprocess.Popen[bytes]:
+    """The command in a process of its own."""
+    program = "from model.cli import app; app(prog_name='causalrn')"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, args)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def use_script(monkeypatch: pytest.MonkeyPatch, script: Script, tokenizer: str) -> None:
+    """Let every checkpoint be one whose decoder follows a script."""
+    scripted = scripted_checkpoint(script, tokenizer)
+    monkeypatch.setattr(checkpoint_module, "load_checkpoint", lambda _: scripted)
+
+
+def perfect_copier(monkeypatch: pytest.MonkeyPatch, tokenizer: str = "bytes") -> None:
+    use_script(monkeypatch, copying(scripted_checkpoint(len, tokenizer).config), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def zeros(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real model of bytes whose every logit is 0, so that it writes zero bytes for ever."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "zeros"
+    checkpoint = random_checkpoint(folder, "bytes", max_seq_len=100_000)
+    checkpoint.decoder.classifier.weight.zero_()
+    save_checkpoint(folder, checkpoint.decoder, checkpoint.tokenizer)
+    return folder
+
+
+class TestHelp:
+    def test_no_arguments_show_the_commands(self) -> None:
+        result = run()
+        assert all(name in result.output for name in ("train", "evaluate", "generate"))
+
+    @pytest.mark.parametrize("option", ["--help", "-h"])
+    @pytest.mark.parametrize("command", ["train", "evaluate", "generate"])
+    def test_commands_explain_themselves(self, command: str, option: str) -> None:
+        result = run(command, option)
+        assert result.exit_code == 0
+        assert f"causalrn {command} [OPTIONS]" in result.stdout
+        assert "--threads" in result.stdout
+
+    def test_presets_are_named(self) -> None:
+        assert "copy-letters-quick" in run("train", "--help").stdout
+
+    def test_an_unknown_option_is_a_usage_error(self) -> None:
+        result = run("train", "copy-az", "--step", "3")
+        assert result.exit_code == 2
+        assert "--step" in result.stderr
+
+    def test_help_and_completion_do_not_wait_for_torch(self) -> None:
+        program = "import sys, model.cli; sys.exit('torch' in sys.modules)"
+        subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+    @pytest.mark.parametrize(
+        ("words", "completions"),
+        [
+            ("causalrn tr", ["train"]),
+            ("causalrn train copy-l", ["copy-letters-quick"]),
+            ("causalrn train copy-", ["copy-az", "copy-bytes", "copy-letters-quick"]),
+            ("causalrn train nothing-", []),
+            ("causalrn generate --checkpoint absent-", []),
+        ],
+    )
+    def test_tab(self, words: str, completions: list[str]) -> None:
+        env = {
+            "_CAUSALRN_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+        }
+        assert run(env=env).stdout.split() == completions
+
+    @pytest.mark.parametrize("words", ["evaluate co", "generate --checkpoint co"])
+    def test_tab_knows_the_checkpoints(
+        self, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("model.cli._CHECKPOINTS", tmp_path)
+        for name in ("copy-b", "copy-a", "other"):
+            random_checkpoint(tmp_path / name)
+        (tmp_path / "copy-nothing").mkdir()
+        env = {
+            "_CAUSALRN_COMPLETE": "complete_bash",
+            "COMP_WORDS": f"causalrn {words}",
+            "COMP_CWORD": str(words.count(" ") + 1),
+        }
+        assert run(env=env).stdout.split() == ["copy-a", "copy-b"]
+
+
+class TestTrain:
+    def test_to_the_end(self, tmp_path: Path) -> None:
+        result = run("train", TINY, "--output", tmp_path / "run", "--threads", 1)
+        assert result.exit_code == 0
+        assert result.stdout == ""
+        assert "Trained 45 steps in " in result.stderr
+        assert f"The checkpoint is in {tmp_path}/run." in result.stderr
+        load_checkpoint(tmp_path / "run")
+        again = run("train", TINY, "--output", tmp_path / "run")
+        assert again.exit_code == 0
+        assert "Going on from step 45 of 45." in again.stderr
+
+    def test_the_folder_is_named_after_the_preset(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert run("train", TINY).exit_code == 0
+        load_checkpoint(tmp_path / "runs" / "tiny")
+
+    def test_restart(self, tmp_path: Path) -> None:
+        job = Trainer(load_preset(str(TINY)), Run(tmp_path))
+        job.train(lambda _: None, lambda: job.step == 30)
+        result = run("train", TINY, "--output", tmp_path, "--restart")
+        assert result.exit_code == 0
+        assert "Going on" not in result.stderr
+        assert len(Run(tmp_path).log_lines()) == 3
+
+    def test_another_preset_is_refused(self, tmp_path: Path) -> None:
+        run("train", TINY, "--output", tmp_path)
+        other = tmp_path / "other.toml"
+        other.write_text(MANY_STEPS)
+        message = refusal("train", other, "--output", tmp_path)
+        assert "of another preset" in message
+        assert "--restart" in message
+
+    @pytest.mark.parametrize(
+        ("args", "message"),
+        [
+            (["copy-everything"], "no preset 'copy-everything'; there are copy-az"),
+            (["[red].toml"], "[red].toml: No such file or directory"),
+            ([TINY, "--output", "/dev/null"], "/dev/null: File exists; choose another --output"),
+            ([TINY, "--threads", 10_000], "--threads: number of threads must be between 1 and"),
+        ],
+    )
+    def test_errors(
+        self, args: list[object], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert message in refusal("train", *args)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_run_that_diverges(self, tmp_path: Path) -> None:
+        file = tmp_path / "wild.toml"
+        text = TINY.read_text().replace("learning_rate = 0.01", "learning_rate = 1e30")
+        file.write_text(text.replace("warmup_steps = 5", "warmup_steps = 0"))
+        assert "lower learning_rate" in refusal("train", file, "--output", tmp_path / "run")
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_saves(
+        self, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = tmp_path / "long.toml"
+        file.write_text(MANY_STEPS)
+        before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+        step = Trainer._step
+
+        def interrupted(self: Trainer) -> object:
+            if self.step == 6:
+                signal.raise_signal(number)
+            return step(self)
+
+        monkeypatch.setattr(Trainer, "_step", interrupted)
+        result = run("train", file, "--output", tmp_path / "run")
+        assert result.exit_code == 128 + number
+        assert "Saved at step 7 of 1,000,000. The same command goes on from there." in result.stderr
+        assert Trainer(load_preset(str(file)), Run(tmp_path / "run")).step == 7
+        assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+    def test_ctrl_c_in_a_real_process(self, tmp_path: Path) -> None:
+        file = tmp_path / "long.toml"
+        file.write_text(MANY_STEPS)
+        log = tmp_path / "run" / "log.jsonl"
+        with start("train", file, "--output", log.parent) as process:
+            while not log.exists():
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate()
+        assert process.returncode == 130
+        text = errors.decode()
+        assert "Traceback" not in text
+        step = Trainer(load_preset(str(file)), Run(log.parent)).step
+        assert step >= 20
+        assert f"Saved at step {step:,} of 1,000,000." in text
+
+
+class TestEvaluate:
+    def test_tables_and_json(self, tmp_path: Path) -> None:
+        random_checkpoint(tmp_path / "model")
+        out = tmp_path / "results.json"
+        args = ("--lengths", "4,1", "--strings", 2, "--seed", 3, "--silence-layer", 0)
+        result = run("evaluate", tmp_path / "model", *args, "--output", out)
+        assert result.exit_code == 0
+        lines = result.stdout.splitlines()
+        assert lines[0] == "| strings exact | 1 | 4 |"
+        assert [line.split(" | ")[0] for line in lines[2:6]] == [f"| {k}" for k in LETTER_KINDS]
+        assert lines[7] == "| characters right | 1 | 4 |"
+        values = json.loads(out.read_text())
+        assert values["checkpoint"] == "model"
+        assert values["fingerprint"] == load_checkpoint(tmp_path / "model").fingerprint
+        assert (values["seed"], values["silenced_layer"]) == (3, 0)
+        assert len(values["cells"]) == 2 * len(LETTER_KINDS)
+        assert values["cells"][0].keys() == {
+            *("kind", "length", "n_strings", "exact", "characters_right")
+        }
+
+    def test_a_perfect_copier(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        perfect_copier(monkeypatch, "letters")
+        result = run("evaluate", "perfect", "--lengths", "1,2,33", "--strings", 3)
+        assert result.stdout.count("| 100 | 100 | 100 |") == 2 * len(LETTER_KINDS)
+
+    def test_ctrl_c_prints_what_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        copy = copying(scripted_checkpoint(len).config)
+
+        def interrupted(tokens: list[int]) -> int:
+            if tokens.index(1) > 30:
+                signal.raise_signal(signal.SIGINT)
+            return copy(tokens)
+
+        use_script(monkeypatch, interrupted, "letters")
+        result = run("evaluate", "perfect", "--lengths", "5,30", "--strings", 2)
+        assert result.exit_code == 130
+        assert result.stdout.splitlines()[0] == "| strings exact | 5 |"
+        assert "| abab… | 100 |" in result.stdout
+
+    @pytest.mark.parametrize(
+        ("args", "message"),
+        [
+            (["--lengths", "4,x"], "--lengths takes whole numbers with commas between, got '4,x'"),
+            (["--lengths", ""], "--lengths takes whole numbers"),
+            (["--lengths", "0,4"], "--lengths must lie between 1 and 10 for this checkpoint"),
+            (["--lengths", "11"], "--lengths must lie between 1 and 10 for this checkpoint"),
+            (["--lengths", "1", "--silence-layer", "2"], "layer must be between 0 and 1, got 2"),
+        ],
+    )
+    def test_errors(self, args: list[str], message: str, tmp_path: Path) -> None:
+        random_checkpoint(tmp_path / "model", max_seq_len=24)
+        assert message in refusal("evaluate", tmp_path / "model", *args)
+
+    def test_the_longest_length(self, tmp_path: Path) -> None:
+        random_checkpoint(tmp_path / "model", max_seq_len=24)
+        args = ("--lengths", "10", "--strings", 1)
+        assert run("evaluate", tmp_path / "model", *args).exit_code == 0
+
+    def test_no_checkpoint(self, tmp_path: Path) -> None:
+        assert "absent: no such folder" in refusal("evaluate", tmp_path / "absent")
+        assert "config.json is missing" in refusal("evaluate", tmp_path)
+
+    def test_results_that_cannot_be_written(self, tmp_path: Path) -> None:
+        random_checkpoint(tmp_path / "model")
+        args = ("--lengths", 1, "--strings", 1, "--output", tmp_path / "absent" / "x.json")
+        result = run("evaluate", tmp_path / "model", *args)
+        assert result.exit_code == 1
+        assert "| strings exact | 1 |" in result.stdout  # not lost
+        assert "No such file or directory" in result.stderr
+
+
+class TestGenerate:
+    ANY_BYTES = bytes(range(256)) + "\r\nné 😀\n\n".encode() + b"\xff\xfe\x00"
+
+    def test_bytes_come_back_from_standard_input(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        perfect_copier(monkeypatch)
+        result = run("generate", stdin=self.ANY_BYTES)
+        assert (result.exit_code, result.stdout_bytes) == (0, self.ANY_BYTES)
+        assert result.stderr == ""
+
+    def test_bytes_come_back_from_a_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        perfect_copier(monkeypatch)
+        (tmp_path / "any").write_bytes(self.ANY_BYTES)
+        result = run("generate", "--file", tmp_path / "any", stdin=b"not this")
+        assert (result.exit_code, result.stdout_bytes) == (0, self.ANY_BYTES)
+
+    @pytest.mark.parametrize("data", [b"x", b" \n", "né 😀".encode(), b"\xff not UTF-8 \x80"])
+    def test_bytes_come_back_from_an_argument(
+        self, data: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        perfect_copier(monkeypatch)
+        result = run("generate", "--", os.fsdecode(data))
+        assert (result.exit_code, result.stdout_bytes) == (0, data)
+
+    def test_letters_come_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        perfect_copier(monkeypatch, "letters")
+        assert run("generate", "abcxyz").stdout_bytes == b"abcxyz"
+
+    def test_special_ids_are_not_written(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        use_script(monkeypatch, lambda tokens: 256 if len(tokens) % 2 else 65, "bytes")
+        assert run("generate", "x", "--max-tokens", 6).stdout == "AAA"
+
+    def test_max_tokens(self, zeros: Path) -> None:
+        result = run("generate", "abc", "--checkpoint", zeros, "--max-tokens", 2)
+        assert result.stdout_bytes == b"\0\0"
+        assert run("generate", "abc", "--checkpoint", zeros).stdout_bytes == b"\0" * 4
+
+    def test_the_room_that_is_left_is_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        scripted = scripted_checkpoint(lambda _: 65, "bytes", max_seq_len=16)
+        monkeypatch.setattr(checkpoint_module, "load_checkpoint", lambda _: scripted)
+        assert run("generate", "x" * 10).stdout == "A" * 4
+        assert run("generate", "x" * 13).stdout == "A"
+        assert "may take up to 17 tokens" in refusal("generate", "x" * 14)
+        assert "may take up to 23 tokens" in refusal("generate", "x", "--max-tokens", 20)
+
+    def test_draws_repeat_with_a_seed(self, zeros: Path) -> None:
+        def draw(seed: int) -> bytes:
+            args = ("--max-tokens", 20, "--temperature", 1, "--seed", seed)
+            return run("generate", "abc", "--checkpoint", zeros, *args).stdout_bytes
+
+        assert draw(1) == draw(1)
+        assert draw(1) != draw(2)
+
+    def test_top_k_and_top_p_narrow_the_draw(self, zeros: Path) -> None:
+        args = ("generate", "abc", "--checkpoint", zeros, "--max-tokens", 50, "--temperature", 1)
+        assert set(run(*args, "--top-k", 2, "--seed", 0).stdout_bytes) == {0, 1}
+        assert set(run(*args, "--top-p", 0.01, "--seed", 0).stdout_bytes) == {0, 1, 2}
+
+    @pytest.mark.parametrize(
+        ("args", "message"),
+        [
+            (["abc", "--file", TINY], "give a text or --file, not both"),
+            (["abc", "--top-p", 0], "top_p must be above 0"),
+            (["abc", "--temperature", "inf"], "temperature must be finite"),
+            (["abc", "--checkpoint", "/absent/model"], "/absent/model: no such folder"),
+        ],
+    )
+    def test_errors(self, args: list[object], message: str) -> None:
+        assert message in refusal("generate", *args)
+
+    def test_a_file_that_is_not_there(self) -> None:
+        result = run("generate", "--file", "/absent/file")
+        assert result.exit_code == 2
+        assert "does not exist" in result.stderr
+
+    @pytest.mark.parametrize("args", [[""], ["--file", os.devnull], []])
+    def test_nothing_to_copy(self, args: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        perfect_copier(monkeypatch)
+        assert "nothing to copy: the text is empty" in refusal("generate", *args)
+
+    def test_letters_that_the_model_lacks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        perfect_copier(monkeypatch, "letters")
+        assert "character 'Z' at position 2" in refusal("generate", "abZ")
+        assert "can't decode byte 0xff in position 1" in refusal("generate", stdin=b"a\xff")
+
+    def test_a_reader_that_leaves(self, zeros: Path) -> None:
+        """As in `causalrn generate … | head -c 1`."""
+        with start("generate", "x", "--checkpoint", zeros, "--max-tokens", 50_000) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.read(1) == b"\0"
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode == 1
+
+    def test_ctrl_c(self, zeros: Path) -> None:
+        with start("generate", "x", "--checkpoint", zeros, "--max-tokens", 50_000) as process:
+            assert process.stdout is not None
+            assert process.stdout.read(1) == b"\0"
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate()
+        assert process.returncode == 130
+        assert b"Traceback" not in errors

@@ -1,0 +1,128 @@
+"""Text to ids and back."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.tokenizer import TOKENIZERS, ByteTokenizer, LetterTokenizer, Tokenizer, TokenizerError
+
+# Bytes that are cut, overlong, surrogates or beyond Unicode come up often.
+_AWKWARD = st.sampled_from(
+    [
+        *(b"\xe2\x82\xac", b"\xe2\x82", b"\xf0\x9f\x98\x80", b"\xf0\x9f", b"\xc0\xaf"),
+        *(b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xff", b"\x80", b"\x00", b"a", b"\xc3\xa9"),
+    ]
+)
+any_bytes = st.one_of(st.binary(), st.lists(_AWKWARD).map(b"".join))
+any_text = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def in_pieces(ids: Sequence[int], cuts: Sequence[int]) -> list[Sequence[int]]:
+    bounds = [0, *sorted(cut % (len(ids) + 1) for cut in cuts), len(ids)]
+    return [ids[a:b] for a, b in pairwise(bounds)]
+
+
+def test_ids_are_those_of_the_trained_models() -> None:
+    ids = {name: (t.vocab_size, t.bos_id, t.sep_id, t.eos_id) for name, t in TOKENIZERS.items()}
+    assert ids == {"bytes": (259, 256, 257, 258), "letters": (29, 0, 1, 2)}
+    assert all(name == tokenizer.name for name, tokenizer in TOKENIZERS.items())
+
+
+@given(any_text)
+def test_any_text_comes_back_from_its_bytes(text: str) -> None:
+    ids = ByteTokenizer().encode(text)
+    assert bytes(ids) == text.encode()
+    assert ByteTokenizer().decode(ids) == text
+
+
+@given(any_bytes)
+def test_any_bytes_decode(data: bytes) -> None:
+    assert ByteTokenizer().decode(list(data)) == data.decode(errors="replace")
+
+
+@given(any_bytes, st.lists(st.integers(0, 1000), max_size=8))
+def test_decoding_in_pieces_gives_the_whole(data: bytes, cuts: list[int]) -> None:
+    stream = ByteTokenizer().stream_decoder()
+    text = "".join([stream.push(piece) for piece in in_pieces(list(data), cuts)])
+    assert text + stream.flush() == data.decode(errors="replace")
+
+
+@given(any_text)
+def test_no_piece_holds_half_a_character(text: str) -> None:
+    stream = ByteTokenizer().stream_decoder()
+    pieces = [stream.push([i]) for i in text.encode()]
+    # Each character comes with the last of its bytes, whole.
+    assert [piece for piece in pieces if piece] == list(text)
+    assert stream.flush() == ""
+
+
+def test_an_unfinished_character_comes_out_at_the_end() -> None:
+    stream = ByteTokenizer().stream_decoder()
+    assert stream.push(list(b"a\xf0\x9f\x98")) == "a"
+    assert stream.push([]) == ""
+    assert stream.flush() == "\ufffd"
+    assert stream.flush() == ""
+
+
+def test_two_streams_know_nothing_of_each_other() -> None:
+    tokenizer = ByteTokenizer()
+    first, second = tokenizer.stream_decoder(), tokenizer.stream_decoder()
+    assert first.push([0xC3]) == ""
+    assert second.push([0x61]) == "a"
+    assert first.push([0xA9]) == "é"
+
+
+@given(any_bytes, st.lists(st.tuples(st.integers(0, 100), st.sampled_from([256, 257, 258]))))
+def test_special_ids_are_skipped(data: bytes, specials: list[tuple[int, int]]) -> None:
+    ids = list(data)
+    for place, special in specials:
+        ids.insert(place, special)
+    stream = ByteTokenizer().stream_decoder()
+    whole = data.decode(errors="replace")
+    assert ByteTokenizer().decode(ids) == whole
+    assert stream.push(ids) + stream.flush() == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [("\ud800", 0), ("né\udfff", 2), ("😀\ud83d\ude00", 1), ("a\udc80b\ud800", 1)],
+)
+def test_lone_surrogates_are_refused(text: str, position: int) -> None:
+    with pytest.raises(TokenizerError, match="lone surrogate") as caught:
+        ByteTokenizer().encode(text)
+    assert caught.value.position == position
+    assert repr(text[position]) in str(caught.value)
+    assert f"position {position}" in str(caught.value)
+
+
+@given(st.text("abcdefghijklmnopqrstuvwxyz"), st.lists(st.integers(0, 1000), max_size=5))
+def test_letters_come_back(text: str, cuts: list[int]) -> None:
+    tokenizer = LetterTokenizer()
+    ids = tokenizer.encode(text)
+    assert all(3 <= i < 29 for i in ids)
+    assert tokenizer.decode([0, *ids, 1, 2]) == text
+    stream = tokenizer.stream_decoder()
+    assert "".join(stream.push(piece) for piece in in_pieces(ids, cuts)) + stream.flush() == text
+
+
+def test_letters_begin_at_three() -> None:
+    assert LetterTokenizer().encode("az") == [3, 28]
+
+
+@pytest.mark.parametrize("text", ["abcA", "abc ", "abcé", "abc\n", "abc\ud800", "abc`", "abc{"])
+def test_other_characters_are_refused(text: str) -> None:
+    with pytest.raises(TokenizerError, match="letters a to z") as caught:
+        LetterTokenizer().encode(text)
+    assert caught.value.position == 3
+    assert f"character {text[3]!r} at position 3" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(TOKENIZERS))
+def test_nothing_is_nothing(name: str) -> None:
+    tokenizer: Tokenizer = TOKENIZERS[name]()
+    assert tokenizer.encode("") == []
+    assert tokenizer.decode([]) == ""
+    assert tokenizer.stream_decoder().flush() == ""

@@ -1,0 +1,109 @@
+"""Models small enough that a test makes, trains and decodes them in moments."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.config import ModelConfig
+from model.decoder import Decoder
+from model.state import RaggedBatch
+from model.tokenizer import TOKENIZERS
+
+TINY = Path(__file__).parent / "training" / "tiny.toml"
+
+
+def tiny_config(tokenizer: str = "letters", **changes: Any) -> ModelConfig:
+    """Two layers, one of each mixer, with the ids of a tokenizer."""
+    ids = TOKENIZERS[tokenizer]
+    values: dict[str, Any] = {
+        "vocab_size": ids.vocab_size,
+        "bos_id": ids.bos_id,
+        "sep_id": ids.sep_id,
+        "eos_id": ids.eos_id,
+        "d_model": 24,
+        "d_relation": 16,
+        "n_head": 2,
+        "mixers": ("separable", "normalized"),
+        "positions": "coupled",
+        "d_position": 8,
+        "shift_width": 3,
+        "max_seq_len": 4096,
+    }
+    return ModelConfig(**(values | changes))
+
+
+def random_checkpoint(folder: Path, tokenizer: str = "letters", **changes: Any) -> Checkpoint:
+    """Write and load a decoder of parameters so large that its outputs wander."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        decoder = Decoder(tiny_config(tokenizer, **changes))
+        with torch.no_grad():
+            for parameter in decoder.parameters():
+                parameter.normal_()
+    save_checkpoint(folder, decoder, TOKENIZERS[tokenizer]())
+    return load_checkpoint(folder)
+
+
+Script = Callable[[list[int]], int]
+
+
+class ScriptedDecoder:
+    """Stands in for a `Decoder`: what comes after a sequence is what a script says.
+
+    Its state is the tokens of each slot; it checks that batches are put together as `RaggedBatch`
+    demands.
+    """
+
+    def __init__(self, vocab_size: int, script: Script) -> None:
+        self.vocab_size, self.script = vocab_size, script
+        self.n_pages = self.page_size = 0
+
+    def new_state(self, *, n_pages: int, page_size: int, n_slots: int) -> dict[int, list[int]]:
+        self.n_pages, self.page_size = n_pages, page_size
+        return {slot: [] for slot in range(n_slots)}
+
+    def extend(self, batch: RaggedBatch, state: dict[int, list[int]]) -> Tensor:
+        assert len(set(batch.slots.tolist())) == len(batch.slots)
+        logits = np.zeros((len(batch.slots), self.vocab_size), np.float32)
+        pages: list[int] = []
+        for s, slot in enumerate(batch.slots.tolist()):
+            tokens = state[slot]
+            assert batch.context_lens[s] == len(tokens)
+            new = batch.token_ids[batch.starts[s] : batch.starts[s + 1]].tolist()
+            assert new
+            tokens += new
+            pages += batch.block_tables[s, : -(-len(tokens) // self.page_size)].tolist()
+            logits[s, self.script(tokens)] = 1.0
+        assert len(set(pages)) == len(pages)
+        assert all(0 <= page < self.n_pages for page in pages)
+        return torch.from_numpy(logits)
+
+
+def scripted_checkpoint(
+    script: Script, tokenizer: str = "letters", max_seq_len: int = 4096
+) -> Checkpoint:
+    """A checkpoint whose decoder follows a script."""
+    config = tiny_config(tokenizer, max_seq_len=max_seq_len)
+    decoder = cast(Decoder, ScriptedDecoder(config.vocab_size, script))
+    return Checkpoint(
+        "scripted", Path("scripted"), config, TOKENIZERS[tokenizer](), decoder, "0" * 64
+    )
+
+
+def copying(
+    config: ModelConfig, change: Callable[[Sequence[int]], Sequence[int]] = lambda source: source
+) -> Script:
+    """A script that answers `BOS s SEP` with `change(s)` and EOS."""
+
+    def script(tokens: list[int]) -> int:
+        middle = tokens.index(config.sep_id)
+        assert tokens[0] == config.bos_id
+        answer = [*change(tokens[1:middle]), config.eos_id]
+        return answer[len(tokens) - middle - 1]
+
+    return script

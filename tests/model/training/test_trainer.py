@@ -1,0 +1,309 @@
+"""Training: schedules, and runs that are stopped, killed and resumed."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.checkpoint import load_checkpoint
+from model.training.preset import Preset, Schedule, load_preset
+from model.training.run import Run, RunError
+from model.training.trainer import (
+    DivergedError,
+    Progress,
+    Trainer,
+    learning_rate,
+    length_limit,
+)
+from tests.model.tiny import TINY
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def preset() -> Preset:
+    return load_preset(str(TINY))
+
+
+def changed(preset: Preset, **schedule: Any) -> Preset:
+    return replace(preset, schedule=replace(preset.schedule, **schedule))
+
+
+def train(preset: Preset, folder: Path, until: int | None = None) -> tuple[Trainer, list[Progress]]:
+    """Train to the end, or stop when that many steps are done."""
+    trainer = Trainer(preset, Run(folder))
+    reports: list[Progress] = []
+    finished = trainer.train(reports.append, lambda: trainer.step == until)
+    assert finished == (trainer.step == preset.schedule.steps)
+    return trainer, reports
+
+
+@pytest.fixture(scope="module")
+def straight(preset: Preset, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """A run that nothing interrupted."""
+    return train(preset, tmp_path_factory.mktemp("runs") / "straight")[0]
+
+
+def weights(trainer: Trainer) -> dict[str, Tensor]:
+    return trainer.model.state_dict()
+
+
+def assert_same(first: Trainer, second: Trainer) -> None:
+    """Same parameters to the last bit, same log but for times, same checkpoint."""
+    ours, theirs = weights(first), weights(second)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not ours[name].equal(theirs[name])] == []
+    assert timeless(first.run) == timeless(second.run)
+    one, other = load_checkpoint(first.run.folder), load_checkpoint(second.run.folder)
+    assert one.fingerprint == other.fingerprint
+
+
+def timeless(run: Run) -> list[dict[str, Any]]:
+    times = {"seconds", "tokens_per_second"}
+    return [{k: v for k, v in line.items() if k not in times} for line in run.log_lines()]
+
+
+def test_a_run_learns_and_leaves_a_checkpoint(preset: Preset, straight: Trainer) -> None:
+    log = (straight.run.folder / "log.jsonl").read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert [line["step"] for line in lines] == [20, 40, 45]
+    assert all(math.isfinite(value) for line in lines for value in line.values())
+    assert lines[-1]["loss"] < math.log(29)
+    assert lines[-1]["seconds"] == straight.seconds
+    checkpoint = load_checkpoint(straight.run.folder)
+    assert checkpoint.config == preset.model
+    trained = checkpoint.decoder.state_dict()
+    assert all(trained[name].equal(tensor) for name, tensor in weights(straight).items())
+
+
+def test_every_step_is_reported(preset: Preset, tmp_path: Path) -> None:
+    trainer, reports = train(preset, tmp_path, until=12)
+    assert [now.step for now in reports] == list(range(1, 13))
+    for done, now in enumerate(reports):
+        assert now.learning_rate == learning_rate(preset.schedule, done)
+        assert now.length_limit == length_limit(preset.schedule, done)
+        assert 0 <= now.accuracy <= 1
+        assert min(now.loss, now.tokens_per_second, now.gradient_norm, now.seconds) > 0
+    assert reports[-1].seconds == trainer.seconds
+
+
+@pytest.mark.parametrize("stops", [[1], [19, 20, 21], [44]])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    preset: Preset, straight: Trainer, tmp_path: Path, stops: list[int]
+) -> None:
+    for stop in stops:
+        stopped, reports = train(preset, tmp_path, until=stop)
+        assert reports[-1].step == stopped.step == stop
+        torch.randn(5)  # what else draws random numbers meanwhile does not matter
+    resumed, reports = train(preset, tmp_path)
+    assert reports[0].step == stops[-1] + 1
+    assert resumed.seconds > reports[-1].seconds - reports[0].seconds
+    assert_same(resumed, straight)
+
+
+def test_a_finished_run_stays_as_it_is(preset: Preset, straight: Trainer) -> None:
+    again, reports = train(preset, straight.run.folder)
+    assert reports == []
+    assert_same(again, straight)
+
+
+def test_a_run_begins_with_another_checkpoint(
+    preset: Preset, straight: Trainer, tmp_path: Path
+) -> None:
+    start = load_checkpoint(straight.run.folder)
+    trainer = Trainer(preset, Run(tmp_path / "next"), start)
+    assert [n for n, t in weights(trainer).items() if not t.equal(weights(straight)[n])] == []
+    trainer.train(lambda _: None, lambda: trainer.step == 2)
+    assert Trainer(preset, Run(tmp_path / "next"), start).step == 2
+    with pytest.raises(RunError, match="another preset"):
+        Trainer(preset, Run(tmp_path / "next"))
+
+
+def test_a_start_of_another_shape_is_refused(
+    preset: Preset, straight: Trainer, tmp_path: Path
+) -> None:
+    wider = replace(preset, model=replace(preset.model, max_seq_len=999))
+    with pytest.raises(RunError, match="has another shape than preset 'tiny'"):
+        Trainer(wider, Run(tmp_path / "next"), load_checkpoint(straight.run.folder))
+
+
+def test_another_seed_gives_other_weights(
+    preset: Preset, straight: Trainer, tmp_path: Path
+) -> None:
+    other, _ = train(changed(preset, seed=4), tmp_path)
+    assert not weights(other)["classifier.weight"].equal(weights(straight)["classifier.weight"])
+
+
+def test_a_run_stopped_before_its_first_step(
+    preset: Preset, straight: Trainer, tmp_path: Path
+) -> None:
+    Trainer(preset, Run(tmp_path)).save()
+    assert_same(train(preset, tmp_path)[0], straight)
+
+
+@pytest.mark.parametrize("change", [{"steps": 46}, {"seed": 4}, {"learning_rate": 0.02}])
+def test_another_preset_is_refused(preset: Preset, tmp_path: Path, change: dict[str, Any]) -> None:
+    train(preset, tmp_path, until=2)
+    with pytest.raises(RunError, match=r"of another preset.* --output, or --restart"):
+        Trainer(changed(preset, **change), Run(tmp_path))
+    assert Trainer(preset, Run(tmp_path)).step == 2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_truncated_state_is_refused(preset: Preset, tmp_path: Path, share: float) -> None:
+    train(preset, tmp_path, until=2)
+    file = tmp_path / "training-state.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(RunError, match=f"{file}: truncated or malformed: .*--restart"):
+        Trainer(preset, Run(tmp_path))
+
+
+def test_a_state_of_something_else_is_refused(
+    preset: Preset, straight: Trainer, tmp_path: Path
+) -> None:
+    weights_file = straight.run.folder / "model.safetensors"
+    (tmp_path / "training-state.safetensors").write_bytes(weights_file.read_bytes())
+    with pytest.raises(RunError, match="'preset' is missing"):
+        Trainer(preset, Run(tmp_path))
+
+
+def test_a_checkpoint_is_not_trained_over(
+    preset: Preset, straight: Trainer, tmp_path: Path
+) -> None:
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / name).write_bytes((straight.run.folder / name).read_bytes())
+    with pytest.raises(RunError, match=r"holds a checkpoint .*--restart"):
+        Trainer(preset, Run(tmp_path))
+    load_checkpoint(tmp_path)
+
+
+def test_clearing_forgets_the_run(preset: Preset, tmp_path: Path) -> None:
+    train(preset, tmp_path)
+    (tmp_path / "README.md").write_text("mine")
+    Run(tmp_path).clear()
+    assert [file.name for file in tmp_path.iterdir()] == ["README.md"]
+    assert Trainer(preset, Run(tmp_path)).step == 0
+
+
+def test_a_log_without_a_state_is_forgotten(preset: Preset, tmp_path: Path) -> None:
+    Run(tmp_path).log({"step": 20})
+    run = Trainer(preset, Run(tmp_path)).run
+    assert run.log_lines() == []
+
+
+def test_log_lines_after_the_state_are_dropped(
+    preset: Preset, straight: Trainer, tmp_path: Path
+) -> None:
+    train(preset, tmp_path, until=21)
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 40, "loss": 9}\n{"step": 41, "lo')  # as a crash leaves it
+    assert_same(train(preset, tmp_path)[0], straight)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="Not a directory"):
+        Run(tmp_path / "file" / "run")
+    with pytest.raises(RunError, match="File exists"):
+        Run(tmp_path / "file")
+
+
+def test_a_run_that_diverges_stops(preset: Preset, tmp_path: Path) -> None:
+    trainer = Trainer(changed(preset, warmup_steps=0), Run(tmp_path))
+    trainer._step()
+    with torch.no_grad():
+        trainer.model.classifier.weight[0, 0] = torch.nan
+    before = {name: tensor.clone() for name, tensor in weights(trainer).items()}
+    with pytest.raises(DivergedError, match=r"step 2: loss nan.*lower learning_rate"):
+        trainer.train(lambda _: None, lambda: False)
+    assert trainer.step == 1
+    after = weights(trainer)
+    assert all(
+        after[name].equal(
+            before[name],
+        )
+        or "classifier" in name
+        for name in before
+    )
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from model.training.preset import load_preset
+from model.training.run import Run
+from model.training.trainer import Trainer
+
+trainer = Trainer(load_preset(sys.argv[1]), Run(Path(sys.argv[2])))
+
+def stop():
+    trainer.save()
+    print(trainer.step, flush=True)
+    return False
+
+trainer.train(lambda now: None, stop)
+"""
+
+
+def test_a_killed_run_can_be_resumed(preset: Preset, straight: Trainer, tmp_path: Path) -> None:
+    """The process saves after every step, so that the kill often comes in the middle of it."""
+    command = [sys.executable, "-c", KILLED, str(TINY), str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= 23:
+                process.kill()
+                break
+    assert process.returncode == -9
+    resumed = Trainer(preset, Run(tmp_path))
+    assert 23 <= resumed.step < 45
+    assert resumed.train(lambda _: None, lambda: False)
+    assert_same(resumed, straight)
+
+
+@pytest.fixture
+def schedule(preset: Preset) -> Callable[..., Schedule]:
+    return lambda **changes: replace(preset.schedule, **changes)
+
+
+def test_lengths_grow(schedule: Callable[..., Schedule]) -> None:
+    s = schedule(steps=1000, first_length=10, max_length=110, growth=0.5)
+    limits = [length_limit(s, step) for step in range(1000)]
+    assert limits[0] == limits[100] == 10
+    assert limits[200] == 30  # a fifth of the growth
+    assert limits[350] == 60
+    assert limits[600] == limits[999] == 110
+    assert limits == sorted(limits)
+
+
+def test_lengths_need_not_grow(schedule: Callable[..., Schedule]) -> None:
+    s = schedule(steps=10, first_length=2, max_length=8, growth=0)
+    assert {length_limit(s, step) for step in range(10)} == {8}
+    s = schedule(steps=10, first_length=8, max_length=8)
+    assert {length_limit(s, step) for step in range(10)} == {8}
+
+
+def test_the_rate_warms_up_and_decays(schedule: Callable[..., Schedule]) -> None:
+    s = schedule(steps=1000, learning_rate=0.4, warmup_steps=10, final_ratio=0.1)
+    rates = [learning_rate(s, step) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.04)
+    assert rates[4] == pytest.approx(0.2, rel=1e-3)
+    assert rates[500] == pytest.approx(0.4 * (0.1 + 0.9 / 2))
+    assert rates[250] == pytest.approx(0.4 * (0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2))
+    assert rates[999] == pytest.approx(0.04, rel=1e-4)
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+
+
+def test_the_rate_needs_no_warm_up(schedule: Callable[..., Schedule]) -> None:
+    s = schedule(steps=10, learning_rate=0.4, warmup_steps=0, final_ratio=1.0)
+    assert [learning_rate(s, step) for step in range(10)] == [0.4] * 10
