@@ -114,11 +114,14 @@ def train(
             )
             progress.update(task, completed=now.step, numbers=numbers)
 
+        diverged = None
         try:
             finished = job.train(report, lambda: interrupted() is not None)
         except DivergedError as error:
-            fail(error)
+            diverged = error  # told below the display, once that is closed
         number = interrupted()
+    if diverged is not None:
+        fail(diverged)
     if not finished and number is not None:
         say(f"Saved at step {job.step:,} of {steps:,}. The same command goes on from there.")
         raise typer.Exit(_SIGNALLED + number)
