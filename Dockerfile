@@ -1,0 +1,49 @@
+# The server on the CPU, with its default checkpoint inside.
+#
+#   docker build -t causalrn .
+#   docker run --rm -p 8000:8000 causalrn
+#
+# Settings are environment variables (CAUSALRN_..., UVICORN_...). With --read-only, mount a tmpfs on
+# /var/cache/numba.
+
+FROM python:3.11-slim AS builder
+WORKDIR /app
+ENV PATH=/opt/venv/bin:$PATH \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/venv
+# torch keeps builds without CUDA, which is several GB, in an index of its own. Where another index
+# serves them, name that: --build-arg TORCH_INDEX_URL=...
+ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+RUN pip install --no-deps --index-url "$TORCH_INDEX_URL" torch==2.13.0
+# Installed as a link to /app, so that a change of the sources reuses this layer.
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+RUN pip install -c constraints.txt -e .
+
+FROM python:3.11-slim
+WORKDIR /app
+# Draining ends before `docker stop` loses patience, after 10 seconds.
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    NUMBA_CACHE_DIR=/var/cache/numba \
+    CAUSALRN_DRAIN_SECONDS=8 \
+    UVICORN_HOST=0.0.0.0 \
+    UVICORN_PORT=8000
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin causalrn \
+    && install --directory --owner=causalrn /var/cache/numba
+COPY --from=builder /opt/venv /opt/venv
+COPY LICENSE ./
+COPY model model
+COPY server server
+COPY checkpoints/copy-bytes checkpoints/copy-bytes
+# Image layers keep times in whole seconds, and Numba compiles again when the time of a source has
+# changed, if only by a fraction.
+RUN find model -name '*.py' -exec touch --date="@$(date +%s)" {} + \
+    && python -m compileall -q model server \
+    && chmod -R a+rX .
+USER causalrn
+# Compiles the kernels for the kind of CPU that builds; another kind compiles at its first start.
+RUN test "$(causalrn generate 'A copy, byte by byte.')" = 'A copy, byte by byte.'
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=120s CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['UVICORN_PORT']), timeout=2); c.request('GET', '/health/ready'); sys.exit(c.getresponse().status != 200)"]
+CMD ["uvicorn", "server.app:app"]
