@@ -1,0 +1,184 @@
+"""The normalized relation against an eager broadcast implementation and the machine's limit.
+
+    python -m benchmarks.relation [--output FILE]
+
+Times are the best of several runs, both implementations taking turns in one process. The limit is
+the rate of the kernels' own exponential over data that stays in L1, on all cores. Peak memory is
+that of a fresh process for each length. The last line is JSON.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.ops import jit
+from model.ops.relation import normalized_relation
+
+BATCH, LENGTH, CHANNELS = 64, 66, 128
+MEMORY_BATCH, MEMORY_LENGTHS = 8, (256, 512, 1024, 2048)
+EPS = 1e-6
+
+
+def eager(a: Tensor, b: Tensor) -> Tensor:
+    """Broadcast and reduce: `[B, T, S, H, K]` is materialised."""
+    pairs = a[:, :, None] + b[:, None, :]
+    centred = pairs - pairs.mean(-1, keepdim=True)
+    z = centred / (centred.square().mean(-1, keepdim=True).sqrt() + EPS)
+    length = a.shape[1]
+    seen = torch.ones(length, length, dtype=torch.bool).tril()[None, :, :, None, None]
+    counts = torch.arange(1, length + 1, dtype=a.dtype)[None, :, None, None]
+    return z.exp().masked_fill(~seen, 0.0).sum(2) / counts
+
+
+def ours(a: Tensor, b: Tensor) -> Tensor:
+    """The Numba backend."""
+    return normalized_relation(a, b, EPS)
+
+
+def draw(batch: int, length: int) -> list[Tensor]:
+    """Readers, memories and a gradient, `[B, T, 1, K]`."""
+    generator = torch.Generator().manual_seed(0)
+    return list(torch.randn(3, batch, length, 1, CHANNELS, generator=generator))
+
+
+def seconds(relation: Callable[[Tensor, Tensor], Tensor]) -> tuple[float, float]:
+    """Seconds of one forward and one backward."""
+    a, b, g = draw(BATCH, LENGTH)
+    a.requires_grad_()
+    b.requires_grad_()
+    began = time.perf_counter()
+    out = relation(a, b)
+    middle = time.perf_counter()
+    out.backward(g)
+    return middle - began, time.perf_counter() - middle
+
+
+@jit.kernel
+def _exponentials(x, rounds, out):  # type: ignore[no-untyped-def]
+    for row in jit.prange(x.shape[0]):
+        for _ in range(rounds):
+            for i in range(x.shape[1]):
+                out[row, i] += jit.exp2(x[row, i])
+
+
+def limit() -> float:
+    """Exponentials a second that all cores do on data in L1."""
+    rows = jit.num_threads()
+    x = np.zeros((rows, 2048), np.float32)
+    out = np.zeros_like(x)
+    rounds = 20_000
+    best = float("inf")
+    for _ in range(5):
+        began = time.perf_counter()
+        _exponentials(x, rounds, out)
+        best = min(best, time.perf_counter() - began)
+    return x.size * rounds / best
+
+
+def peak_bytes(length: int) -> int:
+    """Peak memory that forward and backward at this length add to a fresh process."""
+    code = f"from benchmarks import relation; print(relation.added_peak({length}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+def added_peak(length: int) -> int:
+    """Run in the fresh process: peak resident memory above that before, kernels loaded (Linux)."""
+    for size in (8, length):
+        a, b, g = draw(MEMORY_BATCH, size)
+        a.requires_grad_()
+        b.requires_grad_()
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the former peak
+        before = _resident("VmRSS")
+        ours(a, b).backward(g)
+        peak = _resident("VmHWM") - before
+    return peak
+
+
+def _resident(field: str) -> int:
+    """A field of this process's status, in bytes."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(status.split(f"{field}:")[1].split()[0])
+
+
+def measure() -> dict[str, Any]:
+    """All figures, as JSON-ready values."""
+    times: dict[str, list[tuple[float, float]]] = {"eager": [], "ours": []}
+    seconds(ours)  # loads the compiled kernels
+    for _ in range(5):
+        times["eager"].append(seconds(eager))
+        times["ours"].extend(seconds(ours) for _ in range(5))
+    best = {name: np.min(runs, axis=0).tolist() for name, runs in times.items()}
+    a, b, _ = draw(BATCH, LENGTH)
+    error = ((ours(a, b) - eager(a.double(), b.double())).abs() / ours(a, b)).max().item()
+    if error > 1e-5:
+        raise SystemExit(f"relative error {error:.1e}: not benchmarking a wrong result")
+    exponentials = BATCH * CHANNELS * LENGTH * (LENGTH + 1) / 2
+    peaks = {length: peak_bytes(length) for length in MEMORY_LENGTHS}
+    rate = limit()
+    return {
+        "machine": platform.processor() or platform.machine(),
+        "threads": jit.num_threads(),
+        "shape": {"B": BATCH, "T": LENGTH, "R": CHANNELS},
+        "relative_error": error,
+        "eager_ms": {"forward": best["eager"][0] * 1e3, "backward": best["eager"][1] * 1e3},
+        "ours_ms": {"forward": best["ours"][0] * 1e3, "backward": best["ours"][1] * 1e3},
+        "speedup": {
+            "forward": best["eager"][0] / best["ours"][0],
+            "backward": best["eager"][1] / best["ours"][1],
+        },
+        "exponentials_per_second": {
+            "limit": rate,
+            "forward": exponentials / best["ours"][0],
+            "backward": exponentials / best["ours"][1],
+        },
+        "share_of_limit": {
+            "forward": exponentials / best["ours"][0] / rate,
+            "backward": exponentials / best["ours"][1] / rate,
+        },
+        "peak_memory": {
+            "shape": {"B": MEMORY_BATCH, "R": CHANNELS},
+            "bytes_by_T": peaks,
+            "bytes_per_token": {n: peak / (MEMORY_BATCH * n) for n, peak in peaks.items()},
+            "eager_pairs_bytes_by_T": {
+                n: 4 * MEMORY_BATCH * n * n * CHANNELS for n in MEMORY_LENGTHS
+            },
+        },
+    }
+
+
+def main() -> None:
+    """Print the figures for people, then as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, help="write the JSON to this file too")
+    output = parser.parse_args().output
+    figures = measure()
+    for phase in ("forward", "backward"):
+        print(
+            f"{phase:8}  eager {figures['eager_ms'][phase]:8.1f} ms   "
+            f"ours {figures['ours_ms'][phase]:6.2f} ms   "
+            f"{figures['speedup'][phase]:5.0f} times faster   "
+            f"{figures['share_of_limit'][phase]:.0%} of the limit of exponentials"
+        )
+    for length, peak in figures["peak_memory"]["bytes_by_T"].items():
+        print(f"T = {length:5}  peak memory {peak / 2**20:7.1f} MiB")
+    line = json.dumps(figures)
+    if output is not None:
+        output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Writes measured figures into the documents, between `<!-- begin … -->` and `<!-- end … -->`.
+
+    python -m benchmarks.report            # after a measurement
+    python -m benchmarks.report --check    # fails if a document is not what its files say
+
+No figure is typed by hand: each block names what it is made of.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from model.evaluation.copying import Cell, markdown_tables
+from server.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+RELATION = ROOT / "benchmarks" / "results" / "relation.json"
+_BLOCK = re.compile(r"(<!-- begin ([^>]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
+
+
+def documents() -> list[Path]:
+    """Documents that hold figures."""
+    return [ROOT / "README.md", *sorted(ROOT.glob("checkpoints/*/README.md"))]
+
+
+def render(document: Path) -> str:
+    """The document's text with every block written anew.
+
+    Raises:
+        ValueError: a block that nothing here knows how to write.
+    """
+
+    def block(found: re.Match[str]) -> str:
+        kind, _, argument = found[2].partition(" ")
+        if kind not in _BLOCKS:
+            raise ValueError(f"{document}: unknown block {found[2]!r}")
+        return found[1] + _BLOCKS[kind](document.parent / argument).strip() + "\n" + found[3]
+
+    return _BLOCK.sub(block, document.read_text(encoding="utf-8"))
+
+
+def _cells(file: Path) -> list[Cell]:
+    return [Cell(**cell) for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]]
+
+
+def _evaluation(file: Path) -> str:
+    """All of one evaluation: strings exact and characters right, by kind and length."""
+    results = json.loads(file.read_text(encoding="utf-8"))
+    n_strings = sorted({cell["n_strings"] for cell in results["cells"]})
+    strings = " or ".join(map(str, n_strings))
+    return f"{strings} strings a cell, per cent:\n\n" + markdown_tables(_cells(file))
+
+
+def _summary(folder: Path) -> str:
+    """By length, over all kinds: strings exact, of the worst kind too, and characters right."""
+    rows = ["| bytes | strings | exact | worst kind | bytes right |", "|---:|---:|---:|---:|---:|"]
+    cells = [*_cells(folder / "evaluation.json"), *_cells(folder / "evaluation-long.json")]
+    for length in sorted({cell.length for cell in cells}):
+        here = [cell for cell in cells if cell.length == length]
+        n_strings = sum(cell.n_strings for cell in here)
+        exact = sum(cell.exact for cell in here) / n_strings
+        worst = min(cell.exact / cell.n_strings for cell in here)
+        right = sum(cell.characters_right for cell in here) / (n_strings * length)
+        shares = " | ".join(f"{_floor(share)} %" for share in (exact, worst, right))
+        rows.append(f"| {length} | {n_strings} | {shares} |")
+    return "\n".join(rows)
+
+
+def _floor(share: float) -> str:
+    """A share in per cent, never rounded up."""
+    return "100" if share == 1 else f"{int(share * 10_000) / 100:.2f}"
+
+
+def _training(file: Path) -> str:
+    """What a training log ended with."""
+    last = json.loads(file.read_text(encoding="utf-8").splitlines()[-1])
+    return (
+        f"{last['step']:,} steps in {last['seconds'] / 60:.0f} minutes; in the last one the loss "
+        f"was {last['loss']:.1e} and {100 * last['accuracy']:.2f} % of the tokens were right "
+        "(teacher-forced)."
+    )
+
+
+def _relation(_: Path) -> str:
+    figures = json.loads(RELATION.read_text(encoding="utf-8"))
+    rows = [
+        "| | eager | this | times faster | of the machine's exponentials |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    rows += [
+        f"| {phase} | {figures['eager_ms'][phase]:.0f} ms | {figures['ours_ms'][phase]:.2f} ms "
+        f"| {figures['speedup'][phase]:.0f} | {figures['share_of_limit'][phase]:.0%} |"
+        for phase in ("forward", "backward")
+    ]
+    memory = figures["peak_memory"]
+    peaks = ", ".join(
+        f"{size / 2**20:.0f} MiB at T={n}" for n, size in memory["bytes_by_T"].items()
+    )
+    longest = list(memory["bytes_by_T"])[-1]
+    eager = memory["eager_pairs_bytes_by_T"][longest] / 2**30
+    return "\n".join(rows) + (
+        f"\n\nPeak memory of forward and backward grows linearly with T (B={memory['shape']['B']}, "
+        f"R={memory['shape']['R']}): {peaks}. One tensor of all pairs would take {eager:.0f} GiB "
+        f"at T={longest}."
+    )
+
+
+def _settings(_: Path) -> str:
+    rows = ["| variable | default | |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default: Any = field.default
+        if isinstance(default, Path):
+            default = default.relative_to(ROOT)
+        rows.append(f"| `CAUSALRN_{name.upper()}` | `{default}` | {field.description} |")
+    return "\n".join(rows)
+
+
+_BLOCKS: dict[str, Callable[[Path], str]] = {
+    "copying": lambda root: _summary(root / "checkpoints" / "copy-bytes"),
+    "evaluation": _evaluation,
+    "relation": _relation,
+    "settings": _settings,
+    "training": _training,
+}
+
+
+def main() -> None:
+    """Write or check all documents."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check = parser.parse_args().check
+    stale = [file for file in documents() if file.read_text(encoding="utf-8") != render(file)]
+    if check and stale:
+        names = ", ".join(str(file.relative_to(ROOT)) for file in stale)
+        raise SystemExit(f"out of date: {names}; run python -m benchmarks.report")
+    for file in stale:
+        file.write_text(render(file), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
