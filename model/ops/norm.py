@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from model.ops import jit
+from model.ops.lanes import row_dot, row_sum
 
 
 def norm(x: Tensor, eps: float) -> Tensor:
@@ -54,15 +55,8 @@ def _forward(x, eps, z, std):
 def _normalize_row(x, r, eps, z):
     """Write z[r] and return the standard deviation of x[r]; sums in float64."""
     d = x.shape[1]
-    total = 0.0
-    for i in range(d):
-        total += x[r, i]
-    mean = total / d
-    squares = 0.0
-    for i in range(d):
-        u = x[r, i] - mean
-        squares += u * u
-    deviation = math.sqrt(squares / d)
+    mean = row_sum(x[r]) / d
+    deviation = math.sqrt(row_dot(x[r], x[r], mean) / d)
     inv = 1.0 / (deviation + eps)
     for i in range(d):
         z[r, i] = (x[r, i] - mean) * inv
@@ -74,13 +68,9 @@ def _backward(g, z, std, eps, dx):
     """dx = (g - mean(g) - z·mean(g·z)·(std + eps) / std) / (std + eps)."""
     n_rows, d = g.shape
     for r in jit.prange(n_rows):
-        total = 0.0
-        dot = 0.0
-        for i in range(d):
-            total += g[r, i]
-            dot += g[r, i] * z[r, i]
+        mean = row_sum(g[r]) / d
+        dot = row_dot(g[r], z[r], 0.0)
         inv = 1.0 / (std[r] + eps)
-        mean = total / d
         curve = 0.0 if std[r] == 0.0 else dot / d / (std[r] * inv)
         for i in range(d):
             dx[r, i] = (g[r, i] - mean - z[r, i] * curve) * inv

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from model.ops import jit
+from model.ops.lanes import fma
 
 
 def token_shift(x: Tensor, weight: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ def _set_tap(row, taps, out):
 @jit.inline
 def _add_tap(row, taps, out):
     for i in range(out.shape[0]):
-        out[i] += row[i] * taps[i]
+        out[i] = fma(row[i], taps[i], out[i])
 
 
 @jit.kernel
@@ -105,8 +106,9 @@ def _backward(x, weight, g, dx, dw):
             for c in range(2):
                 for k in range(min(width, t + 1)):
                     for i in range(d):
-                        dx[s, t - k, i] += g[c, s, t, i] * weight[c, k, i]
-                        dw[s, c, k, i] += g[c, s, t, i] * x[s, t - k, i]
+                        u = g[c, s, t, i]
+                        dx[s, t - k, i] = fma(u, weight[c, k, i], dx[s, t - k, i])
+                        dw[s, c, k, i] = fma(u, x[s, t - k, i], dw[s, c, k, i])
 
 
 @jit.kernel

@@ -17,6 +17,15 @@ import math
 import numpy as np
 
 from model.ops import jit
+from model.ops.lanes import (
+    exp2,
+    fma,
+    four_pair_sums,
+    pair_sums,
+    row_dot,
+    row_dot_single,
+    row_sum,
+)
 
 BLOCK = 64  # memories in one partial sum
 _RUN = 16  # memories that lie side by side in a page and stay in L1 for a tile of readers
@@ -34,30 +43,49 @@ def _moments(a, b, row, first, n, eps, scales, shifts, means):
 
     Returns whether any pair's mean dwarfs its deviation.
     """
-    k = a.shape[1]
-    inv_k = _F1 / np.float32(k)
-    any_exact = False
+    j = 0
+    while j + 4 <= n:
+        sums = four_pair_sums(a, row, b, first + j)
+        scales[j], scales[j + 1], scales[j + 2], scales[j + 3] = sums[:4]
+        shifts[j], shifts[j + 1], shifts[j + 2], shifts[j + 3] = sums[4:]
+        j += 4
+    while j < n:
+        scales[j], shifts[j] = pair_sums(a, row, b, first + j)
+        j += 1
+    inv_k = _F1 / np.float32(a.shape[1])
+    n_exact = 0
     for j in range(n):
-        total = _F0
-        squares = _F0
-        for i in range(k):
-            u = a[row, i] + b[first + j, i]
-            total += u
-            squares += u * u
-        mean = total * inv_k
-        variance = squares * inv_k - mean * mean
+        mean, variance = _moment(scales[j], shifts[j], inv_k)
+        n_exact += _is_exact(mean, variance)
         means[j] = mean
-        if mean * mean > _MAX_MEAN * variance:
-            any_exact = True
-            variance = _exact_moments(a, b, row, first + j, means, j)
-        scales[j] = _LOG2E / (np.float32(math.sqrt(variance)) + eps)
-        shifts[j] = -np.float32(means[j]) * scales[j]
-    return any_exact
+        scales[j] = _LOG2E / (math.sqrt(variance) + eps)
+        shifts[j] = -mean * scales[j]
+    if n_exact > 0:
+        for j in range(n):
+            total, squares = pair_sums(a, row, b, first + j)
+            mean, variance = _moment(total, squares, inv_k)
+            if _is_exact(mean, variance):
+                means[j], variance = _exact_moments(a, b, row, first + j)
+                scales[j] = _LOG2E / (math.sqrt(variance) + eps)
+    return n_exact > 0
 
 
 @jit.inline
-def _exact_moments(a, b, row, v, means, j):
-    """The mean of one pair, written to means[j], and its variance, in float64."""
+def _moment(total, squares, inv_k):
+    """Mean and variance of a pair, from the sums of its channels and their squares."""
+    mean = total * inv_k
+    return mean, fma(-mean, mean, squares * inv_k)
+
+
+@jit.inline
+def _is_exact(mean, variance):
+    """Whether the mean so dwarfs the deviation that the pair is done in float64."""
+    return mean * mean > _MAX_MEAN * variance
+
+
+@jit.inline
+def _exact_moments(a, b, row, v):
+    """Mean and variance of one pair, added up in float64; the variance as float32."""
     k = a.shape[1]
     total = 0.0
     for i in range(k):
@@ -67,14 +95,13 @@ def _exact_moments(a, b, row, v, means, j):
     for i in range(k):
         u = np.float64(a[row, i]) + np.float64(b[v, i]) - mean
         squares += u * u
-    means[j] = mean
-    return np.float32(squares / k)
+    return mean, np.float32(squares / k)
 
 
 @jit.inline
 def _exp_exact(x, y, mean, scale):
     """exp of one normalized channel, the mean removed in float64."""
-    return jit.exp2(np.float32(np.float64(x) + np.float64(y) - mean) * scale)
+    return exp2(np.float32(np.float64(x) + np.float64(y) - mean) * scale)
 
 
 @jit.inline
@@ -99,10 +126,10 @@ def _add_run(a, b, row, first, n, eps, scales, shifts, means, out, out_row):
             c0, c1, c2, c3 = shifts[j], shifts[j + 1], shifts[j + 2], shifts[j + 3]
             for i in range(k):
                 x = a[row, i]
-                e0 = jit.exp2((x + b[v, i]) * s0 + c0)
-                e1 = jit.exp2((x + b[v + 1, i]) * s1 + c1)
-                e2 = jit.exp2((x + b[v + 2, i]) * s2 + c2)
-                e3 = jit.exp2((x + b[v + 3, i]) * s3 + c3)
+                e0 = exp2(fma(x + b[v, i], s0, c0))
+                e1 = exp2(fma(x + b[v + 1, i], s1, c1))
+                e2 = exp2(fma(x + b[v + 2, i], s2, c2))
+                e3 = exp2(fma(x + b[v + 3, i], s3, c3))
                 out[out_row, i] += (e0 + e1) + (e2 + e3)
         j += 4
     while j < n:
@@ -163,7 +190,7 @@ def backward(a, b, g, eps, n_parts, da, db):
     for part in jit.prange(n_parts):
         scales, shifts = np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
         means = np.empty(_RUN)
-        y = np.empty(k, np.float32)
+        u, y = np.empty(k, np.float32), np.empty(k, np.float32)
         gt = np.empty((_TILE, k), np.float32)
         for group in range(part, n_groups, n_parts):
             ag, bg, gg, dag, dbg = a[group], b[group], g[group], da[group], db[group]
@@ -182,12 +209,10 @@ def backward(a, b, g, eps, n_parts, da, db):
                         for j in range(n):
                             v, s, mean = run + j, scales[j], np.float32(means[j])
                             inv = s / _LOG2E
-                            dot = _F0
                             for i in range(k):
-                                u = ag[t, i] + bg[v, i] - mean
-                                yi = gt[t - t0, i] * jit.exp2(u * s)
-                                y[i] = yi
-                                dot += yi * u
+                                u[i] = ag[t, i] + bg[v, i] - mean
+                                y[i] = gt[t - t0, i] * exp2(u[i] * s)
+                            dot = row_dot_single(y, u)
                             # d(pair) = inv·(y - mean(y)) - curve·u, with
                             # curve = inv² · mean(y·u) / std; mean(y) goes with the mean over K.
                             std = _F1 / inv - eps
@@ -195,7 +220,7 @@ def backward(a, b, g, eps, n_parts, da, db):
                             if std > _F0:
                                 curve = inv * inv * dot * inv_k / std
                             for i in range(k):
-                                d = inv * y[i] - curve * (ag[t, i] + bg[v, i] - mean)
+                                d = fma(-curve, u[i], inv * y[i])
                                 dag[t, i] += d
                                 dbg[v, i] += d
 
@@ -315,25 +340,20 @@ def extend_separable(a, b, starts, context_lens, slots, sums, eps, out):
 def _norm_scale(row, eps):
     """Mean of a row, and log2(e) / (std + eps)."""
     k = row.shape[0]
-    total = 0.0
-    for i in range(k):
-        total += row[i]
-    mean = np.float32(total / k)
-    squares = _F0
-    for i in range(k):
-        squares += (row[i] - mean) * (row[i] - mean)
-    return mean, _LOG2E / (np.float32(math.sqrt(squares / np.float32(k))) + eps)
+    mean = row_sum(row) / k
+    std = math.sqrt(row_dot(row, row, mean) / k)
+    return np.float32(mean), _LOG2E / (np.float32(std) + eps)
 
 
 @jit.inline
 def _exp_norm(row, eps, out):
     mean, scale = _norm_scale(row, eps)
     for i in range(row.shape[0]):
-        out[i] = jit.exp2((row[i] - mean) * scale)
+        out[i] = exp2((row[i] - mean) * scale)
 
 
 @jit.inline
 def _add_exp_norm(row, eps, total):
     mean, scale = _norm_scale(row, eps)
     for i in range(row.shape[0]):
-        total[i] += jit.exp2((row[i] - mean) * scale)
+        total[i] += exp2((row[i] - mean) * scale)

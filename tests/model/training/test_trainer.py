@@ -255,25 +255,22 @@ trainer.train(lambda now: None, stop)
 """
 
 
-def test_a_killed_run_can_be_resumed(tmp_path: Path) -> None:
+def test_a_killed_run_can_be_resumed(straight: Trainer, tmp_path: Path) -> None:
     """The process saves after every step, so that the kill often comes in the middle of it."""
-
-    def command(folder: Path) -> list[str]:
-        return [sys.executable, "-c", KILLED, str(TINY), str(folder)]
-
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    with subprocess.Popen(command(killed), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-c", KILLED, str(TINY), str(killed)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if int(line) >= 23:
                 process.kill()
                 break
     assert process.returncode == -9
-    for folder in (killed, whole):
-        done = subprocess.run(command(folder), cwd=ROOT, capture_output=True, text=True, check=True)
-        assert done.stdout.split()[-1] == "45"
-    assert load_checkpoint(killed).fingerprint == load_checkpoint(whole).fingerprint
-    assert timeless(Run(killed)) == timeless(Run(whole))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "45"
+    whole = load_checkpoint(straight.run.folder)
+    assert load_checkpoint(killed).fingerprint == whole.fingerprint
+    assert timeless(Run(killed)) == timeless(straight.run)
 
 
 @pytest.fixture

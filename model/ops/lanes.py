@@ -1,0 +1,278 @@
+"""Arithmetic whose every rounding is decided here, not by the compiler.
+
+Kernels are compiled without any fast-math flag. Loops over channels that do not reduce still become
+SIMD code; what a compiler may not reorder are sums, so these are written as LLVM vectors by hand:
+channel i goes to lane `i % LANES`, lanes are added pairwise at the end. Where a product and a sum
+round once, `fma` says so. The same inputs therefore give the same bits in whatever kernel, form,
+process or version of the compiler, on every processor with FMA.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from model.ops import jit
+
+LANES = 16
+_F32, _F64, _I32, _I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
+_Step = Callable[[Any, list[Any], list[Any]], list[Any]]
+
+
+def _call(builder: Any, name: str, *args: Any) -> Any:
+    """Call the LLVM intrinsic of that name for scalars or vectors."""
+    kind = args[0].type
+    lane = kind.element if isinstance(kind, ir.VectorType) else kind
+    suffix = "f32" if lane == _F32 else "f64"
+    if isinstance(kind, ir.VectorType):
+        suffix = f"v{kind.count}{suffix}"
+    name = f"llvm.{name}.{suffix}"
+    function = builder.module.globals.get(name)
+    if function is None:
+        signature = ir.FunctionType(kind, [arg.type for arg in args])
+        function = ir.Function(builder.module, signature, name)
+    return builder.call(function, args)
+
+
+@jit.intrinsic
+def fma(typingctx: Any, x: Any, y: Any, z: Any) -> Any:  # noqa: ARG001
+    """x·y + z, rounded once; all float32 or all float64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        return _call(builder, "fma", *args)
+
+    kind = jit.types.float32 if x == y == z == jit.types.float32 else jit.types.float64
+    return kind(kind, kind, kind), codegen
+
+
+@jit.intrinsic
+def _round_to_even(typingctx: Any, x: Any) -> Any:  # noqa: ARG001
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        return _call(builder, "rint", *args)
+
+    return jit.types.float32(jit.types.float32), codegen
+
+
+@jit.intrinsic
+def _add_to_exponent(typingctx: Any, x: Any, n: Any) -> Any:  # noqa: ARG001
+    """x · 2^n for a float32 x and an integral float32 n, by integer addition to x's exponent."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        bits = builder.bitcast(args[0], _I32)
+        n = builder.fptosi(args[1], _I32)
+        return builder.bitcast(builder.add(bits, builder.shl(n, _I32(23))), _F32)
+
+    return jit.types.float32(jit.types.float32, jit.types.float32), codegen
+
+
+# Minimax polynomial for 2^f on [-1/2, 1/2] with 2^0 exact; relative error 9.1e-8 before rounding.
+_C0 = np.float32(1.0)
+_C1 = np.float32(0.6931469776)
+_C2 = np.float32(0.2402224208)
+_C3 = np.float32(0.0555073374)
+_C4 = np.float32(0.0096715128)
+_C5 = np.float32(0.0013264727)
+
+
+@jit.inline
+def exp2(y):
+    """2^y in float32 for -126 <= y <= 127, relative error below 3e-7; branch-free, vectorises."""
+    n = _round_to_even(y)
+    f = y - n
+    p = fma(_C5, f, _C4)
+    p = fma(p, f, _C3)
+    p = fma(p, f, _C2)
+    p = fma(p, f, _C1)
+    p = fma(p, f, _C0)
+    return _add_to_exponent(p, n)
+
+
+def _sums(
+    builder: Any, lane: Any, pointers: Sequence[Any], length: Any, n_sums: int, step: _Step
+) -> list[Any]:
+    """Emit sums over `length` channels of the arrays that begin at `pointers`.
+
+    Args:
+        builder: of the function that is being compiled.
+        lane: type in which channels are added.
+        pointers: to the first channel of each array; float32 or float64.
+        length: number of channels.
+        n_sums: how many sums.
+        step: from a vector of each array and the sums so far, the next sums.
+    """
+    vector = ir.VectorType(lane, LANES)
+    zero = ir.Constant(vector, [0.0] * LANES)
+    sums = [jit.cgutils.alloca_once_value(builder, zero) for _ in range(n_sums)]
+    lanes = length.type(LANES)
+
+    def widen(value: Any) -> Any:
+        wide = ir.VectorType(lane, LANES) if isinstance(value.type, ir.VectorType) else lane
+        return value if value.type == wide else builder.fpext(value, wide)
+
+    def load(pointer: Any, first: Any) -> Any:
+        element = pointer.type.pointee
+        at = builder.bitcast(
+            builder.gep(pointer, [first]), ir.VectorType(element, LANES).as_pointer()
+        )
+        return widen(builder.load(at, align=4 if element == _F32 else 8))
+
+    whole = builder.sdiv(length, lanes)
+    with jit.cgutils.for_range(builder, whole) as loop:
+        values = [load(pointer, builder.mul(loop.index, lanes)) for pointer in pointers]
+        terms = step(builder, values, [builder.load(s) for s in sums])
+        for place, term in zip(sums, terms, strict=True):
+            builder.store(term, place)
+
+    first = builder.mul(whole, lanes)
+    rest = builder.sub(length, first)
+    with builder.if_then(builder.icmp_signed(">", rest, rest.type(0)), likely=False):
+        padded = [jit.cgutils.alloca_once_value(builder, zero) for _ in pointers]
+        for place in padded:
+            builder.store(zero, place)
+        used = jit.cgutils.alloca_once(builder, ir.VectorType(ir.IntType(1), LANES))
+        builder.store(ir.Constant(ir.VectorType(ir.IntType(1), LANES), [0] * LANES), used)
+        with jit.cgutils.for_range(builder, rest) as loop:
+            at = builder.trunc(loop.index, _I32) if loop.index.type != _I32 else loop.index
+            for place, pointer in zip(padded, pointers, strict=True):
+                value = builder.load(builder.gep(pointer, [builder.add(first, loop.index)]))
+                builder.store(builder.insert_element(builder.load(place), widen(value), at), place)
+            builder.store(builder.insert_element(builder.load(used), ir.IntType(1)(1), at), used)
+        before = [builder.load(s) for s in sums]
+        terms = step(builder, [builder.load(place) for place in padded], before)
+        for place, old, term in zip(sums, before, terms, strict=True):
+            builder.store(builder.select(builder.load(used), term, old), place)
+    return _add_lanes(builder, [builder.load(s) for s in sums])
+
+
+def _add_lanes(builder: Any, vectors: list[Any]) -> list[Any]:
+    """Add the halves of each vector, and so on until one lane of it is left.
+
+    As long as there are several (a power of two), two vectors share an addition: the low halves of
+    both side by side, and the high halves of both.
+    """
+    n_sums, lanes = len(vectors), LANES
+    while lanes > 1:
+        lanes //= 2
+        added = []
+        for first, second in zip(vectors[::2], vectors[1::2] or vectors, strict=True):
+            width = first.type.count * (1 if first is second else 2)
+            low = [lane for lane in range(width) if lane % (2 * lanes) < lanes]
+            halves = [
+                builder.shuffle_vector(
+                    first, second, ir.Constant(ir.VectorType(_I32, len(low)), half)
+                )
+                for half in (low, [lane + lanes for lane in low])
+            ]
+            added.append(builder.fadd(*halves))
+        vectors = added
+    return [builder.extract_element(vectors[0], _I32(i)) for i in range(n_sums)]
+
+
+def _splat(builder: Any, value: Any) -> Any:
+    vector = ir.VectorType(value.type, LANES)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _I32(0))
+    everywhere = ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), everywhere)
+
+
+def _row(context: Any, builder: Any, kind: Any, array: Any, row: Any = None) -> tuple[Any, Any]:
+    """Pointer to the first channel of an array or of one of its rows, and the channels' number."""
+    parts = context.make_array(kind)(context, builder, array)
+    shape = jit.cgutils.unpack_tuple(builder, parts.shape)
+    pointer = parts.data
+    if row is not None:
+        pointer = builder.gep(pointer, [builder.mul(row, shape[-1])])
+    return pointer, shape[-1]
+
+
+def _check_contiguous(*arrays: Any) -> None:
+    for array in arrays:
+        if array.layout != "C":
+            raise TypeError(f"need C-contiguous arrays, got {array}")
+
+
+@jit.intrinsic
+def row_sum(typingctx: Any, x: Any) -> Any:  # noqa: ARG001
+    """Sum of a row `[K]`, float32 or float64, in float64."""
+    _check_contiguous(x)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer, length = _row(context, builder, signature.args[0], args[0])
+
+        def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
+            return [builder.fadd(sums[0], values[0])]
+
+        return _sums(builder, _F64, [pointer], length, 1, step)[0]
+
+    return jit.types.float64(x), codegen
+
+
+@jit.intrinsic
+def row_dot(typingctx: Any, x: Any, y: Any, shift: Any) -> Any:  # noqa: ARG001
+    """Sum of `(x - shift)·(y - shift)` over rows `[K]`, float32 or float64, in float64."""
+    _check_contiguous(x, y)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        first, length = _row(context, builder, signature.args[0], args[0])
+        second, _ = _row(context, builder, signature.args[1], args[1])
+        shift = _splat(builder, args[2])
+
+        def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
+            u, v = (builder.fsub(value, shift) for value in values)
+            return [_call(builder, "fma", u, v, sums[0])]
+
+        return _sums(builder, _F64, [first, second], length, 1, step)[0]
+
+    return jit.types.float64(x, y, jit.types.float64), codegen
+
+
+@jit.intrinsic
+def row_dot_single(typingctx: Any, x: Any, y: Any) -> Any:  # noqa: ARG001
+    """Sum of `x·y` over float32 rows `[K]`, in float32."""
+    _check_contiguous(x, y)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        first, length = _row(context, builder, signature.args[0], args[0])
+        second, _ = _row(context, builder, signature.args[1], args[1])
+
+        def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
+            return [_call(builder, "fma", *values, sums[0])]
+
+        return _sums(builder, _F32, [first, second], length, 1, step)[0]
+
+    return jit.types.float32(x, y), codegen
+
+
+def _pair_sums(n_pairs: int) -> Any:
+    @jit.intrinsic
+    def pair_sums(typingctx: Any, a: Any, row: Any, b: Any, first: Any) -> Any:  # noqa: ARG001
+        _check_contiguous(a, b)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            reader, length = _row(context, builder, signature.args[0], args[0], args[1])
+            memories = [
+                _row(context, builder, signature.args[2], args[2], builder.add(args[3], _I64(j)))[0]
+                for j in range(n_pairs)
+            ]
+
+            def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
+                us = [builder.fadd(values[0], memory) for memory in values[1:]]
+                totals = [builder.fadd(s, u) for s, u in zip(sums[:n_pairs], us, strict=True)]
+                squares = [
+                    _call(builder, "fma", u, u, s) for s, u in zip(sums[n_pairs:], us, strict=True)
+                ]
+                return totals + squares
+
+            sums = _sums(builder, _F32, [reader, *memories], length, 2 * n_pairs, step)
+            return context.make_tuple(builder, signature.return_type, sums)
+
+        result = jit.types.UniTuple(jit.types.float32, 2 * n_pairs)
+        return result(a, jit.types.int64, b, jit.types.int64), codegen
+
+    return pair_sums
+
+
+# Sums of `a[row] + b[first + j]`, then those of its square, for one j and for four; float32.
+pair_sums = _pair_sums(1)
+four_pair_sums = _pair_sums(4)
