@@ -12,7 +12,9 @@ from model.tokenizer import TOKENIZERS
 
 _FOLDER = Path(__file__).parent / "presets"
 _SPECIALS = ("vocab_size", "bos_id", "sep_id", "eos_id")  # of a model: its tokenizer decides them
-_AT_LEAST_ONE = ("steps", "batch_tokens", "max_strings", "min_length", "max_offset")
+_AT_LEAST_ONE = (
+    "steps", "batch_tokens", "max_strings", "max_turns", "max_context", "min_length", "max_offset",
+)  # fmt: skip
 
 
 class PresetError(ValueError):
@@ -27,12 +29,15 @@ class Schedule:
         seed: decides parameters and data.
         steps: optimizer steps.
         batch_tokens: about how many tokens a step sees.
-        max_strings: strings of a step at most.
+        max_strings: contexts of a step at most.
+        max_turns: strings of one context at most, one after the other.
+        max_context: tokens that several strings of one context may take.
         min_length, max_length: strings, in characters.
         first_length: longest string of the first tenth of the run.
         growth: share of the run in which that limit then grows, linearly, to `max_length`; 0 for
             `max_length` from the first step on.
         max_offset: positions begin anywhere below this; 1 for always at 0.
+        corruption: share of the output tokens that are read as wrong ones.
         learning_rate: peak; reached after `warmup_steps`, then a cosine to `final_ratio` of it.
         beta1, beta2: of AdamW, which runs without weight decay.
         clip_norm: bound on the norm of the gradient.
@@ -42,6 +47,8 @@ class Schedule:
     steps: int
     batch_tokens: int
     max_strings: int
+    max_turns: int
+    max_context: int
     min_length: int
     max_length: int
     first_length: int
@@ -176,10 +183,13 @@ def _check_room(model: ModelConfig, schedule: Schedule) -> None:
     Codes need no table, so only "learned" positions bound the offset.
     """
     longest = 2 * schedule.max_length + 2
+    if schedule.max_turns > 1:
+        longest = max(longest, schedule.max_context)
     if longest > model.max_seq_len:
         raise PresetError(
-            f"model.max_seq_len must be at least {longest} for strings of "
-            f"schedule.max_length = {schedule.max_length}, got {model.max_seq_len}"
+            f"model.max_seq_len must be at least {longest} for strings of schedule.max_length = "
+            f"{schedule.max_length} and contexts of schedule.max_context = "
+            f"{schedule.max_context}, got {model.max_seq_len}"
         )
     if model.positions == "learned" and longest + schedule.max_offset - 1 > model.max_seq_len:
         raise PresetError(

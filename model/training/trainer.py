@@ -131,6 +131,8 @@ class Trainer:
             self.preset.model,
             SOURCES[self.preset.tokenizer][self.preset.strings],
             lengths=(schedule.min_length, limit),
+            max_turns=schedule.max_turns,
+            max_context=schedule.max_context,
             n_tokens=schedule.batch_tokens,
             max_strings=schedule.max_strings,
             max_offset=schedule.max_offset,

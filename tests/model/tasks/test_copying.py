@@ -15,6 +15,8 @@ CONFIG = tiny_config()
 def batch(seed: int, **changes: Any) -> CopyBatch:
     values: dict[str, Any] = {
         "lengths": (2, 20),
+        "max_turns": 1,
+        "max_context": 1,
         "n_tokens": 400,
         "max_strings": 16,
         "max_offset": 50,
@@ -83,6 +85,45 @@ def test_corruption_changes_what_is_read_and_not_what_is_asked() -> None:
             total += n
     # A replacement is the same token again now and then.
     assert 0.15 < changed / total < 0.25
+
+
+def turns_of(ids: list[int], targets: list[int]) -> list[list[int]]:
+    """The strings of a context, after a check of its form."""
+    strings = []
+    begin = 0
+    while begin < len(ids) and ids[begin] == CONFIG.bos_id:
+        n = ids.index(CONFIG.sep_id, begin) - begin - 1
+        string = ids[begin + 1 : begin + n + 1]
+        end = begin + 2 * n + 2
+        assert ids[begin:end] == [CONFIG.bos_id, *string, CONFIG.sep_id, *string]
+        assert targets[begin:end] == [IGNORED] * (n + 1) + [*string, CONFIG.eos_id]
+        # Between turns EOS is read, and bears no loss: what comes next is the user's.
+        assert ids[end : end + 1] in ([CONFIG.eos_id], [])
+        assert targets[end : end + 1] in ([IGNORED], [])
+        strings.append(string)
+        begin = end + 1
+    assert set(ids[begin:]) <= {CONFIG.eos_id}
+    assert set(targets[begin:]) <= {IGNORED}
+    return strings
+
+
+def test_contexts_of_several_turns() -> None:
+    counts = set()
+    related = later = 0
+    for seed in range(60):
+        drawn = batch(seed, lengths=(4, 20), max_turns=5, max_context=150, n_tokens=600)
+        assert drawn.token_ids.shape[1] <= 150
+        assert drawn.token_ids.numel() <= 600
+        for ids, targets in zip(drawn.token_ids.tolist(), drawn.targets.tolist(), strict=True):
+            strings = turns_of(ids, targets)
+            assert all(4 <= len(string) <= 20 for string in strings)
+            counts.add(len(strings))
+            for i, string in enumerate(strings[1:], 1):
+                earlier = "|".join("".join(map(chr, other)) for other in strings[:i])
+                related += "".join(map(chr, string[:4])) in earlier
+                later += 1
+    assert counts == {1, 2, 3, 4, 5}
+    assert 0.1 < related / later < 0.3  # letters at random repeat four others hardly ever
 
 
 @pytest.mark.parametrize("field", ["token_ids", "targets", "offsets"])
