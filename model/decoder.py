@@ -2,7 +2,9 @@
 
 from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.config import Mixer, ModelConfig
@@ -10,9 +12,11 @@ from model.embedding import Embedding
 from model.mixers.base import RelationMixer
 from model.mixers.normalized_relation import NormalizedRelation
 from model.mixers.separable_relation import SeparableRelation
+from model.ops.extend import classify
 from model.ops.norm import norm
 from model.ops.positions import STATE_SIZE
 from model.state import DecoderState, RaggedBatch
+from model.weights import WeightViews
 
 _MIXERS: dict[Mixer, type[RelationMixer]] = {
     "normalized": NormalizedRelation,
@@ -34,6 +38,7 @@ class Decoder(nn.Module):
         self.mixers = nn.ModuleList(_MIXERS[name](config) for name in config.mixers)
         self.classifier = nn.Linear(config.d_model, config.vocab_size, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.02)
+        self._weights = WeightViews((self.classifier, "weight"))
 
     def match_places(self) -> None:
         """Let the normalized layers start out looking for the source of the next output token.
@@ -64,31 +69,48 @@ class Decoder(nn.Module):
         """Allocate storage for up to `n_slots` sequences that share `n_pages` pages."""
         specs = [_MIXERS[name].spec(self.config) for name in self.config.mixers]
         return DecoderState(
-            specs, n_pages=n_pages, page_size=page_size, n_slots=n_slots, n_counters=STATE_SIZE
+            specs,
+            n_pages=n_pages,
+            page_size=page_size,
+            n_slots=n_slots,
+            n_counters=STATE_SIZE,
+            d_model=self.config.d_model,
+            d_relation=self.config.d_relation,
         )
 
-    @torch.inference_mode()
     def extend(
-        self, batch: RaggedBatch, state: DecoderState, *, every_token: bool = False
+        self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None
     ) -> Tensor:
         """Continue a ragged batch of sequences: prefill, chunked prefill and decode alike.
 
-        Any chunking of a sequence gives what `forward` gives on the whole.
+        Any chunking of a sequence gives what `forward` gives on the whole up to rounding, and the
+        same bits as any other chunking, whatever else is in the batch.
 
         Args:
             batch: the new tokens and where their sequences' memory lies.
-            state: storage, updated in place.
-            every_token: logits after every new token, not only after each sequence's last.
+            state: storage, updated in place. Its scratch makes it one thread's at a time.
+            rows: `[M]`, the new tokens after which logits are wanted; by default each sequence's
+                last.
 
         Returns:
-            float32 logits `[S, vocab_size]`, or `[N, vocab_size]` for `every_token`.
+            float32 logits `[M, vocab_size]`.
         """
-        x = self.embedding.extend(batch, state.counters)
+        space = state.workspace
+        if len(batch.token_ids) > space.n_rows:
+            space.make_room(len(batch.token_ids))
+        if rows is None:
+            rows = batch.starts[1:] - 1
+        counts = batch.starts[1:] - batch.starts[:-1]
+        n_pairs = int(counts @ (batch.context_lens + counts))
+        self.embedding.extend(batch, state)
         for mixer, layer in zip(self.mixers, state.layers, strict=True):
-            x = x + cast(RelationMixer, mixer).extend(norm(x, self.config.norm_eps), batch, layer)
-        if not every_token:
-            x = x[torch.from_numpy(batch.starts[1:] - 1)]
-        return self._logits(x)
+            cast(RelationMixer, mixer).extend(batch, state, layer, n_pairs)
+        logits = np.empty((len(rows), self.config.vocab_size), np.float32)
+        classify(
+            space.x, rows, self.config.norm_eps, *self._weights(),
+            space.z, logits, work=logits.size * self.config.d_model // 8,
+        )  # fmt: skip
+        return torch.from_numpy(logits)
 
     def _logits(self, x: Tensor) -> Tensor:
         logits: Tensor = self.classifier(norm(x, self.config.norm_eps))

@@ -5,8 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
+from model.ops.extend import embed
 from model.ops.positions import STATE_SIZE, advance
-from model.state import RaggedBatch
+from model.state import DecoderState, RaggedBatch
+from model.weights import WeightViews
 
 
 class Embedding(nn.Module):
@@ -20,47 +22,61 @@ class Embedding(nn.Module):
         super().__init__()
         self.config = config
         self.token = nn.Embedding(config.vocab_size, config.d_model - config.d_position)
+        tables: list[nn.Module] = [self.token]
         if config.positions == "learned":
             self.position = nn.Embedding(config.max_seq_len, config.d_model)
+            tables.append(self.position)
         if config.positions == "coupled":
             self.phase = nn.Embedding(2, config.d_model)
             nn.init.normal_(self.phase.weight, std=0.02)
+            tables.append(self.phase)
+        self._weights = WeightViews(*((table, "weight") for table in tables))
+        self._none = np.empty((0, config.d_model), np.float32)
 
     def forward(self, token_ids: Tensor, offsets: Tensor | None = None) -> Tensor:
         """Embed whole sequences `[B, T]` as `[B, T, D]`; `offsets` `[B]` shift their positions."""
+        config = self.config
         n_sequences, length = token_ids.shape
         counters = np.zeros((n_sequences, STATE_SIZE), np.int64)
         if offsets is not None:
             counters[:] = offsets.numpy()[:, None]
         starts = np.arange(n_sequences + 1, dtype=np.int64) * length
-        slots = np.arange(n_sequences, dtype=np.int64)
-        flat = token_ids.reshape(-1)
-        return self._embed(flat, starts, slots, counters).view(n_sequences, length, -1)
-
-    def extend(self, batch: RaggedBatch, counters: Tensor) -> Tensor:
-        """Embed new tokens as `[N, D]`, advancing the `[n_slots, STATE_SIZE]` counters."""
-        ids = torch.from_numpy(batch.token_ids)
-        return self._embed(ids, batch.starts, batch.slots, counters.numpy())
-
-    def _embed(
-        self, ids: Tensor, starts: np.ndarray, slots: np.ndarray, counters: np.ndarray
-    ) -> Tensor:
-        config = self.config
+        ids = token_ids.reshape(-1)
         indices = np.empty(len(ids), np.int64)
         phases = np.empty(len(ids), np.int64)
         codes = torch.empty(len(ids), config.d_position)
-        specials = config.bos_id, config.sep_id
         coupled = config.positions == "coupled"
         arrays = counters, indices, phases, codes.numpy()
-        advance(ids.numpy(), starts, slots, *specials, coupled, *arrays, work=codes.numel())
+        specials = config.bos_id, config.sep_id
+        advance(ids.numpy(), starts, *specials, coupled, *arrays, work=codes.numel())
         x: Tensor = self.token(ids)
         if config.positions == "learned":
-            if indices.max() >= config.max_seq_len:
-                raise ValueError(
-                    f"position {indices.max()} is beyond the table of {config.max_seq_len}"
-                )
-            return x + self.position(torch.from_numpy(indices))  # type: ignore[no-any-return]
-        if coupled:
+            self._check_length(int(indices.max()) + 1)
+            x = x + self.position(torch.from_numpy(indices))
+        elif coupled:
             codes = codes.to(x.dtype)
-            return torch.cat([x, codes], -1) + self.phase(torch.from_numpy(phases))  # type: ignore[no-any-return]
-        return x
+            x = torch.cat([x, codes], -1) + self.phase(torch.from_numpy(phases))
+        return x.view(n_sequences, length, -1)
+
+    def extend(self, batch: RaggedBatch, state: DecoderState) -> None:
+        """Write the embeddings of new tokens to `state.workspace.x`, advancing the counters."""
+        config = self.config
+        weights = self._weights()
+        places = phases = self._none
+        if config.positions == "learned":
+            self._check_length(int((batch.context_lens + np.diff(batch.starts)).max()))
+            places = weights[1]
+        elif config.positions == "coupled":
+            phases = weights[1]
+        embed(
+            batch.token_ids, batch.starts, batch.context_lens, batch.slots, batch.block_tables,
+            state.n_slots, state.page_size, config.bos_id, config.sep_id,
+            config.positions == "coupled", state.counter_array, weights[0], places, phases,
+            state.workspace.x, work=len(batch.token_ids) * config.d_model,
+        )  # fmt: skip
+
+    def _check_length(self, n_tokens: int) -> None:
+        if n_tokens > self.config.max_seq_len:
+            raise ValueError(
+                f"position {n_tokens - 1} is beyond the table of {self.config.max_seq_len}"
+            )

@@ -1,9 +1,15 @@
 """Storage of what a decoder remembers of its sequences: the paged pool and the fixed-size state.
 
 Storage only: who owns which page and slot is decided elsewhere.
+
+A sequence's *fixed-size state* (counters, running sums, tails) lies in its slot. Whenever the
+sequence fills a page, `Decoder.extend` copies that state to the page's own row, behind the slots: a
+full page so holds all that it takes to go on from its end, for any sequence that begins alike.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,17 +58,42 @@ class LayerSpec:
 
 @dataclass(frozen=True)
 class LayerState:
-    """Storage of one layer.
+    """Storage of one layer. Rows are slots, then pages.
 
     Attributes:
         pool: `[n_pages, H, page_size, K]` float32 memories; no pages if none are kept.
-        sums: `[n_slots, sum_width]` float64.
-        tails: `[n_slots, W - 1, D]` float32.
+        sums: `[n_slots + n_pages, sum_width]` float64.
+        tails: `[n_slots + n_pages, W - 1, D]` float32.
     """
 
     pool: Tensor
     sums: Tensor
     tails: Tensor
+
+    @cached_property
+    def arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
+        """The three as NumPy arrays on the same memory."""
+        return self.pool.numpy(), self.sums.numpy(), self.tails.numpy()
+
+
+class Workspace:
+    """Scratch that steps share, so that they need not allocate.
+
+    Attributes:
+        x, z, readers, memories: `[N, D]` float32.
+        a, b, o: `[N, R]` float32.
+    """
+
+    def __init__(self, d_model: int, d_relation: int) -> None:
+        self._widths = d_model, d_relation
+        self.make_room(1)
+
+    def make_room(self, n_rows: int) -> None:
+        """Have at least that many rows from now on; what was in them is lost."""
+        d, r = self._widths
+        self.n_rows = n_rows
+        self.x, self.z, self.readers, self.memories = np.empty((4, n_rows, d), np.float32)
+        self.a, self.b, self.o = np.empty((3, n_rows, r), np.float32)
 
 
 class DecoderState:
@@ -74,6 +105,7 @@ class DecoderState:
         page_size: tokens a page, a multiple of 16.
         n_slots: sequences that can be held at once.
         n_counters: int64 counters a sequence (positions).
+        d_model, d_relation: widths of the rows of scratch that steps on this state share.
     """
 
     def __init__(
@@ -84,31 +116,59 @@ class DecoderState:
         page_size: int,
         n_slots: int,
         n_counters: int,
+        d_model: int = 0,
+        d_relation: int = 0,
     ) -> None:
         if page_size < 16 or page_size % 16:
             raise ValueError(f"page_size must be a multiple of 16, got {page_size}")
         if n_pages < 0 or n_slots < 1:
             raise ValueError(f"need n_pages >= 0 and n_slots >= 1, got {n_pages} and {n_slots}")
         self.n_pages, self.page_size, self.n_slots = n_pages, page_size, n_slots
-        self.bytes_per_page = page_size * 4 * sum(spec.pool_width for spec in layers)
         self.bytes_per_slot = 8 * n_counters + sum(
             8 * spec.sum_width + 4 * spec.tail_shape[0] * spec.tail_shape[1] for spec in layers
         )
-        self.counters = torch.zeros(n_slots, n_counters, dtype=torch.int64)
+        pooled = page_size * 4 * sum(spec.pool_width for spec in layers)
+        self.bytes_per_page = pooled + self.bytes_per_slot
+        self.counters = torch.zeros(n_slots + n_pages, n_counters, dtype=torch.int64)
         self.layers = [_allocate(spec, n_pages, page_size, n_slots) for spec in layers]
+        self.workspace = Workspace(d_model, d_relation)
+        self.counter_array = self.counters.numpy()
+        self._rows: list[NDArray[Any]] = [self.counter_array]
+        for layer in self.layers:
+            self._rows += layer.arrays[1:]
 
     def reset_slot(self, slot: int) -> None:
         """Make a slot ready for a new sequence. Pages need no reset: they are written first."""
-        self.counters[slot] = 0
-        for layer in self.layers:
-            layer.sums[slot] = 0.0
-            layer.tails[slot] = 0.0
+        for rows in self._rows:
+            rows[slot] = 0
+
+    def restore_slot(self, slot: int, page: int) -> None:
+        """Make a slot ready to go on from the end of a full page."""
+        self._copy_row(self.n_slots + page, slot)
+
+    def fork(self, slot: int, into: int, page: int | None, copy: int | None) -> None:
+        """Copy a slot, and the memories of a page that is not full, for a second sequence.
+
+        Args:
+            slot, into: of the first and of the second sequence.
+            page, copy: the last page of either; None if the first one's is full.
+        """
+        self._copy_row(slot, into)
+        if page is not None and copy is not None:
+            for layer in self.layers:
+                if len(layer.pool):
+                    layer.pool[copy] = layer.pool[page]
+
+    def _copy_row(self, source: int, target: int) -> None:
+        for rows in self._rows:
+            rows[target] = rows[source]
 
 
 def _allocate(spec: LayerSpec, n_pages: int, page_size: int, n_slots: int) -> LayerState:
     pages = n_pages if spec.pool_width else 0
+    rows = n_slots + n_pages
     return LayerState(
         pool=torch.empty(pages, spec.n_head, page_size, spec.pool_width // spec.n_head),
-        sums=torch.zeros(n_slots, spec.sum_width, dtype=torch.float64),
-        tails=torch.zeros(n_slots, *spec.tail_shape),
+        sums=torch.zeros(rows, spec.sum_width, dtype=torch.float64),
+        tails=torch.zeros(rows, *spec.tail_shape),
     )

@@ -3,13 +3,15 @@
 import math
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.mixers.token_shift import TokenShift
 from model.ops.norm import norm
-from model.state import LayerSpec, LayerState, RaggedBatch
+from model.state import DecoderState, LayerSpec, LayerState, RaggedBatch
+from model.weights import WeightViews
 
 # Ten times the other weights: a difference of place outweighs what tokens add to a pair.
 _MATCH_STD = 0.2
@@ -37,6 +39,14 @@ class RelationMixer(nn.Module, ABC):
             nn.init.normal_(linear.weight, std=std)
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
+        self._weights = WeightViews(
+            (self.reader, "weight"), (self.reader, "bias"), (self.memory, "weight"),
+            (self.output, "weight"), (self.output, "bias"),
+        )  # fmt: skip
+        identity = np.ones((2, 1, d), np.float32)
+        self._taps = (
+            (lambda: (identity,)) if self.shift is None else WeightViews((self.shift, "weight"))
+        )
 
     def match_places(self, d_position: int) -> None:
         """Start with readers that look for the memory of their own place.
@@ -69,20 +79,22 @@ class RelationMixer(nn.Module, ABC):
         """Relate whole sequences; `a`, `b` and the result are `[B, T, H, K]`."""
 
     @abstractmethod
-    def extend_relation(
-        self, a: Tensor, b: Tensor, batch: RaggedBatch, state: LayerState
-    ) -> Tensor:
-        """Relate new tokens to what the state holds and to each other; `[N, H, K]`."""
+    def extend(
+        self, batch: RaggedBatch, state: DecoderState, layer: LayerState, n_pairs: int
+    ) -> None:
+        """Mix the new tokens of a ragged batch, whose rows are `state.workspace.x`, in place.
+
+        Args:
+            batch: the new tokens.
+            state: of the decoder, for its sizes and its scratch.
+            layer: this layer's storage, updated in place.
+            n_pairs: pairs of a new token and one that it sees.
+        """
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix whole sequences `[B, T, D]` (normalized residual stream) for training."""
         xa, xb = self.shift(x) if self.shift is not None else (x, x)
         return self._write(self.relate(*self._read(xa, xb)))
-
-    def extend(self, x: Tensor, batch: RaggedBatch, state: LayerState) -> Tensor:
-        """Mix the new tokens `[N, D]` of a ragged batch and add them to the state."""
-        xa, xb = self.shift.extend(x, batch, state.tails) if self.shift is not None else (x, x)
-        return self._write(self.extend_relation(*self._read(xa, xb), batch, state))
 
     def _read(self, xa: Tensor, xb: Tensor) -> tuple[Tensor, Tensor]:
         heads = (self.n_head, -1)

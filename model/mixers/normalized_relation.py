@@ -4,8 +4,9 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.mixers.base import RelationMixer, tail_shape
-from model.ops.relation import extend_normalized, normalized_relation
-from model.state import LayerSpec, LayerState, RaggedBatch
+from model.ops import extend, jit
+from model.ops.relation import normalized_relation
+from model.state import DecoderState, LayerSpec, LayerState, RaggedBatch
 
 
 class NormalizedRelation(RelationMixer):
@@ -20,8 +21,16 @@ class NormalizedRelation(RelationMixer):
         """See `RelationMixer.relate`."""
         return normalized_relation(a, b, self.eps)
 
-    def extend_relation(
-        self, a: Tensor, b: Tensor, batch: RaggedBatch, state: LayerState
-    ) -> Tensor:
-        """See `RelationMixer.extend_relation`."""
-        return extend_normalized(a, b, self.eps, batch, state.pool)
+    def extend(
+        self, batch: RaggedBatch, state: DecoderState, layer: LayerState, n_pairs: int
+    ) -> None:
+        """See `RelationMixer.extend`."""
+        space, pool = state.workspace, layer.arrays[0]
+        n_rows, width = len(batch.token_ids), self.reader.out_features
+        extend.normalized_layer(
+            space.x, batch.starts, batch.context_lens, batch.slots, batch.block_tables,
+            state.n_slots, state.page_size, jit.num_threads(), self.eps,
+            *self._taps(), *self._weights(), layer.arrays[2], pool,
+            space.z, space.readers, space.memories,
+            space.a, space.b, space.o, work=width * (n_pairs + n_rows * width // 8),
+        )  # fmt: skip

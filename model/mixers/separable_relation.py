@@ -4,8 +4,9 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.mixers.base import RelationMixer, tail_shape
-from model.ops.relation import extend_separable, separable_relation
-from model.state import LayerSpec, LayerState, RaggedBatch
+from model.ops import extend
+from model.ops.relation import separable_relation
+from model.state import DecoderState, LayerSpec, LayerState, RaggedBatch
 
 
 class SeparableRelation(RelationMixer):
@@ -20,8 +21,19 @@ class SeparableRelation(RelationMixer):
         """See `RelationMixer.relate`."""
         return separable_relation(a, b, self.eps)
 
-    def extend_relation(
-        self, a: Tensor, b: Tensor, batch: RaggedBatch, state: LayerState
-    ) -> Tensor:
-        """See `RelationMixer.extend_relation`."""
-        return extend_separable(a, b, self.eps, batch, state.sums)
+    def extend(
+        self,
+        batch: RaggedBatch,
+        state: DecoderState,
+        layer: LayerState,
+        n_pairs: int,  # noqa: ARG002
+    ) -> None:
+        """See `RelationMixer.extend`."""
+        space, sums = state.workspace, layer.arrays[1]
+        n_rows, width = len(batch.token_ids), self.reader.out_features
+        extend.separable_layer(
+            space.x, batch.starts, batch.context_lens, batch.slots, batch.block_tables,
+            state.n_slots, state.page_size, self.n_head, self.eps, *self._taps(), *self._weights(),
+            layer.arrays[2], sums, space.z, space.readers, space.memories,
+            space.a, space.b, space.o, work=width * (n_rows + n_rows * width // 8),
+        )  # fmt: skip

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from model.ops.token_shift import extend_token_shift, token_shift
-from model.state import RaggedBatch
+from model.ops.token_shift import token_shift
 
 
 class TokenShift(nn.Module):
@@ -22,9 +21,4 @@ class TokenShift(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Shift whole sequences `[B, T, D]`; returns the inputs of readers and of memories."""
         readers, memories = token_shift(x, self.weight)
-        return readers, memories
-
-    def extend(self, x: Tensor, batch: RaggedBatch, tails: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift new tokens `[N, D]`, continuing from `tails` `[n_slots, width - 1, D]`."""
-        readers, memories = extend_token_shift(x, self.weight, batch.starts, batch.slots, tails)
         return readers, memories

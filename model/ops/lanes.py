@@ -90,15 +90,15 @@ def exp2(y):
 
 def _sums(
     builder: Any, lane: Any, pointers: Sequence[Any], length: Any, n_sums: int, step: _Step
-) -> list[Any]:
-    """Emit sums over `length` channels of the arrays that begin at `pointers`.
+) -> Any:
+    """Emit sums over `length` channels of the arrays that begin at `pointers`, as one vector.
 
     Args:
         builder: of the function that is being compiled.
         lane: type in which channels are added.
         pointers: to the first channel of each array; float32 or float64.
         length: number of channels.
-        n_sums: how many sums.
+        n_sums: how many sums, a power of two.
         step: from a vector of each array and the sums so far, the next sums.
     """
     vector = ir.VectorType(lane, LANES)
@@ -145,13 +145,13 @@ def _sums(
     return _add_lanes(builder, [builder.load(s) for s in sums])
 
 
-def _add_lanes(builder: Any, vectors: list[Any]) -> list[Any]:
-    """Add the halves of each vector, and so on until one lane of it is left.
+def _add_lanes(builder: Any, vectors: list[Any]) -> Any:
+    """Add the halves of each vector, and so on until one lane of it is left; these in one vector.
 
     As long as there are several (a power of two), two vectors share an addition: the low halves of
     both side by side, and the high halves of both.
     """
-    n_sums, lanes = len(vectors), LANES
+    lanes = LANES
     while lanes > 1:
         lanes //= 2
         added = []
@@ -159,14 +159,21 @@ def _add_lanes(builder: Any, vectors: list[Any]) -> list[Any]:
             width = first.type.count * (1 if first is second else 2)
             low = [lane for lane in range(width) if lane % (2 * lanes) < lanes]
             halves = [
-                builder.shuffle_vector(
-                    first, second, ir.Constant(ir.VectorType(_I32, len(low)), half)
-                )
+                _shuffle(builder, first, second, half)
                 for half in (low, [lane + lanes for lane in low])
             ]
             added.append(builder.fadd(*halves))
         vectors = added
-    return [builder.extract_element(vectors[0], _I32(i)) for i in range(n_sums)]
+    return vectors[0]
+
+
+def _shuffle(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(_I32, len(lanes)), lanes)
+    return builder.shuffle_vector(first, second, mask)
+
+
+def _lane(builder: Any, vector: Any, i: int) -> Any:
+    return builder.extract_element(vector, _I32(i))
 
 
 def _splat(builder: Any, value: Any) -> Any:
@@ -203,7 +210,7 @@ def row_sum(typingctx: Any, x: Any) -> Any:  # noqa: ARG001
         def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
             return [builder.fadd(sums[0], values[0])]
 
-        return _sums(builder, _F64, [pointer], length, 1, step)[0]
+        return _lane(builder, _sums(builder, _F64, [pointer], length, 1, step), 0)
 
     return jit.types.float64(x), codegen
 
@@ -222,7 +229,7 @@ def row_dot(typingctx: Any, x: Any, y: Any, shift: Any) -> Any:  # noqa: ARG001
             u, v = (builder.fsub(value, shift) for value in values)
             return [_call(builder, "fma", u, v, sums[0])]
 
-        return _sums(builder, _F64, [first, second], length, 1, step)[0]
+        return _lane(builder, _sums(builder, _F64, [first, second], length, 1, step), 0)
 
     return jit.types.float64(x, y, jit.types.float64), codegen
 
@@ -239,7 +246,7 @@ def row_dot_single(typingctx: Any, x: Any, y: Any) -> Any:  # noqa: ARG001
         def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
             return [_call(builder, "fma", *values, sums[0])]
 
-        return _sums(builder, _F32, [first, second], length, 1, step)[0]
+        return _lane(builder, _sums(builder, _F32, [first, second], length, 1, step), 0)
 
     return jit.types.float32(x, y), codegen
 
@@ -265,7 +272,8 @@ def _pair_sums(n_pairs: int) -> Any:
                 return totals + squares
 
             sums = _sums(builder, _F32, [reader, *memories], length, 2 * n_pairs, step)
-            return context.make_tuple(builder, signature.return_type, sums)
+            scalars = [_lane(builder, sums, i) for i in range(2 * n_pairs)]
+            return context.make_tuple(builder, signature.return_type, scalars)
 
         result = jit.types.UniTuple(jit.types.float32, 2 * n_pairs)
         return result(a, jit.types.int64, b, jit.types.int64), codegen
@@ -276,3 +284,56 @@ def _pair_sums(n_pairs: int) -> Any:
 # Sums of `a[row] + b[first + j]`, then those of its square, for one j and for four; float32.
 pair_sums = _pair_sums(1)
 four_pair_sums = _pair_sums(4)
+
+
+def _add_dots(n_rows: int, n_columns: int) -> Any:
+    """`out[row + i, column + j] += x[row + i] · w[column + j]` for a tile of that size, float32."""
+
+    @jit.intrinsic
+    def add_dots(typingctx: Any, x: Any, row: Any, w: Any, column: Any, out: Any) -> Any:  # noqa: ARG001
+        _check_contiguous(x, w, out)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            def rows(array: int, first: int, n: int) -> tuple[list[Any], Any]:
+                found = [
+                    _row(
+                        context,
+                        builder,
+                        signature.args[array],
+                        args[array],
+                        builder.add(args[first], _I64(i)),
+                    )
+                    for i in range(n)
+                ]
+                return [pointer for pointer, _ in found], found[0][1]
+
+            inputs, length = rows(0, 1, n_rows)
+            weights, _ = rows(2, 3, n_columns)
+            targets, _ = rows(4, 1, n_rows)
+
+            def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
+                return [
+                    _call(builder, "fma", values[i], values[n_rows + j], sums[i * n_columns + j])
+                    for i in range(n_rows)
+                    for j in range(n_columns)
+                ]
+
+            dots = _sums(builder, _F32, inputs + weights, length, n_rows * n_columns, step)
+            tile = ir.VectorType(_F32, n_columns)
+            for i, target in enumerate(targets):
+                pointer = builder.bitcast(builder.gep(target, [args[3]]), tile.as_pointer())
+                lanes = list(range(i * n_columns, (i + 1) * n_columns))
+                new = builder.fadd(
+                    builder.load(pointer, align=4), _shuffle(builder, dots, dots, lanes)
+                )
+                builder.store(new, pointer, align=4)
+            return context.get_dummy_value()
+
+        return jit.types.none(x, jit.types.int64, w, jit.types.int64, out), codegen
+
+    return add_dots
+
+
+add_dots_4x4 = _add_dots(4, 4)
+add_dots_1x4 = _add_dots(1, 4)
+add_dots_1x1 = _add_dots(1, 1)

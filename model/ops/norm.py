@@ -48,18 +48,17 @@ class _Norm(torch.autograd.Function):
 @jit.kernel
 def _forward(x, eps, z, std):
     for r in jit.prange(x.shape[0]):
-        std[r] = _normalize_row(x, r, eps, z)
+        std[r] = normalize(x[r], eps, z[r])
 
 
 @jit.inline
-def _normalize_row(x, r, eps, z):
-    """Write z[r] and return the standard deviation of x[r]; sums in float64."""
-    d = x.shape[1]
-    mean = row_sum(x[r]) / d
-    deviation = math.sqrt(row_dot(x[r], x[r], mean) / d)
+def normalize(x, eps, z):
+    """Write the normalized row `x` `[K]` to `z` and return its deviation; sums in float64."""
+    mean = row_sum(x) / x.shape[0]
+    deviation = math.sqrt(row_dot(x, x, mean) / x.shape[0])
     inv = 1.0 / (deviation + eps)
-    for i in range(d):
-        z[r, i] = (x[r, i] - mean) * inv
+    for i in range(x.shape[0]):
+        z[i] = (x[i] - mean) * inv
     return deviation
 
 

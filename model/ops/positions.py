@@ -30,40 +30,48 @@ def _splitmix64(x):
     return z ^ (z >> np.uint64(31))
 
 
+@jit.inline
+def step(token_id, bos_id, sep_id, coupled, counters):
+    """Advance a sequence's counters `[STATE_SIZE]` over one token.
+
+    Returns its position, and its phase: 0 in the source, 1 from SEP on.
+    """
+    seen, opened, index = counters
+    if coupled and token_id == bos_id:
+        opened = seen
+        index = seen
+    elif coupled and token_id == sep_id and opened >= 0:
+        index = opened
+        opened = -1 - opened
+    counters[0], counters[1], counters[2] = seen + 1, opened, index + 1
+    return index, 1 if opened < 0 else 0
+
+
+@jit.inline
+def write_code(index, code):
+    """Write the code of a position, `[P]` of ±1."""
+    for word in range((code.shape[0] + 63) // 64):
+        bits = _splitmix64(np.uint64(index) * _WORD + np.uint64(word))
+        for i in range(64 * word, min(64 * word + 64, code.shape[0])):
+            code[i] = np.float32(1.0) if bits & _ONE else np.float32(-1.0)
+            bits >>= _ONE
+
+
 @jit.kernel
-def advance(token_ids, starts, slots, bos_id, sep_id, coupled, counters, indices, phases, codes):
-    """Advance each sequence's counters over its new tokens and say where each token stands.
+def advance(token_ids, starts, bos_id, sep_id, coupled, counters, indices, phases, codes):
+    """Advance each sequence's counters over its tokens and say where each token stands.
 
     Args:
-        token_ids: `[N]` int64, the new tokens, one sequence after the other.
-        starts: `[S + 1]` int64; sequence s brings tokens `starts[s]:starts[s + 1]`.
-        slots: `[S]` int64, the row of each sequence's counters.
+        token_ids: `[N]` int64, one sequence after the other.
+        starts: `[S + 1]` int64; sequence s has tokens `starts[s]:starts[s + 1]`.
         bos_id, sep_id: ids that open a turn and its output.
         coupled: whether BOS and SEP set the position; else it is the number of tokens before.
-        counters: `[n_slots, STATE_SIZE]` int64, updated in place.
+        counters: `[S, STATE_SIZE]` int64, updated in place.
         indices: `[N]` int64, written: positions.
         phases: `[N]` int64, written: 0 in the source, 1 from SEP on.
         codes: `[N, P]` float32, written: the code of each position.
     """
-    width = codes.shape[1]
-    for s in jit.prange(slots.shape[0]):
-        seen, opened, index = counters[slots[s]]
+    for s in jit.prange(counters.shape[0]):
         for n in range(starts[s], starts[s + 1]):
-            if coupled and token_ids[n] == bos_id:
-                opened = seen
-                index = seen
-            elif coupled and token_ids[n] == sep_id and opened >= 0:
-                index = opened
-                opened = -1 - opened
-            indices[n] = index
-            phases[n] = 1 if opened < 0 else 0
-            for i in range(width):
-                if i % 64 == 0:
-                    bits = _splitmix64(np.uint64(index) * _WORD + np.uint64(i // 64))
-                codes[n, i] = np.float32(1.0) if bits & _ONE else np.float32(-1.0)
-                bits >>= _ONE
-            seen += 1
-            index += 1
-        counters[slots[s], 0] = seen
-        counters[slots[s], 1] = opened
-        counters[slots[s], 2] = index
+            indices[n], phases[n] = step(token_ids[n], bos_id, sep_id, coupled, counters[s])
+            write_code(indices[n], codes[n])

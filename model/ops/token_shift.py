@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -24,31 +22,6 @@ def token_shift(x: Tensor, weight: Tensor) -> Tensor:
     """
     result: Tensor = _TokenShift.apply(x, weight)  # type: ignore[no-untyped-call]
     return result
-
-
-def extend_token_shift(
-    x: Tensor,
-    weight: Tensor,
-    starts: NDArray[np.int64],
-    slots: NDArray[np.int64],
-    tails: Tensor,
-) -> Tensor:
-    """Convolve the new tokens of a ragged batch, continuing each sequence from its tail.
-
-    Args:
-        x: new tokens `[N, D]`, one sequence after the other.
-        weight: `[2, W, D]`.
-        starts: `[S + 1]`; sequence s brings rows `starts[s]:starts[s + 1]`.
-        slots: `[S]`, the slot of each sequence's tail.
-        tails: `[n_slots, W - 1, D]`, each sequence's last tokens, oldest first; updated in place.
-
-    Returns:
-        `[2, N, D]`.
-    """
-    out = x.new_empty(2, *x.shape)
-    arrays = x.numpy(), weight.detach().numpy(), starts, slots, tails.numpy(), out.numpy()
-    _extend(*arrays, work=out.numel() * weight.shape[1])
-    return out
 
 
 class _TokenShift(torch.autograd.Function):
@@ -111,21 +84,28 @@ def _backward(x, weight, g, dx, dw):
                         dw[s, c, k, i] = fma(u, x[s, t - k, i], dw[s, c, k, i])
 
 
-@jit.kernel
-def _extend(x, weight, starts, slots, tails, out):
+@jit.inline
+def extend_shift(x, first, last, weight, tail, readers, memories):
+    """Convolve rows `first` to `last - 1` of one sequence, continuing from its tail.
+
+    Args:
+        x: `[N, D]` float32.
+        first, last: rows, at least one.
+        weight: `[2, W, D]`.
+        tail: the sequence's last W - 1 rows before these, oldest first; updated in place.
+        readers, memories: `[N, D]`, written.
+    """
     width = weight.shape[1]
-    for s in jit.prange(slots.shape[0]):
-        first, last = starts[s], starts[s + 1]
-        tail = tails[slots[s]]
-        for n in range(first, last):
-            for c in range(2):
-                _set_tap(x[n], weight[c, 0], out[c, n])
-                for k in range(1, width):
-                    row = x[n - k] if n - k >= first else tail[width - 1 + n - k - first]
-                    _add_tap(row, weight[c, k], out[c, n])
-        # Rows of the tail move up before they are overwritten: oldest first.
-        kept = max(0, width - 1 - (last - first))
-        for row in range(kept):
-            tail[row] = tail[row + (last - first)]
-        for row in range(kept, width - 1):
-            tail[row] = x[last - (width - 1) + row]
+    for n in range(first, last):
+        _set_tap(x[n], weight[0, 0], readers[n])
+        _set_tap(x[n], weight[1, 0], memories[n])
+        for k in range(1, width):
+            row = x[n - k] if n - k >= first else tail[width - 1 + n - k - first]
+            _add_tap(row, weight[0, k], readers[n])
+            _add_tap(row, weight[1, k], memories[n])
+    # Rows of the tail move up before they are overwritten: oldest first.
+    kept = max(0, width - 1 - (last - first))
+    for row in range(kept):
+        tail[row] = tail[row + (last - first)]
+    for row in range(kept, width - 1):
+        tail[row] = x[last - (width - 1) + row]

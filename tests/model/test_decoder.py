@@ -13,7 +13,7 @@ from model.config import Mixer, ModelConfig
 from model.decoder import Decoder
 from model.mixers.normalized_relation import NormalizedRelation
 from model.ops.norm import norm
-from model.state import RaggedBatch
+from model.state import DecoderState, RaggedBatch
 
 CONFIG = ModelConfig(
     vocab_size=20,
@@ -83,7 +83,9 @@ def test_forward_equals_extend(names: list[Mixer], positions: str, length: int, 
             slots=slots[chosen],
             block_tables=tables[chosen],
         )
-        logits = decoder.extend(batch, state, every_token=True).split([len(p) for p in parts])
+        logits = decoder.extend(batch, state, np.arange(len(batch.token_ids))).split(
+            [len(p) for p in parts]
+        )
         for s, end, got in zip(chosen, ends, logits, strict=True):
             expected = whole[s, done[s] : end]
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=2e-5)
@@ -101,10 +103,10 @@ def test_extend_returns_the_logits_after_each_last_token() -> None:
         block_tables=np.arange(2, dtype=np.int32)[:, None],
     )
     every = decoder.extend(
-        batch, decoder.new_state(n_pages=2, page_size=16, n_slots=2), every_token=True
+        batch, decoder.new_state(n_pages=2, page_size=16, n_slots=2), np.arange(17)
     )
     last = decoder.extend(batch, decoder.new_state(n_pages=2, page_size=16, n_slots=2))
-    torch.testing.assert_close(last, every[[4, 16]])
+    assert torch.equal(last, every[[4, 16]])
 
 
 def test_a_reset_slot_and_dirty_pages_start_a_sequence_afresh() -> None:
@@ -120,13 +122,99 @@ def test_a_reset_slot_and_dirty_pages_start_a_sequence_afresh() -> None:
             slots=np.zeros(1, np.int64),
             block_tables=np.array([[1, 0]], np.int32),
         )
-        return decoder.extend(batch, state, every_token=True)
+        return decoder.extend(batch, state, np.arange(len(batch.token_ids)))
 
     first = run(ids[0])
     state.reset_slot(0)
     run(ids[1])
     state.reset_slot(0)
     assert torch.equal(run(ids[0]), first)
+
+
+def _extend(
+    decoder: Decoder,
+    state: DecoderState,
+    ids: np.ndarray,
+    done: int,
+    end: int,
+    slot: int,
+    pages: Any,
+) -> torch.Tensor:
+    """Logits after each of the tokens `done` to `end - 1` of one sequence."""
+    batch = RaggedBatch(
+        token_ids=ids[done:end],
+        starts=np.array([0, end - done]),
+        context_lens=np.array([done]),
+        slots=np.array([slot]),
+        block_tables=np.array([pages], np.int32),
+    )
+    return decoder.extend(batch, state, np.arange(end - done))
+
+
+@settings(max_examples=25)
+@given(mixers, st.sampled_from(sorted(POSITIONS)), st.integers(1, 150), st.integers(0, 10**6))
+def test_a_sequence_has_the_same_bits_alone_and_among_others_in_any_chunks(
+    names: list[Mixer], positions: str, length: int, seed: int
+) -> None:
+    config = replace(POSITIONS[positions], mixers=tuple(names))
+    rng = np.random.default_rng(seed)
+    decoder, n = _decoder(config, seed), 3
+    ids = _token_ids(config, n, length, rng)
+    n_tables = -(-length // 16)
+    alone = decoder.new_state(n_pages=n_tables, page_size=16, n_slots=1)
+    expected = _extend(decoder, alone, ids[0], 0, length, 0, range(n_tables))
+    state = decoder.new_state(n_pages=n * n_tables, page_size=16, n_slots=n)
+    tables = rng.permutation(n * n_tables).astype(np.int32).reshape(n, n_tables)
+    slots, done = rng.permutation(n), np.zeros(n, np.int64)
+    found = []
+    while (done < length).any():
+        waiting = np.flatnonzero(done < length)
+        chosen = rng.permutation(waiting)[: rng.integers(1, len(waiting) + 1)]
+        ends = [int(rng.integers(done[s] + 1, length + 1)) for s in chosen]
+        parts = [ids[s, done[s] : end] for s, end in zip(chosen, ends, strict=True)]
+        tokens = np.concatenate(parts)
+        batch = RaggedBatch(
+            token_ids=tokens,
+            starts=np.cumsum([0, *map(len, parts)]),
+            context_lens=done[chosen],
+            slots=slots[chosen],
+            block_tables=tables[chosen],
+        )
+        logits = decoder.extend(batch, state, np.arange(len(tokens)))
+        found += [
+            part
+            for s, part in zip(chosen, logits.split([len(p) for p in parts]), strict=True)
+            if s == 0
+        ]
+        done[chosen] = ends
+    assert torch.equal(torch.cat(found), expected)
+
+
+@pytest.mark.parametrize("positions", sorted(POSITIONS))
+def test_a_full_page_holds_all_that_it_takes_to_go_on(positions: str) -> None:
+    decoder = _decoder(POSITIONS[positions], 1)
+    ids = _token_ids(POSITIONS[positions], 1, 70, np.random.default_rng(1))[0]
+    state = decoder.new_state(n_pages=9, page_size=16, n_slots=2)
+    _extend(decoder, state, ids, 0, 23, 0, [3, 1, 4, 2, 5])
+    first = _extend(decoder, state, ids, 23, 70, 0, [3, 1, 4, 2, 5])
+    for n_pages in (1, 2, 4):
+        state.restore_slot(1, [3, 1, 4, 2][n_pages - 1])
+        pages = [*[3, 1, 4, 2][:n_pages], 6, 7, 8, 0][:5]
+        second = _extend(decoder, state, ids, 16 * n_pages, 70, 1, pages)
+        assert torch.equal(second[max(0, 23 - 16 * n_pages) :], first[max(0, 16 * n_pages - 23) :])
+
+
+def test_a_fork_goes_on_as_its_origin_does() -> None:
+    decoder = _decoder(CONFIG, 1)
+    ids = _token_ids(CONFIG, 2, 70, np.random.default_rng(2))
+    state = decoder.new_state(n_pages=9, page_size=16, n_slots=2)
+    _extend(decoder, state, ids[0], 0, 41, 0, [3, 1, 4, 2, 5])
+    state.fork(0, 1, page=4, copy=6)
+    mixed = np.concatenate([ids[0, :41], ids[1, 41:]])
+    _extend(decoder, state, mixed, 41, 70, 1, [3, 1, 6, 7, 8])
+    origin = _extend(decoder, state, ids[0], 41, 70, 0, [3, 1, 4, 2, 5])
+    fresh = decoder.new_state(n_pages=5, page_size=16, n_slots=1)
+    assert torch.equal(_extend(decoder, fresh, ids[0], 0, 70, 0, range(5))[41:], origin)
 
 
 def test_offsets_move_coupled_positions() -> None:
@@ -147,8 +235,10 @@ def test_state_sizes_are_those_of_the_storage() -> None:
     state = _decoder(CONFIG, 0).new_state(n_pages=5, page_size=32, n_slots=7)
     pools = sum(layer.pool.nbytes for layer in state.layers)
     fixed = sum(layer.sums.nbytes + layer.tails.nbytes for layer in state.layers)
-    assert pools == 5 * state.bytes_per_page == 5 * 32 * 32 * 4
-    assert fixed + state.counters.nbytes == 7 * state.bytes_per_slot
+    assert pools == 5 * 32 * 32 * 4
+    assert fixed + state.counters.nbytes == (7 + 5) * state.bytes_per_slot
+    everything = pools + fixed + state.counters.nbytes
+    assert everything == 7 * state.bytes_per_slot + 5 * state.bytes_per_page
 
 
 @pytest.mark.parametrize("page_size", [0, 8, 24])

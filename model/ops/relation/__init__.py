@@ -1,7 +1,7 @@
 """The relations: what a CausalRN layer does instead of attention. `README.md` has the derivation.
 
-`normalized_relation` is differentiable and takes whole sequences; `extend_normalized` and
-`extend_separable` continue ragged batches of sequences from their state.
+Both are differentiable and take whole sequences. `model/ops/extend.py` continues ragged batches of
+sequences from their state, with the parts that `cpu.py` has for it.
 """
 
 from typing import Any, Literal, get_args
@@ -14,7 +14,6 @@ from torch.autograd.function import once_differentiable
 from model.ops import jit
 from model.ops.norm import norm
 from model.ops.relation import cpu, reference
-from model.state import RaggedBatch
 
 Backend = Literal["cpu", "reference"]
 
@@ -53,45 +52,6 @@ def separable_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
     counts = torch.arange(1, a.shape[1] + 1, dtype=a.dtype, device=a.device)
     sums = norm(b, eps).exp().cumsum(1)
     return norm(a, eps).exp() * (sums / counts[None, :, None, None])
-
-
-def extend_normalized(a: Tensor, b: Tensor, eps: float, batch: RaggedBatch, pool: Tensor) -> Tensor:
-    """Add new memories to their sequences' pools and relate new readers to all they may see.
-
-    Args:
-        a, b: readers and memories of the new tokens, `[N, H, K]` float32.
-        eps: added to each pair's standard deviation.
-        batch: which rows belong to which sequence, and where its pages are.
-        pool: `[n_pages, H, page_size, K]` float32, updated in place.
-
-    Returns:
-        `[N, H, K]`; the same bits in any batch and any chunking.
-    """
-    out = torch.empty_like(a)
-    where = batch.starts, batch.context_lens, batch.block_tables
-    counts = np.diff(batch.starts)
-    work = float((counts * (batch.context_lens + counts)).sum()) * a[0].numel()
-    cpu.append(b.numpy(), *where, pool.numpy(), work=b.numel())
-    parts = jit.num_threads()
-    cpu.extend(a.numpy(), *where, pool.numpy(), np.float32(eps), parts, out.numpy(), work=work)
-    return out
-
-
-def extend_separable(a: Tensor, b: Tensor, eps: float, batch: RaggedBatch, sums: Tensor) -> Tensor:
-    """Continue the prefix sums of a ragged batch.
-
-    Args:
-        a, b, eps, batch: as for `extend_normalized`.
-        sums: `[n_slots, H·K]` float64, updated in place.
-
-    Returns:
-        `[N, H, K]`; the same bits in any batch and any chunking.
-    """
-    out = torch.empty_like(a)
-    where = batch.starts, batch.context_lens, batch.slots
-    arrays = a.numpy(), b.numpy(), *where, sums.numpy(), np.float32(eps), out.numpy()
-    cpu.extend_separable(*arrays, work=2 * a.numel())
-    return out
 
 
 def _groups(x: Tensor) -> Tensor:

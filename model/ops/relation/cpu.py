@@ -225,37 +225,37 @@ def backward(a, b, g, eps, n_parts, da, db):
                                 dbg[v, i] += d
 
 
-@jit.kernel
-def append(b, starts, context_lens, block_tables, pool):
-    """Write the new memories into their sequences' pages.
+@jit.inline
+def append(b, n, entry, table, pool):
+    """Write one memory into its sequence's page.
 
     Args:
-        b: new memories `[N, H, K]`, one sequence after the other.
-        starts: `[S + 1]` int64; sequence s brings rows `starts[s]:starts[s + 1]`.
-        context_lens: `[S]` int64, entries that each pool holds already.
-        block_tables: `[S, M]` int32, pages of each pool in order.
+        b: new memories `[N, R]`.
+        n: the row to write.
+        entry: memories that the sequence has before this one.
+        table: `[M]` int32, pages of the sequence in order.
         pool: `[n_pages, H, page_size, K]`, written.
     """
     n_heads, page_size, k = pool.shape[1:]
-    for s in jit.prange(context_lens.shape[0]):
-        for n in range(starts[s], starts[s + 1]):
-            entry = context_lens[s] + n - starts[s]
-            page = pool[block_tables[s, entry // page_size]]
-            for h in range(n_heads):
-                for i in range(k):
-                    page[h, entry % page_size, i] = b[n, h, i]
+    page = pool[table[entry // page_size]]
+    for h in range(n_heads):
+        for i in range(k):
+            page[h, entry % page_size, i] = b[n, h * k + i]
 
 
-@jit.kernel
-def extend(a, starts, context_lens, block_tables, pool, eps, n_parts, out):
-    """Relate new readers to their sequences' pools, which hold the new memories already.
+@jit.inline
+def relate(part, n_parts, a, starts, context_lens, block_tables, pool, eps, out):
+    """One of `n_parts` parts of equal cost of the work of relating new readers to their pools.
 
     Args:
-        a: new readers `[N, H, K]`.
-        starts, context_lens, block_tables, pool: as for `append`.
+        part, n_parts: which part, of how many.
+        a: new readers `[N, R]`.
+        starts: `[S + 1]` int64; sequence s brings rows `starts[s]:starts[s + 1]`.
+        context_lens: `[S]` int64, memories that each pool held before these.
+        block_tables: `[S, M]` int32, pages of each pool in order.
+        pool: `[n_pages, H, page_size, K]`, which holds the new memories already.
         eps: float32.
-        n_parts: parts the work is dealt into, each one thread's work, of equal cost.
-        out: `[N, H, K]`, overwritten.
+        out: `[N, R]`, the part's rows and heads overwritten.
     """
     n_heads, page_size, k = pool.shape[1:]
     entries = pool.reshape(-1, k)
@@ -263,45 +263,44 @@ def extend(a, starts, context_lens, block_tables, pool, eps, n_parts, out):
     for s in range(context_lens.shape[0]):
         for n in range(starts[s], starts[s + 1], _TILE):
             total += n_heads * _tile_cost(starts, context_lens, s, n)
-    for part in jit.prange(n_parts):
-        scales, shifts = np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
-        means = np.empty(_RUN)
-        readers = np.empty((_TILE, k), np.float32)
-        partial = np.empty((_TILE, k), np.float32)
-        sums = np.empty((_TILE, k), np.float32)
-        done = 0
-        for s in range(context_lens.shape[0]):
-            for n0 in range(starts[s], starts[s + 1], _TILE):
-                cost = _tile_cost(starts, context_lens, s, n0)
-                for h in range(n_heads):
-                    # A tile belongs to the part in which its middle lies.
-                    owner = (2 * done + cost) * n_parts // (2 * total)
-                    done += cost
-                    if owner != part:
-                        continue
-                    n1 = min(n0 + _TILE, starts[s + 1])
-                    t0 = context_lens[s] + n0 - starts[s]
-                    t1 = t0 + n1 - n0
-                    readers[: n1 - n0] = a[n0:n1, h]
-                    sums[:] = _F0
-                    for block in range(0, t1, BLOCK):
-                        partial[:] = _F0
-                        for run in range(block, min(block + BLOCK, t1), _RUN):
-                            page = block_tables[s, run // page_size]
-                            first = (page * n_heads + h) * page_size + run % page_size
-                            for t in range(max(t0, run), t1):
-                                size, row = min(_RUN, t + 1 - run), t - t0
-                                _add_run(
-                                    readers, entries, row, first, size, eps,
-                                    scales, shifts, means, partial, row,
-                                )  # fmt: skip
-                        for t in range(max(t0, block), t1):
-                            for i in range(k):
-                                sums[t - t0, i] += partial[t - t0, i]
-                    for t in range(t0, t1):
-                        weight = _F1 / np.float32(t + 1)
+    scales, shifts = np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
+    means = np.empty(_RUN)
+    readers = np.empty((_TILE, k), np.float32)
+    partial = np.empty((_TILE, k), np.float32)
+    sums = np.empty((_TILE, k), np.float32)
+    done = 0
+    for s in range(context_lens.shape[0]):
+        for n0 in range(starts[s], starts[s + 1], _TILE):
+            cost = _tile_cost(starts, context_lens, s, n0)
+            for h in range(n_heads):
+                # A tile belongs to the part in which its middle lies.
+                owner = (2 * done + cost) * n_parts // (2 * total)
+                done += cost
+                if owner != part:
+                    continue
+                n1 = min(n0 + _TILE, starts[s + 1])
+                t0 = context_lens[s] + n0 - starts[s]
+                t1 = t0 + n1 - n0
+                readers[: n1 - n0] = a[n0:n1, h * k : (h + 1) * k]
+                sums[:] = _F0
+                for block in range(0, t1, BLOCK):
+                    partial[:] = _F0
+                    for run in range(block, min(block + BLOCK, t1), _RUN):
+                        page = block_tables[s, run // page_size]
+                        first = (page * n_heads + h) * page_size + run % page_size
+                        for t in range(max(t0, run), t1):
+                            size, row = min(_RUN, t + 1 - run), t - t0
+                            _add_run(
+                                readers, entries, row, first, size, eps,
+                                scales, shifts, means, partial, row,
+                            )  # fmt: skip
+                    for t in range(max(t0, block), t1):
                         for i in range(k):
-                            out[n0 + t - t0, h, i] = sums[t - t0, i] * weight
+                            sums[t - t0, i] += partial[t - t0, i]
+                for t in range(t0, t1):
+                    weight = _F1 / np.float32(t + 1)
+                    for i in range(k):
+                        out[n0 + t - t0, h * k + i] = sums[t - t0, i] * weight
 
 
 @jit.inline
@@ -311,29 +310,25 @@ def _tile_cost(starts, context_lens, s, n):
     return readers * (context_lens[s] + n - starts[s] + readers)
 
 
-@jit.kernel
-def extend_separable(a, b, starts, context_lens, slots, sums, eps, out):
-    """Continue each sequence's running sum of exp(norm(b)) and read it with exp(norm(a)).
+@jit.inline
+def accumulate(a, b, eps, sums, n_seen, out):
+    """Add one memory to a sequence's running sums of exp(norm(b)), and read them.
 
     Args:
-        a, b: `[N, H, K]` float32.
-        starts, context_lens: as for `append`.
-        slots: `[S]` int64, the row of each sequence's sums.
-        sums: `[n_slots, H·K]` float64, updated in place: added to token by token, so that no
-            chunking changes a bit.
+        a, b: reader and memory of one head, `[K]` float32.
         eps: float32.
-        out: `[N, H, K]`, overwritten.
+        sums: `[K]` float64, updated in place: added to token by token, so that no chunking changes
+            a bit.
+        n_seen: memories in the sums with this one.
+        out: `[K]`, written.
     """
-    n_heads, k = a.shape[1:]
-    for task in jit.prange(slots.shape[0] * n_heads):
-        s, h = task // n_heads, task % n_heads
-        total = sums[slots[s], h * k : (h + 1) * k]
-        for n in range(starts[s], starts[s + 1]):
-            _add_exp_norm(b[n, h], eps, total)
-            weight = 1.0 / (context_lens[s] + n - starts[s] + 1)
-            _exp_norm(a[n, h], eps, out[n, h])
-            for i in range(k):
-                out[n, h, i] *= np.float32(total[i] * weight)
+    mean, scale = _norm_scale(b, eps)
+    for i in range(b.shape[0]):
+        sums[i] += exp2((b[i] - mean) * scale)
+    mean, scale = _norm_scale(a, eps)
+    weight = 1.0 / n_seen
+    for i in range(a.shape[0]):
+        out[i] = exp2((a[i] - mean) * scale) * np.float32(sums[i] * weight)
 
 
 @jit.inline
@@ -343,17 +338,3 @@ def _norm_scale(row, eps):
     mean = row_sum(row) / k
     std = math.sqrt(row_dot(row, row, mean) / k)
     return np.float32(mean), _LOG2E / (np.float32(std) + eps)
-
-
-@jit.inline
-def _exp_norm(row, eps, out):
-    mean, scale = _norm_scale(row, eps)
-    for i in range(row.shape[0]):
-        out[i] = exp2((row[i] - mean) * scale)
-
-
-@jit.inline
-def _add_exp_norm(row, eps, total):
-    mean, scale = _norm_scale(row, eps)
-    for i in range(row.shape[0]):
-        total[i] += exp2((row[i] - mean) * scale)

@@ -84,11 +84,19 @@ def test_arrays_with_gaps_are_refused() -> None:
 HISTORY = """
 import hashlib, sys
 import numpy as np
+import torch
+from model.config import ModelConfig
+from model.decoder import Decoder
+from model.ops import jit
 from model.ops.relation import cpu
+from model.state import RaggedBatch
 
+torch.manual_seed(0)
+mixers = ("separable", "normalized")
+DECODER = Decoder(ModelConfig(12, 9, 10, 11, 40, 24, 2, mixers, "coupled", 8, 3, 64))
 a, b, g = np.random.default_rng(0).standard_normal((3, 4, 40, 24)).astype(np.float32)
 eps, starts, empty = np.float32(1e-6), np.array([0, 40]), np.array([0])
-pages, pool = np.arange(4, dtype=np.int32)[None], np.empty((4, 1, 16, 24), np.float32)
+pages = np.arange(4, dtype=np.int32)[None]
 
 def forward(work):
     out = np.empty_like(a)
@@ -101,10 +109,12 @@ def backward(work):
     return [da, db]
 
 def extend(work):
-    out = np.empty((40, 1, 24), np.float32)
-    cpu.append(b[0][:, None].copy(), starts, empty, pages, pool, work=work)
-    cpu.extend(a[0][:, None].copy(), starts, empty, pages, pool, eps, 2, out, work=work)
-    return [out]
+    state = DECODER.new_state(n_pages=4, page_size=16, n_slots=1)
+    jit._PARALLEL_WORK = 0 if work else 1e18
+    batch = RaggedBatch(np.arange(40) % 9, starts, empty, empty, pages)
+    logits = DECODER.extend(batch, state, np.arange(40)).numpy()
+    jit._PARALLEL_WORK = 100_000
+    return [logits]
 
 kernels = {"f": forward, "b": backward, "e": extend}
 found = {}

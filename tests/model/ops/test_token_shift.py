@@ -3,7 +3,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.ops.token_shift import extend_token_shift, token_shift
+from model.ops import jit
+from model.ops.token_shift import extend_shift, token_shift
+
+
+@jit.kernel
+def _extend(x, first, last, weight, tail, readers, memories):  # type: ignore[no-untyped-def]
+    for _ in jit.prange(1):
+        extend_shift(x, first, last, weight, tail, readers, memories)
 
 
 def _reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -42,11 +49,11 @@ def test_any_chunking_gives_the_same_bits(chunks: list[int], width: int, seed: i
     x = torch.randn(1, length, d, generator=generator)
     weight = torch.randn(2, width, d, generator=generator)
     whole = token_shift(x, weight)[:, 0]
-    tails = torch.zeros(3, width - 1, d)  # the extension runs on one thread, the whole on all
-    slots = np.array([2])
-    parts = []
+    readers, memories = np.empty((2, length, d), np.float32)
+    tail = np.zeros((width - 1, d), np.float32)
     for first, n in zip(np.cumsum([0, *chunks]), chunks, strict=False):
-        new = x[0, first : first + n].contiguous()
-        parts.append(extend_token_shift(new, weight, np.array([0, n]), slots, tails))
-    assert torch.equal(torch.cat(parts, 1), whole)
-    assert torch.equal(tails[:2], torch.zeros(2, width - 1, d))
+        _extend(x[0].numpy(), first, first + n, weight.numpy(), tail, readers, memories, work=0)
+    assert torch.equal(torch.from_numpy(np.stack([readers, memories])), whole)
+    kept = min(width - 1, length)
+    assert np.array_equal(tail[width - 1 - kept :], x[0, length - kept :])
+    assert not tail[: width - 1 - kept].any()

@@ -11,18 +11,34 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.ops import jit
-from model.ops.relation import (
-    extend_normalized,
-    extend_separable,
-    normalized_relation,
-    separable_relation,
-)
+from model.ops.relation import normalized_relation, separable_relation
+from model.ops.relation.cpu import accumulate, append, relate
 from model.state import RaggedBatch
 
 EPS = float(np.float32(1e-6))
 N_SEQUENCES, HEADS, K = 3, 2, 24
 
 Extend = Callable[[Tensor, Tensor, RaggedBatch], Tensor]
+
+
+@jit.kernel
+def _append_and_relate(a, b, starts, context_lens, block_tables, pool, eps, n_parts, out):  # type: ignore[no-untyped-def]
+    for s in jit.prange(context_lens.shape[0]):
+        for n in range(starts[s], starts[s + 1]):
+            append(b, n, context_lens[s] + n - starts[s], block_tables[s], pool)
+    for part in jit.prange(n_parts):
+        relate(part, n_parts, a, starts, context_lens, block_tables, pool, eps, out)
+
+
+@jit.kernel
+def _accumulate(a, b, starts, context_lens, slots, sums, n_heads, eps, out):  # type: ignore[no-untyped-def]
+    k = a.shape[1] // n_heads
+    for task in jit.prange(slots.shape[0] * n_heads):
+        s, i = task // n_heads, task % n_heads * k
+        own = sums[slots[s], i : i + k]
+        for n in range(starts[s], starts[s + 1]):
+            held = context_lens[s] + n - starts[s] + 1
+            accumulate(a[n, i : i + k], b[n, i : i + k], eps, own, held, out[n, i : i + k])
 
 
 def _inputs(length: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -64,12 +80,29 @@ def _run(extend: Extend, a: Tensor, b: Tensor, page_size: int, rng: np.random.Ge
 def _normalized(length: int, page_size: int) -> Extend:
     n_pages = N_SEQUENCES * -(-length // page_size)
     pool = torch.full((n_pages, HEADS, page_size, K), float("nan"))
-    return lambda a, b, batch: extend_normalized(a, b, EPS, batch, pool)
+
+    def extend(a: Tensor, b: Tensor, batch: RaggedBatch) -> Tensor:
+        out = torch.full_like(a, float("nan"))
+        new_a, new_b, new_out = (x.view(len(x), -1).numpy() for x in (a, b, out))
+        where = batch.starts, batch.context_lens, batch.block_tables
+        arrays = *where, pool.numpy(), np.float32(EPS), 2 * jit.num_threads()
+        _append_and_relate(new_a, new_b, *arrays, new_out, work=1)
+        return out
+
+    return extend
 
 
 def _separable() -> Extend:
     sums = torch.zeros(N_SEQUENCES, HEADS * K, dtype=torch.float64)
-    return lambda a, b, batch: extend_separable(a, b, EPS, batch, sums)
+
+    def extend(a: Tensor, b: Tensor, batch: RaggedBatch) -> Tensor:
+        out = torch.full_like(a, float("nan"))
+        new_a, new_b, new_out = (x.view(len(x), -1).numpy() for x in (a, b, out))
+        where = batch.starts, batch.context_lens, batch.slots
+        _accumulate(new_a, new_b, *where, sums.numpy(), HEADS, np.float32(EPS), new_out, work=1)
+        return out
+
+    return extend
 
 
 @settings(max_examples=40)
@@ -80,7 +113,7 @@ def test_normalized(length: int, page_size: int, seed: int) -> None:
     first = _run(_normalized(length, page_size), a, b, page_size, rng)
     second = _run(_normalized(length, 64), a, b, 64, rng)
     assert torch.equal(first, second)
-    whole = normalized_relation(a, b, EPS)
+    whole = normalized_relation(a, b, EPS, backend="reference")
     assert ((first - whole).abs() / whole).max() < 1e-5
 
 

@@ -1,0 +1,193 @@
+"""Serving in a few compiled calls a step: embed, one call a layer, logits.
+
+Each kernel works on the new tokens of a whole ragged batch and on every sequence's state, in
+buffers that stay. Whenever a sequence fills a page, what it keeps besides the pool is copied to the
+page's own row of the state, so that another sequence can go on from there. Results have the same
+bits for a sequence in any batch, any chunking and any pages; see `lanes.py` and `linear.py`.
+
+Common arguments: `starts` `[S + 1]`, `context_lens` `[S]` and `slots` `[S]`, int64, and
+`block_tables` `[S, M]` int32 as in `model.state.RaggedBatch`; `n_slots`, rows of the state before
+those of the pages; `page_size` in tokens; `eps`, added to deviations. Arrays of rows may be longer
+than the batch and are float32.
+"""
+
+import numpy as np
+
+from model.ops import jit
+from model.ops.linear import add_product
+from model.ops.norm import normalize
+from model.ops.positions import step, write_code
+from model.ops.relation.cpu import accumulate, append, relate
+from model.ops.token_shift import extend_shift
+
+_TILE = 8  # rows that one thread takes at a time
+
+
+@jit.kernel
+def embed(
+    token_ids, starts, context_lens, slots, block_tables, n_slots, page_size,
+    bos_id, sep_id, coupled, counters, tokens, places, phases, x,
+):  # fmt: skip
+    """Write the embeddings of the new tokens to `x` and advance the counters.
+
+    Args:
+        token_ids: `[N]` int64.
+        bos_id, sep_id, coupled: as for `positions.step`.
+        counters: `[rows, STATE_SIZE]` int64, updated in place.
+        tokens: `[V, D - P]` float32, the table of tokens; the other P channels hold codes.
+        places: `[L, D]`, the table of learned positions, or no rows.
+        phases: `[2, D]`, the vectors of source and output, or no rows.
+        x: `[N, D]`, written.
+    """
+    d_token = tokens.shape[1]
+    for s in jit.prange(slots.shape[0]):
+        own = counters[slots[s]]
+        for n in range(starts[s], starts[s + 1]):
+            index, phase = step(token_ids[n], bos_id, sep_id, coupled, own)
+            for i in range(d_token):
+                x[n, i] = tokens[token_ids[n], i]
+            write_code(index, x[n, d_token:])
+            if places.shape[0]:
+                for i in range(x.shape[1]):
+                    x[n, i] += places[index, i]
+            if phases.shape[0]:
+                for i in range(x.shape[1]):
+                    x[n, i] += phases[phase, i]
+            held = context_lens[s] + n - starts[s] + 1
+            if held % page_size == 0:
+                counters[n_slots + block_tables[s, held // page_size - 1]] = own
+
+
+@jit.inline
+def _shift(x, s, starts, context_lens, slots, block_tables, n_slots, page_size, eps,
+           taps, tails, z, readers, memories):  # fmt: skip
+    """Normalize the new rows of sequence s and convolve them, page by page."""
+    tail = tails[slots[s]]
+    first = starts[s]
+    while first < starts[s + 1]:
+        held = context_lens[s] + first - starts[s]
+        last = min(starts[s + 1], first + page_size - held % page_size)
+        for n in range(first, last):
+            normalize(x[n], eps, z[n])
+        extend_shift(z, first, last, taps, tail, readers, memories)
+        held += last - first
+        if held % page_size == 0:
+            tails[n_slots + block_tables[s, held // page_size - 1]] = tail
+        first = last
+
+
+@jit.inline
+def _project(first, last, readers, memories, w_reader, b_reader, w_memory, a, b):
+    """Rows of readers and memories: a = w_reader · readers + b_reader, b = w_memory · memories."""
+    for n in range(first, last):
+        for i in range(b_reader.shape[0]):
+            a[n, i] = b_reader[i]
+            b[n, i] = 0.0
+    add_product(readers, first, last, w_reader, a)
+    add_product(memories, first, last, w_memory, b)
+
+
+@jit.inline
+def _write(first, last, o, w_output, b_output, eps, x):
+    """x += w_output · norm(o) + b_output, in rows."""
+    for n in range(first, last):
+        normalize(o[n], eps, o[n])
+        for i in range(b_output.shape[0]):
+            x[n, i] += b_output[i]
+    add_product(o, first, last, w_output, x)
+
+
+@jit.kernel
+def normalized_layer(
+    x, starts, context_lens, slots, block_tables, n_slots, page_size, n_parts, eps,
+    taps, w_reader, b_reader, w_memory, w_output, b_output,
+    tails, pool, z, readers, memories, a, b, o,
+):  # fmt: skip
+    """One layer of the normalized relation, added to `x`.
+
+    Args:
+        x: `[N, D]` residual stream, updated in place.
+        n_parts: parts that the work on the pools is dealt into, each one thread's.
+        taps: `[2, W, D]` of the token shift.
+        w_reader, b_reader, w_memory: `[R, D]`, `[R]`, `[R, D]`.
+        w_output, b_output: `[D, R]`, `[D]`.
+        tails: `[rows, W - 1, D]`, updated in place.
+        pool: `[n_pages, H, page_size, K]`, written.
+        z, readers, memories: `[N, D]` scratch.
+        a, b, o: `[N, R]` scratch.
+    """
+    n_rows = starts[slots.shape[0]]
+    n_tiles = (n_rows + _TILE - 1) // _TILE
+    for s in jit.prange(slots.shape[0]):
+        _shift(x, s, starts, context_lens, slots, block_tables, n_slots, page_size, eps,
+               taps, tails, z, readers, memories)  # fmt: skip
+    for tile in jit.prange(n_tiles):
+        first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
+        _project(first, last, readers, memories, w_reader, b_reader, w_memory, a, b)
+        s = np.searchsorted(starts, first, side="right") - 1
+        for n in range(first, last):
+            while n >= starts[s + 1]:
+                s += 1
+            append(b, n, context_lens[s] + n - starts[s], block_tables[s], pool)
+    for part in jit.prange(n_parts):
+        relate(part, n_parts, a, starts, context_lens, block_tables, pool, np.float32(eps), o)
+    for tile in jit.prange(n_tiles):
+        first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
+        _write(first, last, o, w_output, b_output, eps, x)
+
+
+@jit.kernel
+def separable_layer(
+    x, starts, context_lens, slots, block_tables, n_slots, page_size, n_heads, eps,
+    taps, w_reader, b_reader, w_memory, w_output, b_output,
+    tails, sums, z, readers, memories, a, b, o,
+):  # fmt: skip
+    """One layer of the separable relation, added to `x`.
+
+    Args:
+        n_heads: number of heads H.
+        sums: `[rows, R]` float64, updated in place.
+        x and the others: as for `normalized_layer`.
+    """
+    n_rows = starts[slots.shape[0]]
+    n_tiles = (n_rows + _TILE - 1) // _TILE
+    k = b_reader.shape[0] // n_heads
+    for s in jit.prange(slots.shape[0]):
+        _shift(x, s, starts, context_lens, slots, block_tables, n_slots, page_size, eps,
+               taps, tails, z, readers, memories)  # fmt: skip
+    for tile in jit.prange(n_tiles):
+        first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
+        _project(first, last, readers, memories, w_reader, b_reader, w_memory, a, b)
+    for task in jit.prange(slots.shape[0] * n_heads):
+        s, i = task // n_heads, task % n_heads * k
+        own = sums[slots[s], i : i + k]
+        for n in range(starts[s], starts[s + 1]):
+            held = context_lens[s] + n - starts[s] + 1
+            accumulate(
+                a[n, i : i + k], b[n, i : i + k], np.float32(eps), own, held, o[n, i : i + k]
+            )
+            if held % page_size == 0:
+                sums[n_slots + block_tables[s, held // page_size - 1], i : i + k] = own
+    for tile in jit.prange(n_tiles):
+        first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
+        _write(first, last, o, w_output, b_output, eps, x)
+
+
+@jit.kernel
+def classify(x, rows, eps, w, z, logits):
+    """Write the logits after some of the tokens.
+
+    Args:
+        x: `[N, D]`.
+        rows: `[M]` int64, the rows of `x` that are wanted.
+        eps: added to deviations.
+        w: `[V, D]`.
+        z: `[M, D]` scratch.
+        logits: `[M, V]`, written.
+    """
+    for tile in jit.prange((rows.shape[0] + _TILE - 1) // _TILE):
+        first, last = tile * _TILE, min((tile + 1) * _TILE, rows.shape[0])
+        for m in range(first, last):
+            normalize(x[rows[m]], eps, z[m])
+            logits[m] = 0.0
+        add_product(z, first, last, w, logits)

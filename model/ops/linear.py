@@ -1,0 +1,39 @@
+"""Matrix products in which a row's result depends on nothing but that row.
+
+Every element is one dot product, added up in the lanes of `lanes.py` whatever the tile it is
+computed in, so that a sequence gets the same bits alone, in a batch and in any chunk. BLAS does not
+promise that: it picks another order of additions for another number of rows.
+"""
+
+from model.ops import jit
+from model.ops.lanes import add_dots_1x1, add_dots_1x4, add_dots_4x4
+
+TILE = 4  # rows that share what is loaded of the weights
+
+
+@jit.inline
+def add_product(x, first, last, w, out):
+    """out[r] += w · x[r] for rows `first` to `last - 1`.
+
+    Args:
+        x: `[N, D]` float32.
+        first, last: rows.
+        w: `[M, D]` float32, as `torch.nn.Linear` keeps it.
+        out: `[N, M]` float32, added to.
+    """
+    n_columns = w.shape[0]
+    whole = n_columns - n_columns % TILE
+    row = first
+    while row + TILE <= last:
+        for column in range(0, whole, TILE):
+            add_dots_4x4(x, row, w, column, out)
+        for column in range(whole, n_columns):
+            for i in range(TILE):
+                add_dots_1x1(x, row + i, w, column, out)
+        row += TILE
+    while row < last:
+        for column in range(0, whole, TILE):
+            add_dots_1x4(x, row, w, column, out)
+        for column in range(whole, n_columns):
+            add_dots_1x1(x, row, w, column, out)
+        row += 1
