@@ -337,3 +337,31 @@ def _add_dots(n_rows: int, n_columns: int) -> Any:
 add_dots_4x4 = _add_dots(4, 4)
 add_dots_1x4 = _add_dots(1, 4)
 add_dots_1x1 = _add_dots(1, 1)
+
+
+@jit.intrinsic
+def prefetch(typingctx: Any, x: Any, row: Any, n_rows: Any) -> Any:  # noqa: ARG001
+    """Ask for rows `row` to `row + n_rows - 1` of a float32 array `[N, K]` to be in the cache soon.
+
+    Changes nothing but the time: memories of a decoding sequence are read once a step, and between
+    two reads lie hundreds of exponentials, too many for the processor to look ahead by itself.
+    """
+    _check_contiguous(x)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer, length = _row(context, builder, signature.args[0], args[0], args[1])
+        line = 16  # channels of a cache line
+        total = builder.mul(length, args[2])
+        n_lines = builder.sdiv(builder.add(total, total.type(line - 1)), total.type(line))
+        name = "llvm.prefetch.p0"
+        function = builder.module.globals.get(name)
+        if function is None:
+            kinds = [ir.IntType(8).as_pointer(), _I32, _I32, _I32]
+            function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), kinds), name)
+        with jit.cgutils.for_range(builder, n_lines) as loop:
+            at = builder.gep(pointer, [builder.mul(loop.index, total.type(line))])
+            at = builder.bitcast(at, ir.IntType(8).as_pointer())
+            builder.call(function, [at, _I32(0), _I32(3), _I32(1)])
+        return context.get_dummy_value()
+
+    return jit.types.none(x, jit.types.int64, jit.types.int64), codegen

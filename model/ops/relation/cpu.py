@@ -22,6 +22,7 @@ from model.ops.lanes import (
     fma,
     four_pair_sums,
     pair_sums,
+    prefetch,
     row_dot,
     row_dot_single,
     row_sum,
@@ -288,6 +289,11 @@ def relate(part, n_parts, a, starts, context_lens, block_tables, pool, eps, out)
                     for run in range(block, min(block + BLOCK, t1), _RUN):
                         page = block_tables[s, run // page_size]
                         first = (page * n_heads + h) * page_size + run % page_size
+                        ahead = run + _RUN
+                        if ahead < t1:
+                            page = block_tables[s, ahead // page_size]
+                            row = (page * n_heads + h) * page_size + ahead % page_size
+                            prefetch(entries, row, min(_RUN, t1 - ahead))
                         for t in range(max(t0, run), t1):
                             size, row = min(_RUN, t + 1 - run), t - t0
                             _add_run(
