@@ -23,7 +23,8 @@ _BLOCK = re.compile(r"(<!-- begin ([^>]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL
 
 def documents() -> list[Path]:
     """Documents that hold figures."""
-    return [ROOT / "README.md", *sorted(ROOT.glob("checkpoints/*/README.md"))]
+    folders = ("checkpoints/*/README.md", "docs/*.md")
+    return [ROOT / "README.md", *(file for glob in folders for file in sorted(ROOT.glob(glob)))]
 
 
 def render(document: Path) -> str:
@@ -57,7 +58,8 @@ def _evaluation(file: Path) -> str:
 def _summary(folder: Path) -> str:
     """By length, over all kinds: strings exact, of the worst kind too, and characters right."""
     rows = ["| bytes | strings | exact | worst kind | bytes right |", "|---:|---:|---:|---:|---:|"]
-    cells = [*_cells(folder / "evaluation.json"), *_cells(folder / "evaluation-long.json")]
+    names = ("evaluation", "evaluation-long", "evaluation-longest")
+    cells = [cell for name in names for cell in _cells(folder / f"{name}.json")]
     for length in sorted({cell.length for cell in cells}):
         here = [cell for cell in cells if cell.length == length]
         n_strings = sum(cell.n_strings for cell in here)

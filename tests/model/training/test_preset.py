@@ -44,6 +44,7 @@ def test_the_project_has_these_presets() -> None:
         "copy-bytes",
         "copy-bytes-1",
         "copy-bytes-2",
+        "copy-bytes-3",
         "copy-letters-quick",
     ]
 
