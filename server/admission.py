@@ -1,47 +1,111 @@
-"""Whether a request can be served at all, and as which tokens."""
+"""Whether a request can be served at all, as which tokens, and whether there is room for it now."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from model.tokenizer import TokenizerError
-from server.errors import InvalidRequestError, RequestTooLargeError
+from server.errors import InvalidRequestError, OverloadedError, RequestTooLargeError
+from server.generation import GenerationParams
 from server.scheduler import Scheduler
 from server.served_model import ServedModel
 from server.settings import Settings
 
 
+@dataclass
+class _Reservation:
+    samples: int
+    bytes: int
+
+
 class Admission:
-    """Turns what a client sends into a wrapped prompt and a number of tokens to generate.
+    """Turns what a client sends into a wrapped prompt, and keeps room for it.
+
+    What a request may come to need is reserved before it is looked at more closely, and given back
+    when it is refused or over. All of it happens in one thread.
 
     Args:
         model: whose tokenizer, wrapping and length limit apply.
         settings: with the limits of this server.
         scheduler: which knows what the memory pool can hold.
+        bytes_per_page: of the pool.
+
+    Attributes:
+        reserved_bytes: memory that admitted requests may come to need.
+        reserved_samples: samples that they have.
     """
 
-    def __init__(self, model: ServedModel, settings: Settings, scheduler: Scheduler) -> None:
+    def __init__(
+        self, model: ServedModel, settings: Settings, scheduler: Scheduler, bytes_per_page: int
+    ) -> None:
         self._model = model
         self._settings = settings
         self._scheduler = scheduler
+        self._bytes_per_page = bytes_per_page
         self._n_wrapping = len(model.wrap([]))
+        self._reservations: dict[str, _Reservation] = {}
+        self.reserved_bytes = self.reserved_samples = 0
         tokenizer = model.tokenizer
         self._special = {
             tokenizer.bos_id: "BOS", tokenizer.sep_id: "SEP", tokenizer.eos_id: "EOS"
         }  # fmt: skip
 
-    def admit(self, source: str | Sequence[int], max_tokens: int | None) -> tuple[list[int], int]:
-        """Check a request.
+    def admit(
+        self, id: str, source: str | Sequence[int], params: GenerationParams
+    ) -> tuple[list[int], int]:
+        """Check a request and reserve what it may need, until `release`.
 
         Args:
+            id: of the request.
             source: text, or content ids.
-            max_tokens: tokens to generate at most; None for what a copy needs, EOS included.
+            params: what is asked for.
 
         Returns:
             The wrapped prompt and the tokens to generate at most.
 
         Raises:
+            OverloadedError: there is no room for it now.
             InvalidRequestError: the text or an id is not the model's, or it is too long for it.
             RequestTooLargeError: the memory pool could never hold it.
         """
+        # A character is four bytes at most, and no tokenizer makes more tokens than bytes.
+        n_content = len(source)
+        if isinstance(source, str) and not source.isascii():
+            n_content *= 4
+        n_content = min(n_content, self._model.config.max_seq_len)
+        self._reserve(id, self._n_wrapping + n_content + (params.max_tokens or 0), params.n)
+        try:
+            prompt, max_tokens = self._check(source, params)
+        except BaseException:
+            self.release(id)
+            raise
+        self.release(id)
+        self._reserve(id, max(len(prompt), len(prompt) + max_tokens - 1), params.n)
+        return prompt, max_tokens
+
+    def release(self, id: str) -> None:
+        """Give back what a request reserved."""
+        reservation = self._reservations.pop(id)
+        self.reserved_bytes -= reservation.bytes
+        self.reserved_samples -= reservation.samples
+
+    def _reserve(self, id: str, n_held: int, n_samples: int) -> None:
+        settings = self._settings
+        # A request alone is always let in: whether it fits at all is another question.
+        n_bytes = n_samples * self._scheduler.allocator.pages_for(n_held) * self._bytes_per_page
+        most_bytes = settings.max_reserved_pools * settings.pool_bytes
+        most_samples = settings.max_running + settings.max_waiting
+        if self._reservations and (
+            self.reserved_samples + n_samples > most_samples
+            or self.reserved_bytes + n_bytes > most_bytes
+        ):
+            raise OverloadedError("too many requests are waiting; try again later")
+        self._reservations[id] = _Reservation(n_samples, n_bytes)
+        self.reserved_bytes += n_bytes
+        self.reserved_samples += n_samples
+
+    def _check(
+        self, source: str | Sequence[int], params: GenerationParams
+    ) -> tuple[list[int], int]:
         ids: Sequence[int]
         if isinstance(source, str):
             param, ids = "prompt", self._encode(source)
@@ -56,8 +120,9 @@ class Admission:
                 param=param,
             )
         if ids is source:
-            self._check(ids)
+            self._check_ids(ids)
         prompt = self._model.wrap(ids)
+        max_tokens = params.max_tokens
         if max_tokens is None:
             max_tokens = min(len(ids) + 1, room, self._settings.max_tokens)
         elif max_tokens > self._settings.max_tokens:
@@ -70,7 +135,7 @@ class Admission:
                 f"the model holds {longest} in all",
                 param="max_tokens",
             )
-        held = len(prompt) + max_tokens - 1
+        held = max(len(prompt), len(prompt) + max_tokens - 1)
         if not self._scheduler.fits(held):
             allocator = self._scheduler.allocator
             raise RequestTooLargeError(
@@ -86,7 +151,7 @@ class Admission:
         except TokenizerError as error:
             raise InvalidRequestError(f"prompt: {error}", param="prompt") from None
 
-    def _check(self, ids: Sequence[int]) -> None:
+    def _check_ids(self, ids: Sequence[int]) -> None:
         vocab_size = self._model.tokenizer.vocab_size
         for index, token_id in enumerate(ids):
             param = f"token_ids[{index}]"

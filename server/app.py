@@ -14,7 +14,7 @@ from server.draining import SignalDrain
 from server.engine import Engine
 from server.errors import StartupError, install_handlers
 from server.request_id import RequestIdMiddleware
-from server.routes import generate, health, info
+from server.routes import generate, health, info, metrics
 from server.served_model import ServedModel
 from server.settings import Settings
 from server.startup import ShortStartupErrors
@@ -66,7 +66,7 @@ def create_app(
     install_handlers(app)
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(ShortStartupErrors)
-    for routes in (generate, health, info):
+    for routes in (generate, health, info, metrics):
         app.include_router(routes.router)
     return app
 

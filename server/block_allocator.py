@@ -1,8 +1,14 @@
-"""Who owns which page of the memory pool."""
+"""Who uses which page of the memory pool."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 
 
 class BlockAllocator:
-    """Hands out pages of a pool and takes them back.
+    """Hands out pages of a pool, counts who uses them, and takes them back.
+
+    A page that nobody uses any more is free at once, unless it was kept: then its content stays for
+    whoever may share it, until the page is needed, longest unused first.
 
     Args:
         n_pages: pages in the pool; ids run from 0.
@@ -14,45 +20,91 @@ class BlockAllocator:
             raise ValueError(f"need at least one page and token, got {n_pages} and {page_size}")
         self.n_pages = n_pages
         self.page_size = page_size
+        self.on_evict: Callable[[int], None] = lambda _: None
         # A stack: the page that was freed last is handed out first, while it is warm in the cache.
         self._free = list(range(n_pages - 1, -1, -1))
-        self._owned = bytearray(n_pages)
+        self._users = [0] * n_pages
+        self._kept = bytearray(n_pages)
+        self._unused: OrderedDict[int, None] = OrderedDict()  # kept pages without users
 
     @property
     def n_free(self) -> int:
-        """Pages that nobody owns."""
-        return len(self._free)
+        """Pages that nobody uses, those with kept content included."""
+        return len(self._free) + len(self._unused)
 
     @property
     def n_used(self) -> int:
-        """Pages that somebody owns."""
-        return self.n_pages - len(self._free)
+        """Pages that somebody uses."""
+        return self.n_pages - self.n_free
+
+    @property
+    def n_kept(self) -> int:
+        """Pages that nobody uses, but whose content is kept."""
+        return len(self._unused)
+
+    def n_users(self, page: int) -> int:
+        """How many use a page."""
+        return self._users[page]
 
     def pages_for(self, n_tokens: int) -> int:
         """Pages that hold `n_tokens` tokens."""
         return -(-n_tokens // self.page_size)
 
     def allocate(self, n: int) -> list[int]:
-        """Take `n` pages.
+        """Take `n` pages for one user; kept content is given up last.
 
         Raises:
             MemoryError: fewer than `n` pages are free; nothing is taken then.
         """
-        if n > len(self._free):
-            raise MemoryError(f"asked for {n} pages, {len(self._free)} of {self.n_pages} are free")
-        pages = [self._free.pop() for _ in range(n)]
-        for page in pages:
-            self._owned[page] = 1
+        if n > self.n_free:
+            raise MemoryError(f"asked for {n} pages, {self.n_free} of {self.n_pages} are free")
+        pages = []
+        for _ in range(n):
+            if self._free:
+                page = self._free.pop()
+            else:
+                page, _ = self._unused.popitem(last=False)
+                self._kept[page] = 0
+                self.on_evict(page)
+            self._users[page] = 1
+            pages.append(page)
         return pages
 
-    def free(self, pages: list[int]) -> None:
-        """Give pages back.
+    def share(self, pages: Iterable[int]) -> None:
+        """Add a user to pages that are in use, or kept.
 
         Raises:
-            ValueError: a page that nobody owns, which would hand it to two owners later.
+            ValueError: a page that is neither.
+        """
+        for page in pages:
+            if not self._users[page]:
+                if not self._kept[page]:
+                    raise ValueError(f"page {page} is shared, but nobody uses or keeps it")
+                del self._unused[page]
+            self._users[page] += 1
+
+    def keep(self, page: int) -> None:
+        """Keep the content of a page in use beyond its users.
+
+        Raises:
+            ValueError: nobody uses the page.
+        """
+        if not self._users[page]:
+            raise ValueError(f"page {page} is kept, but nobody uses it")
+        self._kept[page] = 1
+
+    def free(self, pages: list[int]) -> None:
+        """Take a user from pages. Of kept ones the last is the first to be given up.
+
+        Raises:
+            ValueError: a page that nobody uses, which would hand it to two users later.
         """
         for page in reversed(pages):
-            if not self._owned[page]:
-                raise ValueError(f"page {page} is freed, but nobody owns it")
-            self._owned[page] = 0
-            self._free.append(page)
+            if not self._users[page]:
+                raise ValueError(f"page {page} is freed, but nobody uses it")
+            self._users[page] -= 1
+            if not self._users[page]:
+                if self._kept[page]:
+                    self._unused[page] = None
+                else:
+                    self._free.append(page)

@@ -7,38 +7,34 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
+from dataclasses import replace
+from itertools import count
+from typing import Literal
 
-from model.sampling import SamplingParams
 from server.admission import Admission
-from server.engine_core import EngineCore, Outcome
-from server.errors import ApiError, EngineError, NotReadyError, OverloadedError, ShuttingDownError
-from server.generation import Generation
+from server.engine_core import EngineCore, Outcome, StepTimes
+from server.errors import (
+    ApiError,
+    DeadlineExceededError,
+    EngineError,
+    NotReadyError,
+    ShuttingDownError,
+)
+from server.generation import Generation, GenerationParams
+from server.metrics import Metrics, Usage
 from server.sequence import Sequence
 from server.served_model import ServedModel
 from server.settings import Settings
-from server.token_stream import TokenStream
+from server.token_stream import Delta, FinishReason, Progress, TokenStream
 
 logger = logging.getLogger(__name__)
 
 _JOIN_SECONDS = 5.0  # for the step that is under way when the engine stops
+_PRIORITY_SECONDS = 10.0  # of waiting that make up for one step of priority
+_CHECKS_PER_STALL = 4
 
-
-@dataclass(frozen=True)
-class Usage:
-    """How much of the engine is in use.
-
-    Attributes:
-        running: sequences that take part in steps.
-        waiting: sequences that wait for a place.
-        pages_used: pages of the pool in use.
-        slots_used: fixed-size states in use.
-    """
-
-    running: int
-    waiting: int
-    pages_used: int
-    slots_used: int
+EndReason = FinishReason | Literal["abort", "error"]
+"""Why a request is over, in metrics and in the log."""
 
 
 class Engine:
@@ -60,8 +56,15 @@ class Engine:
         self.model = model
         self.settings = settings
         self._core = EngineCore(model, settings)
-        self._admission = Admission(model, settings, self._core.scheduler)
+        self._admission = Admission(
+            model, settings, self._core.scheduler, self._core.bytes_per_page
+        )
+        self.metrics = Metrics(lambda: self.usage, self.pool_pages)
         self._streams: dict[str, TokenStream] = {}
+        self._request_ids: dict[str, str] = {}
+        self._deadlines: dict[str, asyncio.TimerHandle] = {}
+        self._last_tokens: dict[tuple[str, int], float] = {}
+        self._arrivals = count()
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
@@ -73,6 +76,7 @@ class Engine:
         self._alive = False
         self._moved = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def pool_pages(self) -> int:
@@ -85,6 +89,16 @@ class Engine:
         return len(self._streams)
 
     @property
+    def step_times(self) -> StepTimes:
+        """What the steps so far spent their time on."""
+        return replace(self._core.times)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps made so far."""
+        return self._core.n_steps
+
+    @property
     def usage(self) -> Usage:
         """How much is in use, at this moment."""
         scheduler = self._core.scheduler
@@ -92,8 +106,17 @@ class Engine:
             running=len(scheduler.running),
             waiting=len(self._submitted) + len(scheduler.waiting),
             pages_used=scheduler.allocator.n_used,
+            pages_kept=scheduler.allocator.n_kept,
             slots_used=scheduler.n_slots - scheduler.n_free_slots,
+            preemptions=scheduler.n_preemptions,
+            prefix_cache_queries=scheduler.cache.stats.queries,
+            prefix_cache_hits=scheduler.cache.stats.hits,
         )
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Memory that admitted requests may come to need."""
+        return self._admission.reserved_bytes
 
     def start(self) -> None:
         """Warm the model up and start the thread; called once, from the event loop."""
@@ -101,23 +124,20 @@ class Engine:
         self._core.warm_up(self.model.config.bos_id)
         self._alive = True
         self._thread.start()
+        self._watch = asyncio.create_task(self._fail_when_stuck())
 
     def submit(
         self,
         source: str | Items[int],
+        params: GenerationParams | None = None,
         *,
-        max_tokens: int | None = None,
-        sampling: SamplingParams | None = None,
-        stop: Items[str] = (),
         request_id: str = "-",
     ) -> TokenStream:
         """Queue a request; the stream that comes back must be closed.
 
         Args:
             source: text, or content ids.
-            max_tokens: tokens to generate at most; None for what a copy needs.
-            sampling: how tokens are chosen; greedily by default.
-            stop: strings that end the generation.
+            params: what is asked for; a greedy copy by default.
             request_id: for the log.
 
         Raises:
@@ -126,29 +146,48 @@ class Engine:
             RequestTooLargeError: the memory pool could never hold it.
         """
         self._check_open()
-        if self._n_live() >= self.settings.max_running + self.settings.max_waiting:
-            raise OverloadedError("too many requests are waiting; try again later")
-        prompt, max_tokens = self._admission.admit(source, max_tokens)
-        sequence = Sequence(f"gen-{uuid.uuid4().hex}", prompt, max_tokens)
-        generation = Generation(
-            sequence, sampling or SamplingParams(), stop, self.model.tokenizer, request_id
-        )
-        stream = TokenStream(sequence.id, len(prompt), self.abort)
-        self._streams[sequence.id] = stream
+        params = params or GenerationParams()
+        id = f"gen-{uuid.uuid4().hex}"
+        prompt, max_tokens = self._admission.admit(id, source, params)
+        params = replace(params, max_tokens=max_tokens)
+        now = time.monotonic()
+        progress = Progress(now)
+        samples = [
+            Generation(
+                id,
+                Sequence(
+                    f"{id}-{index}",
+                    list(prompt),
+                    max_tokens,
+                    turn=(now + _PRIORITY_SECONDS * params.priority, next(self._arrivals)),
+                    reusable=not (params.echo and params.logprobs is not None),
+                ),
+                params,
+                self.model.tokenizer,
+                progress,
+                index,
+            )
+            for index in range(params.n)
+        ]
+        samples[0].samples = samples[1:]
+        stream = TokenStream(id, len(prompt), self.abort, n_samples=params.n, progress=progress)
+        self._streams[id] = stream
+        self._request_ids[id] = request_id
+        if params.timeout is not None:
+            self._deadlines[id] = self._loop.call_later(
+                params.timeout, self._expire, id, params.timeout
+            )
         self._idle.clear()
         with self._mail:
             if not self._submitted and not self._core.n_live:
                 self._moved = time.monotonic()  # idle until now, not stuck
-            self._submitted.append(generation)
+            self._submitted.append(samples[0])
             self._mail.notify()
         return stream
 
     def abort(self, id: str) -> None:
-        """End a generation before its next step and free all it has; idempotent."""
-        if self._forget(id) is not None:
-            with self._mail:
-                self._aborted.append(id)
-                self._mail.notify()
+        """End a request before its next step and free all it has; idempotent."""
+        self._abandon(id, "abort")
 
     def check_ready(self) -> None:
         """Return if requests can be served now.
@@ -158,8 +197,8 @@ class Engine:
             NotReadyError: the thread is dead or stuck.
         """
         self._check_open()
-        still = time.monotonic() - self._moved
-        if self._n_live() and still > self.settings.stall_seconds:
+        still = self._seconds_still()
+        if still > self.settings.stall_seconds:
             raise NotReadyError(f"the engine has work, but made no step for {still:.0f} s")
 
     async def drain(self, seconds: float) -> None:
@@ -171,10 +210,10 @@ class Engine:
     async def stop(self) -> None:
         """Fail what is not finished and end the thread; idempotent."""
         self._draining = True
-        unfinished = list(self._streams)
+        if self._watch is not None:
+            self._watch.cancel()
         self._fail_all(ShuttingDownError("the server shut down before the request was finished"))
         with self._mail:
-            self._aborted.extend(unfinished)
             self._stopping = True
             self._mail.notify()
         if self._thread.is_alive():
@@ -192,26 +231,100 @@ class Engine:
         with self._mail:
             return len(self._submitted) + self._core.n_live
 
-    def _forget(self, id: str) -> TokenStream | None:
-        stream = self._streams.pop(id, None)
+    def _seconds_still(self) -> float:
+        """Seconds since the last step, if there is anything to do."""
+        return time.monotonic() - self._moved if self._n_live() else 0.0
+
+    async def _fail_when_stuck(self) -> None:
+        """Leave no request hanging when a step does not come to an end."""
+        limit = self.settings.stall_seconds
+        while True:
+            await asyncio.sleep(limit / _CHECKS_PER_STALL)
+            if self._streams and self._seconds_still() > limit:
+                logger.critical("the engine made no step for %.0f s", self._seconds_still())
+                self._fail_all(EngineError("the engine is stuck; this request was given up"))
+
+    def _expire(self, id: str, seconds: float) -> None:
+        self._abandon(
+            id, "error", DeadlineExceededError(f"the request took longer than {seconds:g} s")
+        )
+
+    def _fail_all(self, error: ApiError) -> None:
+        for id in list(self._streams):
+            self._abandon(id, "error", error)
+
+    def _abandon(self, id: str, reason: EndReason, error: ApiError | None = None) -> None:
+        """End a request from this side; what the engine still makes of it goes nowhere."""
+        stream = self._streams.get(id)
+        if stream is None:
+            return
+        if error is not None:
+            stream.fail(error)
+        self._forget(id, stream, reason)
+        with self._mail:
+            self._aborted.append(id)
+            self._mail.notify()
+
+    def _forget(self, id: str, stream: TokenStream, reason: EndReason) -> None:
+        """Give back what a request holds on this side, and count it."""
+        del self._streams[id]
+        self._admission.release(id)
+        if (deadline := self._deadlines.pop(id, None)) is not None:
+            deadline.cancel()
+        for index in range(stream.n_samples):
+            self._last_tokens.pop((id, index), None)
         if not self._streams:
             self._idle.set()
-        return stream
+        self._record_end(stream, reason, self._request_ids.pop(id))
+
+    def _record_end(self, stream: TokenStream, reason: EndReason, request_id: str) -> None:
+        now, progress, metrics = time.monotonic(), stream.progress, self.metrics
+        metrics.finished[reason] += 1
+        metrics.e2e_latency.observe(now - progress.arrived)
+        if progress.scheduled is not None:
+            metrics.queue_time.observe(progress.scheduled - progress.arrived)
+            if progress.first_token is not None:
+                metrics.prefill_time.observe(progress.first_token - progress.scheduled)
+        if progress.first_token is not None and progress.last_token is not None:
+            metrics.decode_time.observe(progress.last_token - progress.first_token)
+        logger.info(
+            "%s %s: prompt %d, cached %d, generated %d tokens, first %.1f ms, all %.1f ms, "
+            "request %s",
+            stream.id,
+            reason,
+            stream.n_prompt_tokens,
+            progress.n_cached,
+            stream.n_completion_tokens,
+            1e3 * ((progress.first_token or now) - progress.arrived),
+            1e3 * (now - progress.arrived),
+            request_id,
+        )
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
+        now = time.monotonic()
         for id, outcome in outcomes:
             if (stream := self._streams.get(id)) is None:
                 continue  # its reader has left
             if isinstance(outcome, ApiError):
                 stream.fail(outcome)
-                self._forget(id)
-            else:
-                stream.push(outcome)
-                if outcome.finish_reason is not None:
-                    self._forget(id)
+                self._forget(id, stream, "error")
+                continue
+            self._count(id, stream, outcome, now)
+            stream.push(outcome)
+            if outcome.finish_reason is not None and stream.is_complete:
+                self._forget(id, stream, outcome.finish_reason)
 
-    def _fail_all(self, error: ApiError) -> None:
-        self._deliver([(id, error) for id in self._streams])
+    def _count(self, id: str, stream: TokenStream, delta: Delta, now: float) -> None:
+        metrics, key = self.metrics, (id, delta.index)
+        last = self._last_tokens.get(key)
+        if last is not None:
+            if delta.n_generated:
+                metrics.inter_token_latency.observe(now - last)
+        elif delta.index == 0 or not stream.n_completion_tokens:
+            metrics.time_to_first_token.observe(now - stream.progress.arrived)
+            metrics.prompt_tokens += stream.n_prompt_tokens
+        self._last_tokens[key] = now
+        metrics.generation_tokens += delta.n_generated
 
     # The rest runs on the engine's thread.
 
@@ -220,6 +333,8 @@ class Engine:
             while self._take_mail():
                 outcomes = self._core.step()
                 self._moved = time.monotonic()
+                if self._core.last_step_tokens:
+                    self.metrics.iteration_tokens.observe(self._core.last_step_tokens)
                 if outcomes:
                     self._loop.call_soon_threadsafe(self._deliver, outcomes)
         except BaseException:

@@ -1,6 +1,8 @@
 """One step: schedule, extend, sample. Owned by one thread; knows nothing of threads."""
 
 import logging
+import time
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,16 @@ from server.token_stream import Delta
 logger = logging.getLogger(__name__)
 
 Outcome = tuple[str, Delta | ApiError]
-"""What a step made of one generation: its id, and a delta or the error that ended it."""
+"""What a step made of one sample: the id of its request, and a delta or the error that ended it."""
+
+
+@dataclass
+class StepTimes:
+    """Seconds that all steps so far spent on what."""
+
+    scheduling: float = 0.0
+    model: float = 0.0
+    sampling: float = 0.0
 
 
 class EngineCore:
@@ -30,6 +41,11 @@ class EngineCore:
 
     Raises:
         StartupError: the pool is too small to hold anything.
+
+    Attributes:
+        n_steps, n_tokens: steps made, and tokens that they computed.
+        last_step_tokens: tokens of the last step.
+        times: what the steps spent their time on.
     """
 
     def __init__(self, model: ServedModel, settings: Settings) -> None:
@@ -41,39 +57,61 @@ class EngineCore:
             n_slots=settings.max_running,
             max_batch_tokens=settings.max_batch_tokens,
         )
-        self._generations: dict[str, Generation] = {}
+        self.n_steps = self.n_tokens = self.last_step_tokens = 0
+        self.times = StepTimes()
+        self._samples: dict[str, Generation] = {}
+        self._requests: dict[str, set[str]] = {}
+        longest = self.allocator.pages_for(model.config.max_seq_len)
+        # Row s holds the pages of the sequence in slot s; the last entry counts them.
+        self._tables = np.zeros((settings.max_running, longest), np.int32)
+        self._n_tabled = [0] * settings.max_running
+
+    @property
+    def bytes_per_page(self) -> int:
+        """Memory of one page in all layers, with the state that it keeps."""
+        return self._state.bytes_per_page
 
     @property
     def n_live(self) -> int:
-        """Generations that wait or run."""
-        return len(self._generations)
+        """Requests that wait or run."""
+        return len(self._requests)
 
     def warm_up(self, token_id: int) -> None:
         """Run the model once, so that the first request does not wait for its compilation."""
-        sequence = Sequence("warm-up", [token_id] * 3, 1, pages=[0], slot=0)
-        self._extend([Chunk(sequence, start=0, n_tokens=2, is_last=False)])
-        self._extend([Chunk(sequence, start=2, n_tokens=1, is_last=True)])
+        for n_rows in (3, self.scheduler.max_batch_tokens):  # the forms for little and much work
+            pages = list(range(min(self.allocator.pages_for(n_rows), self.allocator.n_pages)))
+            n_rows = min(n_rows, len(pages) * self.allocator.page_size)
+            sequence = Sequence("warm-up", [token_id] * n_rows, 1, pages=pages, slot=0)
+            self._extend([Chunk(sequence, start=0, n_tokens=n_rows, is_last=True)], {})
+            self._n_tabled[0] = 0
 
     def add(self, generation: Generation) -> None:
-        """Queue a generation."""
+        """Queue the first sample of a request; the others follow when its prompt is computed."""
         self.scheduler.add(generation.sequence)
-        self._generations[generation.sequence.id] = generation
+        self._start(generation)
 
-    def abort(self, id: str) -> None:
-        """End a generation, whatever its state, and free all it has; unknown ids are fine."""
-        if id in self._generations:
-            self._end(id, "abort")
+    def abort(self, request_id: str) -> None:
+        """End all samples of a request, whatever their state, and free all that they have.
+
+        Unknown requests are fine.
+        """
+        for id in list(self._requests.get(request_id, ())):
+            self._end(self._samples[id])
 
     def step(self) -> list[Outcome]:
         """Move every sequence that the budget reaches; empty when there was nothing to do.
 
-        A failure of the model fails the sequences of this step and no others.
+        A failure of the model fails the requests of this step and no others.
         """
+        began = time.perf_counter()
+        self.last_step_tokens = 0
         chunks = self.scheduler.schedule()
         if not chunks:
             return []
+        rows = self._wanted_rows(chunks)
+        scheduled = time.perf_counter()
         try:
-            logits = self._extend(chunks)
+            logits = self._extend(chunks, rows)
         except Exception:
             logger.exception(
                 "a step of %d tokens of %d sequences failed: %s",
@@ -81,63 +119,156 @@ class EngineCore:
                 len(chunks),
                 ", ".join(chunk.sequence.id for chunk in chunks),
             )
-            return [self._fail(chunk.sequence.id) for chunk in chunks]
+            ids = {self._samples[chunk.sequence.id].request_id for chunk in chunks}
+            return [self._fail(id) for id in sorted(ids)]
+        computed = time.perf_counter()
         for chunk in chunks:
-            chunk.sequence.n_computed += chunk.n_tokens
-        return [
-            self._advance(chunk.sequence.id, row)
-            for chunk, row in zip(chunks, logits, strict=True)
-            if chunk.is_last
-        ]
+            self.scheduler.computed(chunk)
+        outcomes = self._sample(chunks, rows, logits)
+        self.n_steps += 1
+        self.last_step_tokens = sum(chunk.n_tokens for chunk in chunks)
+        self.n_tokens += self.last_step_tokens
+        self.times.scheduling += scheduled - began
+        self.times.model += computed - scheduled
+        self.times.sampling += time.perf_counter() - computed
+        return outcomes
 
-    def _extend(self, chunks: list[Chunk]) -> NDArray[np.float32]:
-        """Logits `[S, V]` after each chunk's last token."""
+    def _wanted_rows(self, chunks: list[Chunk]) -> dict[str, range]:
+        """Rows of the step's logits that each chunk gets, by the id of its sequence."""
+        now = time.monotonic()
+        rows = {}
+        n_rows = 0
         for chunk in chunks:
-            if chunk.start == 0:
-                assert chunk.sequence.slot is not None
-                self._state.reset_slot(chunk.sequence.slot)
+            sample = self._samples[chunk.sequence.id]
+            if sample.progress.scheduled is None:
+                sample.progress.scheduled = now
+                sample.progress.n_cached = chunk.sequence.n_cached
+            n = int(chunk.is_last)
+            if sample.reads_prompt and chunk.start < chunk.sequence.n_prompt:
+                n = chunk.n_tokens
+            rows[chunk.sequence.id] = range(n_rows, n_rows + n)
+            n_rows += n
+        return rows
+
+    def _extend(self, chunks: list[Chunk], rows: dict[str, range]) -> NDArray[np.float32]:
+        """Logits `[M, V]` after each of the wanted tokens."""
+        wanted: list[int] = []
+        end = 0
+        for chunk in chunks:
+            end += chunk.n_tokens
+            n = len(rows.get(chunk.sequence.id, ())) or int(not rows)
+            wanted += range(end - n, end)
+            self._place(chunk.sequence)
+        batch = self._ragged(chunks)
         logits: NDArray[np.float32] = (
-            self._decoder.extend(_ragged(chunks), self._state).cpu().numpy()
+            self._decoder.extend(batch, self._state, np.array(wanted, np.int64)).cpu().numpy()
         )
         return logits
 
-    def _advance(self, id: str, logits: NDArray[np.float32]) -> Outcome:
-        try:
-            delta = self._generations[id].advance(logits)
-        except Exception:
-            logger.exception("sampling for %s failed", id)
-            return self._fail(id)
+    def _place(self, sequence: Sequence) -> None:
+        """Make a sequence's slot and its row of the block tables ready."""
+        slot, pages = sequence.slot, sequence.pages
+        assert slot is not None
+        if not sequence.placed:
+            if sequence.n_computed:
+                last = sequence.n_computed // self._state.page_size - 1
+                self._state.restore_slot(slot, pages[last])
+            else:
+                self._state.reset_slot(slot)
+            sequence.placed = True
+            self._n_tabled[slot] = 0
+        known = self._n_tabled[slot]
+        if known != len(pages):
+            self._tables[slot, known : len(pages)] = pages[known:]
+            self._n_tabled[slot] = len(pages)
+
+    def _ragged(self, chunks: list[Chunk]) -> RaggedBatch:
+        token_ids: list[int] = []
+        starts = [0]
+        for chunk in chunks:
+            if chunk.n_tokens == 1:
+                token_ids.append(chunk.sequence.token_ids[chunk.start])
+            else:
+                token_ids += chunk.sequence.token_ids[chunk.start : chunk.start + chunk.n_tokens]
+            starts.append(len(token_ids))
+        slots = np.array([chunk.sequence.slot for chunk in chunks], np.int64)
+        width = max(len(chunk.sequence.pages) for chunk in chunks)
+        return RaggedBatch(
+            token_ids=np.array(token_ids, np.int64),
+            starts=np.array(starts, np.int64),
+            context_lens=np.array([chunk.start for chunk in chunks], np.int64),
+            slots=slots,
+            block_tables=self._tables[slots, :width],
+        )
+
+    def _sample(
+        self, chunks: list[Chunk], rows: dict[str, range], logits: NDArray[np.float32]
+    ) -> list[Outcome]:
+        finite = np.asarray(np.isfinite(logits).all(axis=1))
+        likeliest = logits.argmax(1).tolist() if len(logits) else []
+        outcomes: list[Outcome] = []
+        for chunk in chunks:
+            sample = self._samples.get(chunk.sequence.id)
+            where = rows[chunk.sequence.id]
+            if sample is None or not where:
+                continue  # its request failed just now, or its prompt is not computed yet
+            try:
+                if len(where) > 1 or not chunk.is_last:
+                    sample.read(chunk.start, logits[where.start : where.stop])
+                if chunk.is_last:
+                    row = where.stop - 1
+                    known = likeliest[row] if finite[row] else None
+                    outcomes += self._advance(sample, logits[row], known)
+            except Exception:
+                logger.exception("sampling for %s failed", sample.request_id)
+                outcomes.append(self._fail(sample.request_id))
+        return outcomes
+
+    def _advance(
+        self, sample: Generation, logits: NDArray[np.float32], likeliest: int | None
+    ) -> list[Outcome]:
+        """Deltas of a sample, and of those that part from it here."""
+        others, sample.samples = sample.samples, []
+        outcomes: list[Outcome] = []
+        for other in others:
+            other.share_prompt(sample)
+            delta = other.advance(logits, likeliest)
+            outcomes.append((sample.request_id, delta))
+            if delta.finish_reason is None:
+                self._fork(sample, other)
+        delta = sample.advance(logits, likeliest)
+        outcomes.append((sample.request_id, delta))
         if delta.finish_reason is not None:
-            self._end(id, delta.finish_reason)
-        return id, delta
+            self._end(sample)
+        return outcomes
 
-    def _fail(self, id: str) -> Outcome:
-        self._end(id, "error")
-        return id, EngineError("the engine failed while it worked on this request; try again")
+    def _fork(self, origin: Generation, other: Generation) -> None:
+        pages = self.scheduler.fork(origin.sequence, other.sequence)
+        self._start(other)
+        if pages is not None:
+            slot, into = origin.sequence.slot, other.sequence.slot
+            assert slot is not None
+            assert into is not None
+            self._state.fork(slot, into, *pages)
+            self._n_tabled[into] = 0
 
-    def _end(self, id: str, finish_reason: str) -> None:
-        generation = self._generations.pop(id)
-        self.scheduler.remove(generation.sequence)
-        generation.log_end(finish_reason)
+    def _start(self, sample: Generation) -> None:
+        self._samples[sample.sequence.id] = sample
+        self._requests.setdefault(sample.request_id, set()).add(sample.sequence.id)
 
+    def _fail(self, request_id: str) -> Outcome:
+        self.abort(request_id)
+        return request_id, EngineError(
+            "the engine failed while it worked on this request; try again"
+        )
 
-def _ragged(chunks: list[Chunk]) -> RaggedBatch:
-    sequences = [chunk.sequence for chunk in chunks]
-    tables = np.zeros((len(chunks), max(len(s.pages) for s in sequences)), np.int32)
-    for row, sequence in zip(tables, sequences, strict=True):
-        row[: len(sequence.pages)] = sequence.pages
-    return RaggedBatch(
-        token_ids=np.concatenate(
-            [
-                np.array(c.sequence.token_ids[c.start : c.start + c.n_tokens], np.int64)
-                for c in chunks
-            ]
-        ),
-        starts=np.cumsum([0, *(chunk.n_tokens for chunk in chunks)], dtype=np.int64),
-        context_lens=np.array([chunk.start for chunk in chunks], np.int64),
-        slots=np.array([sequence.slot for sequence in sequences], np.int64),
-        block_tables=tables,
-    )
+    def _end(self, sample: Generation) -> None:
+        del self._samples[sample.sequence.id]
+        self.scheduler.remove(sample.sequence)
+        live = self._requests[sample.request_id]
+        live.remove(sample.sequence.id)
+        if not live:
+            del self._requests[sample.request_id]
 
 
 def _allocate_state(model: ServedModel, settings: Settings) -> DecoderState:
@@ -145,9 +276,8 @@ def _allocate_state(model: ServedModel, settings: Settings) -> DecoderState:
     page_size, n_slots = settings.page_size, settings.max_running
     probe = model.decoder.new_state(n_pages=1, page_size=page_size, n_slots=1)
     n_pages = n_slots * -(-model.config.max_seq_len // page_size)
-    if probe.bytes_per_page:
-        left = settings.pool_bytes - n_slots * probe.bytes_per_slot
-        n_pages = min(n_pages, left // probe.bytes_per_page)
+    left = settings.pool_bytes - n_slots * probe.bytes_per_slot
+    n_pages = min(n_pages, left // probe.bytes_per_page)
     if n_pages < 1:
         raise StartupError(
             f"CAUSALRN_POOL_BYTES is {settings.pool_bytes}, but the states of {n_slots} sequences "

@@ -109,6 +109,13 @@ class EngineError(ApiError):
     type = "engine_error"
 
 
+class DeadlineExceededError(ApiError):
+    """The request was not finished within the time that it allowed."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+    type = "deadline_exceeded"
+
+
 def error_body(type: str, message: str, param: str | None = None) -> dict[str, Any]:
     """The one shape of an error."""
     return {"error": {"type": type, "message": printable(message), "param": param}}

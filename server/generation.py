@@ -1,87 +1,174 @@
-"""One request in the engine: its sequence, and how logits become deltas."""
+"""One sample of a request in the engine: its sequence, and how logits become deltas."""
 
-import logging
 import time
-from collections.abc import Sequence as Strings
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.sampling import Sampler, SamplingParams
+from model.sampling import Sampler, SamplingParams, TokenLogprob, token_logprob
 from model.tokenizer import Tokenizer
 from server.sequence import Sequence
 from server.stop_strings import StopStrings
-from server.token_stream import Delta
+from server.token_stream import Delta, FinishReason, Progress
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class GenerationParams:
+    """What a request asks for, besides its prompt.
+
+    Attributes:
+        max_tokens: tokens to generate at most; None for what a copy needs, 0 for none (`echo`).
+        sampling: how tokens are chosen.
+        stop: strings that end a sample.
+        n: samples.
+        logprobs: how many of the likeliest tokens come with each token's log-probability; None for
+            no log-probabilities at all.
+        echo: whether the samples begin with the prompt.
+        ignore_eos: whether EOS is a token like any other.
+        priority: the lower, the sooner it is served.
+        timeout: seconds that it may take; None for as long as it takes.
+    """
+
+    max_tokens: int | None = None
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    stop: Items[str] = ()
+    n: int = 1
+    logprobs: int | None = None
+    echo: bool = False
+    ignore_eos: bool = False
+    priority: int = 0
+    timeout: float | None = None
 
 
 class Generation:
     """Samples the tokens of a sequence and turns them into text.
 
     Args:
+        request_id: of the request whose sample this is.
         sequence: with the wrapped prompt.
-        sampling: how tokens are chosen.
-        stop: strings that end the generation.
+        params: of the request.
         tokenizer: of the model.
-        request_id: of the HTTP request, for the log.
+        progress: of the request.
+        index: of the sample.
+
+    Attributes:
+        samples: the request's other samples, which go on from the prompt when it is computed.
     """
 
     def __init__(
         self,
-        sequence: Sequence,
-        sampling: SamplingParams,
-        stop: Strings[str],
-        tokenizer: Tokenizer,
         request_id: str,
+        sequence: Sequence,
+        params: GenerationParams,
+        tokenizer: Tokenizer,
+        progress: Progress,
+        index: int = 0,
     ) -> None:
+        self.request_id = request_id
         self.sequence = sequence
-        self._request_id = request_id
+        self.progress = progress
+        self.samples: list[Generation] = []
+        self._params = params
+        self._index = index
         self._eos_id = tokenizer.eos_id
-        self._sampler = Sampler(sampling)
+        self._specials = {tokenizer.bos_id, tokenizer.sep_id, tokenizer.eos_id}
+        self._tokenizer = tokenizer
+        self._sampler = Sampler(params.sampling, index)
         self._decoder = tokenizer.stream_decoder()
-        self._stop = StopStrings(stop)
-        self._arrived = time.monotonic()
-        self._first_token: float | None = None
+        self._stop = StopStrings(params.stop)
+        self._prompt_logprobs: list[TokenLogprob] = []
+        self._echoed = not params.echo
 
-    def advance(self, logits: NDArray[np.float32]) -> Delta:
-        """Sample the next token from logits `[V]`.
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is what `advance` needs to be told."""
+        return self._sampler.is_greedy
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether the logits after every token of the prompt are wanted."""
+        return self._params.echo and self._params.logprobs is not None
+
+    def read(self, start: int, logits: NDArray[np.float32]) -> None:
+        """Take the logits `[N, V]` after the tokens from `start` on, for the prompt's own.
 
         Raises:
             FloatingPointError: logits that are not numbers.
         """
-        if not np.isfinite(logits).all():
-            raise FloatingPointError("the model's logits are not finite")
-        token_id = self._sampler.sample(logits)
-        if self._first_token is None:
-            self._first_token = time.monotonic()
-        if token_id == self._eos_id:
-            return Delta([], self._last_text(""), "stop")
-        self.sequence.token_ids.append(token_id)
+        _check_finite(logits)
+        sequence = self.sequence
+        for place, row in enumerate(logits, start + 1):
+            if place >= sequence.n_prompt or place != len(self._prompt_logprobs) + 1:
+                continue  # known already: the prompt is read again after a preemption
+            self._prompt_logprobs.append(self._logprob(row, sequence.token_ids[place]))
+
+    def share_prompt(self, other: "Generation") -> None:
+        """Take over what another sample of the request has read."""
+        self._prompt_logprobs = other._prompt_logprobs
+
+    def advance(self, logits: NDArray[np.float32], likeliest: int | None = None) -> Delta:
+        """Choose the next token after logits `[V]`.
+
+        Args:
+            logits: of the model.
+            likeliest: their argmax, if it is known already, and the logits known to be finite.
+
+        Raises:
+            FloatingPointError: logits that are not numbers.
+        """
+        sequence, params = self.sequence, self._params
+        if likeliest is None:
+            _check_finite(logits)
+        now = self.progress.last_token = time.monotonic()
+        if self.progress.first_token is None:
+            self.progress.first_token = now
+        if not params.max_tokens:
+            return self._delta([], self._last_text(""), "length", [])
+        greedy = self.is_greedy and likeliest is not None
+        token_id = likeliest if greedy else self._sampler.sample(logits)
+        assert token_id is not None
+        if token_id == self._eos_id and not params.ignore_eos:
+            return self._delta([], self._last_text(""), "stop", [])
+        sequence.token_ids.append(token_id)
+        logprobs = [] if params.logprobs is None else [self._logprob(logits, token_id)]
         text = self._stop.push(self._decoder.push([token_id]))
-        is_last = self.sequence.n_generated == self.sequence.max_tokens
+        is_last = sequence.n_generated == params.max_tokens
         if is_last:
             text = self._last_text(text)
-        if self._stop.found:
-            return Delta([token_id], text, "stop")
-        return Delta([token_id], text, "length" if is_last else None)
+        reason: FinishReason | None = "length" if is_last else None
+        return self._delta([token_id], text, "stop" if self._stop.found else reason, logprobs)
 
-    def log_end(self, finish_reason: str) -> None:
-        """Write the one line that the log has of every request."""
-        ended = time.monotonic()
-        first = ended if self._first_token is None else self._first_token
-        logger.info(
-            "%s %s: prompt %d, generated %d tokens, first %.1f ms, all %.1f ms, request %s",
-            self.sequence.id,
-            finish_reason,
-            self.sequence.n_prompt,
-            self.sequence.n_generated,
-            1e3 * (first - self._arrived),
-            1e3 * (ended - self._arrived),
-            self._request_id,
-        )
+    def _delta(
+        self,
+        token_ids: list[int],
+        text: str,
+        reason: FinishReason | None,
+        logprobs: list[TokenLogprob],
+    ) -> Delta:
+        n_echoed = 0
+        if not self._echoed:
+            self._echoed = True
+            prompt = self.sequence.token_ids[: self.sequence.n_prompt]
+            content = [token_id for token_id in prompt if token_id not in self._specials]
+            known = [p for p in self._prompt_logprobs if p.token_id not in self._specials]
+            n_echoed = len(content)
+            token_ids = content + token_ids
+            text = self._tokenizer.decode(content) + text
+            logprobs = known + logprobs
+        wanted = self._params.logprobs is not None
+        return Delta(token_ids, text, reason, self._index, logprobs if wanted else None, n_echoed)
+
+    def _logprob(self, logits: NDArray[np.float32], token_id: int) -> TokenLogprob:
+        return token_logprob(logits, token_id, self._params.logprobs or 0)
 
     def _last_text(self, text: str) -> str:
         """`text` and what decoder and stop strings still hold back."""
         text += self._stop.push(self._decoder.flush())
         return text + self._stop.flush()
+
+
+def _check_finite(logits: NDArray[np.float32]) -> None:
+    if not np.isfinite(logits).all():
+        raise FloatingPointError("the model's logits are not finite")

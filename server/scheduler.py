@@ -1,10 +1,14 @@
 """Which sequences take part in the next step, and with how many tokens."""
 
-from collections import deque
+from bisect import insort
 from dataclasses import dataclass
 
 from server.block_allocator import BlockAllocator
+from server.prefix_cache import PrefixCache
 from server.sequence import Sequence, Status
+
+_TOKEN_PAIRS = 64  # pairs of tokens whose relation costs as much as a token's matrix products
+_LEAST_PAIRS = 8192  # of a prompt that a step takes beside decoding sequences, however few
 
 
 @dataclass(frozen=True)
@@ -15,7 +19,7 @@ class Chunk:
         sequence: whose tokens.
         start: tokens that its pool holds before the step.
         n_tokens: tokens to compute, at least one.
-        is_last: whether no known token is left after these, so that a new one is sampled.
+        is_last: whether no known token is left after these, so that a new one can be sampled.
     """
 
     sequence: Sequence
@@ -25,30 +29,45 @@ class Chunk:
 
 
 class Scheduler:
-    """First come, first served, under one budget of tokens a step.
+    """Sequences in the order of their turns, under one budget a step.
 
-    A step computes one token of every sequence that is decoding, then chunks of prompts with what
-    is left of the budget, so that a long prompt never stalls the others. A sequence is admitted
-    when a slot is free and the pool has pages for all it may ever hold, so that it never has to
-    stop halfway.
+    A step computes one token of every sequence that is decoding and, with what is left of the
+    budget, chunks of prompts. The cost of a token grows with its context, so the budget has two
+    bounds: tokens, and work in proportion to that of the decoding sequences, so that a long prompt
+    slows them down by a known factor and never stalls them.
+
+    Pages are taken as they are needed. When there are none left, the running sequence whose turn is
+    last gives its own back and waits for them; it is computed again later, its tokens stay as they
+    are. Sequences with an equal beginning share the full pages of it.
 
     Args:
         allocator: of the pool's pages.
         n_slots: sequences that may run at once.
         max_batch_tokens: budget of a step, at least `n_slots`.
+        prompt_share: work on prompts in a step, as a multiple of that on decoding sequences.
     """
 
-    def __init__(self, allocator: BlockAllocator, *, n_slots: int, max_batch_tokens: int) -> None:
+    def __init__(
+        self,
+        allocator: BlockAllocator,
+        *,
+        n_slots: int,
+        max_batch_tokens: int,
+        prompt_share: float = 1.0,
+    ) -> None:
         if not 1 <= n_slots <= max_batch_tokens:
             raise ValueError(
                 f"max_batch_tokens ({max_batch_tokens}) must be at least the number of sequences "
                 f"that run at once ({n_slots}), so that none of them ever waits for a step"
             )
         self.allocator = allocator
+        self.cache = PrefixCache(allocator)
         self.n_slots = n_slots
         self.max_batch_tokens = max_batch_tokens
-        self.waiting: deque[Sequence] = deque()
+        self.prompt_share = prompt_share
+        self.waiting: list[Sequence] = []  # both in the order of turns
         self.running: list[Sequence] = []
+        self.n_preemptions = 0
         self._free_slots = list(range(n_slots - 1, -1, -1))
 
     @property
@@ -70,50 +89,162 @@ class Scheduler:
             raise ValueError(f"sequence {sequence.id} is not new")
         if not self.fits(sequence.max_held):
             raise ValueError(f"sequence {sequence.id} needs more pages than the pool has")
-        self.waiting.append(sequence)
+        insort(self.waiting, sequence, key=_turn)
 
     def schedule(self) -> list[Chunk]:
-        """Admit what fits and plan one step; empty when there is nothing to do.
+        """Plan one step; empty when there is nothing to do.
 
-        The caller computes the chunks, adds their `n_tokens` to `n_computed`, and appends the
-        tokens that it samples.
+        The caller makes ready the slots of sequences that are not `placed`, computes the chunks,
+        calls `computed`, and appends the tokens that it samples.
         """
-        budget = self.max_batch_tokens
-        decoding = [sequence for sequence in self.running if sequence.n_uncomputed == 1]
-        prefilling = [sequence for sequence in self.running if sequence.n_uncomputed > 1]
+        n_preemptions = self.n_preemptions
+        decoding = [s for s in self.running if s.n_uncomputed == 1]
+        tokens = self.max_batch_tokens - len(decoding)
+        pairs = sum(s.n_computed + _TOKEN_PAIRS for s in decoding)
+        work = max(self.prompt_share * pairs, _LEAST_PAIRS) if decoding else float("inf")
         chunks = []
-        for sequence in decoding + prefilling:
-            if budget:
-                chunks.append(_chunk(sequence, budget))
-                budget -= chunks[-1].n_tokens
-        while budget and self.waiting and self._admit(self.waiting[0]):
-            chunks.append(_chunk(self.waiting.popleft(), budget))
-            budget -= chunks[-1].n_tokens
+        index = 0
+        while index < len(self.running):  # which shrinks from its end when pages run out
+            sequence = self.running[index]
+            index += 1
+            n_tokens = 1
+            if sequence.n_uncomputed > 1:
+                n_tokens = _affordable(sequence, tokens, work)
+                if not n_tokens:
+                    continue
+            if not self._reserve(sequence, n_tokens):
+                break  # it was the last of the running ones, and had to go
+            chunks.append(_chunk(sequence, n_tokens))
+            if sequence.n_uncomputed > 1:
+                tokens -= n_tokens
+                work -= _cost(sequence.n_computed, n_tokens)
+        while self.waiting and self.n_preemptions == n_preemptions:
+            sequence = self.waiting[0]
+            if tokens < 1 or work <= 0 or not self._admit(sequence):
+                break
+            n_tokens = max(1, _affordable(sequence, tokens, work))
+            self._reserve(sequence, n_tokens)
+            chunks.append(_chunk(sequence, n_tokens))
+            tokens -= n_tokens
+            work -= _cost(sequence.n_computed, n_tokens)
         return chunks
+
+    def computed(self, chunk: Chunk) -> None:
+        """The pool now holds a chunk's tokens."""
+        chunk.sequence.n_computed += chunk.n_tokens
+        self.cache.add(chunk.sequence)
+
+    def fork(self, origin: Sequence, sequence: Sequence) -> tuple[int, int] | None:
+        """Let a new sequence go on from where a running one of the same tokens is.
+
+        Full pages are shared. Without a slot or a page to spare it is queued, and finds them later.
+
+        Args:
+            origin: a running sequence.
+            sequence: a new one with the same known tokens, not yet added.
+
+        Returns:
+            The last page of both, whose content must be copied if it is not full; None if the
+            sequence was queued. The copy of the slot's content is the caller's too.
+        """
+        size = self.allocator.page_size
+        n_full = origin.n_computed // size
+        if not self._free_slots or self.allocator.n_free < 1:
+            self.add(sequence)
+            return None
+        shared = origin.pages[:n_full]
+        self.allocator.share(shared)
+        last = self.allocator.allocate(1)
+        sequence.pages = shared + last
+        sequence.n_computed = sequence.n_cached = origin.n_computed
+        sequence.n_chained, sequence.link = min(origin.n_chained, n_full), origin.link
+        sequence.placed = True
+        self._run(sequence)
+        page = origin.pages[n_full] if n_full < len(origin.pages) else last[0]
+        return page, last[0]
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, whatever its state, and free all it has; idempotent."""
         if sequence.status is Status.WAITING and sequence in self.waiting:
             self.waiting.remove(sequence)
         elif sequence.status is Status.RUNNING:
-            self.running.remove(sequence)
-            self.allocator.free(sequence.pages)
-            assert sequence.slot is not None
-            self._free_slots.append(sequence.slot)
-            sequence.pages, sequence.slot = [], None
+            self._stop(sequence)
         sequence.status = Status.FINISHED
 
     def _admit(self, sequence: Sequence) -> bool:
-        n_pages = self.allocator.pages_for(sequence.max_held)
-        if not self._free_slots or n_pages > self.allocator.n_free:
+        """Let a waiting sequence run if there are pages for all its known tokens."""
+        if not self._free_slots:
             return False
-        sequence.pages = self.allocator.allocate(n_pages)
-        sequence.slot = self._free_slots.pop()
-        sequence.status = Status.RUNNING
-        self.running.append(sequence)
+        pages, link = self.cache.find(sequence.token_ids) if sequence.reusable else ([], 0)
+        self.allocator.share(pages)
+        n_known = len(sequence.token_ids)
+        if self.allocator.pages_for(n_known) - len(pages) > self.allocator.n_free:
+            self.allocator.free(pages)
+            return False
+        self.waiting.remove(sequence)
+        n_found = len(pages) * self.allocator.page_size
+        self.cache.count(n_known, n_found)
+        sequence.pages = pages
+        sequence.n_computed = n_found
+        sequence.n_cached = min(n_found, sequence.n_prompt)
+        sequence.n_chained, sequence.link = len(pages), link
+        self._run(sequence)
         return True
 
+    def _run(self, sequence: Sequence) -> None:
+        sequence.slot = self._free_slots.pop()
+        sequence.status = Status.RUNNING
+        insort(self.running, sequence, key=_turn)
 
-def _chunk(sequence: Sequence, budget: int) -> Chunk:
-    n_tokens = min(sequence.n_uncomputed, budget)
+    def _stop(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self.allocator.free(sequence.pages)
+        assert sequence.slot is not None
+        self._free_slots.append(sequence.slot)
+        sequence.pages, sequence.slot, sequence.placed = [], None, False
+
+    def _reserve(self, sequence: Sequence, n_tokens: int) -> bool:
+        """Have pages for `n_tokens` more, if need be those of sequences whose turn is later.
+
+        Returns False if the sequence itself was the last and had to give up its own.
+        """
+        wanted = self.allocator.pages_for(sequence.n_computed + n_tokens) - len(sequence.pages)
+        while wanted > self.allocator.n_free:
+            last = self.running[-1]
+            self._preempt(last)
+            if last is sequence:
+                return False
+        if wanted > 0:
+            sequence.pages += self.allocator.allocate(wanted)
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._stop(sequence)
+        sequence.status = Status.WAITING
+        sequence.n_computed = sequence.n_cached = sequence.n_chained = sequence.link = 0
+        insort(self.waiting, sequence, key=_turn)
+        self.n_preemptions += 1
+
+
+def _turn(sequence: Sequence) -> tuple[float, int]:
+    return sequence.turn
+
+
+def _chunk(sequence: Sequence, n_tokens: int) -> Chunk:
     return Chunk(sequence, sequence.n_computed, n_tokens, n_tokens == sequence.n_uncomputed)
+
+
+def _cost(context: int, n_tokens: int) -> float:
+    """Work of some tokens, in pairs."""
+    return n_tokens * (context + n_tokens / 2 + _TOKEN_PAIRS)
+
+
+def _affordable(sequence: Sequence, tokens: int, work: float) -> int:
+    """Tokens of a sequence that fit into a budget; at least one if there is any budget left."""
+    if tokens < 1 or work <= 0:
+        return 0
+    n_tokens = min(sequence.n_uncomputed, tokens)
+    if _cost(sequence.n_computed, n_tokens) > work:
+        base = sequence.n_computed + _TOKEN_PAIRS  # n·base + n²/2 = work
+        n_tokens = max(1, int((base**2 + 2 * work) ** 0.5 - base))
+    return n_tokens

@@ -5,11 +5,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-FinishReason = Literal["stop", "length"]
-"""`stop`: the model ended, or a stop string came. `length`: `max_tokens` were generated."""
+from server.token_stream import FinishReason
 
 MAX_STOP_STRINGS = 4
 MAX_STOP_LENGTH = 256
+MAX_SAMPLES = 32
+MAX_LOGPROBS = 20
+MAX_PRIORITY = 10
 
 
 def _as_list(value: Any) -> Any:
@@ -33,8 +35,10 @@ _GENERATION: dict[str, Any] = {
     "text": "hello",
     "token_ids": [104, 101, 108, 108, 111],
     "finish_reason": "stop",
-    "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12},
-}
+    "usage": {
+        "prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12, "cached_tokens": 0
+    },
+}  # fmt: skip
 
 
 class GenerateRequest(BaseModel):
@@ -56,9 +60,16 @@ class GenerateRequest(BaseModel):
     )
     max_tokens: int | None = Field(
         default=None,
-        ge=1,
+        ge=0,
         description="Tokens to generate at most. By default what a copy needs: one more than the "
-        "prompt has, as far as the model can hold them.",
+        "prompt has, as far as the model can hold them. 0, to read the prompt only, needs `echo`.",
+    )
+    n: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_SAMPLES,
+        description="Samples; they share the memory of the prompt. With `seed`, each draws in its "
+        "own repeatable way.",
     )
     temperature: float = Field(
         default=0.0,
@@ -80,6 +91,14 @@ class GenerateRequest(BaseModel):
         allow_inf_nan=False,
         description="Draw from the fewest likeliest tokens whose probabilities reach this sum.",
     )
+    min_p: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Draw only from tokens at least this share as likely as the likeliest; 0 for "
+        "all.",
+    )
     seed: int | None = Field(
         default=None,
         ge=0,
@@ -90,6 +109,36 @@ class GenerateRequest(BaseModel):
         default=None,
         description=f"Up to {MAX_STOP_STRINGS} strings that end the generation. They are not part "
         "of `text`; `token_ids` ends with the id that completed the string.",
+    )
+    ignore_eos: bool = Field(
+        default=False,
+        description="Go on after the id that ends a string, as if it were any other; it is then "
+        "among `token_ids`.",
+    )
+    logprobs: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_LOGPROBS,
+        description="Give the log-probability of every id of the answer, and of this many of the "
+        "likeliest in its place.",
+    )
+    echo: bool = Field(
+        default=False,
+        description="Begin the answer with the prompt; with `logprobs`, with those of its ids too.",
+    )
+    priority: int = Field(
+        default=0,
+        ge=-MAX_PRIORITY,
+        le=MAX_PRIORITY,
+        description="The lower, the sooner: a step is worth ten seconds of waiting, so that nobody "
+        "waits for ever.",
+    )
+    timeout: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Seconds after which the request is given up, with an error.",
     )
     stream: bool = Field(
         default=False, description="Send tokens as they come, as server-sent events."
@@ -104,6 +153,12 @@ class GenerateRequest(BaseModel):
                 "give either 'prompt' or 'token_ids', not {given}",
                 {"given": given, "param": "prompt"},
             )
+        if self.max_tokens == 0 and not self.echo:
+            raise PydanticCustomError(
+                "nothing_to_do",
+                "max_tokens: must be at least 1 without 'echo'",
+                {"param": "max_tokens"},
+            )
         return self
 
 
@@ -111,8 +166,36 @@ class Usage(BaseModel):
     """Tokens read and generated."""
 
     prompt_tokens: int = Field(description="Tokens that the model read, special ones included.")
-    completion_tokens: int = Field(description="Length of `token_ids`.")
+    completion_tokens: int = Field(description="Tokens generated, of all samples.")
     total_tokens: int = Field(description="Sum of both.")
+    cached_tokens: int = Field(
+        description="Tokens of the prompt whose memory was there already, from an earlier request."
+    )
+
+
+class TopLogprob(BaseModel):
+    """One of the likeliest ids at its place."""
+
+    token_id: int
+    logprob: float
+
+
+class TokenLogprob(BaseModel):
+    """How likely an id was: natural logarithms, of the model's own distribution."""
+
+    token_id: int
+    logprob: float
+    top: list[TopLogprob] = Field(description="The likeliest first.")
+
+
+class Sample(BaseModel):
+    """One of several answers to a prompt."""
+
+    index: int
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason
+    logprobs: list[TokenLogprob] | None = Field(default=None, description="If asked for.")
 
 
 class GenerateResponse(BaseModel):
@@ -127,8 +210,17 @@ class GenerateResponse(BaseModel):
         description="Every id generated, up to the one that completed a stop string. The id that "
         "ends a string is not among them."
     )
-    finish_reason: FinishReason
+    finish_reason: FinishReason = Field(
+        description="`stop`: the model ended, or a stop string came. `length`: `max_tokens` were "
+        "generated."
+    )
     usage: Usage
+    logprobs: list[TokenLogprob] | None = Field(
+        default=None, description="One for every id of `token_ids`, if asked for."
+    )
+    samples: list[Sample] | None = Field(
+        default=None, description="All samples, the one above included, if `n` is more than 1."
+    )
 
 
 class GenerateChunk(BaseModel):
@@ -136,16 +228,29 @@ class GenerateChunk(BaseModel):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{**_GENERATION, "text": "h", "token_ids": [104], "finish_reason": None}]
+            "examples": [
+                {
+                    **_GENERATION,
+                    "index": 0,
+                    "text": "h",
+                    "token_ids": [104],
+                    "finish_reason": None,
+                    "usage": None,
+                }
+            ]
         }
     )
 
     id: str
     model: str
+    index: int = Field(description="Of the sample.")
     text: str = Field(description="New text; whole characters only, so it may lag behind the ids.")
     token_ids: list[int]
-    finish_reason: FinishReason | None = Field(description="Null but in the last chunk.")
-    usage: Usage | None = Field(default=None, description="In the last chunk only.")
+    finish_reason: FinishReason | None = Field(
+        description="Null but in the last chunk of a sample."
+    )
+    logprobs: list[TokenLogprob] | None = Field(default=None, description="If asked for.")
+    usage: Usage | None = Field(default=None, description="In the very last chunk only.")
 
 
 class ErrorDetail(BaseModel):
@@ -172,8 +277,8 @@ class ReadyResponse(BaseModel):
     """The engine moves; and how much of it is in use, at this moment."""
 
     status: Literal["ready"] = "ready"
-    running: int = Field(description="Requests that take part in steps.")
-    waiting: int = Field(description="Requests that wait for a place.")
+    running: int = Field(description="Samples that take part in steps.")
+    waiting: int = Field(description="Samples that wait for a place.")
     pages_used: int = Field(description="Pages of the memory pool in use.")
     pages_total: int = Field(description="Pages of the memory pool.")
 
@@ -196,11 +301,13 @@ class Limits(BaseModel):
     )
     max_tokens: int = Field(description="Largest `max_tokens`.")
     max_body_bytes: int
-    max_running: int = Field(description="Requests that run at once.")
-    max_waiting: int = Field(description="Requests that may wait beyond these.")
+    max_running: int = Field(description="Samples that run at once.")
+    max_waiting: int = Field(description="Samples that may wait beyond these.")
     max_batch_tokens: int = Field(description="Tokens of one step.")
     pool_tokens: int = Field(description="Tokens that all running requests hold together.")
     pool_bytes: int = Field(description="Memory for them and for the fixed-size states.")
+    max_samples: int = Field(default=MAX_SAMPLES, description="Largest `n`.")
+    max_logprobs: int = Field(default=MAX_LOGPROBS, description="Largest `logprobs`.")
     max_stop_strings: int = MAX_STOP_STRINGS
     max_stop_length: int = Field(
         default=MAX_STOP_LENGTH, description="Characters of a stop string."

@@ -5,7 +5,7 @@ from enum import Enum, auto
 
 
 class Status(Enum):
-    """Where a sequence is. It only ever moves downwards in this list."""
+    """Where a sequence is: it waits, runs, may have to wait again, and is finished once."""
 
     WAITING = auto()
     RUNNING = auto()
@@ -19,26 +19,38 @@ class Sequence:
     Attributes:
         id: unique among live sequences.
         token_ids: the wrapped prompt, then what was generated.
+        max_tokens: tokens that may be generated; 0 to read the prompt only.
+        turn: when it is served: the lower, the sooner. Different for all sequences.
+        reusable: whether memory of an equal beginning may stand in for computing its own.
         n_prompt: tokens of the wrapped prompt.
-        max_tokens: tokens that may be generated.
-        n_computed: tokens that the pool already holds.
+        n_computed: tokens that the pool holds.
+        n_cached: tokens of these that were not computed for this sequence.
         pages: pages of the pool, in order, that hold them; empty unless running.
         slot: fixed-size state slot; None unless running.
+        placed: whether the slot holds the state of `n_computed` tokens.
+        n_chained: full pages that the prefix cache knows.
+        link: of the last of these, for the prefix cache.
     """
 
     id: str
     token_ids: list[int]
     max_tokens: int
+    turn: tuple[float, int] = (0.0, 0)
+    reusable: bool = True
     n_prompt: int = field(init=False)
     n_computed: int = 0
+    n_cached: int = 0
     status: Status = Status.WAITING
     pages: list[int] = field(default_factory=list)
     slot: int | None = None
+    placed: bool = False
+    n_chained: int = 0
+    link: int = 0
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for a sequence with nothing to read or to generate."""
-        if not self.token_ids or self.max_tokens < 1:
-            raise ValueError("a sequence needs a token to read and one to generate")
+        """Raise `ValueError` for a sequence with nothing to read."""
+        if not self.token_ids or self.max_tokens < 0:
+            raise ValueError("a sequence needs a token to read, and max_tokens of at least 0")
         self.n_prompt = len(self.token_ids)
 
     @property
@@ -54,4 +66,4 @@ class Sequence:
     @property
     def max_held(self) -> int:
         """Most tokens that the pool will ever hold; the last one generated is never read."""
-        return self.n_prompt + self.max_tokens - 1
+        return max(self.n_prompt, self.n_prompt + self.max_tokens - 1)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.config import ModelConfig
@@ -16,8 +18,10 @@ class ServedDecoder(Protocol):
     def new_state(self, *, n_pages: int, page_size: int, n_slots: int) -> DecoderState:
         """Allocate storage for up to `n_slots` sequences that share `n_pages` pages."""
 
-    def extend(self, batch: RaggedBatch, state: DecoderState) -> Tensor:
-        """Float32 logits `[S, vocab_size]` after each sequence's last new token."""
+    def extend(
+        self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None
+    ) -> Tensor:
+        """Float32 logits `[M, vocab_size]` after the new tokens in `rows`."""
 
 
 class ServedModel(Protocol):

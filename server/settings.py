@@ -32,7 +32,12 @@ class Settings(BaseSettings):
     max_running: PositiveInt = Field(default=64, description="Sequences that share a step at most.")
     max_waiting: Annotated[int, Field(ge=0)] = Field(
         default=256,
-        description="Requests that may wait beyond `max_running`; more are refused with 503.",
+        description="Samples that may wait beyond `max_running`; more are refused with 503.",
+    )
+    max_reserved_pools: PositiveFloat = Field(
+        default=8.0,
+        description="Memory that waiting and running requests may come to need together, as a "
+        "multiple of `pool_bytes`; more are refused with 503.",
     )
     max_tokens: PositiveInt = Field(
         default=16_384, description="Largest `max_tokens` that a request may ask for."

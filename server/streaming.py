@@ -10,7 +10,6 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from server.errors import ApiError
-from server.schemas import GenerateChunk, GenerateResponse, Usage
 from server.token_stream import Delta, TokenStream
 
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -58,22 +57,18 @@ class EventStream(Response):
         )
         try:
             async for delta in self._stream:
-                await _send_event(send, self._chunk(delta).model_dump_json(exclude_unset=True))
+                await _send_event(send, _json(self._chunk(delta)))
             await _send_event(send, "[DONE]")
         except ApiError as error:
-            await _send_event(send, json.dumps(error.body(), ensure_ascii=False))
+            await _send_event(send, _json(error.body()))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _chunk(self, delta: Delta) -> GenerateChunk:
-        chunk = GenerateChunk(
-            id=self._stream.id,
-            model=self._model,
-            text=delta.text,
-            token_ids=delta.token_ids,
-            finish_reason=delta.finish_reason,
-        )
-        if delta.finish_reason is not None:
-            chunk.usage = _usage(self._stream)
+    def _chunk(self, delta: Delta) -> dict[str, Any]:
+        """A `GenerateChunk`, written by hand: there is one a token."""
+        chunk: dict[str, Any] = {"id": self._stream.id, "model": self._model}
+        chunk |= _sample(delta)
+        if delta.finish_reason is not None and self._stream.is_read:
+            chunk["usage"] = _usage(self._stream)
         return chunk
 
 
@@ -85,19 +80,15 @@ async def whole_response(stream: TokenStream, model: str, receive: Receive) -> R
     """
     async with stream:
         try:
-            delta = await unless_disconnected(receive, _collect(stream))
+            deltas = await unless_disconnected(receive, _collect(stream))
         except ClientDisconnect:
             return Response(status_code=_CLIENT_LEFT)
-    assert delta.finish_reason is not None
-    answer = GenerateResponse(
-        id=stream.id,
-        model=model,
-        text=delta.text,
-        token_ids=delta.token_ids,
-        finish_reason=delta.finish_reason,
-        usage=_usage(stream),
-    )
-    return Response(answer.model_dump_json(), headers=HEADERS, media_type="application/json")
+    samples = [_sample(delta) for delta in deltas]
+    answer = {"id": stream.id, "model": model} | samples[0] | {"usage": _usage(stream)}
+    del answer["index"]
+    if len(samples) > 1:
+        answer["samples"] = samples
+    return Response(_json(answer), headers=HEADERS, media_type="application/json")
 
 
 async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
@@ -128,8 +119,12 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _collect(stream: TokenStream) -> Delta:
-    return Delta.join([delta async for delta in stream])
+async def _collect(stream: TokenStream) -> list[Delta]:
+    """The whole of each sample."""
+    parts: list[list[Delta]] = [[] for _ in range(stream.n_samples)]
+    async for delta in stream:
+        parts[delta.index].append(delta)
+    return [Delta.join(part) for part in parts]
 
 
 async def _send_event(send: Send, data: str) -> None:
@@ -137,6 +132,34 @@ async def _send_event(send: Send, data: str) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-def _usage(stream: TokenStream) -> Usage:
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _sample(delta: Delta) -> dict[str, Any]:
+    sample: dict[str, Any] = {
+        "index": delta.index,
+        "text": delta.text,
+        "token_ids": delta.token_ids,
+        "finish_reason": delta.finish_reason,
+    }
+    if delta.logprobs is not None:
+        sample["logprobs"] = [
+            {
+                "token_id": one.token_id,
+                "logprob": one.logprob,
+                "top": [{"token_id": id, "logprob": logprob} for id, logprob in one.top],
+            }
+            for one in delta.logprobs
+        ]
+    return sample
+
+
+def _usage(stream: TokenStream) -> dict[str, int]:
     read, made = stream.n_prompt_tokens, stream.n_completion_tokens
-    return Usage(prompt_tokens=read, completion_tokens=made, total_tokens=read + made)
+    return {
+        "prompt_tokens": read,
+        "completion_tokens": made,
+        "total_tokens": read + made,
+        "cached_tokens": stream.progress.n_cached,
+    }

@@ -1,64 +1,130 @@
 """The reader's end of a generation."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
 
+from model.sampling import TokenLogprob
+
+FinishReason = Literal["stop", "length"]
+"""`stop`: the model ended, or a stop string came. `length`: `max_tokens` were generated."""
+
 
 @dataclass(frozen=True)
 class Delta:
-    """What is new in a generation.
+    """What is new in one sample of a request.
 
     Attributes:
         token_ids: new ids.
         text: new text; it may lag behind the ids by part of a character or of a stop string.
-        finish_reason: why the generation is over; None while it is not.
+        finish_reason: why the sample is over; None while it is not.
+        index: of the sample.
+        logprobs: one a new id, if they were asked for.
+        n_echoed: how many of the ids, the first ones, are the prompt's.
     """
 
     token_ids: list[int]
     text: str
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: FinishReason | None = None
+    index: int = 0
+    logprobs: list[TokenLogprob] | None = None
+    n_echoed: int = 0
+
+    @property
+    def n_generated(self) -> int:
+        """How many of the ids were generated."""
+        return len(self.token_ids) - self.n_echoed
 
     @classmethod
     def join(cls, deltas: Sequence["Delta"]) -> "Delta":
-        """Several deltas, at least one, as one."""
+        """Several deltas of one sample, at least one, as one."""
+        if len(deltas) == 1:
+            return deltas[0]
         return cls(
             [token_id for delta in deltas for token_id in delta.token_ids],
             "".join(delta.text for delta in deltas),
             deltas[-1].finish_reason,
+            deltas[-1].index,
+            None
+            if deltas[-1].logprobs is None
+            else [logprob for delta in deltas for logprob in delta.logprobs or ()],
+            sum(delta.n_echoed for delta in deltas),
         )
 
 
-class TokenStream:
-    """An async iterator of deltas that aborts its generation when it is closed early.
+@dataclass
+class Progress:
+    """When a request got where, in seconds of the monotonic clock. The engine writes it.
 
-    Deltas that nobody has read yet become one, so a reader that lags costs no more memory than its
-    generation, and waits for nothing but its own tokens. Use it as `async with`; leaving it, by
-    whatever way, is what frees the generation's place and memory. All methods belong to the event
+    Attributes:
+        arrived: it was submitted.
+        scheduled: it took part in a step for the first time.
+        first_token, last_token: the first and the latest token of any sample.
+        n_cached: tokens of the prompt that were not computed for it.
+    """
+
+    arrived: float
+    scheduled: float | None = None
+    first_token: float | None = None
+    last_token: float | None = None
+    n_cached: int = 0
+
+
+class TokenStream:
+    """An async iterator of deltas that aborts its request when it is closed early.
+
+    Deltas of a sample that nobody has read yet become one, so a reader that lags costs no more
+    memory than its tokens, and waits for nothing but these. Use it as `async with`; leaving it, by
+    whatever way, is what frees the request's place and memory. All methods belong to the event
     loop's thread.
 
     Attributes:
-        id: of the generation.
+        id: of the request.
         n_prompt_tokens: tokens that the model reads, special ones included.
-        n_completion_tokens: tokens read from this stream so far.
+        n_completion_tokens: tokens generated so far, of all samples.
+        n_samples: samples that it yields.
+        progress: when the request got where.
     """
 
-    def __init__(self, id: str, n_prompt_tokens: int, abort: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        id: str,
+        n_prompt_tokens: int,
+        abort: Callable[[str], None],
+        *,
+        n_samples: int = 1,
+        progress: Progress | None = None,
+    ) -> None:
         self.id = id
         self.n_prompt_tokens = n_prompt_tokens
         self.n_completion_tokens = 0
+        self.n_samples = n_samples
+        self.progress = progress or Progress(time.monotonic())
         self._abort = abort
-        self._unread: list[Delta] = []
+        self._unread: dict[int, list[Delta]] = {}
+        self._running = n_samples
         self._error: Exception | None = None
-        self._over = False
+        self._closed = False
         self._news = asyncio.Event()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every sample is finished, read or not."""
+        return not self._running
+
+    @property
+    def is_read(self) -> bool:
+        """Whether every sample is finished, and read to its end."""
+        return not self._running and not self._unread
 
     def push(self, delta: Delta) -> None:
         """Add what the engine made."""
-        self._unread.append(delta)
-        self._over = delta.finish_reason is not None
+        self.n_completion_tokens += delta.n_generated
+        self._unread.setdefault(delta.index, []).append(delta)
+        self._running -= delta.finish_reason is not None
         self._news.set()
 
     def fail(self, error: Exception) -> None:
@@ -73,17 +139,16 @@ class TokenStream:
         while not self._unread:
             if self._error is not None:
                 raise self._error
-            if self._over:
+            if self._closed or not self._running:
                 raise StopAsyncIteration
             self._news.clear()
             await self._news.wait()
-        delta, self._unread = Delta.join(self._unread), []
-        self.n_completion_tokens += len(delta.token_ids)
-        return delta
+        index = next(iter(self._unread))
+        return Delta.join(self._unread.pop(index))
 
     async def aclose(self) -> None:
-        """Abort the generation unless it is over; idempotent."""
-        self._over = True
+        """Abort the request unless it is over; idempotent."""
+        self._closed = True
         self._abort(self.id)
 
     async def __aenter__(self) -> Self:

@@ -8,6 +8,7 @@ from model.sampling import SamplingParams
 from server.dependencies import EngineDependency, RequestId
 from server.errors import (
     BodyTooLargeError,
+    DeadlineExceededError,
     EngineError,
     InvalidRequestError,
     MalformedBodyError,
@@ -16,6 +17,7 @@ from server.errors import (
     ShuttingDownError,
     UnsupportedMediaTypeError,
 )
+from server.generation import GenerationParams
 from server.json_body import JsonRoute
 from server.openapi import describe_errors
 from server.schemas import GenerateRequest, GenerateResponse
@@ -25,12 +27,14 @@ router = APIRouter(route_class=JsonRoute, tags=["generate"])
 
 _ID = "gen-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6"
 _EVENTS = (
-    f'data: {{"id":"{_ID}","model":"copy-bytes","text":"h","token_ids":[104],'
+    f'data: {{"id":"{_ID}","model":"copy-bytes","index":0,"text":"h","token_ids":[104],'
     '"finish_reason":null}\n\n'
-    f'data: {{"id":"{_ID}","model":"copy-bytes","text":"i","token_ids":[105],'
+    f'data: {{"id":"{_ID}","model":"copy-bytes","index":0,"text":"i","token_ids":[105],'
     '"finish_reason":null}\n\n'
-    f'data: {{"id":"{_ID}","model":"copy-bytes","text":"","token_ids":[],"finish_reason":"stop",'
-    '"usage":{"prompt_tokens":4,"completion_tokens":2,"total_tokens":6}}\n\n'
+    f'data: {{"id":"{_ID}","model":"copy-bytes","index":0,"text":"","token_ids":[],'
+    '"finish_reason":"stop",'
+    '"usage":{"prompt_tokens":4,"completion_tokens":2,"total_tokens":6,'
+    '"cached_tokens":0}}\n\n'
     "data: [DONE]\n\n"
 )
 _OK: dict[int | str, Any] = {
@@ -63,6 +67,7 @@ _ERRORS = describe_errors(
         EngineError: ("the engine failed while it worked on this request; try again", None),
         OverloadedError: ("too many requests are waiting; try again later", None),
         ShuttingDownError: ("the server is shutting down", None),
+        DeadlineExceededError: ("the request took longer than 2 s", None),
     }
 )
 _EXAMPLES: Any = {
@@ -99,15 +104,24 @@ async def generate(
     """Generate from a prompt, at once or as a stream of server-sent events."""
     source = body.prompt if body.prompt is not None else body.token_ids
     assert source is not None
-    stream = engine.submit(
-        source,
+    params = GenerationParams(
         max_tokens=body.max_tokens,
         sampling=SamplingParams(
-            temperature=body.temperature, top_k=body.top_k, top_p=body.top_p, seed=body.seed
+            temperature=body.temperature,
+            top_k=body.top_k,
+            top_p=body.top_p,
+            min_p=body.min_p,
+            seed=body.seed,
         ),
         stop=body.stop or (),
-        request_id=request_id,
+        n=body.n,
+        logprobs=body.logprobs,
+        echo=body.echo,
+        ignore_eos=body.ignore_eos,
+        priority=body.priority,
+        timeout=body.timeout,
     )
+    stream = engine.submit(source, params, request_id=request_id)
     if body.stream:
         return EventStream(stream, engine.model.name)
     return await whole_response(stream, engine.model.name, request.receive)

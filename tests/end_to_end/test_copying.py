@@ -41,6 +41,7 @@ def test_curl_gives_back_the_bytes_of_a_file(server_url: str, file: Path, tmp_pa
         "prompt_tokens": len(content) + 2,
         "completion_tokens": len(content),
         "total_tokens": 2 * len(content) + 2,
+        "cached_tokens": 0,
     }
 
 

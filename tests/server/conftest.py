@@ -55,10 +55,14 @@ def gate() -> Iterator[Gate]:
     gate.open()
 
 
+SLOT = 2 * 8  # bytes of a fake sequence's state
+PAGE = 16 * 4 + SLOT
+
+
 def make_settings(**changes: object) -> Settings:
     """Settings for a pool of 64 pages of 16 tokens."""
     values: dict[str, object] = {
-        "pool_bytes": 64 * 16 * 4 + 8 * 8,
+        "pool_bytes": 64 * PAGE + 8 * SLOT,
         "page_size": 16,
         "max_batch_tokens": 32,
         "max_running": 8,

@@ -8,7 +8,9 @@ refused here or shows in what a client gets.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.config import ModelConfig
@@ -23,7 +25,10 @@ class MisuseError(AssertionError):
 
 
 class FakeDecoder:
-    """Copies: after `BOS a b c SEP` it wants `a b c EOS`.
+    """Copies: after `BOS a b c SEP` it wants `a b c EOS`, and the least likely token is BOS.
+
+    A slot keeps the number of its tokens and a hash of them; so does every full page, for those who
+    go on from it. What a sequence finds in its pages must have that hash.
 
     Attributes:
         before_extend: called with every batch, on the engine's thread; it may block, or raise.
@@ -36,23 +41,25 @@ class FakeDecoder:
         self.before_extend: Callable[[RaggedBatch], None] = lambda _: None
         self.batches: list[tuple[int, int]] = []
         self.misuses: list[str] = []
-        self._written: dict[int, list[int]] = {}
 
     def new_state(self, *, n_pages: int, page_size: int, n_slots: int) -> DecoderState:
         state = DecoderState(
-            [_POOL_OF_IDS], n_pages=n_pages, page_size=page_size, n_slots=n_slots, n_counters=1
+            [_POOL_OF_IDS], n_pages=n_pages, page_size=page_size, n_slots=n_slots, n_counters=2
         )
         # Never-written memory equals no token.
         state.layers[0].pool.fill_(float("nan"))
         return state
 
-    def extend(self, batch: RaggedBatch, state: DecoderState) -> Tensor:
+    def extend(
+        self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None
+    ) -> Tensor:
         self.before_extend(batch)
         try:
-            return self._extend(batch, state)
+            logits = self._extend(batch, state)
         except MisuseError as error:
             self.misuses.append(str(error))
             raise
+        return logits[torch.from_numpy(batch.starts[1:] - 1 if rows is None else rows)]
 
     def _extend(self, batch: RaggedBatch, state: DecoderState) -> Tensor:
         n_sequences = len(batch.slots)
@@ -62,44 +69,46 @@ class FakeDecoder:
         )
         _require(len(set(batch.slots.tolist())) == n_sequences, "two sequences share a slot")
         self.batches.append((n_sequences, len(batch.token_ids)))
-        taken: set[int] = set()
-        logits = torch.zeros(n_sequences, self.config.vocab_size)
-        for s, slot in enumerate(batch.slots.tolist()):
-            new = batch.token_ids[batch.starts[s] : batch.starts[s + 1]].tolist()
-            context = int(batch.context_lens[s])
-            _require(len(new) >= 1, "a sequence brings no token")
-            _require(0 <= slot < state.n_slots, "no such slot")
-            _require(context + len(new) <= self.config.max_seq_len, "longer than the model holds")
-            if int(state.counters[slot, 0]) == 0:
-                self._written[slot] = []
-            written = self._written[slot]
-            _require(
-                len(written) == context,
-                f"slot {slot} has {len(written)} tokens, the batch says {context}",
-            )
-            pages = batch.block_tables[s, : -(-(context + len(new)) // state.page_size)].tolist()
+        size = state.page_size
+        tables = []
+        for s, context in enumerate(batch.context_lens.tolist()):
+            n_held = context + int(batch.starts[s + 1] - batch.starts[s])
+            tables.append(batch.block_tables[s, : -(-n_held // size)].tolist())
+            pages = tables[-1]
             _require(
                 all(0 <= page < state.n_pages for page in pages) and len(set(pages)) == len(pages),
                 "pages must be different pages of the pool",
             )
-            _require(taken.isdisjoint(pages), "two sequences share a page")
-            taken.update(pages)
-            held = self._write(state, pages, context, new)
-            written += new
-            _require(held == written, f"the pages of slot {slot} hold another sequence's tokens")
-            state.counters[slot, 0] = len(written)
-            logits[s, self._next(held)] = 8.0
+        for s, context in enumerate(batch.context_lens.tolist()):
+            written = set(tables[s][context // size :])
+            others = {page for i, pages in enumerate(tables) if i != s for page in pages}
+            _require(written.isdisjoint(others), "a page that is written is another's as well")
+        logits = torch.zeros(len(batch.token_ids), self.config.vocab_size)
+        for s, slot in enumerate(batch.slots.tolist()):
+            first, last = batch.starts[s : s + 2].tolist()
+            context = int(batch.context_lens[s])
+            _require(last > first, "a sequence brings no token")
+            _require(0 <= slot < state.n_slots, "no such slot")
+            _require(context + last - first <= self.config.max_seq_len, "longer than the model")
+            pool = state.layers[0].pool.view(state.n_pages, size)
+            held: list[float] = pool[tables[s]].flatten()[:context].tolist()
+            counters = state.counters[slot].tolist()
+            _require(
+                counters == [context, _hash(held)],
+                f"slot {slot} holds another sequence than its pages",
+            )
+            for row in range(first, last):
+                token_id = int(batch.token_ids[row])
+                page, offset = tables[s][len(held) // size], len(held) % size
+                pool[page, offset] = token_id
+                held.append(token_id)
+                state.counters[slot, 0] = len(held)
+                state.counters[slot, 1] = _hash(held)
+                if len(held) % size == 0:
+                    state.counters[state.n_slots + page] = state.counters[slot]
+                logits[row, self._next(held)] = 8.0
+                logits[row, self.config.bos_id] -= 1.0
         return logits
-
-    def _write(
-        self, state: DecoderState, pages: list[int], context: int, new: list[int]
-    ) -> list[float]:
-        pool = state.layers[0].pool.view(state.n_pages, state.page_size)
-        for place, token_id in enumerate(new, start=context):
-            page, offset = pages[place // state.page_size], place % state.page_size
-            pool[page, offset] = token_id
-        held: list[float] = pool[pages].flatten()[: context + len(new)].tolist()
-        return held
 
     def _next(self, held: list[float]) -> int:
         if self.config.sep_id not in held:
@@ -156,6 +165,10 @@ class _VerboseDecoder:
 
     def flush(self) -> str:
         return ""
+
+
+def _hash(held: Sequence[float]) -> int:
+    return hash(tuple(map(int, held))) if held else 0
 
 
 def letters() -> FakeModel:

@@ -97,7 +97,16 @@ def test_the_openapi_document_has_no_errors_of_another_shape() -> None:
 
 def test_generate_is_documented_whole() -> None:
     operation = document()["paths"]["/generate"]["post"]
-    assert sorted(operation["responses"]) == ["200", "400", "413", "415", "422", "500", "503"]
+    assert sorted(operation["responses"]) == [
+        "200",
+        "400",
+        "413",
+        "415",
+        "422",
+        "500",
+        "503",
+        "504",
+    ]
     content = operation["responses"]["200"]["content"]
     assert sorted(content) == ["application/json", "text/event-stream"]
     assert content["text/event-stream"]["example"].endswith("data: [DONE]\n\n")

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,17 +11,19 @@ from model.sampling import SamplingParams
 from model.state import RaggedBatch
 from server.engine import Engine
 from server.errors import (
+    DeadlineExceededError,
     EngineError,
     InvalidRequestError,
     NotReadyError,
     OverloadedError,
     ShuttingDownError,
 )
+from server.generation import GenerationParams
 from server.settings import Settings
 from server.token_stream import TokenStream
 from tests.server.conftest import Gate, make_settings
 from tests.server.fake_model import FakeModel
-from tests.server.live_server import IDLE
+from tests.server.live_server import is_idle
 
 
 @asynccontextmanager
@@ -31,7 +34,7 @@ async def running(model: FakeModel, settings: Settings) -> AsyncIterator[Engine]
         yield engine
     finally:
         await engine.stop()
-        assert engine.usage == IDLE
+        assert is_idle(engine)
         assert model.decoder.misuses == []
 
 
@@ -53,7 +56,7 @@ def test_many_requests_at_once_are_all_copied(model: FakeModel, settings: Settin
             answers = await asyncio.gather(*(read(engine.submit(text)) for text in texts))
             assert answers == texts
             assert max(n for n, _ in model.decoder.batches) == 8
-            assert engine.usage == IDLE
+            assert is_idle(engine)
 
     asyncio.run(main())
 
@@ -82,20 +85,18 @@ def test_by_default_a_copy_ends_at_its_limit_of_tokens(model: FakeModel) -> None
 
 
 def test_seeded_draws_do_not_depend_on_company(model: FakeModel, settings: Settings) -> None:
-    hot = SamplingParams(temperature=2.0, seed=7)
+    def hot(seed: int, max_tokens: int | None = None) -> GenerationParams:
+        return GenerationParams(max_tokens, SamplingParams(temperature=2.0, seed=seed))
 
     async def main() -> None:
         async with running(model, settings) as engine:
-            alone = await read(engine.submit("some text", max_tokens=40, sampling=hot))
+            alone = await read(engine.submit("some text", hot(7, 40)))
             together, *_ = await asyncio.gather(
-                read(engine.submit("some text", max_tokens=40, sampling=hot)),
-                *(read(engine.submit("other", sampling=hot)) for _ in range(7)),
+                read(engine.submit("some text", hot(7, 40))),
+                *(read(engine.submit("other", hot(7))) for _ in range(7)),
             )
-            other_seed = SamplingParams(temperature=2.0, seed=8)
             assert together == alone
-            assert alone != await read(
-                engine.submit("some text", max_tokens=40, sampling=other_seed)
-            )
+            assert alone != await read(engine.submit("some text", hot(8, 40)))
 
     asyncio.run(main())
 
@@ -107,14 +108,14 @@ def test_closing_frees_the_place_before_the_next_step(
         async with running(model, settings) as engine:
             stream = engine.submit("x" * 300)
             await anext(stream)
-            assert engine.usage.pages_used == 38
+            assert engine.usage.pages_used == 19
             model.decoder.before_extend = gate
             await until(gate.reached.is_set)
             n_steps = len(model.decoder.batches)
             await stream.aclose()
             await stream.aclose()
             gate.open()
-            await until(lambda: engine.usage == IDLE)
+            await until(lambda: is_idle(engine))
             assert len(model.decoder.batches) == n_steps + 1
 
     asyncio.run(main())
@@ -157,7 +158,7 @@ def test_a_refused_request_takes_no_place(model: FakeModel, settings: Settings) 
             for _ in range(100):
                 with pytest.raises(InvalidRequestError):
                     engine.submit([256])
-            assert engine.usage == IDLE
+            assert is_idle(engine)
             await engine.drain(5)
 
     asyncio.run(main())
@@ -206,22 +207,171 @@ def test_a_dead_thread_fails_everyone_and_is_not_ready(
     asyncio.run(main())
 
 
-def test_a_stuck_step_is_not_ready_until_it_moves(model: FakeModel, gate: Gate) -> None:
+def test_a_stuck_step_is_not_ready_and_leaves_nobody_hanging(model: FakeModel, gate: Gate) -> None:
     async def main() -> None:
         async with running(model, make_settings(stall_seconds=0.5)) as engine:
-            time.sleep(0.6)  # noqa: ASYNC251  # to be idle for longer than that is no stall
+            await asyncio.sleep(0.7)  # to be idle for longer than that is no stall
             model.decoder.before_extend = gate
-            stream = engine.submit("hello")
+            streams = [engine.submit("hello") for _ in range(20)]
             engine.check_ready()
             await until(gate.reached.is_set)
-            time.sleep(0.6)  # noqa: ASYNC251
+            began = time.monotonic()
+            for stream in streams:
+                with pytest.raises(EngineError, match="is stuck"):
+                    await read(stream)
+            assert time.monotonic() - began < 3
             with pytest.raises(NotReadyError, match="made no step"):
                 engine.check_ready()
             gate.open()
-            assert await read(stream) == "hello"
+            await until(lambda: is_idle(engine))
+            assert await read(engine.submit("hello")) == "hello"
             engine.check_ready()
 
     asyncio.run(main())
+
+
+def test_a_deadline_ends_a_request_even_when_a_step_is_stuck(
+    model: FakeModel, settings: Settings, gate: Gate
+) -> None:
+    async def main() -> None:
+        async with running(model, settings) as engine:
+            in_time = GenerationParams(timeout=20)
+            assert await read(engine.submit("hello", in_time)) == "hello"
+            model.decoder.before_extend = gate
+            stream = engine.submit("hello", GenerationParams(timeout=0.05))
+            with pytest.raises(DeadlineExceededError, match=r"longer than 0\.05 s"):
+                await read(stream)
+            gate.open()
+            await until(lambda: is_idle(engine))
+
+    asyncio.run(main())
+
+
+def test_samples_share_a_stream_and_end_it_together(model: FakeModel, settings: Settings) -> None:
+    async def main() -> None:
+        async with running(model, settings) as engine:
+            texts = ["", "", ""]
+            async with engine.submit("hello", GenerationParams(n=3)) as stream:
+                async for delta in stream:
+                    texts[delta.index] += delta.text
+            assert texts == ["hello"] * 3
+            assert stream.n_completion_tokens == 15
+
+    asyncio.run(main())
+
+
+def test_priority_decides_who_waits(model: FakeModel, gate: Gate) -> None:
+    order = []
+
+    async def note(name: str, stream: TokenStream) -> None:
+        await read(stream)
+        order.append(name)
+
+    async def main() -> None:
+        async with running(model, make_settings(max_running=1)) as engine:
+            model.decoder.before_extend = gate
+            first = asyncio.create_task(note("first", engine.submit("hello")))
+            await until(gate.reached.is_set)
+            rest = [
+                asyncio.create_task(
+                    note(str(priority), engine.submit("x", GenerationParams(priority=priority)))
+                )
+                for priority in (1, 0, -1)
+            ]
+            gate.open()
+            await asyncio.gather(first, *rest)
+            assert order == ["first", "-1", "0", "1"]
+
+    asyncio.run(main())
+
+
+def test_bytes_of_the_pool_are_reserved(model: FakeModel, gate: Gate) -> None:
+    async def main() -> None:
+        # 64 pages; one request takes 51 of them at most.
+        async with running(model, make_settings(max_reserved_pools=2.0)) as engine:
+            model.decoder.before_extend = gate
+            streams = [engine.submit("x" * 400) for _ in range(2)]
+            reserved = engine.reserved_bytes
+            with pytest.raises(OverloadedError):
+                engine.submit("x" * 400)
+            assert engine.reserved_bytes == reserved
+            gate.open()
+            assert await asyncio.gather(*map(read, streams)) == ["x" * 400] * 2
+
+    asyncio.run(main())
+
+
+def test_metrics_are_exact(model: FakeModel, settings: Settings, gate: Gate) -> None:
+    def figures(engine: Engine) -> dict[str, float]:
+        lines = engine.metrics.expose().decode().splitlines()
+        pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+        return {name.removeprefix("causalrn:"): float(value) for name, value in pairs}
+
+    def fail(_: RaggedBatch) -> None:
+        raise RuntimeError("injected")
+
+    async def main() -> None:
+        async with running(model, settings) as engine:
+            assert await read(engine.submit("hello")) == "hello"
+            assert await read(engine.submit("hello", GenerationParams(max_tokens=2))) == "he"
+            model.decoder.before_extend = gate
+            left = engine.submit("world")
+            await until(gate.reached.is_set)
+            during = figures(engine)
+            await left.aclose()
+            model.decoder.before_extend = fail
+            gate.open()
+            with pytest.raises(EngineError):
+                await read(engine.submit("again"))
+            await until(lambda: is_idle(engine))
+            after = figures(engine)
+        assert (during["num_requests_running"], during["num_requests_waiting"]) == (1, 0)
+        assert during["pool_usage_perc"] == 1 / 64
+        for name, value in {
+            "num_requests_running": 0,
+            "num_requests_waiting": 0,
+            "pool_usage_perc": 0,
+            'request_success_total{finished_reason="stop"}': 1,
+            'request_success_total{finished_reason="length"}': 1,
+            'request_success_total{finished_reason="abort"}': 1,
+            'request_success_total{finished_reason="error"}': 1,
+            "prompt_tokens_total": 14,
+            "generation_tokens_total": 7,
+            "time_to_first_token_seconds_count": 2,
+            "inter_token_latency_seconds_count": 5,
+            "e2e_request_latency_seconds_count": 4,
+            "request_queue_time_seconds_count": 4,
+            "request_prefill_time_seconds_count": 2,
+            "request_decode_time_seconds_count": 2,
+            "num_preemptions_total": 0,
+        }.items():
+            assert after[name] == value, name
+        assert (
+            after['iteration_tokens_total_bucket{le="+Inf"}']
+            == after["iteration_tokens_total_count"]
+        )
+        assert after["iteration_tokens_total_sum"] >= 14
+
+    asyncio.run(main())
+
+
+def test_every_end_is_one_line_in_the_log(
+    model: FakeModel, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "server")
+
+    async def main() -> None:
+        async with running(model, settings) as engine:
+            await read(engine.submit("hello", request_id="one"))
+            await engine.submit("hello", request_id="two").aclose()
+
+    asyncio.run(main())
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    assert " stop: prompt 7, cached 0, generated 5 tokens, first " in lines[0]
+    assert lines[0].endswith("request one")
+    assert " abort: prompt 7, cached 0, generated 0 tokens, first " in lines[1]
+    assert lines[1].endswith("request two")
 
 
 def test_a_long_request_that_moves_is_no_stall(model: FakeModel) -> None:
@@ -285,7 +435,7 @@ def test_a_lagging_reader_holds_nobody_up(model: FakeModel, settings: Settings) 
         async with running(model, settings) as engine:
             lagging = engine.submit("x" * 100)
             assert await read(engine.submit("y" * 100)) == "y" * 100
-            await until(lambda: engine.usage == IDLE)
+            await until(lambda: is_idle(engine))
             deltas = [delta async for delta in lagging]
             assert [delta.text for delta in deltas] == ["x" * 100]
 

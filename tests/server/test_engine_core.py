@@ -1,4 +1,6 @@
 import logging
+import math
+from typing import Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -8,75 +10,34 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from model.sampling import SamplingParams
 from model.state import RaggedBatch
 from server.engine_core import EngineCore
-from server.errors import EngineError, StartupError
-from server.generation import Generation
-from server.sequence import Sequence
+from server.errors import StartupError
 from server.settings import Settings
 from server.token_stream import Delta
-from tests.server.conftest import make_settings
+from tests.server.conftest import PAGE, SLOT, make_settings
+from tests.server.driver import Driver
 from tests.server.fake_model import FakeModel
 
 
-class Driver:
-    """A core, stepped by hand, and what came out of it."""
-
-    def __init__(self, model: FakeModel, settings: Settings) -> None:
-        self.model = model
-        self.core = EngineCore(model, settings)
-        self.text: dict[str, str] = {}
-        self.ended: dict[str, str] = {}
-
-    def add(
-        self, id: str, text: str, max_tokens: int | None = None, stop: tuple[str, ...] = ()
-    ) -> None:
-        ids = self.model.tokenizer.encode(text)
-        sequence = Sequence(id, self.model.wrap(ids), max_tokens or len(ids) + 1)
-        self.core.add(Generation(sequence, SamplingParams(), stop, self.model.tokenizer, "request"))
-        self.text[id] = ""
-
-    def step(self) -> None:
-        for id, outcome in self.core.step():
-            assert id not in self.ended
-            if isinstance(outcome, Delta):
-                self.text[id] += outcome.text
-                if outcome.finish_reason is not None:
-                    self.ended[id] = outcome.finish_reason
-            else:
-                assert isinstance(outcome, EngineError)
-                self.ended[id] = "error"
-
-    def run(self) -> None:
-        while self.core.n_live:
-            self.step()
-        self.assert_idle()
-
-    def assert_idle(self) -> None:
-        scheduler = self.core.scheduler
-        assert (scheduler.allocator.n_used, scheduler.n_free_slots) == (0, scheduler.n_slots)
-        assert (len(scheduler.running), len(scheduler.waiting), self.core.n_live) == (0, 0, 0)
-        assert self.model.decoder.misuses == []
-
-
 @pytest.fixture
-def driver(model: FakeModel, settings: Settings) -> Driver:
+def driver(model: FakeModel, settings: Settings) -> Driver[FakeModel]:
     return Driver(model, settings)
 
 
-def test_one_request_is_copied(driver: Driver) -> None:
+def test_one_request_is_copied(driver: Driver[FakeModel]) -> None:
     driver.add("a", "hello wörld 👩‍🚀")
     driver.run()
     assert driver.text == {"a": "hello wörld 👩‍🚀"}
     assert driver.ended == {"a": "stop"}
 
 
-def test_a_prompt_longer_than_the_budget_is_read_in_chunks(driver: Driver) -> None:
+def test_a_prompt_longer_than_the_budget_is_read_in_chunks(driver: Driver[FakeModel]) -> None:
     driver.add("a", "x" * 100)
     driver.run()
     assert driver.model.decoder.batches[:4] == [(1, 32), (1, 32), (1, 32), (1, 6)]
     assert driver.text["a"] == "x" * 100
 
 
-def test_requests_that_arrive_in_mid_decode_join_the_batch(driver: Driver) -> None:
+def test_requests_that_arrive_in_mid_decode_join_the_batch(driver: Driver[FakeModel]) -> None:
     driver.add("a", "abcdefghij")
     for _ in range(4):
         driver.step()
@@ -88,7 +49,7 @@ def test_requests_that_arrive_in_mid_decode_join_the_batch(driver: Driver) -> No
     assert driver.model.decoder.batches[-1] == (1, 1)
 
 
-def test_more_requests_than_places_wait_and_are_all_served(driver: Driver) -> None:
+def test_more_requests_than_places_wait_and_are_all_served(driver: Driver[FakeModel]) -> None:
     for i in range(30):
         driver.add(str(i), f"text number {i}" * (1 + i % 4))
     driver.run()
@@ -96,17 +57,104 @@ def test_more_requests_than_places_wait_and_are_all_served(driver: Driver) -> No
     assert max(n for n, _ in driver.model.decoder.batches) == 8
 
 
-def test_exhausted_pages_make_the_next_one_wait(driver: Driver) -> None:
+def test_exhausted_pages_preempt_the_last_one_and_change_nothing(driver: Driver[FakeModel]) -> None:
     driver.add("a", "a" * 400)  # 803 tokens of 1024
     driver.add("b", "b" * 200)
-    for _ in range(100):
-        driver.step()
-    assert [one.id for one in driver.core.scheduler.waiting] == ["b"]
     driver.run()
+    assert driver.core.scheduler.n_preemptions > 0
     assert driver.text == {"a": "a" * 400, "b": "b" * 200}
+    assert driver.ended == {"a": "stop", "b": "stop"}
 
 
-def test_max_tokens_ends_with_length(driver: Driver) -> None:
+def test_an_equal_beginning_is_not_computed_again(driver: Driver[FakeModel]) -> None:
+    driver.add("a", "x" * 100)
+    driver.run()
+    before = driver.core.n_tokens
+    driver.add("b", "x" * 100)
+    driver.run()
+    assert driver.text["b"] == "x" * 100
+    assert driver.core.n_tokens - before == 202 - 96
+
+
+def test_samples_of_one_prompt_share_its_pages(driver: Driver[FakeModel]) -> None:
+    text = "x" * 100
+    driver.add("a", text, n=4)
+    for _ in range(5):
+        driver.step()
+    assert driver.core.n_live == 1
+    assert len(driver.core.scheduler.running) == 4
+    assert driver.core.allocator.n_used == 6 + 4  # 102 tokens of the prompt, and a page for each
+    driver.run()
+    assert driver.text == {"a": text, "a-1": text, "a-2": text, "a-3": text}
+
+
+def test_samples_beyond_the_places_wait(driver: Driver[FakeModel]) -> None:
+    driver.add("a", "hello", n=20)
+    driver.run()
+    assert set(driver.text.values()) == {"hello"}
+    assert len(driver.ended) == 20
+
+
+def test_samples_draw_on_their_own_and_repeatably(driver: Driver[FakeModel]) -> None:
+    hot = SamplingParams(temperature=2.0, seed=3)
+    driver.add("a", "hello there", 30, sampling=hot, n=3)
+    driver.add("b", "hello there", 30, sampling=hot)
+    driver.run()
+    texts = [driver.text[name] for name in ("a", "a-1", "a-2")]
+    assert len(set(texts)) == 3
+    assert driver.text["b"] == texts[0]
+
+
+def test_log_probabilities(driver: Driver[FakeModel]) -> None:
+    driver.add("a", "hi", logprobs=2)
+    driver.run()
+    delta = driver.joined("a")
+    assert delta.logprobs is not None
+    assert [one.token_id for one in delta.logprobs] == delta.token_ids == [104, 105]
+    # The fake's logits: 8 for the token that it wants, -1 for BOS, 0 for 257 others.
+    total = math.exp(8) + 257 + math.exp(-1)
+    for one in delta.logprobs:
+        assert one.logprob == pytest.approx(8 - math.log(total))
+        assert one.top[0] == (one.token_id, one.logprob)
+        assert one.top[1][0] == 0
+        assert one.top[1][1] == pytest.approx(-math.log(total))
+    driver.add("b", "hi")
+    driver.run()
+    assert driver.joined("b").logprobs is None
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_echo_with_log_probabilities_of_the_prompt(driver: Driver[FakeModel], n: int) -> None:
+    text = "x" * 50  # two steps of prompt
+    driver.add("a", text, echo=True, logprobs=0, n=n)
+    driver.run()
+    for index in range(n):
+        delta = driver.joined("a", index)
+        assert delta.logprobs is not None
+        assert (delta.text, delta.n_generated) == (text + text, 50)
+        assert [one.token_id for one in delta.logprobs] == delta.token_ids
+        # The fake wants BOS in a prompt, so nothing is likely there.
+        assert all(one.logprob < -5 for one in delta.logprobs[:50])
+        assert all(one.logprob > -0.1 for one in delta.logprobs[50:])
+
+
+def test_a_prompt_can_be_read_without_generating(driver: Driver[FakeModel]) -> None:
+    driver.add("a", "hello", 0, echo=True, logprobs=0)
+    driver.run()
+    delta = driver.joined("a")
+    assert (delta.text, delta.n_generated, delta.finish_reason) == ("hello", 0, "length")
+    assert delta.logprobs is not None
+    assert len(delta.logprobs) == 5
+
+
+def test_eos_can_be_ignored(driver: Driver[FakeModel]) -> None:
+    driver.add("a", "hi", 5, ignore_eos=True)
+    driver.run()
+    assert driver.joined("a").token_ids == [104, 105, 258, 258, 258]
+    assert (driver.text["a"], driver.ended["a"]) == ("hi", "length")
+
+
+def test_max_tokens_ends_with_length(driver: Driver[FakeModel]) -> None:
     driver.add("a", "hello", max_tokens=3)
     driver.add("b", "hello", max_tokens=5)
     driver.run()
@@ -114,7 +162,7 @@ def test_max_tokens_ends_with_length(driver: Driver) -> None:
     assert driver.ended == {"a": "length", "b": "length"}
 
 
-def test_a_character_cut_in_half_becomes_a_replacement(driver: Driver) -> None:
+def test_a_character_cut_in_half_becomes_a_replacement(driver: Driver[FakeModel]) -> None:
     driver.add("a", "hé", max_tokens=2)
     driver.run()
     assert driver.text == {"a": "h\ufffd"}
@@ -130,20 +178,22 @@ def test_a_character_cut_in_half_becomes_a_replacement(driver: Driver) -> None:
         (("hello",), "", "stop"),
     ],
 )
-def test_stop_strings(driver: Driver, stop: tuple[str, ...], text: str, reason: str) -> None:
+def test_stop_strings(
+    driver: Driver[FakeModel], stop: tuple[str, ...], text: str, reason: str
+) -> None:
     driver.add("a", "hello", stop=stop)
     driver.run()
     assert (driver.text["a"], driver.ended["a"]) == (text, reason)
 
 
-def test_a_stop_string_of_what_length_cut_off_still_shows(driver: Driver) -> None:
+def test_a_stop_string_of_what_length_cut_off_still_shows(driver: Driver[FakeModel]) -> None:
     driver.add("a", "hello", max_tokens=4, stop=("lo",))
     driver.run()
     assert (driver.text["a"], driver.ended["a"]) == ("hell", "length")
 
 
 @pytest.mark.parametrize("n_steps", [0, 1, 2, 20])
-def test_abort_in_every_state_frees_everything(driver: Driver, n_steps: int) -> None:
+def test_abort_in_every_state_frees_everything(driver: Driver[FakeModel], n_steps: int) -> None:
     driver.add("a", "x" * 50)
     driver.add("b", "hello")
     for _ in range(n_steps):
@@ -157,7 +207,7 @@ def test_abort_in_every_state_frees_everything(driver: Driver, n_steps: int) -> 
 
 
 def test_a_failed_step_fails_its_sequences_and_no_others(
-    driver: Driver, caplog: pytest.LogCaptureFixture
+    driver: Driver[FakeModel], caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail_if_two(batch: RaggedBatch) -> None:
         if len(batch.slots) == 8:
@@ -178,12 +228,12 @@ def test_a_failed_step_fails_its_sequences_and_no_others(
 
 
 def test_logits_that_are_no_numbers_fail_one_sequence(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
+    driver: Driver[FakeModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extend = driver.model.decoder.extend
 
-    def spoil(batch: RaggedBatch, state: object) -> object:
-        logits = extend(batch, state)  # type: ignore[arg-type]
+    def spoil(batch: RaggedBatch, *rest: Any) -> object:
+        logits = extend(batch, *rest)
         if len(batch.slots) > 1:
             logits[0, 3] = float("nan")
         return logits
@@ -194,20 +244,6 @@ def test_logits_that_are_no_numbers_fail_one_sequence(
     driver.run()
     assert driver.ended == {"a": "error", "b": "stop"}
     assert driver.text["b"] == "world"
-
-
-def test_every_end_is_one_line_in_the_log(driver: Driver, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "server")
-    driver.add("a", "hello")
-    driver.add("b", "hello")
-    driver.step()
-    driver.core.abort("b")
-    driver.run()
-    lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 2
-    assert lines[0].startswith("b abort: prompt 7, generated 1 tokens, first ")
-    assert lines[1].startswith("a stop: prompt 7, generated 5 tokens, first ")
-    assert lines[1].endswith("request request")
 
 
 def test_the_pool_is_no_larger_than_sequences_can_use() -> None:
@@ -225,7 +261,11 @@ class Storm(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.driver = Driver(FakeModel(), make_settings(max_running=4, max_batch_tokens=12))
+        settings = make_settings(
+            max_running=4, max_batch_tokens=12, pool_bytes=12 * PAGE + 4 * SLOT
+        )
+        self.driver = Driver(FakeModel(max_seq_len=190), settings)
+        assert self.driver.core.allocator.n_pages == 12  # so that pages run out
         self.wanted: dict[str, str] = {}
         self.broken = False
 
@@ -237,12 +277,17 @@ class Storm(RuleBasedStateMachine):
 
     @rule(text=strategies.text("abcé👩", min_size=1, max_size=40), data=strategies.data())
     def add(self, text: str, data: strategies.DataObject) -> None:
-        id = str(len(self.wanted))
+        id = str(len(self.driver.deltas))
         n_ids = len(text.encode())
         max_tokens = data.draw(strategies.none() | strategies.integers(1, n_ids + 5))
-        self.driver.add(id, text, max_tokens)
+        n = data.draw(strategies.sampled_from([1, 1, 1, 2, 5]))
+        echo = data.draw(strategies.booleans())
+        logprobs = data.draw(strategies.none() | strategies.integers(0, 2))
+        self.driver.add(id, text, max_tokens, n=n, echo=echo, logprobs=logprobs)
         kept = n_ids + 1 if max_tokens is None else max_tokens
-        self.wanted[id] = text.encode()[:kept].decode(errors="replace")
+        wanted = (text if echo else "") + text.encode()[:kept].decode(errors="replace")
+        for index in range(n):
+            self.wanted[id if index == 0 else f"{id}-{index}"] = wanted
 
     @rule(n=strategies.integers(1, 8))
     def step(self, n: int) -> None:
@@ -262,11 +307,16 @@ class Storm(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.driver.run()
-        for id, reason in self.driver.ended.items():
+        for name, reason in self.driver.ended.items():
             if reason == "error":
-                assert self.wanted[id].startswith(self.driver.text[id].rstrip("\ufffd"))
+                assert self.wanted[name].startswith(self.driver.text[name].rstrip("\ufffd"))
             else:
-                assert self.driver.text[id] == self.wanted[id]
+                assert self.driver.text[name] == self.wanted[name]
+        for samples in self.driver.deltas.values():
+            for deltas in filter(None, samples):
+                joined = Delta.join(deltas)
+                if joined.logprobs is not None:
+                    assert [one.token_id for one in joined.logprobs] == joined.token_ids
 
 
 TestStorm = Storm.TestCase

@@ -39,6 +39,40 @@ def test_a_reader_that_keeps_up_gets_every_delta() -> None:
     asyncio.run(main())
 
 
+def test_samples_are_not_mixed_up() -> None:
+    async def main() -> None:
+        stream = TokenStream("a", 5, lambda _: None, n_samples=2)
+        for delta in (
+            Delta([1], "a"),
+            Delta([2], "x", index=1),
+            Delta([3], "b", "length"),
+            Delta([4], "y", "stop", index=1),
+        ):
+            assert not stream.is_complete
+            stream.push(delta)
+        assert (stream.is_complete, stream.is_read) == (True, False)
+        assert [delta async for delta in stream] == [
+            Delta([1, 3], "ab", "length"),
+            Delta([2, 4], "xy", "stop", index=1),
+        ]
+        assert stream.is_read
+
+    asyncio.run(main())
+
+
+def test_what_is_echoed_does_not_count_as_generated() -> None:
+    async def main() -> None:
+        stream, _ = make()
+        stream.push(Delta([1, 2, 3], "abc", n_echoed=2))
+        stream.push(Delta([4], "d", "length"))
+        assert [delta async for delta in stream] == [
+            Delta([1, 2, 3, 4], "abcd", "length", n_echoed=2)
+        ]
+        assert stream.n_completion_tokens == 2
+
+    asyncio.run(main())
+
+
 def test_an_error_comes_after_what_was_made_before_it() -> None:
     async def main() -> None:
         stream, _ = make()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from model.state import RaggedBatch
+from server.schemas import GenerateChunk, GenerateResponse
 from tests.server.conftest import Gate, make_settings
 from tests.server.fake_model import FakeModel, letters
 from tests.server.live_server import LiveServer, events, serve
@@ -21,8 +22,8 @@ def live(model: FakeModel) -> Iterator[LiveServer]:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_text_comes_back(shared: LiveServer, text: str) -> None:
-    response = shared.post({"prompt": text})
+def test_a_text_comes_back(live: LiveServer, text: str) -> None:
+    response = live.post({"prompt": text})
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
     assert response.headers["cache-control"] == "no-store"
@@ -38,13 +39,14 @@ def test_a_text_comes_back(shared: LiveServer, text: str) -> None:
             "prompt_tokens": len(ids) + 2,
             "completion_tokens": len(ids),
             "total_tokens": 2 * len(ids) + 2,
+            "cached_tokens": 0,
         },
     }
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_text_streams_back(shared: LiveServer, text: str) -> None:
-    response = shared.post({"prompt": text, "stream": True})
+def test_a_text_streams_back(live: LiveServer, text: str) -> None:
+    response = live.post({"prompt": text, "stream": True})
     assert response.status_code == 200
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["x-accel-buffering"] == "no"
@@ -61,6 +63,7 @@ def test_a_text_streams_back(shared: LiveServer, text: str) -> None:
         "prompt_tokens": len(ids) + 2,
         "completion_tokens": len(ids),
         "total_tokens": 2 * len(ids) + 2,
+        "cached_tokens": 0,
     }
 
 
@@ -165,7 +168,17 @@ BAD: list[tuple[bytes, int, str | None, str]] = [
     (b'{"token_ids": [%s]}' % NINES, 422, "token_ids[0]", "between 0 and 258"),
     (b'{"token_ids": [257]}', 422, "token_ids[0]", "special id SEP"),
     (b'{"prompt": "a", "max_tokens": 0}', 422, "max_tokens", "1"),
-    (b'{"prompt": "a", "max_tokens": -1}', 422, "max_tokens", "1"),
+    (b'{"prompt": "a", "max_tokens": -1}', 422, "max_tokens", "0"),
+    (b'{"prompt": "a", "n": 0}', 422, "n", "1"),
+    (b'{"prompt": "a", "n": 33}', 422, "n", "32"),
+    (b'{"prompt": "a", "logprobs": 21}', 422, "logprobs", "20"),
+    (b'{"prompt": "a", "logprobs": -1}', 422, "logprobs", "0"),
+    (b'{"prompt": "a", "min_p": 1.5}', 422, "min_p", "1"),
+    (b'{"prompt": "a", "priority": 11}', 422, "priority", "10"),
+    (b'{"prompt": "a", "timeout": 0}', 422, "timeout", "0"),
+    (b'{"prompt": "a", "timeout": 1e999}', 422, "timeout", ""),
+    (b'{"prompt": "a", "echo": 1}', 422, "echo", "bool"),
+    (b'{"prompt": "a", "ignore_eos": "yes"}', 422, "ignore_eos", "bool"),
     (b'{"prompt": "a", "max_tokens": "5"}', 422, "max_tokens", "integer"),
     (b'{"prompt": "a", "max_tokens": true}', 422, "max_tokens", "integer"),
     (b'{"prompt": "a", "max_tokens": 5.0}', 422, "max_tokens", "integer"),
@@ -281,3 +294,73 @@ def test_a_failed_step_in_mid_stream_is_an_error_event(live: LiveServer) -> None
     *chunks, error = events(live.post({"prompt": "hello", "stream": True}))
     assert "".join(chunk["text"] for chunk in chunks) == "he"
     assert_error(error, None, "the engine failed")
+
+
+def test_several_samples(shared: LiveServer) -> None:
+    answer = shared.post({"prompt": "several", "n": 3}).json()
+    assert [one["text"] for one in answer["samples"]] == ["several"] * 3
+    assert [one["index"] for one in answer["samples"]] == [0, 1, 2]
+    assert answer["text"] == "several"
+    assert answer["usage"]["completion_tokens"] == 21
+    GenerateResponse.model_validate(answer)
+
+
+def test_several_samples_in_a_stream(shared: LiveServer) -> None:
+    *chunks, done = events(shared.post({"prompt": "several", "n": 3, "stream": True}))
+    assert done == "[DONE]"
+    for index in range(3):
+        own = [chunk for chunk in chunks if chunk["index"] == index]
+        assert "".join(chunk["text"] for chunk in own) == "several"
+        reasons = [chunk["finish_reason"] for chunk in own]
+        assert reasons == [None] * (len(own) - 1) + ["stop"]
+    assert ["usage" in chunk for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert chunks[-1]["usage"]["completion_tokens"] == 21
+    for chunk in chunks:
+        GenerateChunk.model_validate(chunk)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_log_probabilities_and_echo(shared: LiveServer, stream: bool) -> None:
+    body = {"prompt": "hé", "logprobs": 1, "echo": True, "stream": stream}
+    response = shared.post(body)
+    chunks = events(response)[:-1] if stream else [response.json()]
+    for chunk in chunks:
+        (GenerateChunk if stream else GenerateResponse).model_validate(chunk)
+    token_ids = [token_id for chunk in chunks for token_id in chunk["token_ids"]]
+    logprobs = [one for chunk in chunks for one in chunk["logprobs"]]
+    assert "".join(chunk["text"] for chunk in chunks) == "héhé"
+    assert token_ids == list("héhé".encode())
+    assert [one["token_id"] for one in logprobs] == token_ids
+    assert all(len(one["top"]) == 1 and one["logprob"] <= 0 for one in logprobs)
+    assert chunks[-1]["usage"]["completion_tokens"] == 3
+
+
+def test_a_prompt_is_scored_without_generating(shared: LiveServer) -> None:
+    answer = shared.post({"prompt": "abc", "max_tokens": 0, "echo": True, "logprobs": 0}).json()
+    assert (answer["text"], answer["finish_reason"]) == ("abc", "length")
+    assert len(answer["logprobs"]) == 3
+    assert answer["usage"]["completion_tokens"] == 0
+
+
+def test_a_request_can_go_on_after_eos(shared: LiveServer) -> None:
+    answer = shared.post({"prompt": "ab", "max_tokens": 4, "ignore_eos": True}).json()
+    assert answer["token_ids"] == [97, 98, 258, 258]
+    assert (answer["text"], answer["finish_reason"]) == ("ab", "length")
+
+
+def test_what_was_read_before_is_told(shared: LiveServer) -> None:
+    text = "a text that is longer than a page of sixteen tokens"
+    assert shared.post({"prompt": text}).json()["usage"]["cached_tokens"] == 0
+    assert shared.post({"prompt": text}).json()["usage"]["cached_tokens"] == 48
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_deadline(live: LiveServer, gate: Gate, stream: bool) -> None:
+    live.model.decoder.before_extend = gate
+    response = live.post({"prompt": "hello", "timeout": 0.1, "stream": stream})
+    gate.open()
+    if stream:
+        assert events(response)[-1]["error"]["type"] == "deadline_exceeded"
+    else:
+        assert response.status_code == 504
+        assert response.json()["error"]["type"] == "deadline_exceeded"

@@ -20,7 +20,9 @@ def test_info_says_what_is_served(shared: LiveServer) -> None:
         "max_waiting": 16,
         "max_batch_tokens": 32,
         "pool_tokens": 1024,
-        "pool_bytes": 4160,
+        "pool_bytes": 5248,
+        "max_samples": 32,
+        "max_logprobs": 20,
         "max_stop_strings": 4,
         "max_stop_length": 256,
     }
