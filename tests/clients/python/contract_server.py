@@ -150,29 +150,35 @@ class ContractServer:
             message = "max_tokens must be at least 1"
             return _respond(Canned.error(422, "invalid_request_error", message, "max_tokens"))
         if body.get("stream"):
-            return _CopyStream(self, body["prompt"])
+            return _CopyStream(self, body["prompt"], body.get("n", 1))
         return JSONResponse(_generation(body))
 
 
 class _CopyStream(Response):
-    """Streams a copy, a character a chunk; notices at once when its client goes away."""
+    """Streams copies, a character a chunk; notices at once when its client goes away."""
 
-    def __init__(self, server: ContractServer, prompt: str) -> None:
+    def __init__(self, server: ContractServer, prompt: str, n: int) -> None:
         self._server = server
         self._prompt = prompt
+        self._n = n
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        last = _generation({"prompt": self._prompt}) | {"text": "", "token_ids": []}
-        piece = {name: last[name] for name in ("id", "model")} | {"finish_reason": None}
+        whole = _generation({"prompt": self._prompt, "n": self._n})
+        piece = {name: whole[name] for name in ("id", "model")} | {"finish_reason": None}
         for character in self._prompt:
             chunk = piece | {"text": character, "token_ids": list(character.encode())}
-            await _send_event(send, json.dumps(chunk))
-            if self._server._held and await self._client_left(receive):
-                self._server.disconnected.put(self._prompt)
-                return
-        await _send_event(send, json.dumps(last))
+            for index in range(self._n):
+                await _send_event(send, json.dumps(chunk | {"index": index}))
+                if self._server._held and await self._client_left(receive):
+                    self._server.disconnected.put(self._prompt)
+                    return
+        for index in range(self._n):
+            last = piece | {"index": index, "text": "", "token_ids": [], "finish_reason": "stop"}
+            if index == self._n - 1:
+                last["usage"] = whole["usage"]
+            await _send_event(send, json.dumps(last))
         await _send_event(send, "[DONE]")
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -196,13 +202,16 @@ def _respond(canned: Canned) -> Response:
 
 def _generation(body: Mapping[str, Any]) -> dict[str, Any]:
     ids = body["token_ids"] if "token_ids" in body else list(body["prompt"].encode())
-    n_read, n_written = len(ids) + 2, len(ids)
-    return {
-        "id": "gen-1",
-        "model": MODEL,
+    n = body.get("n", 1)
+    n_read, n_written = len(ids) + 2, len(ids) * n
+    copy = {
         "text": bytes(ids).decode(errors="replace"),
         "token_ids": ids,
         "finish_reason": "stop",
+    }
+    generation = copy | {
+        "id": "gen-1",
+        "model": MODEL,
         "usage": {
             "prompt_tokens": n_read,
             "completion_tokens": n_written,
@@ -210,3 +219,6 @@ def _generation(body: Mapping[str, Any]) -> dict[str, Any]:
         },
         "field_of_a_later_version": True,
     }
+    if n > 1:
+        generation["samples"] = [{"index": index} | copy for index in range(n)]
+    return generation

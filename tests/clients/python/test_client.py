@@ -16,12 +16,14 @@ from causalrn_client import (
     AsyncClient,
     BadRequestError,
     Client,
+    DeadlineExceededError,
     InternalServerError,
     InvalidRequestError,
     NotFoundError,
     RateLimitError,
     RequestTooLargeError,
     ResponseFormatError,
+    Sample,
     ServiceUnavailableError,
     UnprocessableEntityError,
     Usage,
@@ -76,12 +78,34 @@ def test_what_is_given_is_sent(client: AnyClient, server: ContractServer) -> Non
         "temperature": 0.5,
         "top_k": 0,
         "top_p": 0.9,
+        "min_p": 0.1,
+        "n": 2,
         "seed": 0,
         "stop": ["a", "b"],
+        "ignore_eos": False,
+        "logprobs": 0,
+        "echo": True,
+        "priority": -3,
     }
-    assert client.generate(**fields, request_id="mine").text == "hi"
-    assert server.received[0].body == fields
+    assert client.generate(**fields, deadline=2.5, request_id="mine").text == "hi"
+    assert server.received[0].body == fields | {"timeout": 2.5}
     assert server.received[0].headers["x-request-id"] == "mine"
+
+
+def test_several_samples(client: AnyClient) -> None:
+    generation = client.generate("hi", n=3)
+    assert generation.samples == [
+        Sample(index=index, text="hi", token_ids=[104, 105], finish_reason="stop")
+        for index in range(3)
+    ]
+    assert (generation.text, generation.usage.completion_tokens) == ("hi", 6)
+
+
+def test_an_older_server_is_understood(client: AnyClient, server: ContractServer) -> None:
+    server.answer_next(Canned(body=json.dumps(GENERATION).encode()))
+    generation = client.generate("hi")
+    assert generation.usage.cached_tokens == 0
+    assert (generation.logprobs, generation.samples) == (None, None)
 
 
 def test_info_keeps_what_it_does_not_know(client: AnyClient) -> None:
@@ -123,6 +147,7 @@ def test_headers_go_with_every_request(connect: Connect, server: ContractServer)
         ({"prompt": "a\ud800b"}, "prompt holds a lone surrogate, U\\+D800, at position 1"),
         ({"prompt": "a", "stop": ["ok", "\udfff"]}, "stop holds a lone surrogate, U\\+DFFF"),
         ({"prompt": "a", "temperature": float("nan")}, "not JSON compliant"),
+        ({"prompt": "a", "deadline": float("inf")}, "not JSON compliant"),
         ({"prompt": "a", "request_id": "line\nbreak"}, "request_id"),
         ({"prompt": "a", "request_id": "é"}, "request_id"),
     ],
@@ -154,6 +179,7 @@ def test_an_impossible_header_is_no_connection_error(
         (429, RateLimitError),
         (500, InternalServerError),
         (503, ServiceUnavailableError),
+        (504, APIStatusError),
         (418, APIStatusError),
     ],
 )
@@ -173,6 +199,19 @@ def test_refusals_are_typed(
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
     assert (str(again), again.headers) == (str(error), error.headers)
+
+
+@pytest.mark.parametrize("way", ["generate", "stream"])
+def test_a_deadline_is_typed_and_not_retried(
+    client: AnyClient, server: ContractServer, way: str
+) -> None:
+    message = "the request took longer than 2 s"
+    server.answer_next(Canned.error(504, "deadline_exceeded", message))
+    with pytest.raises(DeadlineExceededError, match=message) as caught:
+        client.generate("x") if way == "generate" else client.stream("x").result()
+    assert (caught.value.status_code, caught.value.type) == (504, "deadline_exceeded")
+    assert type(pickle.loads(pickle.dumps(caught.value))) is DeadlineExceededError
+    assert len(server.received) == 1
 
 
 @pytest.mark.parametrize(
@@ -215,6 +254,8 @@ def test_a_redirect_is_a_refusal(client: AnyClient, server: ContractServer) -> N
         (json.dumps(GENERATION | {"usage": None}).encode(), "usage"),
         (json.dumps(GENERATION | {"token_ids": ["1"]}).encode(), r"token_ids\.0"),
         (json.dumps(GENERATION | {"token_ids": [True]}).encode(), r"token_ids\.0"),
+        (json.dumps(GENERATION | {"logprobs": [{"token_id": 1}]}).encode(), r"logprobs\.0"),
+        (json.dumps(GENERATION | {"samples": [GENERATION]}).encode(), r"samples\.0\.index"),
         (json.dumps(GENERATION | {"text": "\ud800"}).encode(), "not JSON"),
         (b'{"id": "gen-1"}', "model"),
     ],

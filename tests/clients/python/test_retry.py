@@ -13,6 +13,7 @@ from causalrn_client import (
     APIStatusError,
     APITimeoutError,
     CausalRNError,
+    DeadlineExceededError,
     IncompleteStreamError,
     InvalidRequestError,
     ResponseFormatError,
@@ -110,6 +111,7 @@ def test_only_a_connection_that_times_out_is_tried_again(
     "error",
     [
         *[refused(status, "0") for status in (307, 400, 404, 408, 409, 413, 422, 500, 501)],
+        DeadlineExceededError(504, "deadline_exceeded", "slow", None, httpx.Headers()),
         InvalidRequestError("bad"),
         ResponseFormatError("odd"),
     ],

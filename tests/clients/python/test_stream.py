@@ -51,6 +51,19 @@ def test_a_stream_copies(client: AnyClient, server: ContractServer, text: str) -
     assert stream.result() == client.generate(text)
 
 
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_stream_copies_several_times(client: AnyClient, n: int) -> None:
+    with client.stream("hello", n=n) as stream:
+        texts = [""] * n
+        reasons: list[list[str | None]] = [[] for _ in texts]
+        for chunk in stream:
+            texts[chunk.index] += chunk.text
+            reasons[chunk.index].append(chunk.finish_reason)
+    assert texts == ["hello"] * n
+    assert reasons == [[None] * 5 + ["stop"]] * n
+    assert stream.result() == client.generate("hello", n=n)
+
+
 def test_a_stream_needs_no_block(client: AnyClient) -> None:
     assert "".join(chunk.text for chunk in client.stream("hello")) == "hello"
     assert client.stream("hello").result().text == "hello"
@@ -191,11 +204,27 @@ def test_an_error_event(client: AnyClient, server: ContractServer) -> None:
     assert len(server.received) == 1
 
 
+def test_a_deadline_in_mid_stream(client: AnyClient, server: ContractServer) -> None:
+    error = {"type": "deadline_exceeded", "message": "longer than 2 s", "param": None}
+    server.answer_next(
+        Canned.events(LAST | {"usage": None}, CHUNK | {"index": 1}, {"error": error})
+    )
+    with client.stream("hello", n=2) as stream:
+        assert [next(stream).index for _ in range(2)] == [0, 1]
+        with pytest.raises(StreamError, match="longer than 2 s") as caught:
+            next(stream)
+        assert caught.value.type == "deadline_exceeded"
+        with pytest.raises(IncompleteStreamError):
+            stream.result()
+    assert len(server.received) == 1
+
+
 @pytest.mark.parametrize(
     "answer",
     [
         Canned.events(CHUNK, "{"),
         Canned.events(CHUNK, "[DONE]"),
+        Canned.events(CHUNK | {"index": 1}, LAST, "[DONE]"),
         Canned(body=b"data: [DONE]\n\n", headers={"content-type": "text/plain"}),
         Canned(body=b"<html>", headers={"content-type": "text/html"}),
         Canned(),

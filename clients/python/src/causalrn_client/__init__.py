@@ -15,6 +15,7 @@ from causalrn_client.errors import (
     APITimeoutError,
     BadRequestError,
     CausalRNError,
+    DeadlineExceededError,
     IncompleteStreamError,
     InternalServerError,
     InvalidRequestError,
@@ -26,7 +27,15 @@ from causalrn_client.errors import (
     StreamError,
     UnprocessableEntityError,
 )
-from causalrn_client.models import Chunk, Generation, ServerInfo, Usage
+from causalrn_client.models import (
+    Chunk,
+    Generation,
+    Sample,
+    ServerInfo,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
 from causalrn_client.stream import Stream
 
 __all__ = [
@@ -39,6 +48,7 @@ __all__ = [
     "CausalRNError",
     "Chunk",
     "Client",
+    "DeadlineExceededError",
     "Generation",
     "IncompleteStreamError",
     "InternalServerError",
@@ -47,10 +57,13 @@ __all__ = [
     "RateLimitError",
     "RequestTooLargeError",
     "ResponseFormatError",
+    "Sample",
     "ServerInfo",
     "ServiceUnavailableError",
     "Stream",
     "StreamError",
+    "TokenLogprob",
+    "TopLogprob",
     "UnprocessableEntityError",
     "Usage",
     "__version__",

@@ -54,7 +54,8 @@ class AsyncClient:
             timeout: Seconds, or an `httpx.Timeout`; None to wait for ever. It bounds the wait for a
                 connection, and the wait for each next piece of an answer, not the whole.
             max_retries: How many times a request is sent again after a connection error or a status
-                429, 502, 503 or 504, as long as nothing of its answer was handed out.
+                429, 502, 503 or 504, as long as nothing of its answer was handed out. Not after a
+                `DeadlineExceededError`.
             headers: Sent with every request.
             http_client: Sends the requests, and stays open when this client is closed; `timeout`
                 and `headers` apply all the same.
@@ -89,11 +90,18 @@ class AsyncClient:
         *,
         token_ids: Sequence[int] | None = None,
         max_tokens: int | None = None,
+        n: int | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        min_p: float | None = None,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        echo: bool | None = None,
+        priority: int | None = None,
+        deadline: float | None = None,
         request_id: str | None = None,
     ) -> Generation:
         """Generates, and returns when all is written.
@@ -102,17 +110,25 @@ class AsyncClient:
 
         Raises:
             InvalidRequestError: A value cannot be put on the wire, such as a lone surrogate.
+            DeadlineExceededError: It was not finished within `deadline`.
         """
         call = generate_call(
             prompt,
             stream=False,
             token_ids=token_ids,
             max_tokens=max_tokens,
+            n=n,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            min_p=min_p,
             seed=seed,
             stop=stop,
+            ignore_eos=ignore_eos,
+            logprobs=logprobs,
+            echo=echo,
+            priority=priority,
+            deadline=deadline,
             request_id=request_id,
         )
         return parse_answer(await self._send(call, stream=False), Generation)
@@ -123,18 +139,27 @@ class AsyncClient:
         *,
         token_ids: Sequence[int] | None = None,
         max_tokens: int | None = None,
+        n: int | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        min_p: float | None = None,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        echo: bool | None = None,
+        priority: int | None = None,
+        deadline: float | None = None,
         request_id: str | None = None,
     ) -> AsyncStream:
         """Generates, and hands out what is written as it is written.
 
-        The arguments are those of `Client.generate`. Use the stream in an `async with` block, so
-        that it ends when you stop reading. It raises a `StreamError` when the generation fails on
-        the server, and an `IncompleteStreamError` when the connection breaks.
+        The arguments are those of `Client.generate`; the chunks of several samples come mixed, told
+        apart by their `index`. Use the stream in an `async with` block, so that it ends when you
+        stop reading. It raises a `StreamError` when the generation fails on the server (its type is
+        `deadline_exceeded` when it was not finished within `deadline`), and an
+        `IncompleteStreamError` when the connection breaks.
 
         Raises:
             InvalidRequestError: A value cannot be put on the wire, such as a lone surrogate.
@@ -144,11 +169,18 @@ class AsyncClient:
             stream=True,
             token_ids=token_ids,
             max_tokens=max_tokens,
+            n=n,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            min_p=min_p,
             seed=seed,
             stop=stop,
+            ignore_eos=ignore_eos,
+            logprobs=logprobs,
+            echo=echo,
+            priority=priority,
+            deadline=deadline,
             request_id=request_id,
         )
         return AsyncStream(partial(self._send, call, stream=True))

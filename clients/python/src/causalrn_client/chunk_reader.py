@@ -1,9 +1,10 @@
-"""The bytes of a streamed generation, read as chunks and added up to the whole."""
+"""The bytes of a streamed generation, read as chunks and added up, sample by sample."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from causalrn_client.errors import IncompleteStreamError, ResponseFormatError, StreamError
-from causalrn_client.models import Chunk, Generation, Usage
+from causalrn_client.models import Chunk, Generation, Sample, TokenLogprob, Usage
 from causalrn_client.responses import parse_object, validate
 from causalrn_client.sse import SSEDecoder
 
@@ -22,9 +23,7 @@ class ChunkReader:
         self._events = SSEDecoder()
         self._id = ""
         self._model = ""
-        self._texts: list[str] = []
-        self._token_ids: list[int] = []
-        self._finish_reason: str | None = None
+        self._samples: dict[int, _SampleParts] = {}
         self._usage: Usage | None = None
 
     def feed(self, data: bytes) -> Iterator[Chunk]:
@@ -62,30 +61,63 @@ class ChunkReader:
         Raises:
             IncompleteStreamError: The stream failed, or was closed, before it was complete.
         """
-        if not self.done or self._finish_reason is None or self._usage is None:
+        if not self.done or self._usage is None:
             raise IncompleteStreamError("the stream failed, or was closed, before it was complete")
+        samples = [self._samples[index].join(index) for index in range(len(self._samples))]
+        first = samples[0]
         return Generation(
             id=self._id,
             model=self._model,
-            text="".join(self._texts),
-            token_ids=list(self._token_ids),
-            finish_reason=self._finish_reason,
+            text=first.text,
+            token_ids=first.token_ids,
+            finish_reason=first.finish_reason,
             usage=self._usage,
+            logprobs=first.logprobs,
+            samples=samples if len(samples) > 1 else None,
         )
 
     def _add(self, chunk: Chunk) -> None:
         self._id = chunk.id
         self._model = chunk.model
-        self._texts.append(chunk.text)
-        self._token_ids += chunk.token_ids
-        self._finish_reason = chunk.finish_reason or self._finish_reason
+        self._samples.setdefault(chunk.index, _SampleParts()).add(chunk)
         self._usage = chunk.usage or self._usage
 
     def _finish(self) -> None:
-        for name, value in (("finish_reason", self._finish_reason), ("usage", self._usage)):
-            if value is None:
-                raise ResponseFormatError(f"the stream ended without a {name}")
+        for index in range(len(self._samples)):  # where a number is left out, it is missing here
+            if index not in self._samples or not self._samples[index].finish_reason:
+                raise ResponseFormatError(
+                    f"the stream ended without a finish_reason of sample {index}"
+                )
+        if self._usage is None:
+            raise ResponseFormatError("the stream ended without a usage")
         self.done = True
+
+
+@dataclass
+class _SampleParts:
+    """What has come of one sample."""
+
+    texts: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] | None = None
+    finish_reason: str = ""
+
+    def add(self, chunk: Chunk) -> None:
+        self.texts.append(chunk.text)
+        self.token_ids += chunk.token_ids
+        if chunk.logprobs is not None:
+            self.logprobs = self.logprobs or []
+            self.logprobs += chunk.logprobs
+        self.finish_reason = chunk.finish_reason or self.finish_reason
+
+    def join(self, index: int) -> Sample:
+        return Sample(
+            index=index,
+            text="".join(self.texts),
+            token_ids=self.token_ids,
+            finish_reason=self.finish_reason,
+            logprobs=self.logprobs,
+        )
 
 
 def _parse_chunk(data: str) -> Chunk:

@@ -54,7 +54,8 @@ class Client:
             timeout: Seconds, or an `httpx.Timeout`; None to wait for ever. It bounds the wait for a
                 connection, and the wait for each next piece of an answer, not the whole.
             max_retries: How many times a request is sent again after a connection error or a status
-                429, 502, 503 or 504, as long as nothing of its answer was handed out.
+                429, 502, 503 or 504, as long as nothing of its answer was handed out. Not after a
+                `DeadlineExceededError`.
             headers: Sent with every request.
             http_client: Sends the requests, and stays open when this client is closed; `timeout`
                 and `headers` apply all the same.
@@ -89,11 +90,18 @@ class Client:
         *,
         token_ids: Sequence[int] | None = None,
         max_tokens: int | None = None,
+        n: int | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        min_p: float | None = None,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        echo: bool | None = None,
+        priority: int | None = None,
+        deadline: float | None = None,
         request_id: str | None = None,
     ) -> Generation:
         """Generates, and returns when all is written.
@@ -103,27 +111,46 @@ class Client:
         Args:
             prompt: The text to read. Either this or `token_ids`.
             token_ids: The prompt as token ids, without special ones.
-            max_tokens: How many tokens to write at the most.
+            max_tokens: How many tokens to write at the most; 0, to read the prompt only, needs
+                `echo`.
+            n: How many samples to write; they share the reading of the prompt.
             temperature: 0 for the most likely token each time.
             top_k: Draw from this many most likely tokens only; 0 for all.
             top_p: Draw from the most likely tokens that have this much probability together.
-            seed: Makes a draw repeatable.
+            min_p: Draw only from tokens at least this share as likely as the likeliest; 0 for all.
+            seed: Makes a draw repeatable; each sample draws in its own way.
             stop: Text, or texts, to stop before.
+            ignore_eos: Go on after the end-of-sequence token, as if it were any other.
+            logprobs: Give the log-probability of every token, and of this many of the likeliest in
+                its place, 0 to 20; None for no log-probabilities.
+            echo: Begin what is written with the prompt; with `logprobs`, with those of its tokens.
+            priority: -10 to 10; the lower, the sooner the server takes the request.
+            deadline: Seconds after which the server gives the request up. The server counts them,
+                anew when the request is sent again. Its API has them as `timeout`, which is the
+                client's own limit here, and holds as well.
             request_id: A name for the request, to find it in the server's log.
 
         Raises:
             InvalidRequestError: A value cannot be put on the wire, such as a lone surrogate.
+            DeadlineExceededError: It was not finished within `deadline`.
         """
         call = generate_call(
             prompt,
             stream=False,
             token_ids=token_ids,
             max_tokens=max_tokens,
+            n=n,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            min_p=min_p,
             seed=seed,
             stop=stop,
+            ignore_eos=ignore_eos,
+            logprobs=logprobs,
+            echo=echo,
+            priority=priority,
+            deadline=deadline,
             request_id=request_id,
         )
         return parse_answer(self._send(call, stream=False), Generation)
@@ -134,18 +161,27 @@ class Client:
         *,
         token_ids: Sequence[int] | None = None,
         max_tokens: int | None = None,
+        n: int | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        min_p: float | None = None,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
+        ignore_eos: bool | None = None,
+        logprobs: int | None = None,
+        echo: bool | None = None,
+        priority: int | None = None,
+        deadline: float | None = None,
         request_id: str | None = None,
     ) -> Stream:
         """Generates, and hands out what is written as it is written.
 
-        The arguments are those of `generate`. Use the stream in a `with` block, so that it ends
-        when you stop reading. It raises a `StreamError` when the generation fails on the server,
-        and an `IncompleteStreamError` when the connection breaks.
+        The arguments are those of `generate`; the chunks of several samples come mixed, told apart
+        by their `index`. Use the stream in a `with` block, so that it ends when you stop reading.
+        It raises a `StreamError` when the generation fails on the server (its type is
+        `deadline_exceeded` when it was not finished within `deadline`), and an
+        `IncompleteStreamError` when the connection breaks.
 
         Raises:
             InvalidRequestError: A value cannot be put on the wire, such as a lone surrogate.
@@ -155,11 +191,18 @@ class Client:
             stream=True,
             token_ids=token_ids,
             max_tokens=max_tokens,
+            n=n,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            min_p=min_p,
             seed=seed,
             stop=stop,
+            ignore_eos=ignore_eos,
+            logprobs=logprobs,
+            echo=echo,
+            priority=priority,
+            deadline=deadline,
             request_id=request_id,
         )
         return Stream(partial(self._send, call, stream=True))

@@ -47,7 +47,7 @@ class StreamError(CausalRNError):
     """The server reported an error in mid-stream, after the first byte of its answer.
 
     Attributes:
-        type: The kind of error, such as `engine_error`.
+        type: The kind of error, such as `engine_error` or `deadline_exceeded`.
         message: What happened.
         param: The field of the request that is to blame, if one is.
     """
@@ -122,6 +122,13 @@ class InternalServerError(APIStatusError):
 
 class ServiceUnavailableError(APIStatusError):
     """503: the server is full, draining or not ready."""
+
+
+class DeadlineExceededError(APIStatusError):
+    """504 from the server itself: the request was not finished within its `deadline`.
+
+    Any other 504 is a proxy's, and a plain `APIStatusError`.
+    """
 
 
 STATUS_ERRORS: dict[int, type[APIStatusError]] = {

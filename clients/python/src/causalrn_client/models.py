@@ -16,26 +16,72 @@ class Usage(_Answer):
 
     Attributes:
         prompt_tokens: Tokens that the model read, those that wrap the prompt included.
-        completion_tokens: Tokens that it wrote; the end-of-sequence token does not count.
+        completion_tokens: Tokens that it wrote, of all samples; the end-of-sequence token that
+            ends one does not count.
         total_tokens: The sum of both.
+        cached_tokens: Tokens of the prompt that the server had read before, for another request.
     """
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    cached_tokens: int = 0
+
+
+class TopLogprob(_Answer):
+    """One of the likeliest tokens of its place.
+
+    Attributes:
+        token_id: The token.
+        logprob: Natural logarithm of its probability.
+    """
+
+    token_id: int
+    logprob: float
+
+
+class TokenLogprob(_Answer):
+    """How likely a token was to the model, before temperature and truncation.
+
+    Attributes:
+        token_id: The token.
+        logprob: Natural logarithm of its probability.
+        top: The likeliest tokens of its place, the likeliest first; as many as were asked for.
+    """
+
+    token_id: int
+    logprob: float
+    top: list[TopLogprob]
+
+
+class Sample(_Answer):
+    """One of several answers to a prompt; its attributes are those of a `Generation`.
+
+    Attributes:
+        index: Its number, counted from 0.
+    """
+
+    index: int
+    text: str
+    token_ids: list[int]
+    finish_reason: str
+    logprobs: list[TokenLogprob] | None = None
 
 
 class Generation(_Answer):
-    """A whole generation.
+    """A whole generation; where it has several samples, the first one, and all of them.
 
     Attributes:
         id: The server's name for it.
         model: The model that wrote it.
-        text: What it wrote.
-        token_ids: The same as token ids, special ones left out.
+        text: What it wrote, up to a stop string.
+        token_ids: The same as token ids, those of the stop string included; the special ones only
+            with `ignore_eos`.
         finish_reason: `stop` (the model, or a stop string, ended it) or `length` (`max_tokens`);
             `abort` or `error` where the server had to end it.
         usage: Token counts.
+        logprobs: One for each of `token_ids`; None where they were not asked for.
+        samples: In the order of their `index`; None where no more than one was asked for.
     """
 
     id: str
@@ -44,6 +90,8 @@ class Generation(_Answer):
     token_ids: list[int]
     finish_reason: str
     usage: Usage
+    logprobs: list[TokenLogprob] | None = None
+    samples: list[Sample] | None = None
 
 
 class Chunk(_Answer):
@@ -52,17 +100,21 @@ class Chunk(_Answer):
     Attributes:
         id: The generation's id, the same in all of its chunks.
         model: The model that writes it.
+        index: The sample that it belongs to, counted from 0.
         text: What is new; never half a character, and sometimes empty.
         token_ids: The token ids that are new; sometimes none.
-        finish_reason: Why the generation ended; None in all chunks but the last.
-        usage: Token counts; None in all chunks but the last.
+        finish_reason: Why the sample ended; None in all of its chunks but the last.
+        logprobs: One for each of `token_ids`; None where they were not asked for.
+        usage: Token counts, of all samples; None in all chunks but the very last.
     """
 
     id: str
     model: str
+    index: int = 0
     text: str
     token_ids: list[int]
     finish_reason: str | None = None
+    logprobs: list[TokenLogprob] | None = None
     usage: Usage | None = None
 
 

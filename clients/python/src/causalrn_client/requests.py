@@ -81,11 +81,18 @@ def generate_call(
     stream: bool,
     token_ids: Sequence[int] | None,
     max_tokens: int | None,
+    n: int | None,
     temperature: float | None,
     top_k: int | None,
     top_p: float | None,
+    min_p: float | None,
     seed: int | None,
     stop: str | Sequence[str] | None,
+    ignore_eos: bool | None,
+    logprobs: int | None,
+    echo: bool | None,
+    priority: int | None,
+    deadline: float | None,
     request_id: str | None,
 ) -> Call:
     """Builds the call that asks for a generation; what is None is left to the server's defaults.
@@ -100,11 +107,18 @@ def generate_call(
         # Plain ints, whatever the sequence holds (NumPy's, say).
         "token_ids": None if token_ids is None else [operator.index(i) for i in token_ids],
         "max_tokens": max_tokens,
+        "n": n,
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
+        "min_p": min_p,
         "seed": seed,
         "stop": stop if stop is None or isinstance(stop, str) else list(stop),
+        "ignore_eos": ignore_eos,
+        "logprobs": logprobs,
+        "echo": echo,
+        "priority": priority,
+        "timeout": deadline,
         "stream": True if stream else None,
     }
     headers = {

@@ -12,6 +12,7 @@ from causalrn_client.errors import (
     APIStatusError,
     APITimeoutError,
     CausalRNError,
+    DeadlineExceededError,
     IncompleteStreamError,
     InvalidRequestError,
     ResponseFormatError,
@@ -88,6 +89,8 @@ def refusal(response: httpx.Response) -> APIStatusError:
         message = _text(error.get("message")) or message
         param = _text(error.get("param"))
     kind = STATUS_ERRORS.get(response.status_code, APIStatusError)
+    if response.status_code == 504 and error_type == "deadline_exceeded":
+        kind = DeadlineExceededError  # and not a proxy's own time-out
     return kind(response.status_code, error_type, message, param, response.headers)
 
 

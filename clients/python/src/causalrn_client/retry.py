@@ -13,6 +13,7 @@ from causalrn_client.errors import (
     APIStatusError,
     APITimeoutError,
     CausalRNError,
+    DeadlineExceededError,
 )
 
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
@@ -28,7 +29,8 @@ class RetryPolicy:
 
     A generation has no side effect, so it may be asked for again: after connection errors, and
     after the statuses 429, 502, 503 and 504. Not after a time-out of the answer itself: the server
-    is busy with the request, and a second one would only add to its work.
+    is busy with the request, and a second one would only add to its work. Nor after the deadline
+    that the request itself set: its time is up.
 
     Attributes:
         max_retries: How many times a request may be sent again; 0 for never.
@@ -86,6 +88,8 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
 
 
 def _is_transient(error: CausalRNError) -> bool:
+    if isinstance(error, DeadlineExceededError):
+        return False
     if isinstance(error, APIStatusError):
         return error.status_code in RETRIED_STATUSES
     if isinstance(error, APITimeoutError):

@@ -1,0 +1,120 @@
+"""Both clients against the server of this project, with a fake model that copies."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from causalrn_client import DeadlineExceededError, Generation, StreamError
+from tests.clients.python.blocking import AnyClient
+from tests.clients.python.conftest import Connect
+from tests.server.conftest import Gate, make_settings
+from tests.server.fake_model import FakeModel
+from tests.server.live_server import LiveServer, serve
+
+DRAW: dict[str, Any] = {"max_tokens": 12, "temperature": 2.0, "seed": 1, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[LiveServer]:
+    with serve(FakeModel(), make_settings()) as live:
+        yield live
+
+
+@pytest.fixture
+def client(connect: Connect, live: LiveServer) -> AnyClient:
+    return connect(live.url)
+
+
+def both_ways(client: AnyClient, prompt: str, **fields: Any) -> Generation:
+    """The generation, checked to be the same whether streamed or not."""
+    whole = client.generate(prompt, **fields)
+    streamed = client.stream(prompt, **fields).result()
+    same_each_time = {"id": "", "usage": whole.usage}  # the second one finds its prompt read
+    assert streamed.model_copy(update=same_each_time) == whole.model_copy(update=same_each_time)
+    assert streamed.usage.total_tokens == whole.usage.total_tokens
+    return whole
+
+
+def test_one_sample(client: AnyClient) -> None:
+    generation = both_ways(client, "Zürich → 東京 🚄")
+    assert (generation.text, generation.finish_reason) == ("Zürich → 東京 🚄", "stop")
+    assert (generation.logprobs, generation.samples) == (None, None)
+
+
+def test_several_samples_do_not_mix(client: AnyClient) -> None:
+    generation = both_ways(client, "hello", n=4, logprobs=2, **DRAW)
+    samples = generation.samples
+    assert samples is not None
+    assert [sample.index for sample in samples] == [0, 1, 2, 3]
+    assert len({tuple(sample.token_ids) for sample in samples}) == 4
+    for sample in samples:
+        assert sample.logprobs is not None
+        assert [token.token_id for token in sample.logprobs] == sample.token_ids
+    assert generation.token_ids == samples[0].token_ids
+    assert generation.logprobs == samples[0].logprobs
+    assert generation.usage.completion_tokens == 48
+
+
+@pytest.mark.parametrize("n_top", [0, 1, 20])
+def test_log_probabilities(client: AnyClient, n_top: int) -> None:
+    generation = both_ways(client, "hé", logprobs=n_top)
+    assert generation.logprobs is not None
+    assert [token.token_id for token in generation.logprobs] == list("hé".encode())
+    for token in generation.logprobs:
+        assert token.logprob <= 0
+        assert len(token.top) == n_top
+        assert token.logprob == max([one.logprob for one in token.top], default=token.logprob)
+
+
+def test_a_prompt_is_scored_without_writing(client: AnyClient) -> None:
+    generation = both_ways(client, "abc", max_tokens=0, echo=True, logprobs=0)
+    assert (generation.text, generation.usage.completion_tokens) == ("abc", 0)
+    assert [token.token_id for token in generation.logprobs or []] == list(b"abc")
+
+
+def test_what_was_read_before_is_told(client: AnyClient) -> None:
+    text = "a text that is longer than a page of sixteen tokens"
+    client.generate(text)
+    assert client.stream(text).result().usage.cached_tokens == 48
+
+
+def test_every_argument_is_taken(client: AnyClient) -> None:
+    generation = client.generate(
+        token_ids=[104, 105],
+        max_tokens=4,
+        n=2,
+        temperature=0.5,
+        top_k=1,
+        top_p=0.9,
+        min_p=0.5,
+        seed=0,
+        stop=["never"],
+        ignore_eos=False,
+        logprobs=1,
+        echo=True,
+        priority=-10,
+        deadline=60,
+        request_id="mine",
+    )
+    assert generation.text == "hihi"
+
+
+@pytest.fixture
+def held() -> Iterator[LiveServer]:
+    """A server whose model makes no step before the test is over."""
+    gate = Gate()
+    with serve(FakeModel(), make_settings()) as live:
+        live.model.decoder.before_extend = gate
+        yield live
+        gate.open()
+
+
+def test_a_deadline(connect: Connect, held: LiveServer) -> None:
+    client = connect(held.url)
+    with pytest.raises(DeadlineExceededError, match=r"longer than 0\.1 s"):
+        client.generate("hello", deadline=0.1)
+    with pytest.raises(StreamError) as caught:
+        client.stream("hello", deadline=0.1).result()
+    assert caught.value.type == "deadline_exceeded"
+    assert held.engine.metrics.finished["error"] == 2  # nothing was asked for again
