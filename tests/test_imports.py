@@ -156,7 +156,8 @@ def test_what_is_imported_is_declared(graph: Graph) -> None:
     providers = packages_distributions()
     assert {name for name in used if not declared & set(providers.get(name, []))} == set()
     unused = declared - {provider for name in used for provider in providers.get(name, [])}
-    assert unused <= {"uvicorn"}, "uvicorn is run, not imported; the rest is declared in vain"
+    # uvicorn is run, tbb is loaded by Numba; the rest would be declared in vain.
+    assert unused <= {"tbb", "uvicorn"}
 
 
 def test_every_form_of_import_is_seen(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def extend(work):
     jit._PARALLEL_WORK = 0 if work else 1e18
     batch = RaggedBatch(np.arange(40) % 9, starts, empty, empty, pages)
     logits = DECODER.extend(batch, state, np.arange(40)).numpy()
-    jit._PARALLEL_WORK = 100_000
+    jit._PARALLEL_WORK = 200_000
     return [logits]
 
 kernels = {"f": forward, "b": backward, "e": extend}
