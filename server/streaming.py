@@ -9,6 +9,7 @@ from fastapi import Response
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from model.sampling import TokenLogprob
 from server.errors import ApiError
 from server.token_stream import Delta, TokenStream
 
@@ -55,20 +56,26 @@ class EventStream(Response):
                 "headers": self.raw_headers,
             }
         )
+        head = f'{{"id":{_text(self._stream.id)},"model":{_text(self._model)},'
         try:
             async for delta in self._stream:
-                await _send_event(send, _json(self._chunk(delta)))
+                await _send_event(send, f"{head}{self._chunk(delta)}}}")
             await _send_event(send, "[DONE]")
         except ApiError as error:
             await _send_event(send, _json(error.body()))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _chunk(self, delta: Delta) -> dict[str, Any]:
-        """A `GenerateChunk`, written by hand: there is one a token."""
-        chunk: dict[str, Any] = {"id": self._stream.id, "model": self._model}
-        chunk |= _sample(delta)
+    def _chunk(self, delta: Delta) -> str:
+        """A `GenerateChunk` but for its head, as JSON. There is one a token, so it is made fast."""
+        reason = "null" if delta.finish_reason is None else f'"{delta.finish_reason}"'
+        chunk = (
+            f'"index":{delta.index},"text":{_text(delta.text)},'
+            f'"token_ids":[{",".join(map(str, delta.token_ids))}],"finish_reason":{reason}'
+        )
+        if delta.logprobs is not None:
+            chunk += f',"logprobs":{_json(_logprobs(delta.logprobs))}'
         if delta.finish_reason is not None and self._stream.is_read:
-            chunk["usage"] = _usage(self._stream)
+            chunk += f',"usage":{_json(_usage(self._stream))}'
         return chunk
 
 
@@ -132,7 +139,11 @@ async def _send_event(send: Send, data: str) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-def _json(value: dict[str, Any]) -> str:
+_text = json.encoder.encode_basestring
+"""A string as JSON."""
+
+
+def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -144,15 +155,19 @@ def _sample(delta: Delta) -> dict[str, Any]:
         "finish_reason": delta.finish_reason,
     }
     if delta.logprobs is not None:
-        sample["logprobs"] = [
-            {
-                "token_id": one.token_id,
-                "logprob": one.logprob,
-                "top": [{"token_id": id, "logprob": logprob} for id, logprob in one.top],
-            }
-            for one in delta.logprobs
-        ]
+        sample["logprobs"] = _logprobs(delta.logprobs)
     return sample
+
+
+def _logprobs(logprobs: list[TokenLogprob]) -> list[dict[str, Any]]:
+    return [
+        {
+            "token_id": one.token_id,
+            "logprob": one.logprob,
+            "top": [{"token_id": id, "logprob": logprob} for id, logprob in one.top],
+        }
+        for one in logprobs
+    ]
 
 
 def _usage(stream: TokenStream) -> dict[str, int]:

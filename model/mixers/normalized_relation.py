@@ -8,6 +8,8 @@ from model.ops import extend, jit
 from model.ops.relation import normalized_relation
 from model.state import DecoderState, LayerSpec, LayerState, RaggedBatch
 
+_PARTS = 4  # of the work on the pools, for each thread
+
 
 class NormalizedRelation(RelationMixer):
     """`mean over v <= t of exp(norm(a_t + b_v))`: exact retrieval, O(T²), pool of T·R numbers."""
@@ -29,7 +31,7 @@ class NormalizedRelation(RelationMixer):
         n_rows, width = len(batch.token_ids), self.reader.out_features
         extend.normalized_layer(
             space.x, batch.starts, batch.context_lens, batch.slots, batch.block_tables,
-            state.n_slots, state.page_size, jit.num_threads(), self.eps,
+            state.n_slots, state.page_size, _PARTS * jit.num_threads(), self.eps,
             *self._taps(), *self._weights(), layer.arrays[2], pool,
             space.z, space.readers, space.memories,
             space.a, space.b, space.o, work=width * (n_pairs + n_rows * width // 8),

@@ -23,7 +23,7 @@ from model.ops.token_shift import extend_shift
 _TILE = 8  # rows that one thread takes at a time
 
 
-@jit.kernel
+@jit.dealt_kernel
 def embed(
     token_ids, starts, context_lens, slots, block_tables, n_slots, page_size,
     bos_id, sep_id, coupled, counters, tokens, places, phases, x,
@@ -97,7 +97,7 @@ def _write(first, last, o, w_output, b_output, eps, x):
     add_product(o, first, last, w_output, x)
 
 
-@jit.kernel
+@jit.dealt_kernel
 def normalized_layer(
     x, starts, context_lens, slots, block_tables, n_slots, page_size, n_parts, eps,
     taps, w_reader, b_reader, w_memory, w_output, b_output,
@@ -136,7 +136,7 @@ def normalized_layer(
         _write(first, last, o, w_output, b_output, eps, x)
 
 
-@jit.kernel
+@jit.dealt_kernel
 def separable_layer(
     x, starts, context_lens, slots, block_tables, n_slots, page_size, n_heads, eps,
     taps, w_reader, b_reader, w_memory, w_output, b_output,
@@ -173,7 +173,7 @@ def separable_layer(
         _write(first, last, o, w_output, b_output, eps, x)
 
 
-@jit.kernel
+@jit.dealt_kernel
 def classify(x, rows, eps, w, z, logits):
     """Write the logits after some of the tokens.
 

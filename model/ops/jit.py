@@ -51,9 +51,16 @@ class Kernel:
 
     Launching threads costs more than a small job does, and far more on a busy machine. Without
     fast-math flags both forms give the same bits: the order of additions is that of the source.
+
+    Args:
+        function: to compile.
+        dealt: whether threads take one iteration of a `prange` after the other, in place of equal
+            shares at once. Costs more, and does not wait for a thread whose core is also needed
+            elsewhere.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, dealt: bool = False) -> None:
+        self._chunk = int(dealt)
         options = {"nogil": True, "cache": True, "error_model": "numpy"}
         self.parallel = numba.njit(parallel=True, **options)(_renamed(function, "parallel"))
         self.serial = numba.njit(**options)(_renamed(function, "serial"))
@@ -70,6 +77,7 @@ class Kernel:
             self.serial(*args)
         else:
             with _launch:
+                numba.set_parallel_chunksize(self._chunk)
                 self.parallel(*args)
 
 
@@ -88,6 +96,11 @@ def _renamed(function: Callable[..., Any], form: str) -> Callable[..., Any]:
 def kernel(function: Callable[..., Any]) -> Kernel:
     """Compile a kernel whose outer loop is a `prange`: no GIL, cached on disk."""
     return Kernel(function)
+
+
+def dealt_kernel(function: Callable[..., Any]) -> Kernel:
+    """Compile a kernel whose iterations threads take as they get to them."""
+    return Kernel(function, dealt=True)
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
