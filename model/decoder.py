@@ -15,6 +15,7 @@ from model.mixers.separable_relation import SeparableRelation
 from model.ops.extend import classify
 from model.ops.norm import norm
 from model.ops.positions import STATE_SIZE
+from model.ops.relation.cpu import SEGMENT
 from model.state import DecoderState, RaggedBatch
 from model.weights import WeightViews
 
@@ -96,12 +97,12 @@ class Decoder(nn.Module):
             float32 logits `[M, vocab_size]`.
         """
         space = state.workspace
-        if len(batch.token_ids) > space.n_rows:
-            space.make_room(len(batch.token_ids))
         if rows is None:
             rows = batch.starts[1:] - 1
         counts = batch.starts[1:] - batch.starts[:-1]
-        n_pairs = int(counts @ (batch.context_lens + counts))
+        lengths = batch.context_lens + counts
+        n_pairs = int(counts @ lengths)
+        space.make_room(len(batch.token_ids), -(-int(lengths.max()) // SEGMENT))
         self.embedding.extend(batch, state)
         for mixer, layer in zip(self.mixers, state.layers, strict=True):
             cast(RelationMixer, mixer).extend(batch, state, layer, n_pairs)

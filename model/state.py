@@ -82,18 +82,24 @@ class Workspace:
     Attributes:
         x, z, readers, memories: `[N, D]` float32.
         a, b, o: `[N, R]` float32.
+        partials: `[n_segments, N, R]` float32.
     """
 
     def __init__(self, d_model: int, d_relation: int) -> None:
         self._widths = d_model, d_relation
-        self.make_room(1)
+        self._n_rows = self._n_segments = 0
+        self.make_room(1, 1)
 
-    def make_room(self, n_rows: int) -> None:
-        """Have at least that many rows from now on; what was in them is lost."""
+    def make_room(self, n_rows: int, n_segments: int) -> None:
+        """Have at least that many rows and segments from now on; what was in them is lost."""
+        if n_rows <= self._n_rows and n_segments <= self._n_segments:
+            return
         d, r = self._widths
-        self.n_rows = n_rows
+        n_rows, n_segments = max(n_rows, self._n_rows), max(n_segments, self._n_segments)
+        self._n_rows, self._n_segments = n_rows, n_segments
         self.x, self.z, self.readers, self.memories = np.empty((4, n_rows, d), np.float32)
         self.a, self.b, self.o = np.empty((3, n_rows, r), np.float32)
+        self.partials = np.empty((n_segments, n_rows, r), np.float32)
 
 
 class DecoderState:

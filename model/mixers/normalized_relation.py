@@ -34,5 +34,5 @@ class NormalizedRelation(RelationMixer):
             state.n_slots, state.page_size, _PARTS * jit.num_threads(), self.eps,
             *self._taps(), *self._weights(), layer.arrays[2], pool,
             space.z, space.readers, space.memories,
-            space.a, space.b, space.o, work=width * (n_pairs + n_rows * width // 8),
+            space.a, space.b, space.o, space.partials, work=width * (n_pairs + n_rows * width // 8),
         )  # fmt: skip

@@ -17,7 +17,7 @@ from model.ops import jit
 from model.ops.linear import add_product
 from model.ops.norm import normalize
 from model.ops.positions import step, write_code
-from model.ops.relation.cpu import accumulate, append, relate
+from model.ops.relation.cpu import accumulate, append, combine, relate
 from model.ops.token_shift import extend_shift
 
 _TILE = 8  # rows that one thread takes at a time
@@ -101,7 +101,7 @@ def _write(first, last, o, w_output, b_output, eps, x):
 def normalized_layer(
     x, starts, context_lens, slots, block_tables, n_slots, page_size, n_parts, eps,
     taps, w_reader, b_reader, w_memory, w_output, b_output,
-    tails, pool, z, readers, memories, a, b, o,
+    tails, pool, z, readers, memories, a, b, o, partials,
 ):  # fmt: skip
     """One layer of the normalized relation, added to `x`.
 
@@ -115,6 +115,7 @@ def normalized_layer(
         pool: `[n_pages, H, page_size, K]`, written.
         z, readers, memories: `[N, D]` scratch.
         a, b, o: `[N, R]` scratch.
+        partials: `[n_segments, N, R]` scratch, segments enough for the longest pool.
     """
     n_rows = starts[slots.shape[0]]
     n_tiles = (n_rows + _TILE - 1) // _TILE
@@ -130,9 +131,16 @@ def normalized_layer(
                 s += 1
             append(b, n, context_lens[s] + n - starts[s], block_tables[s], pool)
     for part in jit.prange(n_parts):
-        relate(part, n_parts, a, starts, context_lens, block_tables, pool, np.float32(eps), o)
+        relate(
+            part, n_parts, a, starts, context_lens, block_tables, pool, np.float32(eps), partials
+        )
     for tile in jit.prange(n_tiles):
         first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
+        s = np.searchsorted(starts, first, side="right") - 1
+        for n in range(first, last):
+            while n >= starts[s + 1]:
+                s += 1
+            combine(n, context_lens[s] + n - starts[s] + 1, partials, o)
         _write(first, last, o, w_output, b_output, eps, x)
 
 

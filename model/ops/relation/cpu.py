@@ -6,8 +6,9 @@ where retrieval happens, lose nothing), one for the exponentials. A pair whose m
 deviation is done again in float64.
 
 Fixed order of additions: a reader adds its memories four at a time, in ascending order, into a
-partial sum that is closed every `BLOCK` memories counted from the start of the sequence. The order
-depends on nothing else, so `extend` gives the same bits in any batch and any chunking.
+partial sum that is closed every `BLOCK` memories counted from the start of the sequence; `extend`
+adds these up in segments, and then the segments. The order depends on nothing else, so `extend`
+gives the same bits in any batch, any chunking and for any number of threads.
 
 All arrays are C-contiguous float32 unless said otherwise.
 """
@@ -29,6 +30,7 @@ from model.ops.lanes import (
 )
 
 BLOCK = 64  # memories in one partial sum
+SEGMENT = 512  # memories whose partial sums `extend` adds up before it goes on, maybe elsewhere
 _RUN = 16  # memories that lie side by side in a page and stay in L1 for a tile of readers
 _TILE = 8  # readers that share a run of memories
 _LOG2E = np.float32(1.4426950408889634)
@@ -245,8 +247,11 @@ def append(b, n, entry, table, pool):
 
 
 @jit.inline
-def relate(part, n_parts, a, starts, context_lens, block_tables, pool, eps, out):
+def relate(part, n_parts, a, starts, context_lens, block_tables, pool, eps, partials):
     """One of `n_parts` parts of equal cost of the work of relating new readers to their pools.
+
+    The work consists of pieces: a tile of readers, one head, one segment of their pool. So many
+    short pools and one long one are dealt out alike; `combine` puts the segments together.
 
     Args:
         part, n_parts: which part, of how many.
@@ -256,14 +261,15 @@ def relate(part, n_parts, a, starts, context_lens, block_tables, pool, eps, out)
         block_tables: `[S, M]` int32, pages of each pool in order.
         pool: `[n_pages, H, page_size, K]`, which holds the new memories already.
         eps: float32.
-        out: `[N, R]`, the part's rows and heads overwritten.
+        partials: `[n_segments, N, R]`, the part's pieces overwritten.
     """
     n_heads, page_size, k = pool.shape[1:]
     entries = pool.reshape(-1, k)
     total = 0
     for s in range(context_lens.shape[0]):
         for n in range(starts[s], starts[s + 1], _TILE):
-            total += n_heads * _tile_cost(starts, context_lens, s, n)
+            readers, length = _tile(starts, context_lens, s, n)
+            total += n_heads * readers * length
     scales, shifts = np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
     means = np.empty(_RUN)
     readers = np.empty((_TILE, k), np.float32)
@@ -272,48 +278,68 @@ def relate(part, n_parts, a, starts, context_lens, block_tables, pool, eps, out)
     done = 0
     for s in range(context_lens.shape[0]):
         for n0 in range(starts[s], starts[s + 1], _TILE):
-            cost = _tile_cost(starts, context_lens, s, n0)
-            for h in range(n_heads):
-                # A tile belongs to the part in which its middle lies.
-                owner = (2 * done + cost) * n_parts // (2 * total)
-                done += cost
-                if owner != part:
-                    continue
-                n1 = min(n0 + _TILE, starts[s + 1])
-                t0 = context_lens[s] + n0 - starts[s]
-                t1 = t0 + n1 - n0
-                readers[: n1 - n0] = a[n0:n1, h * k : (h + 1) * k]
-                sums[:] = _F0
-                for block in range(0, t1, BLOCK):
-                    partial[:] = _F0
-                    for run in range(block, min(block + BLOCK, t1), _RUN):
-                        page = block_tables[s, run // page_size]
-                        first = (page * n_heads + h) * page_size + run % page_size
-                        ahead = run + _RUN
-                        if ahead < t1:
-                            page = block_tables[s, ahead // page_size]
-                            row = (page * n_heads + h) * page_size + ahead % page_size
-                            prefetch(entries, row, min(_RUN, t1 - ahead))
-                        for t in range(max(t0, run), t1):
-                            size, row = min(_RUN, t + 1 - run), t - t0
-                            _add_run(
-                                readers, entries, row, first, size, eps,
-                                scales, shifts, means, partial, row,
-                            )  # fmt: skip
-                    for t in range(max(t0, block), t1):
+            n_readers, t1 = _tile(starts, context_lens, s, n0)
+            t0 = t1 - n_readers
+            for segment in range(0, t1, SEGMENT):
+                end = min(segment + SEGMENT, t1)
+                cost = n_readers * (end - segment)
+                for h in range(n_heads):
+                    # A piece belongs to the part in which its middle lies.
+                    owner = (2 * done + cost) * n_parts // (2 * total)
+                    done += cost
+                    if owner != part:
+                        continue
+                    readers[:n_readers] = a[n0 : n0 + n_readers, h * k : (h + 1) * k]
+                    sums[:] = _F0
+                    for block in range(segment, end, BLOCK):
+                        partial[:] = _F0
+                        for run in range(block, min(block + BLOCK, end), _RUN):
+                            page = block_tables[s, run // page_size]
+                            first = (page * n_heads + h) * page_size + run % page_size
+                            ahead = run + _RUN
+                            if ahead < t1:
+                                page = block_tables[s, ahead // page_size]
+                                row = (page * n_heads + h) * page_size + ahead % page_size
+                                prefetch(entries, row, min(_RUN, t1 - ahead))
+                            for t in range(max(t0, run), t1):
+                                size, row = min(_RUN, t + 1 - run), t - t0
+                                _add_run(
+                                    readers, entries, row, first, size, eps,
+                                    scales, shifts, means, partial, row,
+                                )  # fmt: skip
+                        for t in range(max(t0, block), t1):
+                            for i in range(k):
+                                sums[t - t0, i] += partial[t - t0, i]
+                    for t in range(t0, t1):
                         for i in range(k):
-                            sums[t - t0, i] += partial[t - t0, i]
-                for t in range(t0, t1):
-                    weight = _F1 / np.float32(t + 1)
-                    for i in range(k):
-                        out[n0 + t - t0, h * k + i] = sums[t - t0, i] * weight
+                            partials[segment // SEGMENT, n0 + t - t0, h * k + i] = sums[t - t0, i]
 
 
 @jit.inline
-def _tile_cost(starts, context_lens, s, n):
-    """Pairs of the tile of readers that begins at row n of sequence s, about."""
+def combine(n, n_seen, partials, out):
+    """Put the segments of a row together: its mean over the memories that it sees.
+
+    Args:
+        n: the row.
+        n_seen: memories that it sees, its own included.
+        partials: `[n_segments, N, R]`, as `relate` leaves them.
+        out: `[N, R]`, the row overwritten.
+    """
+    for i in range(out.shape[1]):
+        out[n, i] = partials[0, n, i]
+    for segment in range(1, (n_seen + SEGMENT - 1) // SEGMENT):
+        for i in range(out.shape[1]):
+            out[n, i] += partials[segment, n, i]
+    weight = _F1 / np.float32(n_seen)
+    for i in range(out.shape[1]):
+        out[n, i] *= weight
+
+
+@jit.inline
+def _tile(starts, context_lens, s, n):
+    """Readers of the tile that begins at row n of sequence s, and memories that the last sees."""
     readers = min(_TILE, starts[s + 1] - n)
-    return readers * (context_lens[s] + n - starts[s] + readers)
+    return readers, context_lens[s] + n - starts[s] + readers
 
 
 @jit.inline

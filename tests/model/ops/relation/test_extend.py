@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.ops import jit
 from model.ops.relation import normalized_relation, separable_relation
-from model.ops.relation.cpu import accumulate, append, relate
+from model.ops.relation.cpu import SEGMENT, accumulate, append, combine, relate
 from model.state import RaggedBatch
 
 EPS = float(np.float32(1e-6))
@@ -22,12 +22,17 @@ Extend = Callable[[Tensor, Tensor, RaggedBatch], Tensor]
 
 
 @jit.kernel
-def _append_and_relate(a, b, starts, context_lens, block_tables, pool, eps, n_parts, out):  # type: ignore[no-untyped-def]
+def _append_and_relate(  # type: ignore[no-untyped-def]
+    a, b, starts, context_lens, block_tables, pool, eps, n_parts, partials, out
+):
     for s in jit.prange(context_lens.shape[0]):
         for n in range(starts[s], starts[s + 1]):
             append(b, n, context_lens[s] + n - starts[s], block_tables[s], pool)
     for part in jit.prange(n_parts):
-        relate(part, n_parts, a, starts, context_lens, block_tables, pool, eps, out)
+        relate(part, n_parts, a, starts, context_lens, block_tables, pool, eps, partials)
+    for s in jit.prange(context_lens.shape[0]):
+        for n in range(starts[s], starts[s + 1]):
+            combine(n, context_lens[s] + n - starts[s] + 1, partials, out)
 
 
 @jit.kernel
@@ -85,8 +90,10 @@ def _normalized(length: int, page_size: int) -> Extend:
         out = torch.full_like(a, float("nan"))
         new_a, new_b, new_out = (x.view(len(x), -1).numpy() for x in (a, b, out))
         where = batch.starts, batch.context_lens, batch.block_tables
+        longest = int((batch.context_lens + np.diff(batch.starts)).max())
+        partials = np.full((-(-longest // SEGMENT), *new_a.shape), np.nan, np.float32)
         arrays = *where, pool.numpy(), np.float32(EPS), 2 * jit.num_threads()
-        _append_and_relate(new_a, new_b, *arrays, new_out, work=1)
+        _append_and_relate(new_a, new_b, *arrays, partials, new_out, work=1)
         return out
 
     return extend
@@ -106,7 +113,11 @@ def _separable() -> Extend:
 
 
 @settings(max_examples=40)
-@given(st.integers(1, 150), st.sampled_from([16, 32, 48]), st.integers(0, 10**6))
+@given(
+    st.integers(1, 150) | st.integers(SEGMENT - 2, 2 * SEGMENT + 2),
+    st.sampled_from([16, 32, 48]),
+    st.integers(0, 10**6),
+)
 def test_normalized(length: int, page_size: int, seed: int) -> None:
     a, b = _inputs(length, seed)
     rng = np.random.default_rng(seed)
