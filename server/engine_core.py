@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from model.config import ModelConfig
 from model.state import DecoderState, RaggedBatch
 from server.block_allocator import BlockAllocator
 from server.errors import ApiError, EngineError, StartupError
@@ -18,6 +19,8 @@ from server.settings import Settings
 from server.token_stream import Delta
 
 logger = logging.getLogger(__name__)
+
+_PRODUCTS_AN_EXPONENTIAL = 12  # multiply-adds of a matrix product in the time of one exponential
 
 Outcome = tuple[str, Delta | ApiError]
 """What a step made of one sample: the id of its request, and a delta or the error that ended it."""
@@ -56,6 +59,7 @@ class EngineCore:
             self.allocator,
             n_slots=settings.max_running,
             max_batch_tokens=settings.max_batch_tokens,
+            token_pairs=_token_pairs(model.config),
         )
         self.n_steps = self.n_tokens = self.last_step_tokens = 0
         self.times = StepTimes()
@@ -82,7 +86,8 @@ class EngineCore:
             pages = list(range(min(self.allocator.pages_for(n_rows), self.allocator.n_pages)))
             n_rows = min(n_rows, len(pages) * self.allocator.page_size)
             sequence = Sequence("warm-up", [token_id] * n_rows, 1, pages=pages, slot=0)
-            self._extend([Chunk(sequence, start=0, n_tokens=n_rows, is_last=True)], {})
+            rows = {sequence.id: range(n_rows)}
+            self._extend([Chunk(sequence, start=0, n_tokens=n_rows, is_last=True)], rows)
             self._n_tabled[0] = 0
 
     def add(self, generation: Generation) -> None:
@@ -156,7 +161,7 @@ class EngineCore:
         end = 0
         for chunk in chunks:
             end += chunk.n_tokens
-            n = len(rows.get(chunk.sequence.id, ())) or int(not rows)
+            n = len(rows[chunk.sequence.id])
             wanted += range(end - n, end)
             self._place(chunk.sequence)
         batch = self._ragged(chunks)
@@ -269,6 +274,13 @@ class EngineCore:
         live.remove(sample.sequence.id)
         if not live:
             del self._requests[sample.request_id]
+
+
+def _token_pairs(config: ModelConfig) -> float:
+    """Pairs of tokens whose relation costs as much as one token's matrix products, about."""
+    products = 3 * config.d_model * config.d_relation * config.n_layer
+    exponentials = config.d_relation * config.mixers.count("normalized")
+    return products / (_PRODUCTS_AN_EXPONENTIAL * max(1, exponentials))
 
 
 def _allocate_state(model: ServedModel, settings: Settings) -> DecoderState:

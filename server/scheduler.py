@@ -7,8 +7,8 @@ from server.block_allocator import BlockAllocator
 from server.prefix_cache import PrefixCache
 from server.sequence import Sequence, Status
 
-_TOKEN_PAIRS = 64  # pairs of tokens whose relation costs as much as a token's matrix products
-_LEAST_PAIRS = 8192  # of a prompt that a step takes beside decoding sequences, however few
+_MOST_SHARES = 4  # of prompts: many of them may slow decoding sequences down more than one does
+_LEAST_TOKENS = 32  # of a prompt without context that a step takes beside the fewest others
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Scheduler:
         allocator: of the pool's pages.
         n_slots: sequences that may run at once.
         max_batch_tokens: budget of a step, at least `n_slots`.
-        prompt_share: work on prompts in a step, as a multiple of that on decoding sequences.
+        token_pairs: pairs of tokens whose relation costs as much as a token's matrix products.
+        prompt_share: work on a prompt in a step, as a multiple of that on decoding sequences.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Scheduler:
         *,
         n_slots: int,
         max_batch_tokens: int,
+        token_pairs: float = 64.0,
         prompt_share: float = 1.0,
     ) -> None:
         if not 1 <= n_slots <= max_batch_tokens:
@@ -64,6 +66,7 @@ class Scheduler:
         self.cache = PrefixCache(allocator)
         self.n_slots = n_slots
         self.max_batch_tokens = max_batch_tokens
+        self.token_pairs = token_pairs
         self.prompt_share = prompt_share
         self.waiting: list[Sequence] = []  # both in the order of turns
         self.running: list[Sequence] = []
@@ -100,8 +103,12 @@ class Scheduler:
         n_preemptions = self.n_preemptions
         decoding = [s for s in self.running if s.n_uncomputed == 1]
         tokens = self.max_batch_tokens - len(decoding)
-        pairs = sum(s.n_computed + _TOKEN_PAIRS for s in decoding)
-        work = max(self.prompt_share * pairs, _LEAST_PAIRS) if decoding else float("inf")
+        work = float("inf")
+        if decoding:
+            least = self._cost(0, _LEAST_TOKENS)
+            work = max(
+                least, self.prompt_share * sum(self._cost(s.n_computed, 1) for s in decoding)
+            )
         chunks = []
         index = 0
         while index < len(self.running):  # which shrinks from its end when pages run out
@@ -109,7 +116,7 @@ class Scheduler:
             index += 1
             n_tokens = 1
             if sequence.n_uncomputed > 1:
-                n_tokens = _affordable(sequence, tokens, work)
+                n_tokens = self._affordable(sequence, tokens, work)
                 if not n_tokens:
                     continue
             if not self._reserve(sequence, n_tokens):
@@ -117,16 +124,16 @@ class Scheduler:
             chunks.append(_chunk(sequence, n_tokens))
             if sequence.n_uncomputed > 1:
                 tokens -= n_tokens
-                work -= _cost(sequence.n_computed, n_tokens)
+                work -= self._cost(sequence.n_computed, n_tokens)
         while self.waiting and self.n_preemptions == n_preemptions:
             sequence = self.waiting[0]
             if tokens < 1 or work <= 0 or not self._admit(sequence):
                 break
-            n_tokens = max(1, _affordable(sequence, tokens, work))
+            n_tokens = max(1, self._affordable(sequence, tokens, work))
             self._reserve(sequence, n_tokens)
             chunks.append(_chunk(sequence, n_tokens))
             tokens -= n_tokens
-            work -= _cost(sequence.n_computed, n_tokens)
+            work -= self._cost(sequence.n_computed, n_tokens)
         return chunks
 
     def computed(self, chunk: Chunk) -> None:
@@ -170,6 +177,20 @@ class Scheduler:
         elif sequence.status is Status.RUNNING:
             self._stop(sequence)
         sequence.status = Status.FINISHED
+
+    def _cost(self, context: int, n_tokens: int) -> float:
+        """Work of some tokens, in pairs."""
+        return n_tokens * (context + n_tokens / 2 + self.token_pairs)
+
+    def _affordable(self, sequence: Sequence, tokens: int, work: float) -> int:
+        """Tokens of a sequence that fit into a budget; at least one if there is any budget left."""
+        if tokens < 1 or work <= 0:
+            return 0
+        n_tokens = min(sequence.n_uncomputed, tokens)
+        if self._cost(sequence.n_computed, n_tokens) > work:
+            base = sequence.n_computed + self.token_pairs  # n·base + n²/2 = work
+            n_tokens = max(1, int((base**2 + 2 * work) ** 0.5 - base))
+        return n_tokens
 
     def _admit(self, sequence: Sequence) -> bool:
         """Let a waiting sequence run if there are pages for all its known tokens."""
@@ -232,19 +253,3 @@ def _turn(sequence: Sequence) -> tuple[float, int]:
 
 def _chunk(sequence: Sequence, n_tokens: int) -> Chunk:
     return Chunk(sequence, sequence.n_computed, n_tokens, n_tokens == sequence.n_uncomputed)
-
-
-def _cost(context: int, n_tokens: int) -> float:
-    """Work of some tokens, in pairs."""
-    return n_tokens * (context + n_tokens / 2 + _TOKEN_PAIRS)
-
-
-def _affordable(sequence: Sequence, tokens: int, work: float) -> int:
-    """Tokens of a sequence that fit into a budget; at least one if there is any budget left."""
-    if tokens < 1 or work <= 0:
-        return 0
-    n_tokens = min(sequence.n_uncomputed, tokens)
-    if _cost(sequence.n_computed, n_tokens) > work:
-        base = sequence.n_computed + _TOKEN_PAIRS  # n·base + n²/2 = work
-        n_tokens = max(1, int((base**2 + 2 * work) ** 0.5 - base))
-    return n_tokens
