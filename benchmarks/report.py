@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import engine_tables
 from model.evaluation.copying import Cell, markdown_tables
 from server.settings import Settings
 
@@ -123,8 +124,14 @@ def _settings(_: Path) -> str:
 _BLOCKS: dict[str, Callable[[Path], str]] = {
     "copying": lambda root: _summary(root / "checkpoints" / "copy-bytes"),
     "evaluation": _evaluation,
+    "load": lambda _: engine_tables.load(),
+    "overload": lambda _: engine_tables.overload(),
+    "peers": lambda _: engine_tables.peers(),
     "relation": _relation,
     "settings": _settings,
+    "soak": lambda _: engine_tables.soak(),
+    "stall": lambda _: engine_tables.stall(),
+    "steps": lambda _: engine_tables.steps(),
     "training": _training,
 }
 

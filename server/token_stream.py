@@ -120,11 +120,16 @@ class TokenStream:
         """Whether every sample is finished, and read to its end."""
         return not self._running and not self._unread
 
-    def push(self, delta: Delta) -> None:
-        """Add what the engine made."""
+    def push(self, delta: Delta, *, wake: bool = True) -> None:
+        """Add what the engine made; the reader sees it now, or when it is woken."""
         self.n_completion_tokens += delta.n_generated
         self._unread.setdefault(delta.index, []).append(delta)
         self._running -= delta.finish_reason is not None
+        if wake:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let the reader see what there is."""
         self._news.set()
 
     def fail(self, error: Exception) -> None:
@@ -136,19 +141,24 @@ class TokenStream:
         return self
 
     async def __anext__(self) -> Delta:
-        while not self._unread:
-            if self._error is not None:
-                raise self._error
-            if self._closed or not self._running:
-                raise StopAsyncIteration
-            self._news.clear()
+        while not self._unread or not self._news.is_set():
+            if not self._unread:
+                if self._error is not None:
+                    raise self._error
+                if self._closed or not self._running:
+                    raise StopAsyncIteration
+                self._news.clear()
             await self._news.wait()
         index = next(iter(self._unread))
-        return Delta.join(self._unread.pop(index))
+        delta = Delta.join(self._unread.pop(index))
+        if not self._unread and self._running and self._error is None:
+            self._news.clear()
+        return delta
 
     async def aclose(self) -> None:
         """Abort the request unless it is over; idempotent."""
         self._closed = True
+        self._news.set()
         self._abort(self.id)
 
     async def __aenter__(self) -> Self:

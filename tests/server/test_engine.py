@@ -247,6 +247,41 @@ def test_a_deadline_ends_a_request_even_when_a_step_is_stuck(
     asyncio.run(main())
 
 
+def test_readers_of_many_streams_get_every_token_though_no_other_step_comes(
+    model: FakeModel, settings: Settings, gate: Gate
+) -> None:
+    async def main() -> None:
+        async with running(model, settings) as engine:
+            streams = [engine.submit("hello") for _ in range(8)]
+            texts = [""] * 8
+            n_steps = 0
+
+            def hold_the_fifth(batch: RaggedBatch) -> None:
+                nonlocal n_steps
+                n_steps += 1
+                if n_steps == 5:
+                    gate(batch)
+
+            model.decoder.before_extend = hold_the_fifth
+
+            async def read_on(i: int) -> None:
+                async for delta in streams[i]:
+                    texts[i] += delta.text
+
+            reading = [asyncio.create_task(read_on(i)) for i in range(8)]
+            await until(gate.reached.is_set)
+            made = 0
+            while made != (made := sum(stream.n_completion_tokens for stream in streams)):
+                await asyncio.sleep(0.05)  # for what the fourth step has handed over
+            assert made >= 16
+            await until(lambda: sum(map(len, texts)) == made)
+            gate.open()
+            await asyncio.gather(*reading)
+            assert texts == ["hello"] * 8
+
+    asyncio.run(main())
+
+
 def test_samples_share_a_stream_and_end_it_together(model: FakeModel, settings: Settings) -> None:
     async def main() -> None:
         async with running(model, settings) as engine:

@@ -39,6 +39,26 @@ def test_a_reader_that_keeps_up_gets_every_delta() -> None:
     asyncio.run(main())
 
 
+def test_what_is_held_back_is_seen_when_the_reader_is_woken_or_at_the_end() -> None:
+    async def main() -> None:
+        stream, _ = make()
+        stream.push(Delta([1], "a"))
+        assert await anext(stream) == Delta([1], "a")
+        for end in (stream.wake, lambda: stream.push(Delta([4], "d", "length"))):
+            reading = asyncio.ensure_future(anext(stream))
+            await asyncio.sleep(0)
+            stream.push(Delta([2], "b"), wake=False)
+            stream.push(Delta([3], "c"), wake=False)
+            await asyncio.sleep(0.01)
+            assert not reading.done()
+            end()
+            assert (await reading).text.startswith("bc")
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+
+    asyncio.run(main())
+
+
 def test_samples_are_not_mixed_up() -> None:
     async def main() -> None:
         stream = TokenStream("a", 5, lambda _: None, n_samples=2)

@@ -1,0 +1,137 @@
+"""Tables of what the engine's benchmarks measured, for the documents."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def load() -> str:
+    """HTTP beside the engine alone, by number of streams."""
+    figures = _read("load")
+    rows = [
+        "| streams | HTTP tokens/s | engine tokens/s | ratio | TTFT p50 / p99 | ITL p50 / p99 |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    for n_streams, one in figures["streams"].items():
+        http, alone = one["http"], one["in_process"]
+        rows.append(
+            f"| {n_streams} | {http['tokens_per_second']:,.0f} | {alone['tokens_per_second']:,.0f} "
+            f"| {one['ratio']:.2f} | {_pair(http['ttft_ms'])} | {_pair(http['itl_ms'])} |"
+        )
+    return f"{_workload(figures)}; TTFT and ITL over HTTP:\n\n" + "\n".join(rows)
+
+
+def steps() -> str:
+    """What a step of decoding spends its time on."""
+    figures = _read("engine")
+    rows = [
+        "| streams | prompts, tokens/s | decoding, tokens/s | step: scheduling | model | sampling "
+        "| delivery |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for n_streams, one in figures["streams"].items():
+        decode, parts = one["decode"], one["decode"]["step_ms"]
+        spent = " | ".join(
+            f"{parts[name]:.2f} ms" for name in ("scheduling", "model", "sampling", "delivery")
+        )
+        rows.append(
+            f"| {n_streams} | {one['prefill']['tokens_per_second']:,.0f} "
+            f"| {decode['tokens_per_second']:,.0f} | {spent} |"
+        )
+    return f"{_workload(figures)}, in process:\n\n" + "\n".join(rows)
+
+
+def stall() -> str:
+    """A long prompt among decoding streams."""
+    figures = _read("stall")
+    ratios = ", ".join(f"{run['largest_ratio']:.1f}" for run in figures["runs"])
+    return (
+        f"A prompt of {figures['long']:,} tokens arriving among {figures['streams']} decoding "
+        f"streams of `{figures['model']}`: the longest gap of any stream, in multiples of that "
+        f"stream's median gap, in {len(figures['runs'])} runs: {ratios}."
+    )
+
+
+def overload() -> str:
+    """Ten times as many clients as there is room for."""
+    figures = _read("overload")
+    outcomes = figures["outcomes"]
+    refused = sum(n for name, n in outcomes.items() if name != "exact copy")
+    return (
+        f"{figures['clients']} clients for {figures['seconds']:.0f} s, ten times what the server "
+        f"had room for: {outcomes['exact copy']:,} exact copies, {refused:,} refusals with 503 and "
+        f"`Retry-After`, {_failures(figures)}. {_memory(figures)}"
+    )
+
+
+def soak() -> str:
+    """Very many short requests, some of them given up."""
+    figures = _read("soak")
+    outcomes = figures["outcomes"]
+    exact = sum(n for name, n in outcomes.items() if name.endswith(": exact"))
+    n_requests = sum(outcomes.values())
+    return (
+        f"{n_requests:,} requests at {figures['requests_per_second']:,.0f} a second: {exact:,} "
+        f"exact, {n_requests - exact:,} given up on purpose, {_failures(figures)}; "
+        f"{figures['preemptions']:,} preemptions, {figures['cached_tokens']:,} tokens found in "
+        f"shared pages. {_memory(figures)}"
+    )
+
+
+def peers() -> str:
+    """Beside a Llama of the same width in Transformers."""
+    figures = _read("peers")
+    rows = ["| | this | Transformers | ratio |", "|---|---:|---:|---:|"]
+    for batch, one in figures["in_process"].items():
+        rows.append(
+            f"| in process, batch {batch} | {one['ours']:,.0f} tokens/s "
+            f"| {one['peer']:,.0f} tokens/s | {one['ratio']:.1f} |"
+        )
+    http = figures["http"]
+    ours = http["servers"]["ours"]["tokens_per_second"]
+    for name, ratio in http["ratios"].items():
+        theirs = http["servers"][name]["tokens_per_second"]
+        how = name.replace("peer", "`transformers serve`")
+        rows.append(
+            f"| HTTP, {http['streams']} streams, {how} | {ours:,.0f} tokens/s "
+            f"| {theirs:,.0f} tokens/s | {ratio:.1f} |"
+        )
+    return (
+        f"Two layers of width 192, random weights, prompts of {figures['prompt']} tokens, greedy; "
+        f"{figures['new']} new tokens in process. Parameters: {figures['parameters']:,} here, "
+        f"{figures['peer']['parameters']:,} there (transformers "
+        f"{figures['peer']['transformers']}, torch {figures['peer']['torch']}).\n\n"
+        + "\n".join(rows)
+    )
+
+
+def _read(name: str) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return values
+
+
+def _workload(figures: dict[str, Any]) -> str:
+    return (
+        f"`{figures['model']}`, prompts of {figures['prompt']} tokens, {figures['new']} new ones "
+        "each, all sent at once"
+    )
+
+
+def _pair(percentiles: dict[str, float]) -> str:
+    return f"{percentiles['p50']:.1f} / {percentiles['p99']:.1f} ms"
+
+
+def _failures(figures: dict[str, Any]) -> str:
+    return f"{len(figures['failures'])} failures" if figures["failures"] else "no failure"
+
+
+def _memory(figures: dict[str, Any]) -> str:
+    memory = figures["memory"]
+    held = ", ".join(f"{name} {n}" for name, n in figures["held_at_the_end"].items())
+    return (
+        f"Anonymous memory {memory['first_mib']:.0f} MiB at first, {memory['last_mib']:.0f} MiB at "
+        f"last ({memory['slope_mib_per_hour']:+.0f} MiB an hour after the first quarter); held at "
+        f"the end: {held}."
+    )
