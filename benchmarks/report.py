@@ -117,7 +117,8 @@ def _settings(_: Path) -> str:
         default: Any = field.default
         if isinstance(default, Path):
             default = default.relative_to(ROOT)
-        rows.append(f"| `CAUSALRN_{name.upper()}` | `{default}` | {field.description} |")
+        shown = "derived" if field.default_factory else f"`{default}`"
+        rows.append(f"| `CAUSALRN_{name.upper()}` | {shown} | {field.description} |")
     return "\n".join(rows)
 
 

@@ -71,8 +71,10 @@ class Admission:
         n_content = len(source)
         if isinstance(source, str) and not source.isascii():
             n_content *= 4
-        n_content = min(n_content, self._model.config.max_seq_len)
-        self._reserve(id, self._n_wrapping + n_content + (params.max_tokens or 0), params.n)
+        # What exceeds the pool will be refused for that, and not because others wait.
+        allocator = self._scheduler.allocator
+        n_held = self._n_wrapping + n_content + (params.max_tokens or 0)
+        self._reserve(id, min(n_held, allocator.n_pages * allocator.page_size), params.n)
         try:
             prompt, max_tokens = self._check(source, params)
         except BaseException:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from server.machine import usable_bytes, usable_cores
+
 _DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "copy-bytes"
 
 
@@ -18,21 +20,26 @@ class Settings(BaseSettings):
         default=_DEFAULT_CHECKPOINT, description="Folder of the checkpoint to serve."
     )
     pool_bytes: PositiveInt = Field(
-        default=256 * 1024 * 1024,
-        description="Memory for the pools and states of all running sequences together.",
+        default_factory=lambda: usable_bytes() // 16,
+        description="Memory for the pools and states of all running sequences together; by default "
+        "a sixteenth of the machine's.",
     )
     page_size: Annotated[int, Field(ge=16, multiple_of=16)] = Field(
         default=64, description="Tokens a page of the pool."
     )
-    max_batch_tokens: PositiveInt = Field(
-        default=256,
-        description="Tokens that one step computes at most. Lower: smoother streams beside long "
-        "prompts. Higher: faster prompts.",
+    max_running: PositiveInt = Field(
+        default_factory=lambda: max(64, 32 * usable_cores()),
+        description="Samples that share a step at most; by default 32 a core, at least 64.",
     )
-    max_running: PositiveInt = Field(default=64, description="Sequences that share a step at most.")
+    max_batch_tokens: PositiveInt = Field(
+        default_factory=lambda values: max(256, 128 * usable_cores(), values["max_running"]),
+        description="Tokens that one step computes at most; by default 128 a core, at least 256 "
+        "and `max_running`. Lower: smoother streams beside long prompts. Higher: faster prompts.",
+    )
     max_waiting: Annotated[int, Field(ge=0)] = Field(
-        default=256,
-        description="Samples that may wait beyond `max_running`; more are refused with 503.",
+        default_factory=lambda values: 4 * values["max_running"],
+        description="Samples that may wait beyond `max_running`, by default four times as many; "
+        "more are refused with 503.",
     )
     max_reserved_pools: PositiveFloat = Field(
         default=8.0,

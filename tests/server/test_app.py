@@ -69,6 +69,7 @@ def test_settings_that_contradict_each_other_are_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CAUSALRN_MAX_RUNNING", "1000")
+    monkeypatch.setenv("CAUSALRN_MAX_BATCH_TOKENS", "256")
     message = failed_start(create_app(load=lambda _: FakeModel()))
     assert "max_batch_tokens (256) must be at least max_running (1000)" in message
 

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import given, strategies
+from hypothesis import settings as hypothesis_settings
 
 from model.sampling import SamplingParams
 from model.state import RaggedBatch
@@ -21,7 +23,7 @@ from server.errors import (
 from server.generation import GenerationParams
 from server.settings import Settings
 from server.token_stream import TokenStream
-from tests.server.conftest import Gate, make_settings
+from tests.server.conftest import PAGE, SLOT, Gate, make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import is_idle
 
@@ -270,11 +272,9 @@ def test_readers_of_many_streams_get_every_token_though_no_other_step_comes(
 
             reading = [asyncio.create_task(read_on(i)) for i in range(8)]
             await until(gate.reached.is_set)
-            made = 0
-            while made != (made := sum(stream.n_completion_tokens for stream in streams)):
-                await asyncio.sleep(0.05)  # for what the fourth step has handed over
-            assert made >= 16
-            await until(lambda: sum(map(len, texts)) == made)
+            await asyncio.sleep(0.2)  # for what the fourth step has handed over
+            made = sum(stream.n_completion_tokens for stream in streams)
+            assert sum(map(len, texts)) == made >= 16
             gate.open()
             await asyncio.gather(*reading)
             assert texts == ["hello"] * 8
@@ -473,5 +473,77 @@ def test_a_lagging_reader_holds_nobody_up(model: FakeModel, settings: Settings) 
             await until(lambda: is_idle(engine))
             deltas = [delta async for delta in lagging]
             assert [delta.text for delta in deltas] == ["x" * 100]
+
+    asyncio.run(main())
+
+
+operations = strategies.lists(
+    strategies.tuples(
+        strategies.sampled_from(["read", "read", "close", "cancel", "late", "refuse", "fail"]),
+        strategies.integers(1, 60),
+        strategies.sampled_from([1, 1, 1, 3]),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@hypothesis_settings(max_examples=30, deadline=None)
+@given(operations)
+def test_after_any_storm_nothing_is_held(storm: list[tuple[str, int, int]]) -> None:
+    """Readers that stay, leave, are cancelled or late, refusals and failing steps, all at once."""
+    model = FakeModel()
+    broken = 0
+
+    def maybe_fail(_: RaggedBatch) -> None:
+        nonlocal broken
+        if broken:
+            broken -= 1
+            raise RuntimeError("injected")
+
+    async def one(engine: Engine, kind: str, length: int, n: int) -> None:
+        nonlocal broken
+        text = (f"{kind} {length} " * 60)[:length]
+        if kind == "fail":
+            broken += 1
+        if kind == "refuse":
+            with pytest.raises(InvalidRequestError):
+                engine.submit("x" * 5000)
+            return
+        timeout = 0.002 if kind == "late" else None
+        try:
+            stream = engine.submit(text, GenerationParams(n=n, timeout=timeout))
+        except OverloadedError:
+            return
+        texts = [""] * n
+        try:
+            async with stream:
+                async for delta in stream:
+                    texts[delta.index] += delta.text
+                    if kind == "close":
+                        return
+        except (DeadlineExceededError, EngineError):
+            assert all(text.startswith(part) for part in texts)
+            return
+        assert texts == [text] * n
+
+    async def main() -> None:
+        settings = make_settings(pool_bytes=20 * PAGE + 8 * SLOT)
+        async with running(model, settings) as engine:
+            model.decoder.before_extend = maybe_fail
+            tasks = [asyncio.create_task(one(engine, *request)) for request in storm]
+            for i, (task, (kind, length, _)) in enumerate(zip(tasks, storm, strict=True)):
+                if kind == "cancel":
+                    asyncio.get_running_loop().call_later(length / 10_000, task.cancel)
+                if i % 4 == 0:
+                    await asyncio.sleep(0)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for task in tasks:
+                if not task.cancelled() and (error := task.exception()) is not None:
+                    raise error
+            await until(lambda: is_idle(engine))
+            assert engine.n_streams == 0
+            # This task and the engine's own watch are what is left.
+            assert len(asyncio.all_tasks()) == 2
 
     asyncio.run(main())

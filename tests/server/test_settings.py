@@ -44,3 +44,9 @@ def test_nonsense_is_refused(changes: dict[str, object]) -> None:
 
 def test_every_setting_is_described() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_defaults_fit_what_was_set() -> None:
+    settings = Settings(max_running=1000)
+    assert settings.max_batch_tokens >= 1000
+    assert settings.max_waiting == 4000
