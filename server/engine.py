@@ -9,35 +9,23 @@ import uuid
 from collections.abc import Sequence as Items
 from dataclasses import replace
 from itertools import count
-from typing import Literal
 
 from server.admission import Admission
-from server.engine_core import EngineCore, Outcome, StepTimes
-from server.errors import (
-    ApiError,
-    DeadlineExceededError,
-    EngineError,
-    NotReadyError,
-    ShuttingDownError,
-)
+from server.engine_core import EngineCore, StepTimes
+from server.errors import EngineError, NotReadyError, ShuttingDownError
 from server.generation import Generation, GenerationParams
 from server.metrics import Metrics, Usage
+from server.readers import Readers
 from server.sequence import Sequence
 from server.served_model import ServedModel
 from server.settings import Settings
-from server.token_stream import Delta, FinishReason, Progress, TokenStream
+from server.token_stream import Progress, TokenStream
 
 logger = logging.getLogger(__name__)
 
 _JOIN_SECONDS = 5.0  # for the step that is under way when the engine stops
 _PRIORITY_SECONDS = 10.0  # of waiting that make up for one step of priority
 _CHECKS_PER_STALL = 4
-# Readers of many streams are woken less often, so that writing to them leaves half of the event
-# loop's time; one costs it about half of this.
-_READER_SECONDS = 100e-6
-
-EndReason = FinishReason | Literal["abort", "error"]
-"""Why a request is over, in metrics and in the log."""
 
 
 class Engine:
@@ -63,15 +51,8 @@ class Engine:
             model, settings, self._core.scheduler, self._core.bytes_per_page
         )
         self.metrics = Metrics(lambda: self.usage, self.pool_pages)
-        self._streams: dict[str, TokenStream] = {}
-        self._request_ids: dict[str, str] = {}
-        self._deadlines: dict[str, asyncio.TimerHandle] = {}
-        self._last_tokens: dict[tuple[str, int], float] = {}
-        self._woken: dict[str, float] = {}
-        self._held: dict[str, TokenStream] = {}
+        self._readers = Readers(self.metrics, self._admission.release, self._mail_abort)
         self._arrivals = count()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._draining = False
 
         self._mail = threading.Condition()
@@ -91,7 +72,7 @@ class Engine:
     @property
     def n_streams(self) -> int:
         """Requests that have a reader and are not finished."""
-        return len(self._streams)
+        return len(self._readers)
 
     @property
     def step_times(self) -> StepTimes:
@@ -176,13 +157,7 @@ class Engine:
         ]
         samples[0].samples = samples[1:]
         stream = TokenStream(id, len(prompt), self.abort, n_samples=params.n, progress=progress)
-        self._streams[id] = stream
-        self._request_ids[id] = request_id
-        if params.timeout is not None:
-            self._deadlines[id] = self._loop.call_later(
-                params.timeout, self._expire, id, params.timeout
-            )
-        self._idle.clear()
+        self._readers.add(stream, request_id, params.timeout)
         with self._mail:
             if not self._submitted and not self._core.n_live:
                 self._moved = time.monotonic()  # idle until now, not stuck
@@ -192,7 +167,7 @@ class Engine:
 
     def abort(self, id: str) -> None:
         """End a request before its next step and free all it has; idempotent."""
-        self._abandon(id, "abort")
+        self._readers.end(id, "abort")
 
     def check_ready(self) -> None:
         """Return if requests can be served now.
@@ -209,15 +184,16 @@ class Engine:
     async def drain(self, seconds: float) -> None:
         """Take no new requests; wait until the others are finished, or for so many seconds."""
         self._draining = True
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), seconds)
+        await self._readers.wait_for_none(seconds)
 
     async def stop(self) -> None:
         """Fail what is not finished and end the thread; idempotent."""
         self._draining = True
         if self._watch is not None:
             self._watch.cancel()
-        self._fail_all(ShuttingDownError("the server shut down before the request was finished"))
+        self._readers.fail_all(
+            ShuttingDownError("the server shut down before the request was finished")
+        )
         with self._mail:
             self._stopping = True
             self._mail.notify()
@@ -245,105 +221,16 @@ class Engine:
         limit = self.settings.stall_seconds
         while True:
             await asyncio.sleep(limit / _CHECKS_PER_STALL)
-            if self._streams and self._seconds_still() > limit:
+            if self._readers and self._seconds_still() > limit:
                 logger.critical("the engine made no step for %.0f s", self._seconds_still())
-                self._fail_all(EngineError("the engine is stuck; this request was given up"))
+                self._readers.fail_all(
+                    EngineError("the engine is stuck; this request was given up")
+                )
 
-    def _expire(self, id: str, seconds: float) -> None:
-        self._abandon(
-            id, "error", DeadlineExceededError(f"the request took longer than {seconds:g} s")
-        )
-
-    def _fail_all(self, error: ApiError) -> None:
-        for id in list(self._streams):
-            self._abandon(id, "error", error)
-
-    def _abandon(self, id: str, reason: EndReason, error: ApiError | None = None) -> None:
-        """End a request from this side; what the engine still makes of it goes nowhere."""
-        stream = self._streams.get(id)
-        if stream is None:
-            return
-        if error is not None:
-            stream.fail(error)
-        self._forget(id, stream, reason)
+    def _mail_abort(self, id: str) -> None:
         with self._mail:
             self._aborted.append(id)
             self._mail.notify()
-
-    def _forget(self, id: str, stream: TokenStream, reason: EndReason) -> None:
-        """Give back what a request holds on this side, and count it."""
-        del self._streams[id]
-        self._admission.release(id)
-        if (deadline := self._deadlines.pop(id, None)) is not None:
-            deadline.cancel()
-        self._woken.pop(id, None)
-        for index in range(stream.n_samples):
-            self._last_tokens.pop((id, index), None)
-        if not self._streams:
-            self._idle.set()
-        self._record_end(stream, reason, self._request_ids.pop(id))
-
-    def _record_end(self, stream: TokenStream, reason: EndReason, request_id: str) -> None:
-        now, progress, metrics = time.monotonic(), stream.progress, self.metrics
-        metrics.finished[reason] += 1
-        metrics.e2e_latency.observe(now - progress.arrived)
-        if progress.scheduled is not None:
-            metrics.queue_time.observe(progress.scheduled - progress.arrived)
-            if progress.first_token is not None:
-                metrics.prefill_time.observe(progress.first_token - progress.scheduled)
-        if progress.first_token is not None and progress.last_token is not None:
-            metrics.decode_time.observe(progress.last_token - progress.first_token)
-        logger.info(
-            "%s %s: prompt %d, cached %d, generated %d tokens, first %.1f ms, all %.1f ms, "
-            "request %s",
-            stream.id,
-            reason,
-            stream.n_prompt_tokens,
-            progress.n_cached,
-            stream.n_completion_tokens,
-            1e3 * ((progress.first_token or now) - progress.arrived),
-            1e3 * (now - progress.arrived),
-            request_id,
-        )
-
-    def _deliver(self, outcomes: list[Outcome]) -> None:
-        now = time.monotonic()
-        pause = _READER_SECONDS * (len(self._streams) - 1)
-        for id, outcome in outcomes:
-            if (stream := self._streams.get(id)) is None:
-                continue  # its reader has left
-            if isinstance(outcome, ApiError):
-                stream.fail(outcome)
-                self._forget(id, stream, "error")
-                continue
-            self._count(id, stream, outcome, now)
-            ready = outcome.finish_reason is not None or now >= self._woken.get(id, now)
-            stream.push(outcome, wake=ready)
-            if ready:
-                self._woken[id] = now + pause
-            else:
-                if not self._held:
-                    self._loop.call_later(pause, self._wake_held)
-                self._held[id] = stream
-            if outcome.finish_reason is not None and stream.is_complete:
-                self._forget(id, stream, outcome.finish_reason)
-
-    def _wake_held(self) -> None:
-        for stream in self._held.values():
-            stream.wake()
-        self._held.clear()
-
-    def _count(self, id: str, stream: TokenStream, delta: Delta, now: float) -> None:
-        metrics, key = self.metrics, (id, delta.index)
-        last = self._last_tokens.get(key)
-        if last is not None:
-            if delta.n_generated:
-                metrics.inter_token_latency.observe(now - last)
-        elif delta.index == 0 or not stream.n_completion_tokens:
-            metrics.time_to_first_token.observe(now - stream.progress.arrived)
-            metrics.prompt_tokens += stream.n_prompt_tokens
-        self._last_tokens[key] = now
-        metrics.generation_tokens += delta.n_generated
 
     # The rest runs on the engine's thread.
 
@@ -355,13 +242,14 @@ class Engine:
                 if self._core.last_step_tokens:
                     self.metrics.iteration_tokens.observe(self._core.last_step_tokens)
                 if outcomes:
-                    self._loop.call_soon_threadsafe(self._deliver, outcomes)
+                    self._loop.call_soon_threadsafe(self._readers.deliver, outcomes)
         except BaseException:
             self._alive = False  # first, so that no request is taken that nobody would serve
             logger.critical("the engine's thread died", exc_info=True)
             with contextlib.suppress(RuntimeError):  # the event loop may be gone
                 self._loop.call_soon_threadsafe(
-                    self._fail_all, EngineError("the engine died while it worked on this request")
+                    self._readers.fail_all,
+                    EngineError("the engine died while it worked on this request"),
                 )
 
     def _take_mail(self) -> bool:

@@ -348,7 +348,8 @@ def test_metrics_are_exact(model: FakeModel, settings: Settings, gate: Gate) -> 
     async def main() -> None:
         async with running(model, settings) as engine:
             assert await read(engine.submit("hello")) == "hello"
-            assert await read(engine.submit("hello", GenerationParams(max_tokens=2))) == "he"
+            several = GenerationParams(max_tokens=2, n=2)
+            assert sorted(await read(engine.submit("hello", several))) == list("eehh")
             model.decoder.before_extend = gate
             left = engine.submit("world")
             await until(gate.reached.is_set)
@@ -371,9 +372,9 @@ def test_metrics_are_exact(model: FakeModel, settings: Settings, gate: Gate) -> 
             'request_success_total{finished_reason="abort"}': 1,
             'request_success_total{finished_reason="error"}': 1,
             "prompt_tokens_total": 14,
-            "generation_tokens_total": 7,
+            "generation_tokens_total": 9,
             "time_to_first_token_seconds_count": 2,
-            "inter_token_latency_seconds_count": 5,
+            "inter_token_latency_seconds_count": 6,
             "e2e_request_latency_seconds_count": 4,
             "request_queue_time_seconds_count": 4,
             "request_prefill_time_seconds_count": 2,
