@@ -113,12 +113,17 @@ def _separable() -> Extend:
 
 
 @settings(max_examples=40)
-@given(
-    st.integers(1, 150) | st.integers(SEGMENT - 2, 2 * SEGMENT + 2),
-    st.sampled_from([16, 32, 48]),
-    st.integers(0, 10**6),
-)
+@given(st.integers(1, 150), st.sampled_from([16, 32, 48]), st.integers(0, 10**6))
 def test_normalized(length: int, page_size: int, seed: int) -> None:
+    _check_normalized(length, page_size, seed)
+
+
+@pytest.mark.parametrize("length", [SEGMENT - 1, SEGMENT + 1, 2 * SEGMENT + 3])
+def test_pools_of_several_segments(length: int) -> None:
+    _check_normalized(length, 16, length)
+
+
+def _check_normalized(length: int, page_size: int, seed: int) -> None:
     a, b = _inputs(length, seed)
     rng = np.random.default_rng(seed)
     first = _run(_normalized(length, page_size), a, b, page_size, rng)
