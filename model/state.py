@@ -152,18 +152,17 @@ class DecoderState:
         """Make a slot ready to go on from the end of a full page."""
         self._copy_row(self.n_slots + page, slot)
 
-    def fork(self, slot: int, into: int, page: int | None, copy: int | None) -> None:
+    def fork(self, slot: int, into: int, page: int, copy: int) -> None:
         """Copy a slot, and the memories of a page that is not full, for a second sequence.
 
         Args:
             slot, into: of the first and of the second sequence.
-            page, copy: the last page of either; None if the first one's is full.
+            page, copy: the last page of either.
         """
         self._copy_row(slot, into)
-        if page is not None and copy is not None:
-            for layer in self.layers:
-                if len(layer.pool):
-                    layer.pool[copy] = layer.pool[page]
+        for layer in self.layers:
+            if len(layer.pool):
+                layer.pool[copy] = layer.pool[page]
 
     def _copy_row(self, source: int, target: int) -> None:
         for rows in self._rows:

@@ -7,7 +7,6 @@ from server.block_allocator import BlockAllocator
 from server.prefix_cache import PrefixCache
 from server.sequence import Sequence, Status
 
-_MOST_SHARES = 4  # of prompts: many of them may slow decoding sequences down more than one does
 _LEAST_TOKENS = 32  # of a prompt without context that a step takes beside the fewest others
 
 
@@ -45,7 +44,6 @@ class Scheduler:
         n_slots: sequences that may run at once.
         max_batch_tokens: budget of a step, at least `n_slots`.
         token_pairs: pairs of tokens whose relation costs as much as a token's matrix products.
-        prompt_share: work on a prompt in a step, as a multiple of that on decoding sequences.
     """
 
     def __init__(
@@ -55,7 +53,6 @@ class Scheduler:
         n_slots: int,
         max_batch_tokens: int,
         token_pairs: float = 64.0,
-        prompt_share: float = 1.0,
     ) -> None:
         if not 1 <= n_slots <= max_batch_tokens:
             raise ValueError(
@@ -67,7 +64,6 @@ class Scheduler:
         self.n_slots = n_slots
         self.max_batch_tokens = max_batch_tokens
         self.token_pairs = token_pairs
-        self.prompt_share = prompt_share
         self.waiting: list[Sequence] = []  # both in the order of turns
         self.running: list[Sequence] = []
         self.n_preemptions = 0
@@ -106,9 +102,7 @@ class Scheduler:
         work = float("inf")
         if decoding:
             least = self._cost(0, _LEAST_TOKENS)
-            work = max(
-                least, self.prompt_share * sum(self._cost(s.n_computed, 1) for s in decoding)
-            )
+            work = max(least, sum(self._cost(s.n_computed, 1) for s in decoding))
         chunks = []
         index = 0
         while index < len(self.running):  # which shrinks from its end when pages run out
