@@ -66,7 +66,7 @@ class EngineCore:
         self._samples: dict[str, Generation] = {}
         self._requests: dict[str, set[str]] = {}
         longest = self.allocator.pages_for(model.config.max_seq_len)
-        # Row s holds the pages of the sequence in slot s; the last entry counts them.
+        # Row s holds the pages of the sequence in slot s, as many as are tabled.
         self._tables = np.zeros((settings.max_running, longest), np.int32)
         self._n_tabled = [0] * settings.max_running
 
@@ -113,6 +113,7 @@ class EngineCore:
         chunks = self.scheduler.schedule()
         if not chunks:
             return []
+        self._note_begin(chunks)
         rows = self._wanted_rows(chunks)
         scheduled = time.perf_counter()
         try:
@@ -138,16 +139,21 @@ class EngineCore:
         self.times.sampling += time.perf_counter() - computed
         return outcomes
 
+    def _note_begin(self, chunks: list[Chunk]) -> None:
+        """Note of requests that take part for the first time when that is, and what was found."""
+        now = time.monotonic()
+        for chunk in chunks:
+            progress = self._samples[chunk.sequence.id].progress
+            if progress.scheduled is None:
+                progress.scheduled = now
+                progress.n_cached = chunk.sequence.n_cached
+
     def _wanted_rows(self, chunks: list[Chunk]) -> dict[str, range]:
         """Rows of the step's logits that each chunk gets, by the id of its sequence."""
-        now = time.monotonic()
         rows = {}
         n_rows = 0
         for chunk in chunks:
             sample = self._samples[chunk.sequence.id]
-            if sample.progress.scheduled is None:
-                sample.progress.scheduled = now
-                sample.progress.n_cached = chunk.sequence.n_cached
             n = int(chunk.is_last)
             if sample.reads_prompt and chunk.start < chunk.sequence.n_prompt:
                 n = chunk.n_tokens

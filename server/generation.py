@@ -82,11 +82,6 @@ class Generation:
         self._echoed = not params.echo
 
     @property
-    def is_greedy(self) -> bool:
-        """Whether the likeliest token is what `advance` needs to be told."""
-        return self._sampler.is_greedy
-
-    @property
     def reads_prompt(self) -> bool:
         """Whether the logits after every token of the prompt are wanted."""
         return self._params.echo and self._params.logprobs is not None
@@ -126,7 +121,7 @@ class Generation:
             self.progress.first_token = now
         if not params.max_tokens:
             return self._delta([], self._last_text(""), "length", [])
-        greedy = self.is_greedy and likeliest is not None
+        greedy = self._sampler.is_greedy and likeliest is not None
         token_id = likeliest if greedy else self._sampler.sample(logits)
         assert token_id is not None
         if token_id == self._eos_id and not params.ignore_eos:
