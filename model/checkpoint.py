@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,6 @@ class Checkpoint:
     tokenizer: Tokenizer
     decoder: Decoder
     fingerprint: str
-
-    def wrap(self, ids: Sequence[int]) -> list[int]:
-        """A prompt as the model was trained to read it: `BOS … SEP`."""
-        return [self.config.bos_id, *ids, self.config.sep_id]
 
 
 def save_checkpoint(path: Path, decoder: Decoder, tokenizer: Tokenizer) -> None:

@@ -3,15 +3,18 @@
 What needs torch is imported where it is used, so that `--help` and the Tab key answer at once.
 """
 
-import json
 import sys
-import time
-from dataclasses import asdict
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
+from model.arguments import CHECKPOINT_HELP, Threads, complete_checkpoint, load, use_threads
+from model.evaluation.cli import commands as evaluating
+from model.framing import frame
 from model.sampling import SamplingParams
 from model.terminal import fail, postponed_interrupts, progress_bar, say
 from model.tokenizer import LetterTokenizer
@@ -20,33 +23,51 @@ from model.training.preset import PresetError, load_preset, preset_names
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
 
+_ADDED = "causalrn.commands"
+
+
+class _Commands(TyperGroup):
+    """The commands of this file, and those that other packages add.
+
+    A package adds a `typer.Typer` by an entry point of the group `causalrn.commands`. It is loaded
+    when it is named or its help is listed; what cannot be loaded is said, and left out.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        own = super().list_commands(ctx)
+        return own + sorted(entry_points(group=_ADDED).names - set(own))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in self.commands:
+            return self.commands[cmd_name]
+        for added in entry_points(group=_ADDED, name=cmd_name):
+            try:
+                command = get_group(added.load())
+            except Exception as error:
+                if not ctx.resilient_parsing:  # the Tab key's line has no place for it
+                    reason = " ".join(f"{type(error).__name__}: {error}".split())
+                    say(f"warning: cannot load {cmd_name!r} from {added.value}: {reason}", "yellow")
+                continue
+            command.name = cmd_name
+            self.commands[cmd_name] = command
+            return command
+        return None
+
+
 app = typer.Typer(
     name="causalrn",
+    cls=_Commands,
     help="Train, evaluate and run CausalRN decoders.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+app.add_typer(evaluating)
 _SIGNALLED = 128  # plus the signal's number: the exit status of a command that it ended
 
 
 def _complete_preset(incomplete: str) -> list[str]:
     return [name for name in preset_names() if name.startswith(incomplete)]
-
-
-def _complete_checkpoint(incomplete: str) -> list[str]:
-    return [name for name in _checkpoint_names() if name.startswith(incomplete)]
-
-
-def _checkpoint_names() -> list[str]:
-    return sorted(file.parent.name for file in _CHECKPOINTS.glob("*/config.json"))
-
-
-_Threads = Annotated[
-    int | None, typer.Option(help="Threads to use; all cores if left out.", min=1, metavar="N")
-]
-_CHECKPOINT_HELP = "A checkpoint folder, or the name of one that comes with the project."
 
 
 @app.command()
@@ -69,13 +90,13 @@ def train(
             "--from",
             help="Checkpoint to begin with, in place of random weights.",
             metavar="CHECKPOINT",
-            autocompletion=_complete_checkpoint,
+            autocompletion=complete_checkpoint,
         ),
     ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin again, forgetting a run in that folder.")
     ] = False,
-    threads: _Threads = None,
+    threads: Threads = None,
 ) -> None:
     """Train a preset; an interrupted run goes on where it stopped.
 
@@ -90,12 +111,12 @@ def train(
     from model.training.run import Run, RunError
     from model.training.trainer import DivergedError, Progress, Trainer
 
-    _use_threads(threads)
+    use_threads(threads)
     try:
         run = Run(output if output is not None else Path("runs") / recipe.name)
         if restart:
             run.clear()
-        job = Trainer(recipe, run, None if start is None else _load(start))
+        job = Trainer(recipe, run, None if start is None else load(start))
     except RunError as error:
         fail(error)
     steps = recipe.schedule.steps
@@ -129,87 +150,6 @@ def train(
 
 
 @app.command()
-def evaluate(
-    checkpoint: Annotated[
-        str,
-        typer.Argument(
-            metavar="CHECKPOINT", help=_CHECKPOINT_HELP, autocompletion=_complete_checkpoint
-        ),
-    ],
-    lengths: Annotated[
-        str, typer.Option(help="Lengths of the strings, with commas between.", metavar="N,N,…")
-    ] = "1,2,4,8,16,32,64",
-    strings: Annotated[
-        int, typer.Option(help="Strings of each kind and length.", min=1, metavar="N")
-    ] = 50,
-    seed: Annotated[int, typer.Option(help="Of the strings.", min=0, metavar="N")] = 0,
-    silence_layer: Annotated[
-        int | None,
-        typer.Option(
-            help="Silence this layer (0 is the first) to see what it does.", min=0, metavar="N"
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Write the results to this JSON file too.", dir_okay=False),
-    ] = None,
-    threads: _Threads = None,
-) -> None:
-    """Measure how exactly a checkpoint copies, by length and kind of string.
-
-    Strings are decoded freely, token by token, through the path that serves. Prints two Markdown
-    tables in per cent: strings copied exactly, and characters right. Ctrl-C prints what there is.
-    """
-    from model.evaluation.copying import Cell, evaluate_copying, markdown_tables
-    from model.evaluation.copying import silence_layer as silence
-    from model.evaluation.strings import KINDS
-
-    _use_threads(threads)
-    loaded = _load(checkpoint)
-    sizes = _parse_lengths(lengths, longest=(loaded.config.max_seq_len - 3) // 2)
-    if silence_layer is not None:
-        try:
-            silence(loaded, silence_layer)
-        except ValueError as error:
-            fail(error)
-    cells: list[Cell] = []
-    interrupted = False
-    began = time.monotonic()
-    with progress_bar("characters") as progress:
-        total = sum(sizes) * strings * len(KINDS[loaded.tokenizer.name])
-        task = progress.add_task(loaded.name, total=total)
-        measured = evaluate_copying(
-            loaded,
-            lengths=sizes,
-            n_strings=strings,
-            seed=seed,
-            advance=lambda n: progress.advance(task, n),
-        )
-        try:
-            for cell in measured:
-                cells.append(cell)  # noqa: PERF402 — one by one, so that an interrupt keeps them
-        except KeyboardInterrupt:
-            interrupted = True
-    if cells:
-        typer.echo(markdown_tables(cells), nl=False)
-    if interrupted:
-        raise KeyboardInterrupt
-    if output is not None:
-        results = {
-            "checkpoint": loaded.name,
-            "fingerprint": loaded.fingerprint,
-            "seed": seed,
-            "silenced_layer": silence_layer,
-            "seconds": round(time.monotonic() - began, 1),
-            "cells": [asdict(cell) for cell in cells],
-        }
-        try:
-            output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            fail(error)
-
-
-@app.command()
 def generate(
     text: Annotated[
         str | None, typer.Argument(metavar="TEXT", help="Standard input if left out.")
@@ -219,7 +159,7 @@ def generate(
         typer.Option(help="Copy this file instead.", exists=True, dir_okay=False, readable=True),
     ] = None,
     checkpoint: Annotated[
-        str, typer.Option(help=_CHECKPOINT_HELP, autocompletion=_complete_checkpoint)
+        str, typer.Option(help=CHECKPOINT_HELP, autocompletion=complete_checkpoint)
     ] = "copy-bytes",
     max_tokens: Annotated[
         int | None,
@@ -238,7 +178,7 @@ def generate(
     seed: Annotated[
         int | None, typer.Option(help="Makes a draw repeatable.", min=0, metavar="N")
     ] = None,
-    threads: _Threads = None,
+    threads: Threads = None,
 ) -> None:
     """Copy TEXT, a file or standard input through a checkpoint, token by token.
 
@@ -253,14 +193,14 @@ def generate(
         fail(error)
     from model.generation import generate as generate_tokens
 
-    _use_threads(threads)
-    loaded = _load(checkpoint)
+    use_threads(threads)
+    loaded = load(checkpoint)
     try:
         ids = _encode(loaded, source)
         if not ids:
             fail("there is nothing to copy: the text is empty")
         if max_tokens is None:
-            room = loaded.config.max_seq_len - len(loaded.wrap(ids))
+            room = loaded.config.max_seq_len - len(frame(loaded.config, ids))
             max_tokens = max(1, min(len(ids) + 1, room))
         steps = generate_tokens(loaded, [ids], max_tokens=[max_tokens], sampling=sampling)
     except ValueError as error:
@@ -291,37 +231,3 @@ def _decode(checkpoint: "Checkpoint", token: int) -> bytes:
     if isinstance(checkpoint.tokenizer, LetterTokenizer):
         return checkpoint.tokenizer.decode([token]).encode()
     return bytes([token]) if token < 256 else b""  # a special id in a draw has no byte
-
-
-def _parse_lengths(text: str, longest: int) -> list[int]:
-    try:
-        lengths = sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        fail(f"--lengths takes whole numbers with commas between, got {text!r}")
-    if lengths[0] < 1 or lengths[-1] > longest:
-        fail(f"--lengths must lie between 1 and {longest} for this checkpoint")
-    return lengths
-
-
-def _load(name: str) -> "Checkpoint":
-    from model.checkpoint import CheckpointError, load_checkpoint
-
-    supplied = name in _checkpoint_names() and not Path(name).exists()
-    try:
-        return load_checkpoint(_CHECKPOINTS / name if supplied else name)
-    except CheckpointError as error:
-        fail(error)
-
-
-def _use_threads(threads: int | None) -> None:
-    if threads is None:
-        return
-    import torch
-
-    from model.ops import jit
-
-    try:
-        jit.set_num_threads(threads)
-    except ValueError as error:
-        fail(f"--threads: {error}")
-    torch.set_num_threads(threads)

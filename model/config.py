@@ -30,6 +30,8 @@ class ModelConfig:
         shift_width: taps of the causal depthwise convolution in front of readers and memories;
             1 means none.
         max_seq_len: longest sequence, in tokens, that a decoder is asked to hold.
+        recall: whether the decoder knows turns of recall, which a SEP right after its BOS opens;
+            only with coupled positions.
         norm_eps: added to every standard deviation that is divided by.
     """
 
@@ -45,6 +47,7 @@ class ModelConfig:
     d_position: int
     shift_width: int
     max_seq_len: int
+    recall: bool = False
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -86,6 +89,8 @@ class ModelConfig:
             raise ConfigError(
                 f"d_position must be 0 for {self.positions} positions, got {self.d_position}"
             )
+        if self.recall and self.positions != "coupled":
+            raise ConfigError(f"recall needs coupled positions, got {self.positions}")
         if not 0 <= self.norm_eps < 1:
             raise ConfigError(f"norm_eps must be at least 0 and below 1, got {self.norm_eps}")
 
@@ -109,7 +114,7 @@ class ModelConfig:
         known = {field.name: field for field in fields(cls)}
         if unknown := sorted(set(values) - set(known)):
             raise ConfigError(f"unknown key {unknown[0]!r}; known keys: {', '.join(known)}")
-        if missing := sorted(known.keys() - values.keys() - {"norm_eps"}):
+        if missing := sorted(known.keys() - values.keys() - {"recall", "norm_eps"}):
             raise ConfigError(f"missing key {missing[0]!r}")
         checked = {name: _typed(name, value, known[name].type) for name, value in values.items()}
         return cls(**checked)
@@ -119,6 +124,10 @@ def _typed(name: str, value: Any, expected: Any) -> Any:
     if expected is int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ConfigError(f"{name} must be an integer, got {value!r}")
+        return value
+    if expected is bool:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name} must be true or false, got {value!r}")
         return value
     if expected is float:
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,5 +1,6 @@
 """The decoder: embed, blocks, logits. `forward` trains; `extend` serves."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from model.mixers.normalized_relation import NormalizedRelation
 from model.mixers.separable_relation import SeparableRelation
 from model.ops.extend import classify
 from model.ops.norm import norm
-from model.ops.positions import STATE_SIZE
+from model.ops.positions import STATE_SIZE, advance
 from model.ops.relation.cpu import SEGMENT
 from model.state import DecoderState, RaggedBatch
 from model.weights import WeightViews
@@ -78,6 +79,18 @@ class Decoder(nn.Module):
             d_model=self.config.d_model,
             d_relation=self.config.d_relation,
         )
+
+    def counters(self, token_ids: Sequence[int]) -> NDArray[np.int64]:
+        """The counters `[C]` of a sequence of these tokens, as `extend` leaves them."""
+        config, n = self.config, len(token_ids)
+        counters = np.zeros((1, STATE_SIZE), np.int64)
+        advance(
+            np.array(token_ids, np.int64), np.array([0, n]), config.bos_id, config.sep_id,
+            config.positions == "coupled", config.recall, counters,
+            np.empty(n, np.int64), np.empty(n, np.int64), np.empty((n, 0), np.float32), work=n,
+        )  # fmt: skip
+        own: NDArray[np.int64] = counters[0]
+        return own
 
     def extend(
         self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None

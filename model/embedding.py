@@ -15,7 +15,7 @@ class Embedding(nn.Module):
     """Token table, plus learned positions, or coupled codes in channels of their own.
 
     With coupled positions the last `d_position` channels hold the code, the others the token; a
-    learned vector says whether a token is source or output.
+    learned vector says whether a token is source or output, or part of a recall.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -27,7 +27,7 @@ class Embedding(nn.Module):
             self.position = nn.Embedding(config.max_seq_len, config.d_model)
             tables.append(self.position)
         if config.positions == "coupled":
-            self.phase = nn.Embedding(2, config.d_model)
+            self.phase = nn.Embedding(3 if config.recall else 2, config.d_model)
             nn.init.normal_(self.phase.weight, std=0.02)
             tables.append(self.phase)
         self._weights = WeightViews(*((table, "weight") for table in tables))
@@ -48,7 +48,7 @@ class Embedding(nn.Module):
         coupled = config.positions == "coupled"
         arrays = counters, indices, phases, codes.numpy()
         specials = config.bos_id, config.sep_id
-        advance(ids.numpy(), starts, *specials, coupled, *arrays, work=codes.numel())
+        advance(ids.numpy(), starts, *specials, coupled, config.recall, *arrays, work=codes.numel())
         x: Tensor = self.token(ids)
         if config.positions == "learned":
             self._check_length(int(indices.max()) + 1)
@@ -71,8 +71,9 @@ class Embedding(nn.Module):
         embed(
             batch.token_ids, batch.starts, batch.context_lens, batch.slots, batch.block_tables,
             state.n_slots, state.page_size, config.bos_id, config.sep_id,
-            config.positions == "coupled", state.counter_array, weights[0], places, phases,
-            state.workspace.x, work=len(batch.token_ids) * config.d_model,
+            config.positions == "coupled", config.recall, state.counter_array,
+            weights[0], places, phases, state.workspace.x,
+            work=len(batch.token_ids) * config.d_model,
         )  # fmt: skip
 
     def _check_length(self, n_tokens: int) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
+from model.framing import frame
 from model.sampling import Sampler, SamplingParams
 from model.state import RaggedBatch
 
@@ -34,7 +35,7 @@ def generate(
     Raises:
         ValueError: a prompt with its limit exceeds the model's `max_seq_len`.
     """
-    wrapped = [np.array(checkpoint.wrap(prompt), np.int64) for prompt in prompts]
+    wrapped = [np.array(frame(checkpoint.config, prompt), np.int64) for prompt in prompts]
     lengths = [len(ids) + limit for ids, limit in zip(wrapped, max_tokens, strict=True)]
     longest = checkpoint.config.max_seq_len
     if max(lengths, default=0) > longest:

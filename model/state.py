@@ -7,6 +7,7 @@ sequence fills a page, `Decoder.extend` copies that state to the page's own row,
 full page so holds all that it takes to go on from its end, for any sequence that begins alike.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -76,6 +77,24 @@ class LayerState:
         return self.pool.numpy(), self.sums.numpy(), self.tails.numpy()
 
 
+@dataclass(frozen=True)
+class SequenceMemory:
+    """All that a decoder remembers of one sequence, on its own: what `extend` made of its tokens.
+
+    Attributes:
+        counters: `[C]` int64.
+        pools: one a layer, `[T, R]` float32 memories of its T tokens, heads side by side; `[T, 0]`
+            if the layer keeps none.
+        sums: one a layer, `[sum_width]` float64.
+        tails: one a layer, `[W - 1, D]` float32.
+    """
+
+    counters: NDArray[np.int64]
+    pools: list[NDArray[np.float32]]
+    sums: list[NDArray[np.float64]]
+    tails: list[NDArray[np.float32]]
+
+
 class Workspace:
     """Scratch that steps share, so that they need not allocate.
 
@@ -129,6 +148,7 @@ class DecoderState:
             raise ValueError(f"page_size must be a multiple of 16, got {page_size}")
         if n_pages < 0 or n_slots < 1:
             raise ValueError(f"need n_pages >= 0 and n_slots >= 1, got {n_pages} and {n_slots}")
+        self.specs = layers
         self.n_pages, self.page_size, self.n_slots = n_pages, page_size, n_slots
         self.bytes_per_slot = 8 * n_counters + sum(
             8 * spec.sum_width + 4 * spec.tail_shape[0] * spec.tail_shape[1] for spec in layers
@@ -149,8 +169,52 @@ class DecoderState:
             rows[slot] = 0
 
     def restore_slot(self, slot: int, page: int) -> None:
-        """Make a slot ready to go on from the end of a full page."""
+        """Make a slot ready to go on from the end of a full page, or from where it was saved."""
         self._copy_row(self.n_slots + page, slot)
+
+    def save_slot(self, slot: int, page: int) -> None:
+        """Save what a slot holds in the row of its sequence's last page."""
+        self._copy_row(slot, self.n_slots + page)
+
+    def copy_page(self, page: int, copy: int) -> None:
+        """Copy a page's memories, and the state in its row."""
+        self._copy_row(self.n_slots + page, self.n_slots + copy)
+        for layer in self.layers:
+            if len(layer.pool):
+                layer.pool[copy] = layer.pool[page]
+
+    def export(self, pages: Sequence[int], n_tokens: int) -> SequenceMemory:
+        """Copy what lies in the pages of a sequence, and in the row of the last one."""
+        row = self.n_slots + pages[-1]
+        pools = []
+        for layer in self.layers:
+            pool = layer.arrays[0]
+            if len(pool):
+                rows = pool[pages].transpose(0, 2, 1, 3).reshape(-1, pool.shape[1] * pool.shape[3])
+                pools.append(rows[:n_tokens].copy())
+            else:
+                pools.append(np.empty((n_tokens, 0), np.float32))
+        return SequenceMemory(
+            self.counter_array[row].copy(),
+            pools,
+            [layer.arrays[1][row].copy() for layer in self.layers],
+            [layer.arrays[2][row].copy() for layer in self.layers],
+        )
+
+    def load(self, pages: Sequence[int], memory: SequenceMemory) -> None:
+        """Write what `export` gave into other pages, as many as its tokens need."""
+        row = self.n_slots + pages[-1]
+        self.counter_array[row] = memory.counters
+        for i, layer in enumerate(self.layers):
+            pool, sums, tails = layer.arrays
+            sums[row], tails[row] = memory.sums[i], memory.tails[i]
+            if not len(pool):
+                continue
+            n_tokens, r = memory.pools[i].shape
+            rows = np.zeros((len(pages) * self.page_size, r), np.float32)
+            rows[:n_tokens] = memory.pools[i]
+            split = rows.reshape(len(pages), self.page_size, *pool.shape[1::2])
+            pool[pages] = split.transpose(0, 2, 1, 3)
 
     def fork(self, slot: int, into: int, page: int, copy: int) -> None:
         """Copy a slot, and the memories of a page that is not full, for a second sequence.

@@ -9,6 +9,7 @@ import torch
 
 from model.checkpoint import Checkpoint
 from model.evaluation.strings import KINDS
+from model.evaluation.tables import markdown, percent
 from model.generation import generate
 from model.mixers.base import RelationMixer
 
@@ -109,10 +110,10 @@ def markdown_tables(cells: Sequence[Cell]) -> str:
     """
 
     def exact(cell: Cell) -> str:
-        return _percent(cell.exact, cell.n_strings)
+        return percent(cell.exact, cell.n_strings)
 
     def right(cell: Cell) -> str:
-        return _percent(cell.characters_right, cell.n_strings * cell.length)
+        return percent(cell.characters_right, cell.n_strings * cell.length)
 
     tables = (_table("strings exact", cells, exact), _table("characters right", cells, right))
     return "\n".join(tables)
@@ -122,11 +123,5 @@ def _table(title: str, cells: Sequence[Cell], show: Callable[[Cell], str]) -> st
     lengths = sorted({cell.length for cell in cells})
     shown = {(cell.kind, cell.length): show(cell) for cell in cells}
     kinds = dict.fromkeys(cell.kind for cell in cells)
-    rows = [[title, *map(str, lengths)], ["---", *("---:" for _ in lengths)]]
-    rows += [[kind, *(shown.get((kind, length), "") for length in lengths)] for kind in kinds]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
-
-
-def _percent(part: int, whole: int) -> str:
-    """A share in per cent, rounded down: 100 means all."""
-    return "100" if part == whole else f"{10_000 * part // whole / 100:.2f}"
+    rows = [[kind, *(shown.get((kind, length), "") for length in lengths)] for kind in kinds]
+    return markdown([[title, *map(str, lengths)], *rows])

@@ -15,6 +15,10 @@ from model.weights import WeightViews
 
 # Ten times the other weights: a difference of place outweighs what tokens add to a pair.
 _MATCH_STD = 0.2
+_CONTENT_STD = 0.1
+_OLDER = 0.8  # weight of a token in a match of contents, against that of the one after it
+_WRITE = 0.3  # what a match adds to the residual stream, in the unit of normalized channels
+_SPIKE = 8.0  # what a memory's own token adds to its channel, in the unit of the other weights
 
 
 class RelationMixer(nn.Module, ABC):
@@ -68,6 +72,42 @@ class RelationMixer(nn.Module, ABC):
             self.reader.weight[:, -d_position:] = match
             self.memory.weight[:, -d_position:] = -match
             self.shift.weight[1, :2, -d_position:] = torch.tensor([[0.0], [1.0]])
+
+    def match_content(self, tokens: Tensor, classes: Tensor) -> None:
+        """Start with readers that look for the memory whose predecessors equal the last tokens.
+
+        A third of the channels of tokens tells what stood before: each tap of the shift turns their
+        signs in its own random way, older ones count less, and reader and memory weigh the sum with
+        opposite signs, the memory one token behind. Where the tokens match, they cancel. The other
+        channels tell what the memory itself holds, as one channel of the relation that stands out:
+        only so does a match outweigh the many pairs that do not. The output makes the token
+        likelier. Tokens from R on have no such channel.
+
+        Args:
+            tokens: `[V, C]`, the vectors of tokens, which fill the first C channels of the input.
+            classes: `[V, D]`, the weights of their logits.
+
+        Raises:
+            ValueError: the mixer has no token shift, which is what sees predecessors.
+        """
+        if self.shift is None:
+            raise ValueError("content can be matched only behind a token shift")
+        width, d_token = self.shift.weight.shape[1], tokens.shape[1]
+        n_key, r = d_token // 3, self.reader.out_features
+        with torch.no_grad():
+            signs = torch.randint(2, (width - 1, n_key)) * 2.0 - 1.0
+            signs *= _OLDER ** torch.arange(width - 1.0)[:, None]
+            self.shift.weight[:, :, :d_token] = 0.0
+            self.shift.weight[0, :-1, :n_key] = signs
+            self.shift.weight[1, 1:, :n_key] = signs
+            self.shift.weight[1, 0, n_key:d_token] = 1.0
+            match = torch.randn(r, n_key) * _CONTENT_STD
+            self.reader.weight[:, :n_key] = match
+            self.memory.weight[:, :n_key] = -match
+            values = norm(tokens[:r, n_key:], self.eps)
+            self.memory.weight[: len(values), n_key:d_token] = values * (_SPIKE / values.shape[1])
+            directions = nn.functional.normalize(classes[:r], dim=1)
+            self.output.weight[:, : len(values)] = directions.T * _WRITE
 
     @staticmethod
     @abstractmethod

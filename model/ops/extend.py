@@ -26,24 +26,24 @@ _TILE = 8  # rows that one thread takes at a time
 @jit.dealt_kernel
 def embed(
     token_ids, starts, context_lens, slots, block_tables, n_slots, page_size,
-    bos_id, sep_id, coupled, counters, tokens, places, phases, x,
+    bos_id, sep_id, coupled, recall, counters, tokens, places, phases, x,
 ):  # fmt: skip
     """Write the embeddings of the new tokens to `x` and advance the counters.
 
     Args:
         token_ids: `[N]` int64.
-        bos_id, sep_id, coupled: as for `positions.step`.
+        bos_id, sep_id, coupled, recall: as for `positions.advance`.
         counters: `[rows, STATE_SIZE]` int64, updated in place.
         tokens: `[V, D - P]` float32, the table of tokens; the other P channels hold codes.
         places: `[L, D]`, the table of learned positions, or no rows.
-        phases: `[2, D]`, the vectors of source and output, or no rows.
+        phases: `[n_phases, D]`, the vectors of the phases, or no rows.
         x: `[N, D]`, written.
     """
     d_token = tokens.shape[1]
     for s in jit.prange(slots.shape[0]):
         own = counters[slots[s]]
         for n in range(starts[s], starts[s + 1]):
-            index, phase = step(token_ids[n], bos_id, sep_id, coupled, own)
+            index, phase = step(token_ids[n], bos_id, sep_id, coupled, recall, own)
             for i in range(d_token):
                 x[n, i] = tokens[token_ids[n], i]
             write_code(index, x[n, d_token:])

@@ -1,8 +1,12 @@
 """Coupled positions: where in its turn a token stands, and the fixed code of that place.
 
-A turn is `BOS source SEP output EOS`. BOS stands at the number of tokens before it, each token one
-further; at SEP the count goes back to that of BOS. An output token so stands where its source
-does, however long the string, and the turns of one sequence never overlap.
+A turn of copying is `BOS source SEP output EOS`. BOS stands at the number of tokens before it, each
+token one further; at SEP the count goes back to that of BOS. An output token so stands where its
+source does, however long the string, and the turns of one sequence never overlap.
+
+A turn of recall is `BOS SEP prefix output EOS`, for models that know it: a SEP right after its BOS
+has nothing to copy. From there on tokens have no place: what they continue is found by content.
+(A sequence that begins without BOS counts as opened by its first token.)
 
 Codes are the bits of a hash of the position, as ±1: they exist for every integer, no two are alike,
 and neighbours have nothing in common that could be mistaken for a match of place.
@@ -13,6 +17,12 @@ import numpy as np
 from model.ops import jit
 
 STATE_SIZE = 3  # counters a sequence: tokens seen; position of BOS, -1 - that after SEP; next one
+
+NOWHERE = -1
+"""The position of tokens that have no place. Its code is zeros."""
+
+SOURCE, OUTPUT, RECALL = 0, 1, 2
+"""Phases: before SEP, from SEP on, and from the SEP of a recall on."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -31,25 +41,30 @@ def _splitmix64(x):
 
 
 @jit.inline
-def step(token_id, bos_id, sep_id, coupled, counters):
+def step(token_id, bos_id, sep_id, coupled, recall, counters):
     """Advance a sequence's counters `[STATE_SIZE]` over one token.
 
-    Returns its position, and its phase: 0 in the source, 1 from SEP on.
+    Returns its position, and its phase.
     """
     seen, opened, index = counters
     if coupled and token_id == bos_id:
         opened = seen
         index = seen
     elif coupled and token_id == sep_id and opened >= 0:
-        index = opened
+        index = NOWHERE if recall and index == opened + 1 else opened
         opened = -1 - opened
-    counters[0], counters[1], counters[2] = seen + 1, opened, index + 1
-    return index, 1 if opened < 0 else 0
+    counters[0], counters[1] = seen + 1, opened
+    counters[2] = NOWHERE if index == NOWHERE else index + 1
+    phase = SOURCE if opened >= 0 else RECALL if index == NOWHERE else OUTPUT
+    return index, phase
 
 
 @jit.inline
 def write_code(index, code):
-    """Write the code of a position, `[P]` of ±1."""
+    """Write the code of a position, `[P]` of ±1, or zeros for `NOWHERE`."""
+    if index == NOWHERE:
+        code[:] = 0.0
+        return
     for word in range((code.shape[0] + 63) // 64):
         bits = _splitmix64(np.uint64(index) * _WORD + np.uint64(word))
         for i in range(64 * word, min(64 * word + 64, code.shape[0])):
@@ -58,7 +73,7 @@ def write_code(index, code):
 
 
 @jit.kernel
-def advance(token_ids, starts, bos_id, sep_id, coupled, counters, indices, phases, codes):
+def advance(token_ids, starts, bos_id, sep_id, coupled, recall, counters, indices, phases, codes):
     """Advance each sequence's counters over its tokens and say where each token stands.
 
     Args:
@@ -66,12 +81,15 @@ def advance(token_ids, starts, bos_id, sep_id, coupled, counters, indices, phase
         starts: `[S + 1]` int64; sequence s has tokens `starts[s]:starts[s + 1]`.
         bos_id, sep_id: ids that open a turn and its output.
         coupled: whether BOS and SEP set the position; else it is the number of tokens before.
+        recall: whether a SEP right after its BOS opens a turn of recall.
         counters: `[S, STATE_SIZE]` int64, updated in place.
         indices: `[N]` int64, written: positions.
-        phases: `[N]` int64, written: 0 in the source, 1 from SEP on.
+        phases: `[N]` int64, written.
         codes: `[N, P]` float32, written: the code of each position.
     """
     for s in jit.prange(counters.shape[0]):
         for n in range(starts[s], starts[s + 1]):
-            indices[n], phases[n] = step(token_ids[n], bos_id, sep_id, coupled, counters[s])
+            indices[n], phases[n] = step(
+                token_ids[n], bos_id, sep_id, coupled, recall, counters[s]
+            )  # fmt: skip
             write_code(indices[n], codes[n])

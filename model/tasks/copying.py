@@ -1,5 +1,9 @@
-"""The copying task: turns of `BOS s SEP s EOS`; the loss is on what comes after each SEP."""
+"""Copying and recall: turns of `BOS s SEP s EOS`, and `BOS SEP prefix rest EOS` for what was read.
 
+The loss is on what a model has to write: the copy after SEP, the rest after a prefix.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +16,18 @@ from model.tasks.strings import Ids, Source
 
 IGNORED = -100  # target of the tokens that bear no loss
 _RELATED = 0.3  # share of the later strings of a context that resemble an earlier one
+_LEAST_RECALL = 8  # tokens of a turn of recall, for which there must be room
+_CUT = 0.25  # share of the copies in contexts with recall that end early, half of them at once
+_LONGEST_SURE = 8  # tokens of a context that are told apart one by one, see `_Followers`
 
 
 @dataclass(frozen=True)
 class CopyBatch:
-    """Teacher-forced contexts of one or several strings to copy.
+    """Teacher-forced contexts of one or several strings to copy, and some to recall.
 
     Attributes:
         token_ids: `[B, T]` int64, padded with EOS.
-        targets: `[B, T]` int64, the next token after SEP and each output token, else `IGNORED`.
+        targets: `[B, T]` int64, the next token where the model writes it, else `IGNORED`.
         offsets: `[B]` int64, where positions begin.
     """
 
@@ -41,6 +48,7 @@ def copy_batch(
     max_strings: int,
     max_offset: int,
     corruption: float,
+    recall: float,
 ) -> CopyBatch:
     """Draw a batch of contexts of similar size, so that little of it is padding.
 
@@ -62,6 +70,8 @@ def copy_batch(
         corruption: share of the output tokens that are read as another token, though the right
             one stays the target of the token before. What was written last then tells nothing
             about what comes next; its place does.
+        recall: share of the later turns that recall strings of the context from parts of them. In
+            such contexts some copies are cut short, and some strings only read.
     """
     shortest, longest = lengths
     if rng.random() < 0.5:
@@ -72,7 +82,7 @@ def copy_batch(
     if max_turns > 1:
         most = min(max_turns, max(1, max_context // (2 * limit + 3)))
         n_turns = int(np.exp(rng.uniform(0, np.log(most + 1))))
-    n_rows = int(np.clip(n_tokens // (n_turns * (2 * limit + 3) - 1), 2, max_strings))
+    n_rows = int(np.clip(n_tokens // (n_turns * (2 * limit + 3) - 1), 1, max_strings))
     drawn = rng.integers(max(shortest, limit * 3 // 4), limit + 1, (n_rows, n_turns))
     width = int((2 * drawn + 3).sum(1).max()) - 1  # the last EOS is not read
     token_ids = np.full((n_rows, width + 1), config.eos_id, np.int64)
@@ -80,16 +90,29 @@ def copy_batch(
     for row in range(n_rows):
         begin = 0
         strings: list[Ids] = []
+        followers = _Followers(2 * config.shift_width, config.eos_id)
         for n in drawn[row].tolist():
+            if recall and strings and rng.random() < recall:
+                for turn, wanted in _recalls(rng, config, strings, followers, 2 * n + 3):
+                    end = begin + len(turn)
+                    token_ids[row, begin:end], targets[row, begin:end] = turn, wanted
+                    begin = end
+                continue
             string = source(rng, n)
             if strings and rng.random() < _RELATED:
                 string = _relative(rng, strings[rng.integers(len(strings))], string)
             strings.append(string)
+            if recall:
+                followers.add(string)
             output = _corrupt(rng, config, string, corruption)
-            end = begin + 2 * n + 3
-            turn = [config.bos_id, *string, config.sep_id, *output, config.eos_id]
-            token_ids[row, begin:end] = turn
-            targets[row, begin + n + 1 : end - 1] = [*string, config.eos_id]
+            turn = np.array([config.bos_id, *string, config.sep_id, *output, config.eos_id])
+            wanted = np.full_like(turn, IGNORED)
+            wanted[n + 1 : -1] = [*string, config.eos_id]
+            if recall and rng.random() < _CUT:
+                kept = n + 2 + (int(rng.integers(n + 1)) if rng.random() < 0.5 else 0)
+                turn, wanted = turn[:kept], wanted[:kept]
+            end = begin + len(turn)
+            token_ids[row, begin:end], targets[row, begin:end] = turn, wanted
             begin = end
     offsets = rng.integers(0, rng.integers(1, max_offset + 1), n_rows)
     return CopyBatch(
@@ -97,6 +120,57 @@ def copy_batch(
         torch.from_numpy(targets[:, :width].copy()),
         torch.from_numpy(offsets),
     )
+
+
+def _recalls(
+    rng: Generator, config: ModelConfig, strings: list[Ids], followers: "_Followers", room: int
+) -> Iterator[tuple[Ids, Ids]]:
+    """Turns of recall and their targets, as many as have room.
+
+    A prefix of one to `2 · shift_width` tokens may begin anywhere. What follows it bears a loss
+    where the last tokens, as many as two layers see one behind the other, say what comes next.
+    """
+    while room >= _LEAST_RECALL:
+        string = strings[rng.integers(len(strings))]
+        begin = int(rng.integers(len(string))) if rng.random() < 0.5 else 0
+        part = string[begin : begin + room - 3]
+        n_prefix = int(rng.integers(1, 2 * config.shift_width + 1))
+        turn = np.array([config.bos_id, config.sep_id, *part, config.eos_id])
+        wanted = np.full_like(turn, IGNORED)
+        following = [*string.tolist(), config.eos_id][begin + 1 : begin + len(part) + 1]
+        for n, token in enumerate(following, 1):
+            if n >= n_prefix and followers.is_certain(part[:n].tolist()):
+                wanted[n + 1] = token
+        yield turn, wanted
+        room -= len(turn)
+
+
+class _Followers:
+    """What follows the sequences of tokens in some strings, `end` after the last.
+
+    Sequences of up to `_LONGEST_SURE` tokens are known, and those of `width`. What one in between
+    says is taken from its last few.
+    """
+
+    def __init__(self, width: int, end: int) -> None:
+        self._width, self._end = width, end
+        self._known: dict[tuple[int, ...], int | None] = {}
+
+    def add(self, string: Ids) -> None:
+        """Note what follows what in a string."""
+        tokens = string.tolist()
+        for place, token in enumerate([*tokens[1:], self._end], 1):
+            for n in (*range(1, min(_LONGEST_SURE, place) + 1), self._width):
+                if n > place:
+                    break
+                key = tuple(tokens[place - n : place])
+                if self._known.setdefault(key, token) != token:
+                    self._known[key] = None
+
+    def is_certain(self, tokens: list[int]) -> bool:
+        """Whether one token alone follows these."""
+        n = self._width if len(tokens) >= self._width else min(_LONGEST_SURE, len(tokens))
+        return self._known.get(tuple(tokens[-n:])) is not None
 
 
 def _relative(rng: Generator, earlier: Ids, fresh: Ids) -> Ids:

@@ -68,6 +68,24 @@ def _scripts(rng: Generator, n: int) -> Ids:
     return np.frombuffer(text, np.uint8)[:n].astype(np.int64)
 
 
+def _words(rng: Generator, n: int) -> Ids:
+    """Words of a small vocabulary, again and again: short sequences of letters come often."""
+    letters = rng.choice(_PRINTABLE, rng.integers(5, 27), replace=False)
+    vocabulary = [rng.choice(letters, rng.integers(1, 9)) for _ in range(rng.integers(5, 60))]
+    space = np.array([32])
+    chosen = rng.integers(len(vocabulary), size=n // 2 + 1)
+    return np.concatenate([part for i in chosen for part in (vocabulary[i], space)])[:n]
+
+
+def _records(rng: Generator, n: int) -> Ids:
+    """Values of one to ten characters between parts that come again and again, in order."""
+    parts = [rng.choice(_PRINTABLE, rng.integers(1, 17)) for _ in range(rng.integers(1, 5))]
+    n_values = n // 2 + 1
+    values = [rng.choice(_PRINTABLE, rng.integers(1, 11)) for _ in range(n_values)]
+    pieces = [piece for i in range(n_values) for piece in (parts[i % len(parts)], values[i])]
+    return np.concatenate(pieces)[:n]
+
+
 _LETTERS = range(3, 29)  # ids of `LetterTokenizer`
 LETTER_KINDS: dict[str, Source] = {
     "uniform": partial(_uniform, ids=_LETTERS),
@@ -95,6 +113,13 @@ def byte_string(rng: Generator, n: int) -> Ids:
     return kinds[rng.integers(len(kinds))](rng, n)
 
 
+def varied_byte_string(rng: Generator, n: int) -> Ids:
+    """A string of n bytes: seven times in ten as `byte_string`, else words or records."""
+    draw = rng.random()
+    source = _words if draw < 0.15 else _records if draw < 0.3 else byte_string
+    return source(rng, n)
+
+
 def letter_string(rng: Generator, n: int) -> Ids:
     """The paper's strings: n letters, independent and uniform."""
     return LETTER_KINDS["uniform"](rng, n)
@@ -110,6 +135,6 @@ def varied_letter_string(rng: Generator, n: int) -> Ids:
 
 # What a preset may train on, by its tokenizer.
 SOURCES: dict[str, dict[str, Source]] = {
-    "bytes": {"bytes": byte_string},
+    "bytes": {"bytes": byte_string, "varied-bytes": varied_byte_string},
     "letters": {"letters": letter_string, "varied-letters": varied_letter_string},
 }

@@ -38,6 +38,7 @@ class Schedule:
             `max_length` from the first step on.
         max_offset: positions begin anywhere below this; 1 for always at 0.
         corruption: share of the output tokens that are read as wrong ones.
+        recall: share of the later turns of a context that recall earlier strings.
         learning_rate: peak; reached after `warmup_steps`, then a cosine to `final_ratio` of it.
         beta1, beta2: of AdamW, which runs without weight decay.
         clip_norm: bound on the norm of the gradient.
@@ -55,6 +56,7 @@ class Schedule:
     growth: float
     max_offset: int
     corruption: float
+    recall: float
     learning_rate: float
     warmup_steps: int
     final_ratio: float
@@ -165,7 +167,7 @@ def _schedule(values: dict[str, Any]) -> Schedule:
             raise PresetError(f"schedule.{field.name} must be at least {least}, got {value}")
     if not values["min_length"] <= values["first_length"] <= values["max_length"]:
         raise PresetError("schedule: need min_length <= first_length <= max_length")
-    for key, most in (("growth", 0.9), ("final_ratio", 1.0), ("corruption", 1.0)):
+    for key, most in (("growth", 0.9), ("final_ratio", 1.0), ("corruption", 1.0), ("recall", 1.0)):
         if values[key] > most:
             raise PresetError(f"schedule.{key} must be at most {most}, got {values[key]}")
     for key in ("beta1", "beta2"):
@@ -180,8 +182,13 @@ def _schedule(values: dict[str, Any]) -> Schedule:
 def _check_room(model: ModelConfig, schedule: Schedule) -> None:
     """A model must hold the longest string with its copy, at the furthest place if it has a table.
 
-    Codes need no table, so only "learned" positions bound the offset.
+    Codes need no table, so only "learned" positions bound the offset. Recall takes a model that
+    knows such turns, and contexts of several.
     """
+    if schedule.recall and not (model.recall and schedule.max_turns > 1):
+        raise PresetError(
+            "schedule.recall needs model.recall = true and schedule.max_turns of at least 2"
+        )
     longest = 2 * schedule.max_length + 2
     if schedule.max_turns > 1:
         longest = max(longest, schedule.max_context)

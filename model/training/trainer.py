@@ -14,6 +14,7 @@ from model.decoder import Decoder
 from model.tasks.copying import IGNORED, copy_batch
 from model.tasks.strings import SOURCES
 from model.tokenizer import TOKENIZERS
+from model.training.growth import can_grow, grow
 from model.training.preset import Preset, Schedule
 from model.training.run import Run, RunError
 
@@ -56,11 +57,12 @@ class Trainer:
     Args:
         preset: the recipe.
         run: where state, log and checkpoint go; an existing state is resumed.
-        start: a checkpoint of the same shape to begin with; random weights if left out.
+        start: a checkpoint to begin with, of the same shape or one that can grow into it; random
+            weights if left out.
 
     Raises:
         RunError: the folder holds a state that is not of this preset and start, or a checkpoint;
-            or the start has another shape.
+            or the start cannot grow into the preset's shape.
     """
 
     def __init__(self, preset: Preset, run: Run, start: Checkpoint | None = None) -> None:
@@ -77,9 +79,9 @@ class Trainer:
             weight_decay=0.0,
         )
         if start is not None:
-            if start.config != preset.model:
-                raise RunError(f"{start.path} has another shape than preset {preset.name!r}")
-            self.model.load_state_dict(start.decoder.state_dict())
+            if not can_grow(start.config, preset.model):
+                raise RunError(f"{start.path} cannot grow into the shape of preset {preset.name!r}")
+            grow(start.decoder, self.model)
         self.recipe = repr((asdict(preset), None if start is None else start.fingerprint))
         self.step, self.seconds = 0, 0.0
         if run.exists:
@@ -137,6 +139,7 @@ class Trainer:
             max_strings=schedule.max_strings,
             max_offset=schedule.max_offset,
             corruption=schedule.corruption,
+            recall=schedule.recall,
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate

@@ -92,10 +92,6 @@ def test_loading_draws_no_random_numbers(folder: Path) -> None:
     assert torch.random.get_rng_state().equal(before)
 
 
-def test_a_prompt_is_wrapped_as_in_training(folder: Path) -> None:
-    assert load_checkpoint(folder).wrap([3, 4]) == [0, 3, 4, 1]
-
-
 def test_no_folder(tmp_path: Path) -> None:
     assert f"{tmp_path}/absent: no such folder" in refusal(tmp_path / "absent")
 

@@ -1,6 +1,5 @@
 """The `causalrn` command: what it prints, how it fails, how it is interrupted."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,19 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner, Result
 
 from model import checkpoint as checkpoint_module
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.cli import app
-from model.evaluation.strings import LETTER_KINDS
 from model.ops import jit
 from model.training.preset import load_preset
 from model.training.run import Run
 from model.training.trainer import Trainer
-from tests.model.tiny import TINY, Script, copying, random_checkpoint, scripted_checkpoint
+from tests.model.command import ROOT, perfect_copier, refusal, run, start, use_script
+from tests.model.tiny import TINY, random_checkpoint, scripted_checkpoint
 
-ROOT = Path(__file__).parents[2]
 MANY_STEPS = TINY.read_text().replace("steps = 45", "steps = 1000000")
 
 
@@ -33,45 +29,6 @@ def _threads_as_before() -> Iterator[None]:
     yield
     jit.set_num_threads(kernels)
     torch.set_num_threads(others)
-
-
-def run(*args: object, stdin: bytes = b"", env: dict[str, str] | None = None) -> Result:
-    """The command in this process; whatever it does not handle fails the test."""
-    result = CliRunner().invoke(
-        app, [str(arg) for arg in args], input=stdin, env=env, catch_exceptions=False
-    )
-    assert "Traceback" not in result.output
-    return result
-
-
-def refusal(*args: object, stdin: bytes = b"") -> str:
-    result = run(*args, stdin=stdin)
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr.removeprefix("error: ").rstrip("\n")
-
-
-def start(*args: object) -> subprocess.Popen[bytes]:
-    """The command in a process of its own."""
-    program = "from model.cli import app; app(prog_name='causalrn')"
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, args)],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def use_script(monkeypatch: pytest.MonkeyPatch, script: Script, tokenizer: str) -> None:
-    """Let every checkpoint be one whose decoder follows a script."""
-    scripted = scripted_checkpoint(script, tokenizer)
-    monkeypatch.setattr(checkpoint_module, "load_checkpoint", lambda _: scripted)
-
-
-def perfect_copier(monkeypatch: pytest.MonkeyPatch, tokenizer: str = "bytes") -> None:
-    use_script(monkeypatch, copying(scripted_checkpoint(len, tokenizer).config), tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +44,12 @@ def zeros(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestHelp:
     def test_no_arguments_show_the_commands(self) -> None:
         result = run()
-        assert all(name in result.output for name in ("train", "evaluate", "generate"))
+        assert all(name in result.output for name in ("train", "evaluate-recall", "generate"))
 
     @pytest.mark.parametrize("option", ["--help", "-h"])
-    @pytest.mark.parametrize("command", ["train", "evaluate", "generate"])
+    @pytest.mark.parametrize(
+        "command", ["train", "evaluate", "evaluate-turns", "evaluate-recall", "generate"]
+    )
     def test_commands_explain_themselves(self, command: str, option: str) -> None:
         result = run(command, option)
         assert result.exit_code == 0
@@ -131,7 +90,7 @@ class TestHelp:
     def test_tab_knows_the_checkpoints(
         self, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("model.cli._CHECKPOINTS", tmp_path)
+        monkeypatch.setattr("model.arguments.CHECKPOINTS", tmp_path)
         for name in ("copy-b", "copy-a", "other"):
             random_checkpoint(tmp_path / name)
         (tmp_path / "copy-nothing").mkdir()
@@ -241,77 +200,6 @@ class TestTrain:
         step = Trainer(load_preset(str(file)), Run(log.parent)).step
         assert step >= 20
         assert f"Saved at step {step:,} of 1,000,000." in text
-
-
-class TestEvaluate:
-    def test_tables_and_json(self, tmp_path: Path) -> None:
-        random_checkpoint(tmp_path / "model")
-        out = tmp_path / "results.json"
-        args = ("--lengths", "4,1", "--strings", 2, "--seed", 3, "--silence-layer", 0)
-        result = run("evaluate", tmp_path / "model", *args, "--output", out)
-        assert result.exit_code == 0
-        lines = result.stdout.splitlines()
-        assert lines[0] == "| strings exact | 1 | 4 |"
-        assert [line.split(" | ")[0] for line in lines[2:6]] == [f"| {k}" for k in LETTER_KINDS]
-        assert lines[7] == "| characters right | 1 | 4 |"
-        values = json.loads(out.read_text())
-        assert values["checkpoint"] == "model"
-        assert values["fingerprint"] == load_checkpoint(tmp_path / "model").fingerprint
-        assert (values["seed"], values["silenced_layer"]) == (3, 0)
-        assert len(values["cells"]) == 2 * len(LETTER_KINDS)
-        assert values["cells"][0].keys() == {
-            *("kind", "length", "n_strings", "exact", "characters_right")
-        }
-
-    def test_a_perfect_copier(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        perfect_copier(monkeypatch, "letters")
-        result = run("evaluate", "perfect", "--lengths", "1,2,33", "--strings", 3)
-        assert result.stdout.count("| 100 | 100 | 100 |") == 2 * len(LETTER_KINDS)
-
-    def test_ctrl_c_prints_what_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        copy = copying(scripted_checkpoint(len).config)
-
-        def interrupted(tokens: list[int]) -> int:
-            if tokens.index(1) > 30:
-                signal.raise_signal(signal.SIGINT)
-            return copy(tokens)
-
-        use_script(monkeypatch, interrupted, "letters")
-        result = run("evaluate", "perfect", "--lengths", "5,30", "--strings", 2)
-        assert result.exit_code == 130
-        assert result.stdout.splitlines()[0] == "| strings exact | 5 |"
-        assert "| abab… | 100 |" in result.stdout
-
-    @pytest.mark.parametrize(
-        ("args", "message"),
-        [
-            (["--lengths", "4,x"], "--lengths takes whole numbers with commas between, got '4,x'"),
-            (["--lengths", ""], "--lengths takes whole numbers"),
-            (["--lengths", "0,4"], "--lengths must lie between 1 and 10 for this checkpoint"),
-            (["--lengths", "11"], "--lengths must lie between 1 and 10 for this checkpoint"),
-            (["--lengths", "1", "--silence-layer", "2"], "layer must be between 0 and 1, got 2"),
-        ],
-    )
-    def test_errors(self, args: list[str], message: str, tmp_path: Path) -> None:
-        random_checkpoint(tmp_path / "model", max_seq_len=24)
-        assert message in refusal("evaluate", tmp_path / "model", *args)
-
-    def test_the_longest_length(self, tmp_path: Path) -> None:
-        random_checkpoint(tmp_path / "model", max_seq_len=24)
-        args = ("--lengths", "10", "--strings", 1)
-        assert run("evaluate", tmp_path / "model", *args).exit_code == 0
-
-    def test_no_checkpoint(self, tmp_path: Path) -> None:
-        assert "absent: no such folder" in refusal("evaluate", tmp_path / "absent")
-        assert "config.json is missing" in refusal("evaluate", tmp_path)
-
-    def test_results_that_cannot_be_written(self, tmp_path: Path) -> None:
-        random_checkpoint(tmp_path / "model")
-        args = ("--lengths", 1, "--strings", 1, "--output", tmp_path / "absent" / "x.json")
-        result = run("evaluate", tmp_path / "model", *args)
-        assert result.exit_code == 1
-        assert "| strings exact | 1 |" in result.stdout  # not lost
-        assert "No such file or directory" in result.stderr
 
 
 class TestGenerate:

@@ -23,6 +23,13 @@ def test_norm_eps_has_a_default() -> None:
     assert ModelConfig.from_dict(values) == tiny_config()
 
 
+def test_there_is_no_recall_by_default() -> None:
+    values = tiny_config().to_dict()
+    del values["recall"]
+    assert not ModelConfig.from_dict(values).recall
+    assert ModelConfig.from_dict(values | {"recall": True}) == tiny_config(recall=True)
+
+
 def test_layers_and_heads_are_counted() -> None:
     config = tiny_config()
     assert (config.n_layer, config.d_head) == (2, 8)
@@ -50,6 +57,10 @@ def test_layers_and_heads_are_counted() -> None:
         ({"d_position": 24}, "d_position must be between .*, got 24"),
         ({"positions": "learned"}, "d_position must be 0 for learned positions, got 8"),
         ({"positions": "none"}, "d_position must be 0 for none positions"),
+        (
+            {"positions": "learned", "d_position": 0, "recall": True},
+            "recall needs coupled positions, got learned",
+        ),
         ({"norm_eps": -1e-9}, "norm_eps must be at least 0"),
         ({"norm_eps": 1.0}, "norm_eps must be at least 0 and below 1"),
         ({"norm_eps": float("nan")}, "norm_eps must be at least 0"),
@@ -69,6 +80,8 @@ def test_values_that_no_decoder_can_have(changes: dict[str, Any], message: str) 
         ({"d_model": None}, "d_model must be an integer, got None"),
         ({"norm_eps": "1e-6"}, "norm_eps must be a number, got '1e-6'"),
         ({"norm_eps": False}, "norm_eps must be a number"),
+        ({"recall": 1}, "recall must be true or false, got 1"),
+        ({"recall": "true"}, "recall must be true or false, got 'true'"),
         ({"mixers": "normalized"}, "mixers must be a list of strings, got 'normalized'"),
         ({"mixers": ["normalized", 1]}, "mixers must be a list of strings"),
         ({"positions": ["none"]}, "positions must be a string"),
@@ -79,7 +92,7 @@ def test_json_of_another_kind(changes: dict[str, Any], message: str) -> None:
         ModelConfig.from_dict(tiny_config().to_dict() | changes)
 
 
-@pytest.mark.parametrize("key", sorted(tiny_config().to_dict().keys() - {"norm_eps"}))
+@pytest.mark.parametrize("key", sorted(tiny_config().to_dict().keys() - {"recall", "norm_eps"}))
 def test_each_key_is_needed(key: str) -> None:
     values = tiny_config().to_dict()
     del values[key]

@@ -33,6 +33,7 @@ POSITIONS = {
     "coupled": CONFIG,
     "learned": replace(CONFIG, positions="learned", d_position=0),
     "none": replace(CONFIG, positions="none", d_position=0, shift_width=1, n_head=1),
+    "recall": replace(CONFIG, recall=True),
 }
 
 
@@ -52,6 +53,9 @@ def _token_ids(config: ModelConfig, n: int, length: int, rng: np.random.Generato
     for row in ids:
         row[rng.integers(length)] = config.sep_id
         row[rng.integers(length)] = config.bos_id
+        if config.recall:
+            begin = rng.integers(length)
+            row[begin : begin + 2] = [config.bos_id, config.sep_id][: length - begin]
     return ids
 
 
@@ -204,9 +208,10 @@ def test_a_full_page_holds_all_that_it_takes_to_go_on(positions: str) -> None:
         assert torch.equal(second[max(0, 23 - 16 * n_pages) :], first[max(0, 16 * n_pages - 23) :])
 
 
-def test_a_fork_goes_on_as_its_origin_does() -> None:
-    decoder = _decoder(CONFIG, 1)
-    ids = _token_ids(CONFIG, 2, 70, np.random.default_rng(2))
+@pytest.mark.parametrize("positions", ["coupled", "recall"])
+def test_a_fork_goes_on_as_its_origin_does(positions: str) -> None:
+    decoder = _decoder(POSITIONS[positions], 1)
+    ids = _token_ids(POSITIONS[positions], 2, 70, np.random.default_rng(2))
     state = decoder.new_state(n_pages=9, page_size=16, n_slots=2)
     _extend(decoder, state, ids[0], 0, 41, 0, [3, 1, 4, 2, 5])
     state.fork(0, 1, page=4, copy=6)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model.checkpoint import Checkpoint
+from model.framing import frame
 from model.generation import generate
 from model.sampling import SamplingParams
 from tests.model.tiny import copying, random_checkpoint, scripted_checkpoint, tiny_config
@@ -42,7 +43,7 @@ def test_ragged_prompts_match_forward(checkpoint: Checkpoint) -> None:
     assert len({token for tokens in found for token in tokens}) > 3
     for prompt, tokens, limit in zip(PROMPTS, found, limits, strict=True):
         ended = len(tokens) < limit
-        wrapped = checkpoint.wrap(prompt)
+        wrapped = frame(checkpoint.config, prompt)
         logits = checkpoint.decoder.forward(torch.tensor([[*wrapped, *tokens]]))[0]
         after = logits[len(wrapped) - 1 :]
         assert len(after) == len(tokens) + 1

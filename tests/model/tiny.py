@@ -52,35 +52,54 @@ def random_checkpoint(folder: Path, tokenizer: str = "letters", **changes: Any) 
 Script = Callable[[list[int]], int]
 
 
+class ScriptedState:
+    """Tokens in place of memories: those of each slot, and those that lie in each page."""
+
+    def __init__(self, n_pages: int, page_size: int, n_slots: int) -> None:
+        self.slots: list[list[int]] = [[] for _ in range(n_slots)]
+        self.pages = np.full((n_pages, page_size), -1)
+
+    def fork(self, slot: int, into: int, page: int, copy: int) -> None:
+        self.slots[into] = list(self.slots[slot])
+        self.pages[copy] = self.pages[page]
+
+
 class ScriptedDecoder:
     """Stands in for a `Decoder`: what comes after a sequence is what a script says.
 
-    Its state is the tokens of each slot; it checks that batches are put together as `RaggedBatch`
-    demands.
+    It checks that batches are put together as `RaggedBatch` demands.
     """
 
     def __init__(self, vocab_size: int, script: Script) -> None:
         self.vocab_size, self.script = vocab_size, script
-        self.n_pages = self.page_size = 0
 
-    def new_state(self, *, n_pages: int, page_size: int, n_slots: int) -> dict[int, list[int]]:
-        self.n_pages, self.page_size = n_pages, page_size
-        return {slot: [] for slot in range(n_slots)}
+    def new_state(self, *, n_pages: int, page_size: int, n_slots: int) -> ScriptedState:
+        return ScriptedState(n_pages, page_size, n_slots)
 
-    def extend(self, batch: RaggedBatch, state: dict[int, list[int]]) -> Tensor:
+    def extend(self, batch: RaggedBatch, state: ScriptedState) -> Tensor:
         assert len(set(batch.slots.tolist())) == len(batch.slots)
         logits = np.zeros((len(batch.slots), self.vocab_size), np.float32)
-        pages: list[int] = []
+        n_pages, size = state.pages.shape
+        read: list[int] = []
+        written: list[int] = []
         for s, slot in enumerate(batch.slots.tolist()):
-            tokens = state[slot]
-            assert batch.context_lens[s] == len(tokens)
+            tokens = state.slots[slot]
+            held = len(tokens)
+            assert batch.context_lens[s] == held
             new = batch.token_ids[batch.starts[s] : batch.starts[s + 1]].tolist()
             assert new
             tokens += new
-            pages += batch.block_tables[s, : -(-len(tokens) // self.page_size)].tolist()
+            table = batch.block_tables[s, : -(-len(tokens) // size)].tolist()
+            read += table[: held // size]
+            written += table[held // size :]
+            for place, token in enumerate(new, held):
+                state.pages[table[place // size], place % size] = token
+            if len(new) > 1:  # checking each token would take long
+                assert state.pages[table].flatten()[: len(tokens)].tolist() == tokens
             logits[s, self.script(tokens)] = 1.0
-        assert len(set(pages)) == len(pages)
-        assert all(0 <= page < self.n_pages for page in pages)
+        assert len(set(written)) == len(written)
+        assert set(read).isdisjoint(written)
+        assert all(0 <= page < n_pages for page in (*read, *written))
         return torch.from_numpy(logits)
 
 
@@ -105,5 +124,30 @@ def copying(
         assert tokens[0] == config.bos_id
         answer = [*change(tokens[1:middle]), config.eos_id]
         return answer[len(tokens) - middle - 1]
+
+    return script
+
+
+def answering(
+    config: ModelConfig,
+    copy: Callable[[Sequence[int]], Sequence[int]] = lambda source: source,
+    recall: Callable[[int, int], int] = lambda _, right: right,
+) -> Script:
+    """A script for sessions: `copying` in each turn, or going on like what was read earlier.
+
+    A turn of recall of which n tokens are there goes on with `recall(n, right)`. Where a turn is
+    not complete, or over, nobody asks; EOS then.
+    """
+
+    def script(tokens: list[int]) -> int:
+        begin = len(tokens) - 1 - tokens[::-1].index(config.bos_id)
+        middle = tokens.index(config.sep_id, begin) if config.sep_id in tokens[begin:] else begin
+        turn = tokens[middle + 1 :]
+        if middle != begin + 1:
+            answer = [*copy(tokens[begin + 1 : middle]), config.eos_id]
+            return answer[len(turn)] if len(turn) < len(answer) else config.eos_id
+        place = next(i for i in range(begin) if tokens[i : i + len(turn)] == turn)
+        right = tokens[place + len(turn)]
+        return recall(len(turn), config.eos_id if right == config.sep_id else right)
 
     return script

@@ -4,13 +4,18 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.ops.positions import STATE_SIZE, advance
+from model.ops.positions import NOWHERE, OUTPUT, RECALL, SOURCE, STATE_SIZE, advance
 
 BOS, SEP = 100, 101
 
 
 def _advance(
-    chunks: list[list[int]], *, coupled: bool = True, width: int = 0, seen: int = 0
+    chunks: list[list[int]],
+    *,
+    coupled: bool = True,
+    recall: bool = False,
+    width: int = 0,
+    seen: int = 0,
 ) -> tuple[list[int], list[int], np.ndarray]:
     counters = np.full((1, STATE_SIZE), seen, np.int64)
     indices, phases, codes = [], [], []
@@ -19,7 +24,7 @@ def _advance(
         index, phase = np.empty(n, np.int64), np.empty(n, np.int64)
         code = np.empty((n, width), np.float32)
         ids, starts = np.array(chunk, np.int64), np.array([0, n])
-        advance(ids, starts, BOS, SEP, coupled, counters, index, phase, code)
+        advance(ids, starts, BOS, SEP, coupled, recall, counters, index, phase, code)
         indices += index.tolist()
         phases += phase.tolist()
         codes.append(code)
@@ -47,12 +52,45 @@ def test_uncoupled_positions_count_tokens() -> None:
     assert _advance([[BOS, 1, SEP, 1]], coupled=False)[:2] == ([0, 1, 2, 3], [0, 0, 0, 0])
 
 
-@given(st.lists(st.sampled_from([1, 2, BOS, SEP]), min_size=1, max_size=30), st.data())
-def test_any_chunking_gives_the_same(tokens: list[int], data: st.DataObject) -> None:
+def test_a_recall_has_no_place_and_leaves_those_of_others_alone() -> None:
+    copying, recalling = [BOS, 1, 2, SEP, 1, 2, 3], [BOS, SEP, 1, 2, 3]
+    indices, phases, _ = _advance([[*copying, *recalling, *copying]], recall=True)
+    assert indices[7:12] == [7, *[NOWHERE] * 4]
+    assert phases[7:12] == [SOURCE, *[RECALL] * 4]
+    assert indices[:7] + indices[12:] == [0, 1, 2, 0, 1, 2, 3, 12, 13, 14, 12, 13, 14, 15]
+    assert phases[:7] == phases[12:] == [*[SOURCE] * 3, *[OUTPUT] * 4]
+
+
+def test_only_a_separator_right_after_its_bos_opens_a_recall() -> None:
+    assert _advance([[BOS, 1, SEP, SEP, 1]], recall=True)[1] == [0, 0, 1, 1, 1]
+    assert _advance([[BOS, SEP, SEP, 1]], recall=True)[1] == [0, 2, 2, 2]
+    assert _advance([[BOS, BOS, SEP, 1]], recall=True)[1] == [0, 0, 2, 2]
+    assert _advance([[BOS, SEP, 1]], recall=True, seen=50)[0] == [50, NOWHERE, NOWHERE]
+
+
+def test_a_sequence_without_bos_is_opened_by_its_first_token() -> None:
+    assert _advance([[1, SEP, 2]], recall=True)[:2] == ([0, NOWHERE, NOWHERE], [0, 2, 2])
+    assert _advance([[1, 1, SEP, 2]], recall=True)[:2] == ([0, 1, 0, 1], [0, 0, 1, 1])
+
+
+def test_models_without_recall_copy_nothing_there() -> None:
+    assert _advance([[BOS, SEP, 1]])[:2] == ([0, 0, 1], [SOURCE, OUTPUT, OUTPUT])
+
+
+def test_nowhere_has_a_code_of_zeros() -> None:
+    codes = _advance([[BOS, SEP, 1, BOS, 1]], recall=True, width=70)[2]
+    assert (codes[1:3] == 0).all()
+    assert (abs(codes[[0, 3, 4]]) == 1).all()
+
+
+@given(
+    st.lists(st.sampled_from([1, 2, BOS, SEP]), min_size=1, max_size=30), st.booleans(), st.data()
+)
+def test_any_chunking_gives_the_same(tokens: list[int], recall: bool, data: st.DataObject) -> None:
     cuts = data.draw(st.sets(st.integers(1, len(tokens)), max_size=5))
     bounds = [0, *sorted(cuts | {len(tokens)})]
     chunks = [tokens[i:j] for i, j in pairwise(bounds)]
-    whole, parts = _advance([tokens], width=70), _advance(chunks, width=70)
+    whole, parts = (_advance(c, recall=recall, width=70) for c in ([tokens], chunks))
     assert whole[:2] == parts[:2]
     assert np.array_equal(whole[2], parts[2])
 

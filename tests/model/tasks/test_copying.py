@@ -1,5 +1,6 @@
 """Batches of the copying task."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ def batch(seed: int, **changes: Any) -> CopyBatch:
         "max_strings": 16,
         "max_offset": 50,
         "corruption": 0.0,
+        "recall": 0.0,
     }
     rng = np.random.default_rng(seed)
     return copy_batch(rng, CONFIG, letter_string, **(values | changes))
@@ -59,10 +61,10 @@ def test_every_length_and_offset_comes_up() -> None:
 def test_size_is_bounded() -> None:
     for seed in range(50):
         drawn = batch(seed)
-        assert 2 <= len(drawn.token_ids) <= 16
+        assert 1 <= len(drawn.token_ids) <= 16
         assert drawn.token_ids.numel() <= 400
         assert drawn.offsets.shape == (len(drawn.token_ids),)
-    assert len(batch(0, n_tokens=1).token_ids) == 2
+    assert len(batch(0, n_tokens=1).token_ids) == 1
     assert len(batch(0, n_tokens=10**6, max_strings=3).token_ids) == 3
 
 
@@ -131,3 +133,15 @@ def test_the_generator_decides(field: str) -> None:
     first, again, other = (getattr(batch(seed), field).tolist() for seed in (1, 1, 2))
     assert first == again
     assert first != other
+
+
+def test_without_recall_a_seed_draws_what_it_always_drew() -> None:
+    """Checkpoints were trained on these batches."""
+    digest = hashlib.sha256()
+    changes = {"max_turns": 5, "max_context": 150, "n_tokens": 600, "corruption": 0.2}
+    for seed in range(20):
+        drawn = batch(seed, **changes)
+        for tensor in (drawn.token_ids, drawn.targets, drawn.offsets):
+            digest.update(str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
+    expected = "0c82887b3719faf9853ebf5e57dbee5985cdb8475ee74a98a7c2ccf28d1066ff"
+    assert digest.hexdigest() == expected

@@ -49,7 +49,9 @@ def test_every_source_has_a_tokenizer() -> None:
     assert SOURCES.keys() == TOKENIZERS.keys()
 
 
-@pytest.mark.parametrize("source", [*BYTE_KINDS.values(), *SOURCES["letters"].values()])
+@pytest.mark.parametrize(
+    "source", [*BYTE_KINDS.values(), *(s for kinds in SOURCES.values() for s in kinds.values())]
+)
 def test_a_seed_repeats_its_strings(source: Source) -> None:
     def draw(seed: int) -> list[list[int]]:
         rng = np.random.default_rng(seed)
@@ -84,3 +86,13 @@ def test_varied_letters_are_half_uniform_half_repeating() -> None:
     ]
     assert 0.4 < np.mean([n > 16 for n in n_letters]) < 0.6
     assert {1, 2, 3} <= set(n_letters)
+
+
+def test_varied_bytes_have_words_of_a_small_vocabulary() -> None:
+    rng = np.random.default_rng(0)
+    n_texts = 0
+    for _ in range(400):
+        text = bytes(SOURCES["bytes"]["varied-bytes"](rng, 300).tolist())
+        words = text.split(b" ")[:-1]
+        n_texts += text.isascii() and len(words) > 25 and len(set(words)) < 0.9 * len(words)
+    assert 0.1 < n_texts / 400 < 0.3

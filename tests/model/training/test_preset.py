@@ -45,6 +45,8 @@ def test_the_project_has_these_presets() -> None:
         "copy-bytes-1",
         "copy-bytes-2",
         "copy-bytes-3",
+        "copy-bytes-4",
+        "copy-bytes-5",
         "copy-letters-quick",
     ]
 
@@ -52,7 +54,7 @@ def test_the_project_has_these_presets() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("copy-byte", "no preset 'copy-byte'; there are copy-az, copy-bytes, copy-bytes-1, "),
+        ("copy-byte", "no preset 'copy-byte'; there are copy-az, copy-bytes"),
         ("", "no preset ''"),
         ("../presets/copy-az", "no preset"),
         ("absent.toml", "absent.toml: No such file or directory"),
@@ -112,6 +114,12 @@ def test_a_file_that_is_not_toml(tmp_path: Path, data: bytes) -> None:
         ("min_length = 1", "min_length = 3", "need min_length <= first_length <= max_length"),
         ("first_length = 2", "first_length = 9", "need min_length <= first_length <= max_length"),
         ("growth = 0.5", "growth = 0.95", "schedule.growth must be at most 0.9, got 0.95"),
+        ("corruption = 0.0", "corruption = 1.5", "schedule.corruption must be at most 1"),
+        ("recall = 0.0\n", "", "missing key schedule.recall"),
+        ("recall = 0.0", "recall = 1.5", "schedule.recall must be at most 1.0, got 1.5"),
+        ("recall = 0.0", "recall = false", "schedule.recall must be a number, got False"),
+        ("recall = 0.0", "recall = 0.5", "schedule.recall needs model.recall = true"),
+        ("max_seq_len = 256", "max_seq_len = 256\nrecall = 1", "model: recall must be true or"),
         ("final_ratio = 0.1", "final_ratio = 2", "schedule.final_ratio must be at most 1"),
         ("learning_rate = 0.01", "learning_rate = 0", "schedule.learning_rate must be above 0"),
         ("learning_rate = 0.01", "learning_rate = nan", "schedule.learning_rate must be at least"),

@@ -131,8 +131,29 @@ def test_a_start_of_another_shape_is_refused(
     preset: Preset, straight: Trainer, tmp_path: Path
 ) -> None:
     wider = replace(preset, model=replace(preset.model, max_seq_len=999))
-    with pytest.raises(RunError, match="has another shape than preset 'tiny'"):
+    with pytest.raises(RunError, match="cannot grow into the shape of preset 'tiny'"):
         Trainer(wider, Run(tmp_path / "next"), load_checkpoint(straight.run.folder))
+
+
+def test_a_run_begins_with_a_smaller_checkpoint(
+    preset: Preset, straight: Trainer, tmp_path: Path
+) -> None:
+    start = load_checkpoint(straight.run.folder)
+    shape = replace(
+        preset.model, mixers=("normalized", *preset.model.mixers), shift_width=4, recall=True
+    )
+    larger = replace(changed(preset, recall=0.5, max_context=60), model=shape)
+    trainer = Trainer(larger, Run(tmp_path / "next"), start)
+    assert weights(trainer)["mixers.2.memory.weight"].equal(
+        weights(straight)["mixers.1.memory.weight"]
+    )
+    before = {name: tensor.clone() for name, tensor in weights(trainer).items()}
+    trainer.train(lambda _: None, lambda: trainer.step == 5)
+    after = weights(trainer)
+    assert [name for name in before if after[name].equal(before[name])] == []
+    resumed = Trainer(larger, Run(tmp_path / "next"), start)
+    assert resumed.step == 5
+    assert [name for name in after if not after[name].equal(weights(resumed)[name])] == []
 
 
 def test_another_seed_gives_other_weights(

@@ -1,0 +1,61 @@
+"""Arguments that several `causalrn` commands take, and what they stand for.
+
+What needs torch is imported where it is used; see `model/cli.py`.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from model.terminal import fail
+
+if TYPE_CHECKING:
+    from model.checkpoint import Checkpoint
+
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+CHECKPOINT_HELP = "A checkpoint folder, or the name of one that comes with the project."
+
+
+def complete_checkpoint(incomplete: str) -> list[str]:
+    """Names for the Tab key."""
+    return [name for name in _checkpoint_names() if name.startswith(incomplete)]
+
+
+def _checkpoint_names() -> list[str]:
+    return sorted(file.parent.name for file in CHECKPOINTS.glob("*/config.json"))
+
+
+CheckpointName = Annotated[
+    str,
+    typer.Argument(metavar="CHECKPOINT", help=CHECKPOINT_HELP, autocompletion=complete_checkpoint),
+]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads to use; all cores if left out.", min=1, metavar="N")
+]
+
+
+def load(name: str) -> "Checkpoint":
+    """Load a checkpoint by its folder or name; ends the command if that cannot be done."""
+    from model.checkpoint import CheckpointError, load_checkpoint
+
+    supplied = name in _checkpoint_names() and not Path(name).exists()
+    try:
+        return load_checkpoint(CHECKPOINTS / name if supplied else name)
+    except CheckpointError as error:
+        fail(error)
+
+
+def use_threads(threads: int | None) -> None:
+    """Compute with so many threads from now on; ends the command if there are not so many."""
+    if threads is None:
+        return
+    import torch
+
+    from model.ops import jit
+
+    try:
+        jit.set_num_threads(threads)
+    except ValueError as error:
+        fail(f"--threads: {error}")
+    torch.set_num_threads(threads)

@@ -1,0 +1,239 @@
+"""The evaluating commands of `causalrn`. What needs torch is imported where it is used."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from model.arguments import CheckpointName, Threads, load, use_threads
+from model.evaluation.errors import EvaluationError
+from model.terminal import fail, progress_bar
+
+if TYPE_CHECKING:
+    from model.checkpoint import Checkpoint
+
+commands = typer.Typer()
+
+_Result = TypeVar("_Result")
+_Output = Annotated[
+    Path | None, typer.Option(help="Write the results to this JSON file too.", dir_okay=False)
+]
+
+
+@commands.command("evaluate")
+def copying(
+    checkpoint: CheckpointName,
+    lengths: Annotated[
+        str, typer.Option(help="Lengths of the strings, with commas between.", metavar="N,N,…")
+    ] = "1,2,4,8,16,32,64",
+    strings: Annotated[
+        int, typer.Option(help="Strings of each kind and length.", min=1, metavar="N")
+    ] = 50,
+    seed: Annotated[int, typer.Option(help="Of the strings.", min=0, metavar="N")] = 0,
+    silence_layer: Annotated[
+        int | None,
+        typer.Option(
+            help="Silence this layer (0 is the first) to see what it does.", min=0, metavar="N"
+        ),
+    ] = None,
+    output: _Output = None,
+    threads: Threads = None,
+) -> None:
+    """Measure how exactly a checkpoint copies, by length and kind of string.
+
+    Strings are decoded freely, token by token, through the path that serves. Prints two Markdown
+    tables in per cent: strings copied exactly, and characters right. Ctrl-C prints what there is.
+    """
+    from model.evaluation import copying as measurement
+    from model.evaluation.strings import KINDS
+
+    use_threads(threads)
+    loaded = load(checkpoint)
+    sizes = _numbers("--lengths", lengths, most=(loaded.config.max_seq_len - 3) // 2)
+    if silence_layer is not None:
+        try:
+            measurement.silence_layer(loaded, silence_layer)
+        except ValueError as error:
+            fail(error)
+    _measure(
+        loaded,
+        ("characters", sum(sizes) * strings * len(KINDS[loaded.tokenizer.name])),
+        lambda advance: measurement.evaluate_copying(
+            loaded, lengths=sizes, n_strings=strings, seed=seed, advance=advance
+        ),
+        measurement.markdown_tables,
+        lambda cells: {
+            "seed": seed,
+            "silenced_layer": silence_layer,
+            "cells": [asdict(cell) for cell in cells],
+        },
+        output,
+    )
+
+
+@commands.command("evaluate-turns")
+def turns(
+    checkpoint: CheckpointName,
+    turns: Annotated[int, typer.Option(help="Strings of each session.", min=1, metavar="N")] = 20,
+    lengths: Annotated[
+        str, typer.Option(help="Shortest and longest string.", metavar="N,N")
+    ] = "8,64",
+    sessions: Annotated[int, typer.Option(help="Sessions.", min=1, metavar="N")] = 50,
+    seed: Annotated[int, typer.Option(help="Of the strings.", min=0, metavar="N")] = 0,
+    output: _Output = None,
+    threads: Threads = None,
+) -> None:
+    """Measure how exactly a checkpoint copies one string after another in one session.
+
+    Turns are decoded freely through the path that serves, and what the model writes stays in the
+    session. Prints two Markdown tables: copies exact by turn, and by kind of string. Ctrl-C prints
+    what there is.
+    """
+    from model.evaluation import turns as measurement
+
+    use_threads(threads)
+    loaded = load(checkpoint)
+    bounds = _numbers("--lengths", lengths, most=loaded.config.max_seq_len)
+    if len(bounds) > 2:
+        fail(f"--lengths takes the shortest and the longest, got {lengths!r}")
+    _measure(
+        loaded,
+        ("turns", turns * sessions),
+        lambda advance: measurement.evaluate_turns(
+            loaded,
+            n_turns=turns,
+            lengths=(bounds[0], bounds[-1]),
+            n_sessions=sessions,
+            seed=seed,
+            advance=advance,
+        ),
+        lambda answers: measurement.markdown_tables(
+            measurement.score_turns(answers), measurement.score_kinds(answers)
+        ),
+        lambda answers: {
+            "seed": seed,
+            "lengths": [bounds[0], bounds[-1]],
+            "turns": [asdict(score) for score in measurement.score_turns(answers)],
+            "kinds": [asdict(score) for score in measurement.score_kinds(answers)],
+        },
+        output,
+    )
+
+
+@commands.command("evaluate-recall")
+def recall(
+    checkpoint: CheckpointName,
+    pools: Annotated[
+        str, typer.Option(help="Tokens that a session has read, with commas.", metavar="N,N,…")
+    ] = "256,1024,4096",
+    prefixes: Annotated[
+        str, typer.Option(help="Tokens that are given, with commas.", metavar="N,N,…")
+    ] = "4,8,16,32,64",
+    queries: Annotated[
+        int, typer.Option(help="Of each kind, pool and prefix.", min=1, metavar="N")
+    ] = 20,
+    seed: Annotated[int, typer.Option(help="Of the passages.", min=0, metavar="N")] = 0,
+    output: _Output = None,
+    threads: Threads = None,
+) -> None:
+    """Measure how exactly a checkpoint recalls passages from their first words.
+
+    Sessions read passages until they hold as many tokens as wanted; then the first tokens of one
+    are given, and the model goes on freely through the path that serves. Prints Markdown tables by
+    kind of text and length of pool and prefix. Ctrl-C prints what there is.
+    """
+    from model.evaluation import recall as measurement
+    from model.evaluation.passages import KINDS
+
+    use_threads(threads)
+    loaded = load(checkpoint)
+    longest = loaded.config.max_seq_len
+    pool_sizes = _numbers("--pools", pools, most=longest)
+    prefix_sizes = _numbers("--prefixes", prefixes, most=longest)
+    n_cells = len(KINDS[loaded.tokenizer.name]) * len(pool_sizes) * len(prefix_sizes)
+    _measure(
+        loaded,
+        ("queries", n_cells * queries),
+        lambda advance: measurement.evaluate_recall(
+            loaded,
+            pools=pool_sizes,
+            prefixes=prefix_sizes,
+            n_queries=queries,
+            seed=seed,
+            advance=advance,
+        ),
+        measurement.markdown_tables,
+        lambda cells: {"seed": seed, "cells": [asdict(cell) for cell in cells]},
+        output,
+    )
+
+
+def _measure(
+    checkpoint: "Checkpoint",
+    work: tuple[str, int],
+    measure: Callable[[Callable[[int], None]], Iterator[_Result]],
+    show: Callable[[list[_Result]], str],
+    values: Callable[[list[_Result]], dict[str, Any]],
+    output: Path | None,
+) -> None:
+    """Measure behind a progress display, print the tables and write the file.
+
+    Args:
+        checkpoint: the model.
+        work: what the display counts, and how many of them there are.
+        measure: makes the results one by one, telling its argument of work done.
+        show: the results, one or more, as text.
+        values: the results as JSON, and what they depend on.
+        output: file to write them to, if any.
+    """
+    results: list[_Result] = []
+    problem: EvaluationError | None = None
+    interrupted = False
+    began = time.monotonic()
+    progress = progress_bar(work[0])
+    task = progress.add_task(checkpoint.name, total=work[1])
+    try:
+        measured = measure(lambda n: progress.advance(task, n))
+    except EvaluationError as error:
+        fail(error)
+    with progress:
+        try:
+            for result in measured:
+                results.append(result)  # noqa: PERF402 — one by one, so that an interrupt keeps them
+        except EvaluationError as error:
+            problem = error  # told below the display, once that is closed
+        except KeyboardInterrupt:
+            interrupted = True
+    if results:
+        typer.echo(show(results), nl=False)
+    if problem is not None:
+        fail(problem)
+    if interrupted:
+        raise KeyboardInterrupt
+    if output is None:
+        return
+    whole = {
+        "checkpoint": checkpoint.name,
+        "fingerprint": checkpoint.fingerprint,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    whole |= values(results)
+    try:
+        output.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        fail(error)
+
+
+def _numbers(option: str, text: str, most: int) -> list[int]:
+    """The numbers that an option lists, in order; ends the command if they are not in bounds."""
+    try:
+        numbers = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        fail(f"{option} takes whole numbers with commas between, got {text!r}")
+    if numbers[0] < 1 or numbers[-1] > most:
+        fail(f"{option} must lie between 1 and {most} for this checkpoint")
+    return numbers

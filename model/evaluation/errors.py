@@ -1,0 +1,5 @@
+"""What keeps a measurement from being made."""
+
+
+class EvaluationError(ValueError):
+    """A measurement that cannot be made with this model or these texts. The message says why."""

@@ -1,0 +1,89 @@
+"""Passages to read and to recall: consecutive cuts of held-out material, no two of one place."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.random import Generator
+
+from model.config import ModelConfig
+from model.evaluation.errors import EvaluationError
+from model.evaluation.strings import BYTE_KINDS, LETTER_KINDS, Ids
+
+Material = Callable[[Generator, int], Ids]
+"""Makes so many tokens or more, or as many as it has; no part of them comes twice by design."""
+
+SHORTEST, LONGEST = 48, 160  # tokens of a passage
+
+
+@cache
+def _texts(*names: str) -> str:
+    folder = files("model.evaluation") / "texts"
+    return "".join((folder / f"{name}.txt").read_text(encoding="utf-8") for name in names)
+
+
+def _text(*names: str) -> Material:
+    """Text files one after the other, once around from a random character on."""
+
+    def material(rng: Generator, n: int) -> Ids:  # noqa: ARG001 — there is no more than this
+        text = _texts(*names)
+        begin = int(rng.integers(len(text)))
+        return np.frombuffer((text[begin:] + text[:begin]).encode(), np.uint8).astype(np.int64)
+
+    return material
+
+
+# Those kinds of string that tell what comes next from what came before.
+KINDS: dict[str, dict[str, Material]] = {
+    "bytes": {
+        "prose": _text("prose", "passages-prose"),
+        "source code": _text("code", "passages-code"),
+        "JSON": BYTE_KINDS["JSON"],
+        "log lines": BYTE_KINDS["log lines"],
+        "many scripts": _text("scripts", "passages-scripts"),
+        "random bytes": BYTE_KINDS["random bytes"],
+    },
+    "letters": {"random letters": LETTER_KINDS["random letters"]},
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A session that has read passages.
+
+    Attributes:
+        token_ids: all of it; its turns of copying are exact.
+        passages: what was read, no two passages from the same place.
+    """
+
+    token_ids: list[int]
+    passages: list[list[int]]
+
+
+def read_passages(rng: Generator, config: ModelConfig, material: Material, n: int) -> Reading:
+    """Let a session read passages until it holds about n tokens, at most 50 fewer.
+
+    Half of the passages are copied, `BOS s SEP s EOS`, the others only read, `BOS s SEP`. They are
+    cut from the material one after the other, also where that splits a character.
+
+    Raises:
+        EvaluationError: there is too little material.
+    """
+    source = material(rng, n).tolist()
+    token_ids: list[int] = []
+    found: list[list[int]] = []
+    begin = 0
+    while (room := n - len(token_ids) - 2) >= SHORTEST:
+        # Where there is no room for a copy too, it is read only.
+        copied = rng.random() < 0.5 and (room - 1) // 2 >= SHORTEST
+        longest = min(LONGEST, (room - 1) // 2 if copied else room)
+        passage = source[begin : begin + int(rng.integers(SHORTEST, longest + 1))]
+        begin += len(passage)
+        if begin == len(source):
+            raise EvaluationError(f"{begin} tokens of text are too few for a pool of {n}")
+        found.append(passage)
+        token_ids += [config.bos_id, *passage, config.sep_id]
+        token_ids += [*passage, config.eos_id] if copied else []
+    return Reading(token_ids, found)

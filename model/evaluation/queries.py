@@ -1,0 +1,72 @@
+"""Which passages of a session can be asked for by their first tokens."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+from numpy.random import Generator
+
+from model.config import ModelConfig
+from model.evaluation.passages import Reading
+
+LEAST_REST = 16  # tokens of a passage that are left to recall
+
+
+@dataclass(frozen=True)
+class Query:
+    """A passage that is asked for.
+
+    Attributes:
+        prefix: its first tokens, which are given.
+        rest: its other tokens.
+        is_certain: whether as many tokens as two layers see, one behind the other, always say, in
+            all that was read, what comes next.
+    """
+
+    prefix: list[int]
+    rest: list[int]
+    is_certain: bool
+
+
+def draw_queries(
+    rng: Generator, config: ModelConfig, reading: Reading, n_prefix: int, most: int
+) -> list[Query]:
+    """Draw passages that can be asked for, each of them at most once.
+
+    They have `LEAST_REST` more tokens than the prefix, and what begins like them stands nowhere
+    else in the passages of the session, nor inside of one.
+
+    Args:
+        rng: decides which, and in which order.
+        config: of the model, for what layers see and for EOS.
+        reading: the session.
+        n_prefix: tokens that are given.
+        most: queries at most.
+    """
+    places = Counter(
+        tuple(passage[i : i + n_prefix])
+        for passage in reading.passages
+        for i in range(len(passage) - n_prefix + 1)
+    )
+    width = 2 * config.shift_width
+    followers = _followers(reading, width, config.eos_id)
+    queries = []
+    for passage in reading.passages:
+        prefix, rest = passage[:n_prefix], passage[n_prefix:]
+        if len(rest) < LEAST_REST or places[tuple(prefix)] > 1:
+            continue
+        seen = (
+            tuple(passage[max(0, end - width) : end]) for end in range(n_prefix, len(passage) + 1)
+        )
+        is_certain = all(len(followers[tokens]) == 1 for tokens in seen)
+        queries.append(Query(prefix, rest, is_certain))
+    return [queries[i] for i in rng.permutation(len(queries))[:most]]
+
+
+def _followers(reading: Reading, width: int, end: int) -> dict[tuple[int, ...], set[int]]:
+    """What follows the sequences of up to `width` tokens of all passages."""
+    followers: dict[tuple[int, ...], set[int]] = defaultdict(set)
+    for passage in reading.passages:
+        for place, token in enumerate([*passage[1:], end], 1):
+            for first in range(max(0, place - width), place):
+                followers[tuple(passage[first:place])].add(token)
+    return followers

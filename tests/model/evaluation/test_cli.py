@@ -1,0 +1,219 @@
+"""The evaluating commands: what they print and write, how they fail, how they are interrupted."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from numpy.random import Generator
+
+from model.checkpoint import load_checkpoint
+from model.evaluation.passages import KINDS
+from model.evaluation.strings import LETTER_KINDS
+from model.tasks.strings import Ids, letter_string
+from tests.model.command import perfect_copier, refusal, run, use_script
+from tests.model.tiny import answering, copying, random_checkpoint, scripted_checkpoint
+
+CONFIG = scripted_checkpoint(len).config
+
+
+def perfect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every checkpoint be one that copies and recalls letters without a fault."""
+    use_script(monkeypatch, answering(CONFIG), "letters")
+
+
+def results(file: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(file.read_text())
+    return values
+
+
+class TestEvaluate:
+    def test_tables_and_json(self, tmp_path: Path) -> None:
+        random_checkpoint(tmp_path / "model")
+        out = tmp_path / "results.json"
+        args = ("--lengths", "4,1", "--strings", 2, "--seed", 3, "--silence-layer", 0)
+        result = run("evaluate", tmp_path / "model", *args, "--output", out)
+        assert result.exit_code == 0
+        lines = result.stdout.splitlines()
+        assert lines[0] == "| strings exact | 1 | 4 |"
+        assert [line.split(" | ")[0] for line in lines[2:6]] == [f"| {k}" for k in LETTER_KINDS]
+        assert lines[7] == "| characters right | 1 | 4 |"
+        values = json.loads(out.read_text())
+        assert values["checkpoint"] == "model"
+        assert values["fingerprint"] == load_checkpoint(tmp_path / "model").fingerprint
+        assert (values["seed"], values["silenced_layer"]) == (3, 0)
+        assert len(values["cells"]) == 2 * len(LETTER_KINDS)
+        assert values["cells"][0].keys() == {
+            *("kind", "length", "n_strings", "exact", "characters_right")
+        }
+
+    def test_a_perfect_copier(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        perfect_copier(monkeypatch, "letters")
+        result = run("evaluate", "perfect", "--lengths", "1,2,33", "--strings", 3)
+        assert result.stdout.count("| 100 | 100 | 100 |") == 2 * len(LETTER_KINDS)
+
+    def test_ctrl_c_prints_what_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        copy = copying(scripted_checkpoint(len).config)
+
+        def interrupted(tokens: list[int]) -> int:
+            if tokens.index(1) > 30:
+                signal.raise_signal(signal.SIGINT)
+            return copy(tokens)
+
+        use_script(monkeypatch, interrupted, "letters")
+        result = run("evaluate", "perfect", "--lengths", "5,30", "--strings", 2)
+        assert result.exit_code == 130
+        assert result.stdout.splitlines()[0] == "| strings exact | 5 |"
+        assert "| abab… | 100 |" in result.stdout
+
+    @pytest.mark.parametrize(
+        ("args", "message"),
+        [
+            (["--lengths", "4,x"], "--lengths takes whole numbers with commas between, got '4,x'"),
+            (["--lengths", ""], "--lengths takes whole numbers"),
+            (["--lengths", "0,4"], "--lengths must lie between 1 and 10 for this checkpoint"),
+            (["--lengths", "11"], "--lengths must lie between 1 and 10 for this checkpoint"),
+            (["--lengths", "1", "--silence-layer", "2"], "layer must be between 0 and 1, got 2"),
+        ],
+    )
+    def test_errors(self, args: list[str], message: str, tmp_path: Path) -> None:
+        random_checkpoint(tmp_path / "model", max_seq_len=24)
+        assert message in refusal("evaluate", tmp_path / "model", *args)
+
+    def test_the_longest_length(self, tmp_path: Path) -> None:
+        random_checkpoint(tmp_path / "model", max_seq_len=24)
+        args = ("--lengths", "10", "--strings", 1)
+        assert run("evaluate", tmp_path / "model", *args).exit_code == 0
+
+    def test_no_checkpoint(self, tmp_path: Path) -> None:
+        assert "absent: no such folder" in refusal("evaluate", tmp_path / "absent")
+        assert "config.json is missing" in refusal("evaluate", tmp_path)
+
+    def test_results_that_cannot_be_written(self, tmp_path: Path) -> None:
+        random_checkpoint(tmp_path / "model")
+        args = ("--lengths", 1, "--strings", 1, "--output", tmp_path / "absent" / "x.json")
+        result = run("evaluate", tmp_path / "model", *args)
+        assert result.exit_code == 1
+        assert "| strings exact | 1 |" in result.stdout  # not lost
+        assert "No such file or directory" in result.stderr
+
+
+class TestTurns:
+    ARGS = ("--turns", 4, "--lengths", "3,9", "--sessions", 3)
+
+    def test_tables_and_json(self, tmp_path: Path) -> None:
+        random_checkpoint(tmp_path / "model")
+        out = tmp_path / "results.json"
+        result = run("evaluate-turns", tmp_path / "model", *self.ARGS, "--seed", 3, "--output", out)
+        assert result.exit_code == 0
+        lines = result.stdout.splitlines()
+        assert lines[0] == "| turn | tokens in the pool | sessions | exact |"
+        assert [line.split(" | ")[0] for line in lines[2:6]] == ["| 1", "| 2", "| 3", "| 4"]
+        assert lines[7] == "| kind | strings | exact |"
+        values = results(out)
+        assert values["fingerprint"] == load_checkpoint(tmp_path / "model").fingerprint
+        assert (values["checkpoint"], values["seed"], values["lengths"]) == ("model", 3, [3, 9])
+        assert [turn["n_sessions"] for turn in values["turns"]] == [3, 3, 3, 3]
+        assert values["turns"][0].keys() == {"turn", "n_sessions", "exact", "mean_pool"}
+        assert sum(kind["n_strings"] for kind in values["kinds"]) == 12
+
+    def test_a_perfect_copier(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        perfect(monkeypatch)
+        result = run("evaluate-turns", "perfect", *self.ARGS)
+        assert result.stdout.count("| 3 | 100 |") >= 4
+        assert "| 0 | 3 | 100 |" in result.stdout
+
+    def test_ctrl_c_prints_what_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        copy = answering(CONFIG)
+
+        def interrupted(tokens: list[int]) -> int:
+            if tokens.count(CONFIG.bos_id) == 3:
+                signal.raise_signal(signal.SIGINT)
+            return copy(tokens)
+
+        use_script(monkeypatch, interrupted, "letters")
+        result = run("evaluate-turns", "perfect", *self.ARGS)
+        assert result.exit_code == 130
+        assert [line[:3] for line in result.stdout.splitlines()[2:5]] == ["| 1", "| 2", ""]
+
+    @pytest.mark.parametrize(
+        ("args", "message"),
+        [
+            (["--lengths", "x"], "--lengths takes whole numbers with commas between, got 'x'"),
+            (["--lengths", "0,4"], "--lengths must lie between 1 and 24 for this checkpoint"),
+            (["--lengths", "1,2,3"], "--lengths takes the shortest and the longest, got '1,2,3'"),
+            (["--lengths", "5", "--turns", "2"], "2 turns of 5 may take up to 26 tokens, model"),
+        ],
+    )
+    def test_errors(self, args: list[str], message: str, tmp_path: Path) -> None:
+        random_checkpoint(tmp_path / "model", max_seq_len=24)
+        assert message in refusal("evaluate-turns", tmp_path / "model", *args)
+
+
+class TestRecall:
+    ARGS = ("--pools", "400,200", "--prefixes", "8", "--queries", 3)
+
+    def test_tables_and_json(self, tmp_path: Path) -> None:
+        random_checkpoint(tmp_path / "model", "bytes", recall=True)
+        out = tmp_path / "results.json"
+        args = (*self.ARGS, "--seed", 3, "--output", out)
+        result = run("evaluate-recall", tmp_path / "model", *args)
+        assert result.exit_code == 0
+        lines = result.stdout.splitlines()
+        assert lines[0] == "| exact, by pool and prefix | 8 |"
+        assert [line.split(" | ")[0] for line in lines[2:4]] == ["| 200", "| 400"]
+        assert lines[5] == "| exact, by kind and pool | 200 | 400 |"
+        assert [line.split(" | ")[0] for line in lines[7:13]] == [f"| {k}" for k in KINDS["bytes"]]
+        values = results(out)
+        assert values["fingerprint"] == load_checkpoint(tmp_path / "model").fingerprint
+        assert (values["checkpoint"], values["seed"]) == ("model", 3)
+        assert len(values["cells"]) == 2 * len(KINDS["bytes"])
+        assert {cell["n_queries"] for cell in values["cells"]} <= {0, 1, 2, 3}
+
+    def test_perfect_recall(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        perfect(monkeypatch)
+        result = run("evaluate-recall", "perfect", *self.ARGS)
+        assert result.stdout.count("| random letters | 100 | 100 |") == 4
+
+    def test_ctrl_c_prints_what_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        recall = answering(CONFIG)
+
+        def interrupted(tokens: list[int]) -> int:
+            if len(tokens) > 360:
+                signal.raise_signal(signal.SIGINT)
+            return recall(tokens)
+
+        use_script(monkeypatch, interrupted, "letters")
+        result = run("evaluate-recall", "perfect", *self.ARGS)
+        assert result.exit_code == 130
+        assert "| exact, by kind and pool | 200 |" in result.stdout
+
+    @pytest.mark.parametrize(
+        ("args", "message"),
+        [
+            (["--pools", "1,x"], "--pools takes whole numbers with commas between, got '1,x'"),
+            (["--prefixes", "0"], "--prefixes must lie between 1 and 600 for this checkpoint"),
+            (["--prefixes", "145"], "prefixes must have at most 144 tokens, got 145"),
+            (["--pools", "49"], "pools must have between 50 and 437 tokens for model, got 49"),
+        ],
+    )
+    def test_errors(self, args: list[str], message: str, tmp_path: Path) -> None:
+        random_checkpoint(tmp_path / "model", max_seq_len=600)
+        assert message in refusal("evaluate-recall", tmp_path / "model", "--pools", "100", *args)
+
+    def test_what_was_measured_before_an_error_is_not_lost(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def few(rng: Generator, n: int) -> Ids:
+            return letter_string(rng, min(n, 250))
+
+        monkeypatch.setitem(KINDS, "letters", {"few": few})
+        perfect(monkeypatch)
+        out = tmp_path / "results.json"
+        args = (*self.ARGS, "--pools", "200,900", "--output", out)
+        result = run("evaluate-recall", "perfect", *args)
+        assert result.exit_code == 1
+        assert "| exact, by kind and pool | 200 |" in result.stdout
+        assert "250 tokens of text are too few for a pool of 900" in result.stderr
+        assert not out.exists()

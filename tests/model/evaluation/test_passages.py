@@ -1,0 +1,111 @@
+"""Passages that sessions read, and which of them can be asked for."""
+
+import numpy as np
+import pytest
+
+from model.evaluation.errors import EvaluationError
+from model.evaluation.passages import KINDS, LONGEST, SHORTEST, Reading, read_passages
+from model.evaluation.queries import LEAST_REST, draw_queries
+from tests.model.tiny import tiny_config
+
+CONFIG = tiny_config("bytes")
+BOS, SEP, EOS = CONFIG.bos_id, CONFIG.sep_id, CONFIG.eos_id
+POOLS = [50, 64, 128, 256, 1024, 4096]
+
+
+def read(kind: str, n: int, seed: int = 0) -> Reading:
+    return read_passages(np.random.default_rng([seed, n]), CONFIG, KINDS["bytes"][kind], n)
+
+
+@pytest.mark.parametrize("kind", KINDS["bytes"])
+def test_sessions_are_turns_of_passages(kind: str) -> None:
+    copied = 0
+    for n in POOLS:
+        reading = read(kind, n)
+        assert n - 50 < len(reading.token_ids) <= n
+        rest = reading.token_ids
+        for passage in reading.passages:
+            assert SHORTEST <= len(passage) <= LONGEST
+            turn = [BOS, *passage, SEP]
+            if rest[len(turn) : len(turn) + 1] not in ([BOS], []):
+                turn += [*passage, EOS]
+                copied += 1
+            assert rest[: len(turn)] == turn
+            rest = rest[len(turn) :]
+        assert rest == []
+    assert 10 < copied < 30
+
+
+@pytest.mark.parametrize("kind", KINDS["bytes"])
+def test_no_two_passages_are_from_one_place(kind: str) -> None:
+    for seed in range(3):
+        passages = [bytes(passage) for passage in read(kind, 16_000, seed).passages]
+        assert len(passages) > 80
+        assert len({passage[:SHORTEST] for passage in passages}) == len(passages)
+
+
+def test_texts_are_long_enough_for_long_pools() -> None:
+    for kind in ("prose", "source code", "many scripts"):
+        material = KINDS["bytes"][kind](np.random.default_rng(0), 1)
+        assert len(material) > 12_000
+        bytes(np.sort(material).tolist())  # all of them are bytes
+
+
+def test_too_little_text() -> None:
+    with pytest.raises(EvaluationError, match="tokens of text are too few for a pool of 100000"):
+        read("prose", 100_000)
+
+
+def test_half_of_the_passages_are_copied() -> None:
+    reading = read("random bytes", 60_000)
+    copied = reading.token_ids.count(EOS)
+    assert 0.4 < copied / len(reading.passages) < 0.6
+
+
+def reading_of(*passages: str) -> Reading:
+    return Reading([], [list(passage.encode()) for passage in passages])
+
+
+def queries(reading: Reading, n_prefix: int, most: int = 99) -> dict[str, bool]:
+    """Rests of the queries and whether they are certain."""
+    found = draw_queries(np.random.default_rng(0), CONFIG, reading, n_prefix, most)
+    assert all(len(query.prefix) == n_prefix for query in found)
+    return {bytes(query.rest).decode(): query.is_certain for query in found}
+
+
+def test_a_prefix_stands_at_one_place() -> None:
+    rest = "_" * LEAST_REST
+    reading = reading_of("abcd" + rest, "abce" + rest, "xbce" + rest)
+    assert queries(reading, 3).keys() == {"e" + rest}  # "xbc"
+    assert queries(reading, 4).keys() == {rest}
+    assert len(draw_queries(np.random.default_rng(0), CONFIG, reading, 4, 99)) == 3
+    inside = reading_of("abcd" + rest, rest + "abcd" + rest)
+    assert draw_queries(np.random.default_rng(0), CONFIG, inside, 4, 99) == []
+
+
+def test_enough_is_left_to_recall() -> None:
+    reading = reading_of("0123" + "x" * LEAST_REST)
+    assert len(queries(reading, 4)) == 1
+    assert queries(reading, 5) == {}
+
+
+def test_what_the_last_tokens_do_not_tell_is_not_certain() -> None:
+    text = "abcdefghijklmnopqrstuvwxyz"
+    assert CONFIG.shift_width == 3  # six tokens tell
+    assert queries(reading_of(text, "ABCD_____________efghijQ"), 4) == {
+        text[4:]: False,  # efghij goes on in two ways
+        "_____________efghijQ": False,
+    }
+    assert queries(reading_of(text, "ABCD" + text[8:13] + "_0123456789"), 4) == {
+        text[4:]: True,
+        text[8:13] + "_0123456789": True,
+    }
+
+
+def test_no_more_queries_than_wanted_each_of_them_once() -> None:
+    reading = read("random bytes", 4096)
+    every = draw_queries(np.random.default_rng(0), CONFIG, reading, 8, 999)
+    assert len(every) == len(reading.passages) == len({bytes(query.prefix) for query in every})
+    assert draw_queries(np.random.default_rng(0), CONFIG, reading, 8, 5) == every[:5]
+    assert [query.prefix + query.rest for query in every] != reading.passages
+    assert all(query.is_certain for query in every)
