@@ -7,7 +7,18 @@ from typing import Any, Self
 import httpx
 from anyio.from_thread import BlockingPortal
 
-from causalrn_client import AsyncClient, AsyncStream, Chunk, Client, Generation, ServerInfo, Stream
+from causalrn_client import (
+    AsyncClient,
+    AsyncSession,
+    AsyncStream,
+    Chunk,
+    Client,
+    Generation,
+    ServerInfo,
+    Session,
+    SessionInfo,
+    Stream,
+)
 
 
 class BlockingStream:
@@ -38,6 +49,59 @@ class BlockingStream:
         self._portal.call(self._stream.close)
 
 
+class BlockingSession:
+    def __init__(self, portal: BlockingPortal, session: AsyncSession) -> None:
+        self._portal = portal
+        self._session = session
+
+    def __repr__(self) -> str:
+        return repr(self._session)
+
+    def __enter__(self) -> Self:
+        self._portal.call(self._session.__aenter__)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._portal.call(self._session.__aexit__, *error)
+
+    @property
+    def id(self) -> str:
+        return self._session.id
+
+    def open(self) -> Self:
+        self._portal.call(self._session.open)
+        return self
+
+    def close(self) -> None:
+        self._portal.call(self._session.close)
+
+    def delete(self) -> None:
+        self._portal.call(self._session.delete)
+
+    def generate(self, *args: Any, **options: Any) -> Generation:
+        return self._portal.call(partial(self._session.generate, *args, **options))
+
+    def stream(self, *args: Any, **options: Any) -> BlockingStream:
+        return BlockingStream(self._portal, self._session.stream(*args, **options))
+
+    def recall(self, *args: Any, **options: Any) -> Generation:
+        return self._portal.call(partial(self._session.recall, *args, **options))
+
+    def read(self, *args: Any, **options: Any) -> Generation:
+        return self._portal.call(partial(self._session.read, *args, **options))
+
+    def fork(self, **options: Any) -> "BlockingSession":
+        return BlockingSession(
+            self._portal, self._portal.call(partial(self._session.fork, **options))
+        )
+
+    def info(self, **options: Any) -> SessionInfo:
+        return self._portal.call(partial(self._session.info, **options))
+
+    def snapshot(self, *args: Any, **options: Any) -> Any:
+        return self._portal.call(partial(self._session.snapshot, *args, **options))
+
+
 class BlockingAsyncClient:
     def __init__(self, portal: BlockingPortal, *args: Any, **options: Any) -> None:
         self._portal = portal
@@ -56,6 +120,21 @@ class BlockingAsyncClient:
     def stream(self, *args: Any, **options: Any) -> BlockingStream:
         return BlockingStream(self._portal, self._client.stream(*args, **options))
 
+    def session(self, *args: Any, **options: Any) -> BlockingSession:
+        return BlockingSession(self._portal, self._client.session(*args, **options))
+
+    def sessions(self, **options: Any) -> Iterator[SessionInfo]:
+        sessions = self._client.sessions(**options)
+        while True:
+            try:
+                yield self._portal.call(sessions.__anext__)
+            except StopAsyncIteration:
+                return
+
+    def restore(self, *args: Any, **options: Any) -> BlockingSession:
+        restored = self._portal.call(partial(self._client.restore, *args, **options))
+        return BlockingSession(self._portal, restored)
+
     def info(self) -> ServerInfo:
         return self._portal.call(self._client.info)
 
@@ -68,10 +147,12 @@ class BlockingAsyncClient:
 
 AnyClient = Client | BlockingAsyncClient
 AnyStream = Stream | BlockingStream
+AnySession = Session | BlockingSession
 
 
 def http_of(client: AnyClient | AsyncClient) -> httpx.Client | httpx.AsyncClient:
-    return client._client._http if isinstance(client, BlockingAsyncClient) else client._http
+    inner = client._client if isinstance(client, BlockingAsyncClient) else client
+    return inner._connection.http
 
 
 def open_connections(client: AnyClient | AsyncClient) -> list[str]:

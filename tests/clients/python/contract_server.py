@@ -12,10 +12,12 @@ from typing import Any, Self
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
+
+from tests.clients.python.contract_sessions import ContractSessions
 
 MODEL = "copy-bytes"
 
@@ -49,6 +51,7 @@ class Received:
     path: str
     headers: Mapping[str, str]
     body: Any
+    query: str = ""
 
 
 class ContractServer:
@@ -57,6 +60,7 @@ class ContractServer:
     def __init__(self) -> None:
         self.received: list[Received] = []
         self.disconnected: queue.Queue[str] = queue.Queue()
+        self.sessions = ContractSessions()
         self._canned: deque[Canned] = deque()
         self._held = False
         self._gate = asyncio.Event()
@@ -81,6 +85,7 @@ class ContractServer:
 
     def reset(self) -> None:
         self.received.clear()
+        self.sessions.clear()
         self._canned.clear()
         self.release()
         while not self.disconnected.empty():
@@ -113,14 +118,21 @@ class ContractServer:
             for path, handler in paths
             for prefix in ("", "/behind/a/proxy")
         ]
+        methods = ["GET", "POST", "PUT", "DELETE"]
+        routes.append(Route("/sessions{rest:path}", self._sessions, methods=methods))
         return Starlette(routes=routes)
 
     async def _receive(self, request: Request) -> Canned | None:
         self._loop = asyncio.get_running_loop()
-        raw = await request.body()
-        body = json.loads(raw) if raw else None
+        try:
+            raw = await request.body()
+        except ClientDisconnect:
+            return Canned()  # for nobody
+        is_json = request.headers.get("content-type") == "application/json"
+        body = json.loads(raw) if raw and is_json else raw or None
         path = request.scope["raw_path"].decode()
-        self.received.append(Received(request.method, path, request.headers, body))
+        query = request.scope["query_string"].decode()
+        self.received.append(Received(request.method, path, request.headers, body, query))
         return self._canned.popleft() if self._canned else None
 
     async def _ok(self, request: Request) -> Response:
@@ -142,42 +154,52 @@ class ContractServer:
             }
         )
 
+    async def _sessions(self, request: Request) -> Response:
+        if canned := await self._receive(request):
+            return _respond(canned)
+        return self.sessions.answer(self.received[-1])
+
     async def _generate(self, request: Request) -> Response:
         if canned := await self._receive(request):
             return _respond(canned)
         body = self.received[-1].body
-        if body.get("max_tokens") == 0:
+        if body.get("session_id") is not None:
+            turn = self.sessions.turn(body)
+            if isinstance(turn, Response):
+                return turn
+            whole = _generation(body, turn.ids) | {"session": turn.usage}
+        elif body.get("max_tokens") == 0:
             message = "max_tokens must be at least 1"
             return _respond(Canned.error(422, "invalid_request_error", message, "max_tokens"))
-        if body.get("stream"):
-            return _CopyStream(self, body["prompt"], body.get("n", 1))
-        return JSONResponse(_generation(body))
+        else:
+            whole = _generation(body)
+        return _CopyStream(self, whole) if body.get("stream") else JSONResponse(whole)
 
 
 class _CopyStream(Response):
     """Streams copies, a character a chunk; notices at once when its client goes away."""
 
-    def __init__(self, server: ContractServer, prompt: str, n: int) -> None:
+    def __init__(self, server: ContractServer, whole: Mapping[str, Any]) -> None:
         self._server = server
-        self._prompt = prompt
-        self._n = n
+        self._whole = whole
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        whole = _generation({"prompt": self._prompt, "n": self._n})
+        whole, text = self._whole, self._whole["text"]
+        n = len(whole.get("samples", [text]))
         piece = {name: whole[name] for name in ("id", "model")} | {"finish_reason": None}
-        for character in self._prompt:
+        for character in text:
             chunk = piece | {"text": character, "token_ids": list(character.encode())}
-            for index in range(self._n):
+            for index in range(n):
                 await _send_event(send, json.dumps(chunk | {"index": index}))
                 if self._server._held and await self._client_left(receive):
-                    self._server.disconnected.put(self._prompt)
+                    self._server.disconnected.put(text)
                     return
-        for index in range(self._n):
+        for index in range(n):
             last = piece | {"index": index, "text": "", "token_ids": [], "finish_reason": "stop"}
-            if index == self._n - 1:
-                last["usage"] = whole["usage"]
+            if index == n - 1:
+                last |= {name: whole[name] for name in ("usage", "session") if name in whole}
             await _send_event(send, json.dumps(last))
         await _send_event(send, "[DONE]")
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -200,8 +222,9 @@ def _respond(canned: Canned) -> Response:
     return Response(canned.body, canned.status, dict(canned.headers))
 
 
-def _generation(body: Mapping[str, Any]) -> dict[str, Any]:
-    ids = body["token_ids"] if "token_ids" in body else list(body["prompt"].encode())
+def _generation(body: Mapping[str, Any], ids: list[int] | None = None) -> dict[str, Any]:
+    if ids is None:
+        ids = body["token_ids"] if "token_ids" in body else list(body["prompt"].encode())
     n = body.get("n", 1)
     n_read, n_written = len(ids) + 2, len(ids) * n
     copy = {

@@ -15,10 +15,14 @@ STREAM_HEAD = (
 
 @dataclass(frozen=True)
 class Reply:
-    """What one connection gets: bytes, then the end, or silence until the client leaves."""
+    """What one connection gets: bytes, then the end, or silence until the client leaves.
+
+    The bytes come after the request's body, or before it is read.
+    """
 
     content: bytes = b""
     then_silence: bool = False
+    before_body: bool = False
 
 
 @dataclass
@@ -35,8 +39,16 @@ class RawServer:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             length = re.search(rb"(?i)content-length: (\d+)", head)
-            await reader.readexactly(int(length[1]) if length else 0)
-            writer.write(reply.content)
+            if reply.before_body:
+                writer.write(reply.content)
+            left = int(length[1]) if length else 0
+            while left:
+                piece = await reader.read(left)
+                if not piece:
+                    return  # the client left first
+                left -= len(piece)
+            if not reply.before_body:
+                writer.write(reply.content)
             await writer.drain()
             if reply.then_silence:
                 await reader.read()
@@ -64,6 +76,12 @@ def raw_server(*replies: Reply) -> Iterator[RawServer]:
             yield server
         finally:
             portal.call(stop)
+
+
+def http_reply(body: bytes, content_type: str = "application/json") -> Reply:
+    """A whole answer."""
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n\r\n"
+    return Reply(head.encode() + body)
 
 
 def chunked(data: bytes) -> bytes:

@@ -32,7 +32,7 @@ from causalrn_client import (
 from tests.clients.python.blocking import AnyClient, open_connections
 from tests.clients.python.conftest import Connect
 from tests.clients.python.contract_server import Canned, ContractServer
-from tests.clients.python.raw_server import Reply, raw_server
+from tests.clients.python.raw_server import Reply, http_reply, raw_server
 
 AT_ONCE = {"Retry-After": "0"}
 GENERATION: dict[str, Any] = {
@@ -43,10 +43,6 @@ GENERATION: dict[str, Any] = {
     "finish_reason": "stop",
     "usage": {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6},
 }
-
-
-def http_reply(body: bytes) -> Reply:
-    return Reply(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
 
 
 @pytest.mark.parametrize("text", ["hello", "Zürich → 東京 🚄", "\0\r\n\u2028 ", "a" * 100_000])

@@ -21,12 +21,15 @@ EXAMPLES = [
 def test_every_example_shows_its_output() -> None:
     languages = [language for language, _ in BLOCKS]
     after = [b for a, b in zip(languages, [*languages[1:], None], strict=True) if a == "python"]
-    assert after == ["text"] * 6
+    assert after == ["text"] * 8
 
 
 @pytest.mark.parametrize(("code", "output"), EXAMPLES, ids=range(len(EXAMPLES)))
-def test_example(server: ContractServer, code: str, output: str) -> None:
+def test_example(
+    server: ContractServer, code: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert ADDRESS in code
+    monkeypatch.chdir(tmp_path)
     printed = io.StringIO()
     # The address is all that is changed: a free port takes the place of the default one.
     program = compile(code.replace(ADDRESS, server.url), README, "exec")

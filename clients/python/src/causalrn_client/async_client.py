@@ -1,33 +1,33 @@
 """The client for asyncio."""
 
-import asyncio
-import contextlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import httpx
 
+from causalrn_client.async_connection import AsyncConnection
+from causalrn_client.async_session import AsyncSession
 from causalrn_client.async_stream import AsyncStream
-from causalrn_client.errors import (
-    APIConnectionError,
-    APIStatusError,
-    CausalRNError,
-    ResponseFormatError,
-)
+from causalrn_client.errors import APIConnectionError, APIStatusError, ResponseFormatError
 from causalrn_client.models import Generation, ServerInfo
 from causalrn_client.requests import (
     DEFAULT_BASE_URL,
     DEFAULT_TIMEOUT,
     INFO,
     READY,
-    Call,
     Endpoint,
     generate_call,
 )
-from causalrn_client.responses import failure, is_event_stream, parse_answer, refusal
+from causalrn_client.responses import parse_answer
 from causalrn_client.retry import RETRIED_STATUSES, RetryPolicy
+from causalrn_client.session_id import new_session_id
+from causalrn_client.session_info import SessionInfo, SessionPage
+from causalrn_client.session_requests import list_call, restore_call
+from causalrn_client.turn_options import Mode
+from causalrn_client.upload import Progress, uploading
 
 
 class AsyncClient:
@@ -55,7 +55,8 @@ class AsyncClient:
                 connection, and the wait for each next piece of an answer, not the whole.
             max_retries: How many times a request is sent again after a connection error or a status
                 429, 502, 503 or 504, as long as nothing of its answer was handed out. Not after a
-                `DeadlineExceededError`.
+                `DeadlineExceededError`. What adds to a session, or makes one, only where the server
+                has certainly not done it yet.
             headers: Sent with every request.
             http_client: Sends the requests, and stays open when this client is closed; `timeout`
                 and `headers` apply all the same.
@@ -63,10 +64,11 @@ class AsyncClient:
         Raises:
             ValueError: `base_url` is not an address, or `max_retries` is negative.
         """
-        self._endpoint = Endpoint.parse(base_url, headers, timeout)
-        self._retries = RetryPolicy(max_retries)
+        endpoint = Endpoint.parse(base_url, headers, timeout)
+        retries = RetryPolicy(max_retries)
         self._owns_http = http_client is None
-        self._http = http_client if http_client is not None else httpx.AsyncClient()
+        http = http_client if http_client is not None else httpx.AsyncClient()
+        self._connection = AsyncConnection(http, endpoint, retries)
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,8 +83,11 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes the connections, unless they belong to an `http_client` that was passed in."""
-        if self._owns_http:
-            await self._http.aclose()
+        try:
+            await self._connection.finish()
+        finally:
+            if self._owns_http:
+                await self._connection.http.aclose()
 
     async def generate(
         self,
@@ -103,6 +108,9 @@ class AsyncClient:
         priority: int | None = None,
         deadline: float | None = None,
         request_id: str | None = None,
+        mode: Mode | None = None,
+        session_id: str | None = None,
+        wait_for_session: bool | None = None,
     ) -> Generation:
         """Generates, and returns when all is written.
 
@@ -130,8 +138,11 @@ class AsyncClient:
             priority=priority,
             deadline=deadline,
             request_id=request_id,
+            mode=mode,
+            session_id=session_id,
+            wait_for_session=wait_for_session,
         )
-        return parse_answer(await self._send(call, stream=False), Generation)
+        return parse_answer(await self._connection.send(call), Generation)
 
     def stream(
         self,
@@ -152,6 +163,9 @@ class AsyncClient:
         priority: int | None = None,
         deadline: float | None = None,
         request_id: str | None = None,
+        mode: Mode | None = None,
+        session_id: str | None = None,
+        wait_for_session: bool | None = None,
     ) -> AsyncStream:
         """Generates, and hands out what is written as it is written.
 
@@ -182,12 +196,62 @@ class AsyncClient:
             priority=priority,
             deadline=deadline,
             request_id=request_id,
+            mode=mode,
+            session_id=session_id,
+            wait_for_session=wait_for_session,
         )
-        return AsyncStream(partial(self._send, call, stream=True))
+        return AsyncStream(partial(self._connection.open_stream, call))
+
+    def session(
+        self, id: str | None = None, *, ttl: float | None = None, keep: bool = False
+    ) -> AsyncSession:
+        """Returns a session of the server's, to be opened by an `async with` block or its `open`.
+
+        The arguments and the errors are those of `Client.session`.
+        """
+        if id is not None and ttl is not None:
+            raise ValueError("ttl is for a session that is yet to be made, and this one has an id")
+        return AsyncSession(self, self._connection, id, ttl=ttl, keep=keep or id is not None)
+
+    async def sessions(self, *, limit: int | None = None) -> AsyncIterator[SessionInfo]:
+        """Yields all sessions that the server keeps, and asks for each page when it is needed.
+
+        The arguments and the order are those of `Client.sessions`.
+        """
+        after: str | None = None
+        while True:
+            response = await self._connection.send(list_call(after, limit))
+            page = parse_answer(response, SessionPage)
+            for session in page.sessions:
+                yield session
+            if page.next is None:
+                return
+            if page.next == after:
+                raise ResponseFormatError(f"the page of sessions after {after} leads to itself")
+            after = page.next
+
+    async def restore(
+        self,
+        source: str | os.PathLike[str] | bytes | BinaryIO,
+        id: str | None = None,
+        *,
+        keep: bool = False,
+        progress: Progress | None = None,
+    ) -> AsyncSession:
+        """Sends a snapshot to the server, and returns the session that it makes of it.
+
+        The arguments, the result and the errors are those of `Client.restore`; `progress` is
+        called, not awaited.
+        """
+        with uploading(source, progress) as upload:
+            call = restore_call(new_session_id() if id is None else id, upload)
+            info = parse_answer(await self._connection.send(call), SessionInfo)
+        keep = keep or id is not None
+        return AsyncSession(self, self._connection, info.id, is_open=True, keep=keep)
 
     async def info(self) -> ServerInfo:
         """Returns what the server says about its model and its limits."""
-        return parse_answer(await self._send(INFO, stream=False), ServerInfo)
+        return parse_answer(await self._connection.send(INFO), ServerInfo)
 
     async def ready(self) -> bool:
         """Tells whether the server can take requests now; asks once, without retries.
@@ -195,7 +259,7 @@ class AsyncClient:
         False when it cannot be reached, or says that it is starting, stalled or draining.
         """
         try:
-            await self._attempt(READY, stream=False)
+            await self._connection.send_once(READY)
         except APIConnectionError:
             return False
         except APIStatusError as error:
@@ -203,32 +267,3 @@ class AsyncClient:
                 return False
             raise
         return True
-
-    async def _send(self, call: Call, *, stream: bool) -> httpx.Response:
-        attempt = 0
-        while True:
-            try:
-                return await self._attempt(call, stream=stream)
-            except CausalRNError as error:
-                delay = self._retries.delay(error, attempt)
-                if delay is None:
-                    raise
-            await asyncio.sleep(delay)
-            attempt += 1
-
-    async def _attempt(self, call: Call, *, stream: bool) -> httpx.Response:
-        request = self._endpoint.request(self._http, call)
-        try:
-            response = await self._http.send(request, stream=stream)
-            if stream and not response.is_success:
-                async with contextlib.aclosing(response):
-                    await response.aread()
-        except httpx.RequestError as error:
-            raise failure(error) from error
-        if not response.is_success:
-            raise refusal(response)
-        if stream and not is_event_stream(response):
-            await response.aclose()
-            content_type = response.headers.get("content-type")
-            raise ResponseFormatError(f"not a stream of events: content-type {content_type}")
-        return response

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from causalrn_client.errors import IncompleteStreamError, ResponseFormatError, StreamError
-from causalrn_client.models import Chunk, Generation, Sample, TokenLogprob, Usage
+from causalrn_client.models import Chunk, Generation, Sample, SessionUsage, TokenLogprob, Usage
 from causalrn_client.responses import parse_object, validate
 from causalrn_client.sse import SSEDecoder
 
@@ -25,6 +25,7 @@ class ChunkReader:
         self._model = ""
         self._samples: dict[int, _SampleParts] = {}
         self._usage: Usage | None = None
+        self._session: SessionUsage | None = None
 
     def feed(self, data: bytes) -> Iterator[Chunk]:
         """Takes the next bytes and yields the chunks that they complete.
@@ -74,6 +75,7 @@ class ChunkReader:
             usage=self._usage,
             logprobs=first.logprobs,
             samples=samples if len(samples) > 1 else None,
+            session=self._session,
         )
 
     def _add(self, chunk: Chunk) -> None:
@@ -81,6 +83,7 @@ class ChunkReader:
         self._model = chunk.model
         self._samples.setdefault(chunk.index, _SampleParts()).add(chunk)
         self._usage = chunk.usage or self._usage
+        self._session = chunk.session or self._session
 
     def _finish(self) -> None:
         for index in range(len(self._samples)):  # where a number is left out, it is missing here

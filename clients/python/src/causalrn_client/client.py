@@ -1,33 +1,33 @@
 """The client for synchronous code."""
 
-import contextlib
-import time
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import httpx
 
-from causalrn_client.errors import (
-    APIConnectionError,
-    APIStatusError,
-    CausalRNError,
-    ResponseFormatError,
-)
+from causalrn_client.connection import Connection
+from causalrn_client.errors import APIConnectionError, APIStatusError, ResponseFormatError
 from causalrn_client.models import Generation, ServerInfo
 from causalrn_client.requests import (
     DEFAULT_BASE_URL,
     DEFAULT_TIMEOUT,
     INFO,
     READY,
-    Call,
     Endpoint,
     generate_call,
 )
-from causalrn_client.responses import failure, is_event_stream, parse_answer, refusal
+from causalrn_client.responses import parse_answer
 from causalrn_client.retry import RETRIED_STATUSES, RetryPolicy
+from causalrn_client.session import Session
+from causalrn_client.session_id import new_session_id
+from causalrn_client.session_info import SessionInfo, SessionPage
+from causalrn_client.session_requests import list_call, restore_call
 from causalrn_client.stream import Stream
+from causalrn_client.turn_options import Mode
+from causalrn_client.upload import Progress, uploading
 
 
 class Client:
@@ -55,7 +55,8 @@ class Client:
                 connection, and the wait for each next piece of an answer, not the whole.
             max_retries: How many times a request is sent again after a connection error or a status
                 429, 502, 503 or 504, as long as nothing of its answer was handed out. Not after a
-                `DeadlineExceededError`.
+                `DeadlineExceededError`. What adds to a session, or makes one, only where the server
+                has certainly not done it yet.
             headers: Sent with every request.
             http_client: Sends the requests, and stays open when this client is closed; `timeout`
                 and `headers` apply all the same.
@@ -63,10 +64,11 @@ class Client:
         Raises:
             ValueError: `base_url` is not an address, or `max_retries` is negative.
         """
-        self._endpoint = Endpoint.parse(base_url, headers, timeout)
-        self._retries = RetryPolicy(max_retries)
+        endpoint = Endpoint.parse(base_url, headers, timeout)
+        retries = RetryPolicy(max_retries)
         self._owns_http = http_client is None
-        self._http = http_client if http_client is not None else httpx.Client()
+        http = http_client if http_client is not None else httpx.Client()
+        self._connection = Connection(http, endpoint, retries)
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +84,7 @@ class Client:
     def close(self) -> None:
         """Closes the connections, unless they belong to an `http_client` that was passed in."""
         if self._owns_http:
-            self._http.close()
+            self._connection.http.close()
 
     def generate(
         self,
@@ -103,6 +105,9 @@ class Client:
         priority: int | None = None,
         deadline: float | None = None,
         request_id: str | None = None,
+        mode: Mode | None = None,
+        session_id: str | None = None,
+        wait_for_session: bool | None = None,
     ) -> Generation:
         """Generates, and returns when all is written.
 
@@ -112,7 +117,7 @@ class Client:
             prompt: The text to read. Either this or `token_ids`.
             token_ids: The prompt as token ids, without special ones.
             max_tokens: How many tokens to write at the most; 0, to read the prompt only, needs
-                `echo`.
+                `echo` or a session.
             n: How many samples to write; they share the reading of the prompt.
             temperature: 0 for the most likely token each time.
             top_k: Draw from this many most likely tokens only; 0 for all.
@@ -129,6 +134,13 @@ class Client:
                 anew when the request is sent again. Its API has them as `timeout`, which is the
                 client's own limit here, and holds as well.
             request_id: A name for the request, to find it in the server's log.
+            mode: What the prompt is. `copy`, the default: a text to write out. `recall`: the first
+                words of a passage that the session has read, to go on from. `raw`: tokens to go on
+                from as they are, special ones too; none at all for where the session stands.
+            session_id: The session that the prompt and what is written are added to, and that they
+                go on from; see `session`.
+            wait_for_session: Wait while another request has the session, for as long as `deadline`
+                allows, in place of raising a `SessionBusyError`.
 
         Raises:
             InvalidRequestError: A value cannot be put on the wire, such as a lone surrogate.
@@ -152,8 +164,11 @@ class Client:
             priority=priority,
             deadline=deadline,
             request_id=request_id,
+            mode=mode,
+            session_id=session_id,
+            wait_for_session=wait_for_session,
         )
-        return parse_answer(self._send(call, stream=False), Generation)
+        return parse_answer(self._connection.send(call), Generation)
 
     def stream(
         self,
@@ -174,6 +189,9 @@ class Client:
         priority: int | None = None,
         deadline: float | None = None,
         request_id: str | None = None,
+        mode: Mode | None = None,
+        session_id: str | None = None,
+        wait_for_session: bool | None = None,
     ) -> Stream:
         """Generates, and hands out what is written as it is written.
 
@@ -204,12 +222,90 @@ class Client:
             priority=priority,
             deadline=deadline,
             request_id=request_id,
+            mode=mode,
+            session_id=session_id,
+            wait_for_session=wait_for_session,
         )
-        return Stream(partial(self._send, call, stream=True))
+        return Stream(partial(self._connection.open_stream, call))
+
+    def session(
+        self, id: str | None = None, *, ttl: float | None = None, keep: bool = False
+    ) -> Session:
+        """Returns a session of the server's, to be opened by a `with` block or its `open`.
+
+        Args:
+            id: Of a session that the server has; it is left there. None to make one, which leaving
+                the block deletes.
+            ttl: Seconds without use after which the new session is gone; the server's default if
+                None.
+            keep: Whether leaving the block leaves the new session on the server.
+
+        Raises:
+            ValueError: `ttl` is given together with `id`.
+        """
+        if id is not None and ttl is not None:
+            raise ValueError("ttl is for a session that is yet to be made, and this one has an id")
+        return Session(self, self._connection, id, ttl=ttl, keep=keep or id is not None)
+
+    def sessions(self, *, limit: int | None = None) -> Iterator[SessionInfo]:
+        """Yields all sessions that the server keeps, and asks for each page when it is needed.
+
+        Args:
+            limit: How many a page has at the most, 1 to 1000; the server's default if None.
+
+        Returns:
+            An iterator in the order in which the sessions were made. One that is made or deleted
+            meanwhile may be in it or not.
+        """
+        after: str | None = None
+        while True:
+            response = self._connection.send(list_call(after, limit))
+            page = parse_answer(response, SessionPage)
+            yield from page.sessions
+            if page.next is None:
+                return
+            if page.next == after:
+                raise ResponseFormatError(f"the page of sessions after {after} leads to itself")
+            after = page.next
+
+    def restore(
+        self,
+        source: str | os.PathLike[str] | bytes | BinaryIO,
+        id: str | None = None,
+        *,
+        keep: bool = False,
+        progress: Progress | None = None,
+    ) -> Session:
+        """Sends a snapshot to the server, and returns the session that it makes of it.
+
+        Args:
+            source: The path of a file, the bytes of one, or an open one that can seek. Files are
+                read while they are sent.
+            id: The session's name, `ses-` and 32 hexadecimal digits; one that has it already is
+                replaced. It is left there. None for a new one, which leaving the block deletes.
+            keep: Whether leaving the block leaves the new session on the server.
+            progress: Told how many bytes were sent, and of how many. Begins again when the
+                connection breaks and the request is sent again.
+
+        Returns:
+            The session, which is open.
+
+        Raises:
+            InvalidSnapshotError: The snapshot is damaged, or of other weights or another version.
+            RequestTooLargeError: It is larger than the server takes.
+            SessionBusyError: There is such a session, and another request has it.
+            TooManySessionsError: The server holds as many as it may.
+            OSError: The file cannot be read.
+        """
+        with uploading(source, progress) as upload:
+            call = restore_call(new_session_id() if id is None else id, upload)
+            info = parse_answer(self._connection.send(call), SessionInfo)
+        keep = keep or id is not None
+        return Session(self, self._connection, info.id, is_open=True, keep=keep)
 
     def info(self) -> ServerInfo:
         """Returns what the server says about its model and its limits."""
-        return parse_answer(self._send(INFO, stream=False), ServerInfo)
+        return parse_answer(self._connection.send(INFO), ServerInfo)
 
     def ready(self) -> bool:
         """Tells whether the server can take requests now; asks once, without retries.
@@ -217,7 +313,7 @@ class Client:
         False when it cannot be reached, or says that it is starting, stalled or draining.
         """
         try:
-            self._attempt(READY, stream=False)
+            self._connection.send_once(READY)
         except APIConnectionError:
             return False
         except APIStatusError as error:
@@ -225,32 +321,3 @@ class Client:
                 return False
             raise
         return True
-
-    def _send(self, call: Call, *, stream: bool) -> httpx.Response:
-        attempt = 0
-        while True:
-            try:
-                return self._attempt(call, stream=stream)
-            except CausalRNError as error:
-                delay = self._retries.delay(error, attempt)
-                if delay is None:
-                    raise
-            time.sleep(delay)
-            attempt += 1
-
-    def _attempt(self, call: Call, *, stream: bool) -> httpx.Response:
-        request = self._endpoint.request(self._http, call)
-        try:
-            response = self._http.send(request, stream=stream)
-            if stream and not response.is_success:
-                with contextlib.closing(response):
-                    response.read()
-        except httpx.RequestError as error:
-            raise failure(error) from error
-        if not response.is_success:
-            raise refusal(response)
-        if stream and not is_event_stream(response):
-            response.close()
-            content_type = response.headers.get("content-type")
-            raise ResponseFormatError(f"not a stream of events: content-type {content_type}")
-        return response

@@ -16,7 +16,15 @@ class InvalidRequestError(CausalRNError, ValueError):
 
 
 class APIConnectionError(CausalRNError):
-    """The server could not be reached, or the connection broke."""
+    """The server could not be reached, or the connection broke.
+
+    Attributes:
+        may_have_arrived: Whether the server may have received the request, and done what it asks.
+    """
+
+    def __init__(self, message: str, *, may_have_arrived: bool = True) -> None:
+        super().__init__(message)
+        self.may_have_arrived = may_have_arrived
 
 
 class APITimeoutError(APIConnectionError):
@@ -28,7 +36,8 @@ class APITimeoutError(APIConnectionError):
     """
 
     def __init__(self, message: str, phase: TimeoutPhase) -> None:
-        super().__init__(message, phase)
+        super().__init__(message, may_have_arrived=phase in {"read", "write"})
+        self.args = (message, phase)  # what pickle calls this with
         self.phase = phase
 
     def __str__(self) -> str:
@@ -104,6 +113,10 @@ class NotFoundError(APIStatusError):
     """404: no such resource; often a wrong `base_url`."""
 
 
+class ConflictError(APIStatusError):
+    """409: what the request asks for does not go together with the state of its resource."""
+
+
 class RequestTooLargeError(APIStatusError):
     """413: the request is larger than the server, or the model, can take."""
 
@@ -131,9 +144,46 @@ class DeadlineExceededError(APIStatusError):
     """
 
 
+class SessionNotFoundError(NotFoundError):
+    """404: there is no such session; it was deleted, or its time-to-live is over."""
+
+
+class SessionBusyError(ConflictError):
+    """409: another request has the session."""
+
+
+class SessionExistsError(ConflictError):
+    """409: there is a session of that id already."""
+
+
+class SessionOfOtherWeightsError(ConflictError):
+    """409: the session belongs to other weights than those that the server serves now."""
+
+
+class SessionFullError(RequestTooLargeError):
+    """413: the session would outgrow what the model, or the server, can hold."""
+
+
+class InvalidSnapshotError(UnprocessableEntityError):
+    """422: the snapshot is damaged, or of other weights or another version than the server's."""
+
+
+class TooManySessionsError(RateLimitError):
+    """429: the server holds as many sessions as it may."""
+
+
+class SessionDamagedError(InternalServerError):
+    """500: the server's store gives back another session than was written."""
+
+
+class SessionStoreUnavailableError(ServiceUnavailableError):
+    """503: the server cannot use its store of sessions now; without a session it still serves."""
+
+
 STATUS_ERRORS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
     404: NotFoundError,
+    409: ConflictError,
     413: RequestTooLargeError,
     422: UnprocessableEntityError,
     429: RateLimitError,
@@ -141,3 +191,17 @@ STATUS_ERRORS: dict[int, type[APIStatusError]] = {
     503: ServiceUnavailableError,
 }
 """The type of error for a status; any other status is a plain `APIStatusError`."""
+
+TYPED_ERRORS: dict[tuple[int, str | None], type[APIStatusError]] = {
+    (404, "session_not_found"): SessionNotFoundError,
+    (409, "session_busy"): SessionBusyError,
+    (409, "session_exists"): SessionExistsError,
+    (409, "session_of_other_weights"): SessionOfOtherWeightsError,
+    (413, "session_full"): SessionFullError,
+    (422, "invalid_snapshot"): InvalidSnapshotError,
+    (429, "too_many_sessions"): TooManySessionsError,
+    (500, "session_damaged"): SessionDamagedError,
+    (503, "session_store_unavailable"): SessionStoreUnavailableError,
+    (504, "deadline_exceeded"): DeadlineExceededError,
+}
+"""The type of error for a status of the server's own, where its kind says more than the status."""

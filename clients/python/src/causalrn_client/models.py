@@ -6,12 +6,14 @@ Fields that this version does not know are tolerated, so that a newer server can
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
+    """Base of everything that a server answers with."""
+
     # Strict: a number in quotes is a broken answer, not a number.
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
-class Usage(_Answer):
+class Usage(Answer):
     """How many tokens a generation read and wrote.
 
     Attributes:
@@ -20,6 +22,9 @@ class Usage(_Answer):
             ends one does not count.
         total_tokens: The sum of both.
         cached_tokens: Tokens of the prompt that the server had read before, for another request.
+
+    In a session, `prompt_tokens` counts what the session held before too, and `cached_tokens` what
+    of it was still in the server's memory.
     """
 
     prompt_tokens: int
@@ -28,7 +33,19 @@ class Usage(_Answer):
     cached_tokens: int = 0
 
 
-class TopLogprob(_Answer):
+class SessionUsage(Answer):
+    """What a turn left in its session.
+
+    Attributes:
+        id: The session.
+        n_tokens: Tokens that it holds after the turn, those that wrap the prompts included.
+    """
+
+    id: str
+    n_tokens: int
+
+
+class TopLogprob(Answer):
     """One of the likeliest tokens of its place.
 
     Attributes:
@@ -40,7 +57,7 @@ class TopLogprob(_Answer):
     logprob: float
 
 
-class TokenLogprob(_Answer):
+class TokenLogprob(Answer):
     """How likely a token was to the model, before temperature and truncation.
 
     Attributes:
@@ -54,7 +71,7 @@ class TokenLogprob(_Answer):
     top: list[TopLogprob]
 
 
-class Sample(_Answer):
+class Sample(Answer):
     """One of several answers to a prompt; its attributes are those of a `Generation`.
 
     Attributes:
@@ -68,7 +85,7 @@ class Sample(_Answer):
     logprobs: list[TokenLogprob] | None = None
 
 
-class Generation(_Answer):
+class Generation(Answer):
     """A whole generation; where it has several samples, the first one, and all of them.
 
     Attributes:
@@ -82,6 +99,7 @@ class Generation(_Answer):
         usage: Token counts.
         logprobs: One for each of `token_ids`; None where they were not asked for.
         samples: In the order of their `index`; None where no more than one was asked for.
+        session: What it left in its session; None where it had none.
     """
 
     id: str
@@ -92,9 +110,10 @@ class Generation(_Answer):
     usage: Usage
     logprobs: list[TokenLogprob] | None = None
     samples: list[Sample] | None = None
+    session: SessionUsage | None = None
 
 
-class Chunk(_Answer):
+class Chunk(Answer):
     """One piece of a streamed generation.
 
     Attributes:
@@ -106,6 +125,7 @@ class Chunk(_Answer):
         finish_reason: Why the sample ended; None in all of its chunks but the last.
         logprobs: One for each of `token_ids`; None where they were not asked for.
         usage: Token counts, of all samples; None in all chunks but the very last.
+        session: What it left in its session; None without one, and in all chunks but the very last.
     """
 
     id: str
@@ -116,9 +136,10 @@ class Chunk(_Answer):
     finish_reason: str | None = None
     logprobs: list[TokenLogprob] | None = None
     usage: Usage | None = None
+    session: SessionUsage | None = None
 
 
-class ServerInfo(_Answer):
+class ServerInfo(Answer):
     """What a server says about itself.
 
     Fields that are not listed here are kept: see `model_extra`.

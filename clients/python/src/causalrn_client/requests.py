@@ -2,13 +2,15 @@
 
 import json
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import httpx
 
 from causalrn_client._version import __version__
 from causalrn_client.errors import InvalidRequestError
+from causalrn_client.turn_options import Mode
+from causalrn_client.upload import Upload
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8000"
 DEFAULT_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
@@ -17,16 +19,28 @@ DEFAULT_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 
 @dataclass(frozen=True)
 class Call:
-    """One request to one of the server's resources, apart from where the server is."""
+    """One request to one of the server's resources, apart from where the server is.
+
+    Attributes:
+        method: Of HTTP.
+        path: With the query, if there is one.
+        headers: Besides those of every request.
+        content: The body.
+        repeatable: Whether to do it twice is the same as to do it once.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytes | None = None
+    content: bytes | Upload | None = None
+    repeatable: bool = True
 
 
-INFO = Call("GET", "/info", {"Accept": "application/json"})
-READY = Call("GET", "/health/ready", {"Accept": "application/json"})
+JSON = "application/json"
+EVENTS = "text/event-stream"
+
+INFO = Call("GET", "/info", {"Accept": JSON})
+READY = Call("GET", "/health/ready", {"Accept": JSON})
 
 
 @dataclass(frozen=True)
@@ -66,11 +80,18 @@ class Endpoint:
         path = self.base_url.raw_path.rstrip(b"/") + call.path.encode("ascii")
         headers = self.headers.copy()
         headers.update(call.headers)
+        content: bytes | Iterator[bytes] | AsyncIterator[bytes] | None
+        if isinstance(call.content, Upload):
+            headers["Content-Length"] = str(call.content.size)
+            is_async = isinstance(http, httpx.AsyncClient)
+            content = call.content.async_pieces() if is_async else call.content.pieces()
+        else:
+            content = call.content
         return http.build_request(
             call.method,
             self.base_url.copy_with(raw_path=path),
             headers=headers,
-            content=call.content,
+            content=content,
             timeout=self.timeout,
         )
 
@@ -94,6 +115,9 @@ def generate_call(
     priority: int | None,
     deadline: float | None,
     request_id: str | None,
+    mode: Mode | None,
+    session_id: str | None,
+    wait_for_session: bool | None,
 ) -> Call:
     """Builds the call that asks for a generation; what is None is left to the server's defaults.
 
@@ -119,20 +143,27 @@ def generate_call(
         "echo": echo,
         "priority": priority,
         "timeout": deadline,
+        "mode": mode,
+        "session_id": session_id,
+        "wait_for_session": wait_for_session,
         "stream": True if stream else None,
     }
-    headers = {
-        "Accept": "text/event-stream" if stream else "application/json",
-        "Content-Type": "application/json",
-    }
+    headers = {"Accept": EVENTS if stream else JSON, "Content-Type": JSON}
     if request_id is not None:
         if not (request_id.isascii() and request_id.isprintable()):
             raise InvalidRequestError(f"request_id must be printable ASCII: {request_id!r}")
         headers["x-request-id"] = request_id
-    return Call("POST", "/generate", headers, _encode(fields))
+    # In a session, a prompt that is sent twice is there twice.
+    repeatable = session_id is None
+    return Call("POST", "/generate", headers, encode(fields), repeatable)
 
 
-def _encode(fields: Mapping[str, object]) -> bytes:
+def encode(fields: Mapping[str, object]) -> bytes:
+    """Writes the fields that are not None as a JSON object.
+
+    Raises:
+        InvalidRequestError: A value cannot be put on the wire.
+    """
     body = {name: value for name, value in fields.items() if value is not None}
     try:
         text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

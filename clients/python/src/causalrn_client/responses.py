@@ -8,11 +8,11 @@ from pydantic_core import from_json
 
 from causalrn_client.errors import (
     STATUS_ERRORS,
+    TYPED_ERRORS,
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
     CausalRNError,
-    DeadlineExceededError,
     IncompleteStreamError,
     InvalidRequestError,
     ResponseFormatError,
@@ -29,6 +29,8 @@ _TIMEOUT_PHASES: dict[type[httpx.TimeoutException], TimeoutPhase] = {
     httpx.WriteTimeout: "write",
     httpx.PoolTimeout: "pool",
 }
+
+_NOT_CONNECTED = (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 
 def parse_object(source: bytes | str) -> dict[str, object]:
@@ -69,10 +71,21 @@ def parse_answer(response: httpx.Response, kind: type[ModelT]) -> ModelT:
     return validate(kind, parse_object(response.content))
 
 
-def is_event_stream(response: httpx.Response) -> bool:
-    """Tells whether an answer is a stream of events, and not, say, the page of a proxy."""
+def check_type(response: httpx.Response, media_type: str) -> None:
+    """Sees to it that an answer is, say, a stream of events, and not the page of a proxy.
+
+    Raises:
+        ResponseFormatError: It is of another type.
+    """
     content_type: str = response.headers.get("content-type", "")
-    return content_type.partition(";")[0].strip().lower() == "text/event-stream"
+    if content_type.partition(";")[0].strip().lower() != media_type:
+        raise ResponseFormatError(f"not {media_type}, but content-type {content_type or 'missing'}")
+
+
+def total_bytes(response: httpx.Response) -> int | None:
+    """How long the body of an answer is on its way; None where the answer does not say."""
+    length: str = response.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdecimal() else None
 
 
 def refusal(response: httpx.Response) -> APIStatusError:
@@ -88,10 +101,9 @@ def refusal(response: httpx.Response) -> APIStatusError:
         error_type = _text(error.get("type"))
         message = _text(error.get("message")) or message
         param = _text(error.get("param"))
-    kind = STATUS_ERRORS.get(response.status_code, APIStatusError)
-    if response.status_code == 504 and error_type == "deadline_exceeded":
-        kind = DeadlineExceededError  # and not a proxy's own time-out
-    return kind(response.status_code, error_type, message, param, response.headers)
+    status = response.status_code
+    kind = TYPED_ERRORS.get((status, error_type)) or STATUS_ERRORS.get(status, APIStatusError)
+    return kind(status, error_type, message, param, response.headers)
 
 
 def failure(error: httpx.RequestError) -> CausalRNError:
@@ -104,7 +116,10 @@ def failure(error: httpx.RequestError) -> CausalRNError:
         return InvalidRequestError(f"the request cannot be sent: {reason}")
     if isinstance(error, httpx.DecodingError):
         return ResponseFormatError(f"the answer cannot be decompressed: {reason}")
-    return APIConnectionError(f"no answer from {_address(error)}: {reason}")
+    return APIConnectionError(
+        f"no answer from {_address(error)}: {reason}",
+        may_have_arrived=not isinstance(error, _NOT_CONNECTED),
+    )
 
 
 def interruption(error: httpx.RequestError) -> CausalRNError:

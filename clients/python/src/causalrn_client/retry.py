@@ -14,9 +14,14 @@ from causalrn_client.errors import (
     APITimeoutError,
     CausalRNError,
     DeadlineExceededError,
+    SessionBusyError,
 )
 
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+
+# Refusals that the server gives before it begins; other answers of these statuses may come from a
+# proxy that lost the server's own, or from a server that ended before its work did.
+_NOTHING_DONE = frozenset({"not_ready", "overloaded"})
 
 _FIRST_DELAY_S = 0.5
 _MAX_DELAY_S = 8.0
@@ -27,10 +32,16 @@ _MAX_RETRY_AFTER_S = 60.0
 class RetryPolicy:
     """Decides about a request that failed before anything of its answer was handed out.
 
-    A generation has no side effect, so it may be asked for again: after connection errors, and
-    after the statuses 429, 502, 503 and 504. Not after a time-out of the answer itself: the server
-    is busy with the request, and a second one would only add to its work. Nor after the deadline
-    that the request itself set: its time is up.
+    Most requests may be repeated: they change nothing, or the same. These are sent again after
+    connection errors, and after the statuses 429, 502, 503 and 504. Not after a time-out of the
+    answer itself: the server is busy with the request, and a second one would only add to its work.
+    Nor after the deadline that the request itself set: its time is up.
+
+    A turn in a session may not be repeated, for it would be there twice, nor may what makes a
+    session. These are sent again only if the server has certainly done nothing: it was not reached,
+    or answered 429, or 503 with a type that says so.
+
+    A busy session is asked again where the server says after how long.
 
     Attributes:
         max_retries: How many times a request may be sent again; 0 for never.
@@ -46,14 +57,17 @@ class RetryPolicy:
         if self.max_retries < 0:
             raise ValueError(f"max_retries must not be negative: {self.max_retries}")
 
-    def delay(self, error: CausalRNError, attempt: int) -> float | None:
+    def delay(self, error: CausalRNError, attempt: int, *, repeatable: bool = True) -> float | None:
         """Returns the seconds to wait before the next attempt; None if there shall be none.
 
         Args:
             error: Why the attempt failed.
             attempt: Its number, counted from 0.
+            repeatable: Whether to do twice what the request asks for is the same as once.
         """
         if attempt >= self.max_retries or not _is_transient(error):
+            return None
+        if not repeatable and _may_be_done(error):
             return None
         if isinstance(error, APIStatusError):
             asked = parse_retry_after(error.headers.get("retry-after"), now=self.clock())
@@ -90,8 +104,18 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
 def _is_transient(error: CausalRNError) -> bool:
     if isinstance(error, DeadlineExceededError):
         return False
+    if isinstance(error, SessionBusyError):
+        return "retry-after" in error.headers
     if isinstance(error, APIStatusError):
         return error.status_code in RETRIED_STATUSES
     if isinstance(error, APITimeoutError):
         return error.phase == "connect"
     return isinstance(error, APIConnectionError)
+
+
+def _may_be_done(error: CausalRNError) -> bool:
+    """Whether the server may have done what it was asked for, given a transient error."""
+    if isinstance(error, APIStatusError):
+        refused = isinstance(error, SessionBusyError) or error.status_code == 429
+        return not refused and error.type not in _NOTHING_DONE
+    return not isinstance(error, APIConnectionError) or error.may_have_arrived

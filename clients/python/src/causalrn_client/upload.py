@@ -1,0 +1,94 @@
+"""The body of a request, read from a file while it is sent."""
+
+import asyncio
+import io
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from causalrn_client.errors import InvalidRequestError
+
+Progress = Callable[[int, int | None], object]
+"""Told how many bytes are through, and of how many; None where nobody knows."""
+
+PIECE_BYTES = 256 * 1024
+
+
+class Upload:
+    """What an open file holds from where it stands, as often as it has to be sent."""
+
+    def __init__(self, file: BinaryIO, progress: Progress | None = None) -> None:
+        """Measures the file.
+
+        Args:
+            file: Can seek; is neither closed nor put back to where it stood.
+            progress: Told after each piece. It begins again when the request is sent again.
+
+        Raises:
+            OSError: The file cannot seek.
+        """
+        self._file = file
+        self._progress = progress
+        self._start = file.tell()
+        self.size = file.seek(0, os.SEEK_END) - self._start
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yields the bytes, from the first one on.
+
+        Raises:
+            InvalidRequestError: There are fewer of them by now.
+            OSError: The file cannot be read.
+        """
+        done = self._begin()
+        while done < self.size:
+            piece = self._file.read(min(PIECE_BYTES, self.size - done))
+            done += self._check(piece)
+            yield piece
+            self._report(done)
+
+    async def async_pieces(self) -> AsyncIterator[bytes]:
+        """Yields the same, and leaves the event loop alone while the disk is slow."""
+        done = self._begin()
+        while done < self.size:
+            piece = await asyncio.to_thread(self._file.read, min(PIECE_BYTES, self.size - done))
+            done += self._check(piece)
+            yield piece
+            self._report(done)
+
+    def _begin(self) -> int:
+        self._file.seek(self._start)
+        self._report(0)
+        return 0
+
+    def _check(self, piece: bytes) -> int:
+        if not piece:
+            raise InvalidRequestError("the file was cut short while it was sent")
+        return len(piece)
+
+    def _report(self, done: int) -> None:
+        if self._progress is not None:
+            self._progress(done, self.size)
+
+
+@contextmanager
+def uploading(
+    source: str | os.PathLike[str] | bytes | BinaryIO, progress: Progress | None
+) -> Iterator[Upload]:
+    """Opens what is to be sent, and closes it unless it was open before.
+
+    Args:
+        source: The path of a file, the bytes themselves, or an open file that can seek.
+        progress: See `Upload`.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    if isinstance(source, str | os.PathLike):
+        with Path(source).open("rb") as file:
+            yield Upload(file, progress)
+    elif isinstance(source, bytes):
+        yield Upload(io.BytesIO(source), progress)  # which does not copy them
+    else:
+        yield Upload(source, progress)
