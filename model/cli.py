@@ -119,7 +119,7 @@ def train(
         job = Trainer(recipe, run, None if start is None else load(start))
     except RunError as error:
         fail(error)
-    steps = recipe.schedule.steps
+    steps = recipe.schedule.last_step
     if job.step:
         say(f"Going on from step {job.step:,} of {steps:,}.")
     with (

@@ -27,7 +27,8 @@ class Schedule:
 
     Attributes:
         seed: decides parameters and data.
-        steps: optimizer steps.
+        steps: optimizer steps that the course of learning rates and lengths is laid out for.
+        stop: steps after which the run ends before that; 0 for never.
         batch_tokens: about how many tokens a step sees.
         max_strings: contexts of a step at most.
         max_turns: strings of one context at most, one after the other.
@@ -46,6 +47,7 @@ class Schedule:
 
     seed: int
     steps: int
+    stop: int
     batch_tokens: int
     max_strings: int
     max_turns: int
@@ -63,6 +65,12 @@ class Schedule:
     beta1: float
     beta2: float
     clip_norm: float
+
+
+    @property
+    def last_step(self) -> int:
+        """Steps of the whole run."""
+        return self.stop or self.steps
 
 
 @dataclass(frozen=True)
@@ -167,6 +175,8 @@ def _schedule(values: dict[str, Any]) -> Schedule:
             raise PresetError(f"schedule.{field.name} must be at least {least}, got {value}")
     if not values["min_length"] <= values["first_length"] <= values["max_length"]:
         raise PresetError("schedule: need min_length <= first_length <= max_length")
+    if values["stop"] > values["steps"]:
+        raise PresetError("schedule: need stop <= steps")
     for key, most in (("growth", 0.9), ("final_ratio", 1.0), ("corruption", 1.0), ("recall", 1.0)):
         if values[key] > most:
             raise PresetError(f"schedule.{key} must be at most {most}, got {values[key]}")

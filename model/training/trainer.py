@@ -103,10 +103,11 @@ class Trainer:
             DivergedError: parameters are those of the step before; nothing more is saved.
         """
         saved = time.monotonic()
-        while self.step < self.preset.schedule.steps:
+        last = self.preset.schedule.last_step
+        while self.step < last:
             progress = self._step()
             report(progress)
-            if progress.step % _LOG_EVERY == 0 or progress.step == self.preset.schedule.steps:
+            if progress.step % _LOG_EVERY == 0 or progress.step == last:
                 self.run.log(asdict(progress))
             if stop():
                 break
@@ -114,7 +115,7 @@ class Trainer:
                 self.save()
                 saved = time.monotonic()
         self.save()
-        if self.step < self.preset.schedule.steps:
+        if self.step < last:
             return False
         save_checkpoint(self.run.folder, self.model, TOKENIZERS[self.preset.tokenizer]())
         return True

@@ -47,6 +47,7 @@ def test_the_project_has_these_presets() -> None:
         "copy-bytes-3",
         "copy-bytes-4",
         "copy-bytes-5",
+        "copy-bytes-6",
         "copy-letters-quick",
     ]
 
@@ -104,6 +105,7 @@ def test_a_file_that_is_not_toml(tmp_path: Path, data: bytes) -> None:
         ("seed = 3", "seed = 3.0", "schedule.seed must be a whole number, got 3.0"),
         ("seed = 3", "seed = true", "schedule.seed must be a whole number"),
         ("steps = 45", "steps = 0", "schedule.steps must be at least 1, got 0"),
+        ("stop = 0", "stop = 46", "need stop <= steps"),
         ("batch_tokens = 128", "batch_tokens = 0", "schedule.batch_tokens must be at least 1"),
         ("max_strings = 8", "max_strings = 0", "schedule.max_strings must be at least 1"),
         ("max_turns = 3", "max_turns = 0", "schedule.max_turns must be at least 1"),

@@ -42,7 +42,7 @@ def train(preset: Preset, folder: Path, until: int | None = None) -> tuple[Train
     trainer = Trainer(preset, Run(folder))
     reports: list[Progress] = []
     finished = trainer.train(reports.append, lambda: trainer.step == until)
-    assert finished == (trainer.step == preset.schedule.steps)
+    assert finished == (trainer.step == preset.schedule.last_step)
     return trainer, reports
 
 
@@ -330,3 +330,14 @@ def test_the_rate_warms_up_and_decays(schedule: Callable[..., Schedule]) -> None
 def test_the_rate_needs_no_warm_up(schedule: Callable[..., Schedule]) -> None:
     s = schedule(steps=10, learning_rate=0.4, warmup_steps=0, final_ratio=1.0)
     assert [learning_rate(s, step) for step in range(10)] == [0.4] * 10
+
+
+def test_a_run_that_stops_early_does_as_the_longer_one_until_then(
+    preset: Preset, tmp_path: Path
+) -> None:
+    early, _ = train(changed(preset, stop=7), tmp_path / "early")
+    interrupted, _ = train(preset, tmp_path / "interrupted", until=7)
+    assert early.step == 7
+    assert (tmp_path / "early" / "model.safetensors").is_file()
+    for name, tensor in weights(early).items():
+        assert tensor.equal(weights(interrupted)[name]), name
