@@ -24,6 +24,7 @@ from benchmarks.engine import Prompt, draw_prompts
 from benchmarks.figures import arguments, machine, percentiles_ms, publish, show_ms
 from benchmarks.timeline import Timeline
 from model.checkpoint import load_checkpoint
+from model.framing import frame
 from server.engine import Engine
 from server.generation import GenerationParams
 from server.settings import Settings
@@ -43,7 +44,11 @@ async def run_once(
         calm: tokens of every stream before it arrives, and after it is read.
     """
     timelines = [Timeline(time.perf_counter()) for _ in prompts]
-    most = engine.model.config.max_seq_len - max(map(len, prompts)) - len(engine.model.wrap([]))
+    most = (
+        engine.model.config.max_seq_len
+        - max(map(len, prompts))
+        - len(frame(engine.model.config, []))
+    )
     params = GenerationParams(max_tokens=min(most, engine.settings.max_tokens), ignore_eos=True)
     async with asyncio.timeout(_RUN_SECONDS), asyncio.TaskGroup() as group:
         readers = [

@@ -3,12 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from model.framing import frame, modes
 from model.tokenizer import TokenizerError
-from server.errors import InvalidRequestError, OverloadedError, RequestTooLargeError
+from server.errors import (
+    InvalidRequestError,
+    OverloadedError,
+    RequestTooLargeError,
+    SessionFullError,
+)
 from server.generation import GenerationParams
 from server.scheduler import Scheduler
 from server.served_model import ServedModel
 from server.settings import Settings
+
+_RAW_TOKENS = 16  # that a prompt without framing generates unless it says; as in OpenAI's API
 
 
 @dataclass
@@ -18,13 +26,13 @@ class _Reservation:
 
 
 class Admission:
-    """Turns what a client sends into a wrapped prompt, and keeps room for it.
+    """Turns what a client sends into a framed prompt, and keeps room for it.
 
     What a request may come to need is reserved before it is looked at more closely, and given back
     when it is refused or over. All of it happens in one thread.
 
     Args:
-        model: whose tokenizer, wrapping and length limit apply.
+        model: whose tokenizer, framing and length limit apply.
         settings: with the limits of this server.
         scheduler: which knows what the memory pool can hold.
         bytes_per_page: of the pool.
@@ -41,7 +49,6 @@ class Admission:
         self._settings = settings
         self._scheduler = scheduler
         self._bytes_per_page = bytes_per_page
-        self._n_wrapping = len(model.wrap([]))
         self._reservations: dict[str, _Reservation] = {}
         self.reserved_bytes = self.reserved_samples = 0
         tokenizer = model.tokenizer
@@ -50,7 +57,11 @@ class Admission:
         }  # fmt: skip
 
     def admit(
-        self, id: str, source: str | Sequence[int], params: GenerationParams
+        self,
+        id: str,
+        source: str | Sequence[int],
+        params: GenerationParams,
+        n_context: int | None = None,
     ) -> tuple[list[int], int]:
         """Check a request and reserve what it may need, until `release`.
 
@@ -58,13 +69,16 @@ class Admission:
             id: of the request.
             source: text, or content ids.
             params: what is asked for.
+            n_context: tokens of the session that the prompt goes on from; None without one.
 
         Returns:
-            The wrapped prompt and the tokens to generate at most.
+            The framed prompt and the tokens to generate at most.
 
         Raises:
             OverloadedError: there is no room for it now.
-            InvalidRequestError: the text or an id is not the model's, or it is too long for it.
+            InvalidRequestError: the text or an id is not the model's, it is too long for it, or the
+                model does not know the mode.
+            SessionFullError: it is too long for what its session has left.
             RequestTooLargeError: the memory pool could never hold it.
         """
         # A character is four bytes at most, and no tokenizer makes more tokens than bytes.
@@ -73,15 +87,16 @@ class Admission:
             n_content *= 4
         # What exceeds the pool will be refused for that, and not because others wait.
         allocator = self._scheduler.allocator
-        n_held = self._n_wrapping + n_content + (params.max_tokens or 0)
+        n_framing = len(frame(self._model.config, [], params.mode))
+        n_held = (n_context or 0) + n_framing + n_content + (params.max_tokens or 0)
         self._reserve(id, min(n_held, allocator.n_pages * allocator.page_size), params.n)
         try:
-            prompt, max_tokens = self._check(source, params)
+            prompt, max_tokens = self._check(source, params, n_context)
         except BaseException:
             self.release(id)
             raise
         self.release(id)
-        self._reserve(id, max(len(prompt), len(prompt) + max_tokens - 1), params.n)
+        self._reserve(id, (n_context or 0) + _n_held(prompt, max_tokens), params.n)
         return prompt, max_tokens
 
     def release(self, id: str) -> None:
@@ -106,38 +121,32 @@ class Admission:
         self.reserved_samples += n_samples
 
     def _check(
-        self, source: str | Sequence[int], params: GenerationParams
+        self, source: str | Sequence[int], params: GenerationParams, n_context: int | None
     ) -> tuple[list[int], int]:
+        config = self._model.config
+        if params.mode not in modes(config):
+            raise InvalidRequestError(
+                f"mode: {self._model.name} was not trained for {params.mode!r}", param="mode"
+            )
         ids: Sequence[int]
         if isinstance(source, str):
             param, ids = "prompt", self._encode(source)
         else:
             param, ids = "token_ids", source
-        longest = self._model.config.max_seq_len
-        room = longest - self._n_wrapping - len(ids)
-        if room < 1:
-            raise InvalidRequestError(
-                f"{param}: is {len(ids)} tokens long, this model takes at most "
-                f"{len(ids) + room - 1}",
-                param=param,
-            )
+        longest = config.max_seq_len
+        if n_context is not None:
+            longest = min(longest, self._settings.max_session_tokens)
+        n_context = n_context or 0
+        n_framing = len(frame(config, [], params.mode))
+        room = longest - n_context - n_framing - len(ids)
+        least = int(params.max_tokens != 0)
+        if room < least:
+            self._refuse(param, len(ids), len(ids) + room - least, n_context)
         if ids is source:
-            self._check_ids(ids)
-        prompt = self._model.wrap(ids)
-        max_tokens = params.max_tokens
-        if max_tokens is None:
-            max_tokens = min(len(ids) + 1, room, self._settings.max_tokens)
-        elif max_tokens > self._settings.max_tokens:
-            raise InvalidRequestError(
-                f"max_tokens: must be at most {self._settings.max_tokens}", param="max_tokens"
-            )
-        elif max_tokens > room:
-            raise InvalidRequestError(
-                f"max_tokens: must be at most {room} after a prompt of {len(prompt)} tokens; "
-                f"the model holds {longest} in all",
-                param="max_tokens",
-            )
-        held = max(len(prompt), len(prompt) + max_tokens - 1)
+            self._check_ids(ids, may_be_special=params.mode == "raw")
+        prompt = frame(config, ids, params.mode)
+        max_tokens = self._max_tokens(params, prompt, len(ids), n_context, room)
+        held = n_context + _n_held(prompt, max_tokens)
         if not self._scheduler.fits(held):
             allocator = self._scheduler.allocator
             raise RequestTooLargeError(
@@ -147,13 +156,42 @@ class Admission:
             )
         return prompt, max_tokens
 
+    def _refuse(self, param: str, n_ids: int, most: int, n_context: int) -> None:
+        """Say that a prompt is too long, for the model or for what is left of its session."""
+        if not n_context:
+            raise InvalidRequestError(
+                f"{param}: is {n_ids} tokens long, this model takes at most {most}", param=param
+            )
+        left = f"it takes at most {most} more" if most > 0 else "it is full; begin another"
+        raise SessionFullError(
+            f"{param}: is {n_ids} tokens long; the session has {n_context} already, {left}",
+            param=param,
+        )
+
+    def _max_tokens(
+        self, params: GenerationParams, prompt: list[int], n_ids: int, n_context: int, room: int
+    ) -> int:
+        most = self._settings.max_tokens
+        if params.max_tokens is None:
+            wanted = {"copy": n_ids + 1, "recall": n_context + 1, "raw": _RAW_TOKENS}[params.mode]
+            return min(wanted, room, most)
+        if params.max_tokens > most:
+            raise InvalidRequestError(f"max_tokens: must be at most {most}", param="max_tokens")
+        if params.max_tokens > room:
+            raise InvalidRequestError(
+                f"max_tokens: must be at most {room} after a prompt of {n_context + len(prompt)} "
+                f"tokens; there is room for {n_context + len(prompt) + room} in all",
+                param="max_tokens",
+            )
+        return params.max_tokens
+
     def _encode(self, text: str) -> list[int]:
         try:
             return self._model.tokenizer.encode(text)
         except TokenizerError as error:
             raise InvalidRequestError(f"prompt: {error}", param="prompt") from None
 
-    def _check_ids(self, ids: Sequence[int]) -> None:
+    def _check_ids(self, ids: Sequence[int], *, may_be_special: bool) -> None:
         vocab_size = self._model.tokenizer.vocab_size
         for index, token_id in enumerate(ids):
             param = f"token_ids[{index}]"
@@ -161,9 +199,14 @@ class Admission:
                 raise InvalidRequestError(
                     f"{param}: must be between 0 and {vocab_size - 1}", param=param
                 )
-            if token_id in self._special:
+            if token_id in self._special and not may_be_special:
                 raise InvalidRequestError(
                     f"{param}: {token_id} is the special id {self._special[token_id]}, which the "
                     "server adds where the model needs it",
                     param=param,
                 )
+
+
+def _n_held(prompt: list[int], max_tokens: int) -> int:
+    """Tokens that the pool may come to hold of a prompt and its answer, whose last is not read."""
+    return max(len(prompt), len(prompt) + max_tokens - 1)

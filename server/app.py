@@ -14,8 +14,10 @@ from server.draining import SignalDrain
 from server.engine import Engine
 from server.errors import StartupError, install_handlers
 from server.request_id import RequestIdMiddleware
-from server.routes import generate, health, info, metrics
+from server.routes import generate, health, info, metrics, sessions, snapshots
 from server.served_model import ServedModel
+from server.session_store import open_store
+from server.sessions import LEASE_SECONDS, Sessions
 from server.settings import Settings
 from server.startup import ShortStartupErrors
 
@@ -39,8 +41,10 @@ def create_app(
         chosen = settings or _settings_of_environment()
         _show_log(chosen.log_level)
         engine = Engine(_load(load, chosen.checkpoint), chosen)
+        sessions = Sessions(engine, open_store(chosen.session_store, lease_seconds=LEASE_SECONDS))
         engine.start()
-        app.state.engine = engine
+        app.state.engine, app.state.sessions = engine, sessions
+        await sessions.start()
         drain = SignalDrain(engine)
         drain.install()
         logger.info(
@@ -55,6 +59,7 @@ def create_app(
         finally:
             drain.uninstall()
             await engine.stop()
+            await sessions.stop()
 
     app = FastAPI(
         title="CausalRN",
@@ -66,8 +71,11 @@ def create_app(
     install_handlers(app)
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(ShortStartupErrors)
-    for routes in (generate, health, info, metrics):
-        app.include_router(routes.router)
+    app.state.routers = [
+        routes.router for routes in (generate, sessions, snapshots, health, info, metrics)
+    ]
+    for router in app.state.routers:
+        app.include_router(router)
     return app
 
 

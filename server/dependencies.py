@@ -1,14 +1,28 @@
 """What routes ask FastAPI for."""
 
+import re
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from server.engine import Engine
+from server.errors import LONGEST_ECHO, SessionNotFoundError, printable
+from server.schemas import SESSION_ID
+from server.sessions import Sessions
 
 
 async def _engine(request: Request) -> Engine:
     return cast(Engine, request.app.state.engine)
+
+
+async def _sessions(request: Request) -> Sessions:
+    return cast(Sessions, request.app.state.sessions)
+
+
+async def _session_id(session_id: str) -> str:
+    if not re.fullmatch(SESSION_ID, session_id):
+        raise SessionNotFoundError(f"there is no session {printable(session_id, LONGEST_ECHO)}")
+    return session_id
 
 
 async def _request_id(request: Request) -> str:
@@ -18,5 +32,11 @@ async def _request_id(request: Request) -> str:
 EngineDependency = Annotated[Engine, Depends(_engine)]
 """The engine of the app."""
 
+SessionsDependency = Annotated[Sessions, Depends(_sessions)]
+"""The sessions of the app."""
+
 RequestId = Annotated[str, Depends(_request_id)]
 """The id that the response will carry as `x-request-id`."""
+
+SessionId = Annotated[str, Depends(_session_id)]
+"""The id in the path, which looks like one of a session."""

@@ -6,26 +6,71 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from collections.abc import Sequence as Items
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
+from typing import Any, TypeVar
 
+from model.state import LayerSpec
 from server.admission import Admission
 from server.engine_core import EngineCore, StepTimes
-from server.errors import EngineError, NotReadyError, ShuttingDownError
+from server.errors import ApiError, EngineError, NotReadyError, ShuttingDownError
 from server.generation import Generation, GenerationParams
+from server.journal import Journal
 from server.metrics import Metrics, Usage
 from server.readers import Readers
 from server.sequence import Sequence
 from server.served_model import ServedModel
+from server.session_store.base import SessionStore
 from server.settings import Settings
 from server.token_stream import Progress, TokenStream
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _JOIN_SECONDS = 5.0  # for the step that is under way when the engine stops
 _PRIORITY_SECONDS = 10.0  # of waiting that make up for one step of priority
 _CHECKS_PER_STALL = 4
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A session at the beginning of a turn.
+
+    Attributes:
+        session_id: of the session.
+        token_ids: its log so far.
+    """
+
+    session_id: str
+    token_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A request that is admitted, but not queued yet.
+
+    Attributes:
+        id: of the request.
+        prompt: framed, without what its session has already.
+        params: what is asked for; `max_tokens` is a number.
+        turn: of its session, if it has one.
+    """
+
+    id: str
+    prompt: list[int]
+    params: GenerationParams
+    turn: Turn | None
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the engine's thread is to do between two steps, and where the result goes."""
+
+    work: Callable[[EngineCore], Any]
+    answer: asyncio.Future[Any]
 
 
 class Engine:
@@ -58,6 +103,7 @@ class Engine:
         self._mail = threading.Condition()
         self._submitted: list[Generation] = []
         self._aborted: list[str] = []
+        self._calls: list[_Call] = []
         self._stopping = False
         self._alive = False
         self._moved = time.monotonic()
@@ -68,6 +114,16 @@ class Engine:
     def pool_pages(self) -> int:
         """Pages of the memory pool."""
         return self._core.allocator.n_pages
+
+    @property
+    def layers(self) -> list[LayerSpec]:
+        """What each layer keeps of a sequence."""
+        return self._core.layers
+
+    @property
+    def bytes_per_page(self) -> int:
+        """Memory of one page of the pool."""
+        return self._core.bytes_per_page
 
     @property
     def n_streams(self) -> int:
@@ -97,6 +153,8 @@ class Engine:
             preemptions=scheduler.n_preemptions,
             prefix_cache_queries=scheduler.cache.stats.queries,
             prefix_cache_hits=scheduler.cache.stats.hits,
+            sessions_warm=len(scheduler.sessions),
+            session_evictions=scheduler.sessions.n_evictions,
         )
 
     @property
@@ -131,33 +189,76 @@ class Engine:
             InvalidRequestError: the model cannot serve it.
             RequestTooLargeError: the memory pool could never hold it.
         """
+        ticket = self.admit(source, params or GenerationParams())
+        return self.enqueue(ticket, request_id=request_id)
+
+    def admit(
+        self, source: str | Items[int], params: GenerationParams, turn: Turn | None = None
+    ) -> Ticket:
+        """Check a request and reserve what it may need; `enqueue` or `withdraw` it next.
+
+        Args:
+            source: text, or content ids.
+            params: what is asked for.
+            turn: of a session that it goes on from, and whose turn it is.
+
+        Raises:
+            ApiError: as `submit`; `SessionFullError` if the session has no room left for it.
+        """
         self._check_open()
-        params = params or GenerationParams()
         id = f"gen-{uuid.uuid4().hex}"
-        prompt, max_tokens = self._admission.admit(id, source, params)
-        params = replace(params, max_tokens=max_tokens)
+        n_context = None if turn is None else len(turn.token_ids)
+        prompt, max_tokens = self._admission.admit(id, source, params, n_context)
+        return Ticket(id, prompt, replace(params, max_tokens=max_tokens), turn)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Give back what an admitted request reserved."""
+        self._admission.release(ticket.id)
+
+    def open_journal(self, store: SessionStore) -> Journal:
+        """A journal for turns of sessions that are kept in a store."""
+        return Journal(store, self.model.config.eos_id, self._readers.hand_over, self.abort)
+
+    def enqueue(
+        self, ticket: Ticket, *, request_id: str = "-", journal: Journal | None = None
+    ) -> TokenStream:
+        """Queue an admitted request; the stream that comes back must be closed.
+
+        Args:
+            ticket: from `admit`.
+            request_id: for the log.
+            journal: gets what the engine makes before the stream does.
+        """
+        params, turn = ticket.params, ticket.turn
+        context = [] if turn is None else turn.token_ids
+        prompt = context + ticket.prompt
         now = time.monotonic()
         progress = Progress(now)
+        assert params.max_tokens is not None
         samples = [
             Generation(
-                id,
+                ticket.id,
                 Sequence(
-                    f"{id}-{index}",
+                    f"{ticket.id}-{index}",
                     list(prompt),
-                    max_tokens,
+                    params.max_tokens,
                     turn=(now + _PRIORITY_SECONDS * params.priority, next(self._arrivals)),
                     reusable=not (params.echo and params.logprobs is not None),
+                    session=None if turn is None else turn.session_id,
                 ),
                 params,
                 self.model.tokenizer,
                 progress,
                 index,
+                len(context),
             )
             for index in range(params.n)
         ]
         samples[0].samples = samples[1:]
-        stream = TokenStream(id, len(prompt), self.abort, n_samples=params.n, progress=progress)
-        self._readers.add(stream, request_id, params.timeout)
+        stream = TokenStream(
+            ticket.id, len(prompt), self.abort, n_samples=params.n, progress=progress
+        )
+        self._readers.add(stream, request_id, params.timeout, journal)
         with self._mail:
             if not self._submitted and not self._core.n_live:
                 self._moved = time.monotonic()  # idle until now, not stuck
@@ -165,9 +266,32 @@ class Engine:
             self._mail.notify()
         return stream
 
-    def abort(self, id: str) -> None:
-        """End a request before its next step and free all it has; idempotent."""
-        self._readers.end(id, "abort")
+    async def call(self, work: Callable[[EngineCore], T]) -> T:
+        """Have the engine's thread do something between two steps.
+
+        Raises:
+            NotReadyError: the thread does not run, or is stuck; the latter may do it later.
+        """
+        answer: asyncio.Future[T] = self._loop.create_future()
+        with self._mail:
+            if not self._alive:
+                raise NotReadyError("the engine is not running")
+            self._calls.append(_Call(work, answer))
+            self._mail.notify()
+        try:
+            async with asyncio.timeout(self.settings.stall_seconds):
+                return await answer
+        except TimeoutError:
+            raise NotReadyError("the engine is stuck") from None
+
+    def abort(self, id: str, error: ApiError | None = None) -> None:
+        """End a request before its next step and free all it has; idempotent.
+
+        Args:
+            id: of the request.
+            error: what its reader is told, if it is not the reader who wants this.
+        """
+        self._readers.end(id, "abort" if error is None else "error", error)
 
     def check_ready(self) -> None:
         """Return if requests can be served now.
@@ -251,16 +375,48 @@ class Engine:
                     self._readers.fail_all,
                     EngineError("the engine died while it worked on this request"),
                 )
+        with self._mail:
+            self._alive = False
+            calls, self._calls = self._calls, []
+        for call in calls:
+            self._answer(call, None, NotReadyError("the engine is not running"))
 
     def _take_mail(self) -> bool:
         """Wait for something to do and take what came; False when it is time to end."""
         with self._mail:
-            while not (self._submitted or self._aborted or self._core.n_live or self._stopping):
+            while not (self._has_mail() or self._core.n_live or self._stopping):
                 self._mail.wait()
             for generation in self._submitted:
                 self._core.add(generation)
-            aborted = self._aborted
-            self._submitted, self._aborted = [], []
+            aborted, calls = self._aborted, self._calls
+            self._submitted, self._aborted, self._calls = [], [], []
         for id in aborted:
             self._core.abort(id)
+        for call in calls:
+            self._do(call)
         return not self._stopping
+
+    def _has_mail(self) -> bool:
+        return bool(self._submitted or self._aborted or self._calls)
+
+    def _do(self, call: _Call) -> None:
+        try:
+            result = call.work(self._core)
+        except Exception as error:
+            self._answer(call, None, error)
+        else:
+            self._answer(call, result)
+
+    def _answer(self, call: _Call, result: Any, error: Exception | None = None) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop may be gone
+            self._loop.call_soon_threadsafe(_settle, call.answer, result, error)
+
+
+def _settle(answer: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+    """Give an answer to whoever still waits for it."""
+    if answer.done():
+        return
+    if error is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(result)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.config import ModelConfig
-from model.state import DecoderState, RaggedBatch
+from model.state import DecoderState, LayerSpec, RaggedBatch, SequenceMemory
 from server.block_allocator import BlockAllocator
 from server.errors import ApiError, EngineError, StartupError
 from server.generation import Generation
@@ -17,6 +17,7 @@ from server.sequence import Sequence
 from server.served_model import ServedModel
 from server.settings import Settings
 from server.token_stream import Delta
+from server.warm_sessions import WarmSession
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,11 @@ class EngineCore:
         return self._state.bytes_per_page
 
     @property
+    def layers(self) -> list[LayerSpec]:
+        """What each layer keeps of a sequence."""
+        return self._state.specs
+
+    @property
     def n_live(self) -> int:
         """Requests that wait or run."""
         return len(self._requests)
@@ -102,6 +108,42 @@ class EngineCore:
         """
         for id in list(self._requests.get(request_id, ())):
             self._end(self._samples[id])
+
+    def forget(self, request_id: str) -> None:
+        """As `abort`, but what a session has in the pool is given up, too: it may be wrong."""
+        for id in list(self._requests.get(request_id, ())):
+            self._end(self._samples[id], park=False)
+
+    def export_session(self, id: str, token_ids: list[int]) -> tuple[int, SequenceMemory] | None:
+        """Copy what the pool holds of an idle session.
+
+        Args:
+            id: of the session.
+            token_ids: its log; memory of anything else is of no use.
+
+        Returns:
+            The tokens of the log that it holds, and the memory; None if it holds none of them.
+        """
+        warm = self.scheduler.sessions.get(id)
+        if warm is None or token_ids[: len(warm.token_ids)] != warm.token_ids:
+            return None
+        return len(warm.token_ids), self._state.export(warm.pages, len(warm.token_ids))
+
+    def import_session(self, id: str, token_ids: list[int], memory: SequenceMemory) -> bool:
+        """Put what `export_session` gave into the pool, for a session of these tokens.
+
+        Returns:
+            Whether there was room beside those that run; if not, the session is cold.
+        """
+        sessions, allocator = self.scheduler.sessions, self.allocator
+        sessions.drop(id)
+        n_pages = allocator.pages_for(len(token_ids))
+        if not n_pages or not sessions.make_room(n_pages):
+            return False
+        pages = allocator.allocate(n_pages)
+        self._state.load(pages, memory)
+        sessions.keep(id, WarmSession(token_ids, pages, private=True))
+        return True
 
     def step(self) -> list[Outcome]:
         """Move every sequence that the budget reaches; empty when there was nothing to do.
@@ -182,8 +224,11 @@ class EngineCore:
         assert slot is not None
         if not sequence.placed:
             if sequence.n_computed:
-                last = sequence.n_computed // self._state.page_size - 1
-                self._state.restore_slot(slot, pages[last])
+                last = pages[(sequence.n_computed - 1) // self._state.page_size]
+                if sequence.copied_page is not None:
+                    self._state.copy_page(sequence.copied_page, last)
+                    sequence.copied_page = None
+                self._state.restore_slot(slot, last)
             else:
                 self._state.reset_slot(slot)
             sequence.placed = True
@@ -268,14 +313,20 @@ class EngineCore:
         self._requests.setdefault(sample.request_id, set()).add(sample.sequence.id)
 
     def _fail(self, request_id: str) -> Outcome:
-        self.abort(request_id)
+        self.forget(request_id)
         return request_id, EngineError(
             "the engine failed while it worked on this request; try again"
         )
 
-    def _end(self, sample: Generation) -> None:
-        del self._samples[sample.sequence.id]
-        self.scheduler.remove(sample.sequence)
+    def _end(self, sample: Generation, *, park: bool = True) -> None:
+        sequence = sample.sequence
+        del self._samples[sequence.id]
+        if park and sequence.session is not None and sequence.placed:
+            assert sequence.slot is not None
+            last = sequence.pages[(sequence.n_computed - 1) // self._state.page_size]
+            self._state.save_slot(sequence.slot, last)
+            self.scheduler.park(sequence)
+        self.scheduler.remove(sequence)
         live = self._requests[sample.request_id]
         live.remove(sample.sequence.id)
         if not live:

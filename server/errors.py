@@ -8,8 +8,9 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
-_LONGEST_ECHO = 100  # characters of a client's own words that an error repeats
+LONGEST_ECHO = 100  # characters of a client's own words that an error repeats
 
 
 class StartupError(RuntimeError):
@@ -109,6 +110,80 @@ class EngineError(ApiError):
     type = "engine_error"
 
 
+class SessionNotFoundError(ApiError):
+    """There is no such session: it never was, was deleted, or its time-to-live is over."""
+
+    status = HTTPStatus.NOT_FOUND
+    type = "session_not_found"
+
+
+class SessionBusyError(ApiError):
+    """Another request has the session."""
+
+    status = HTTPStatus.CONFLICT
+    type = "session_busy"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"retry-after": "1"})
+
+
+class SessionTakenError(ApiError):
+    """Another server took the session in the middle of this request, whose prompt is in its log."""
+
+    status = HTTPStatus.CONFLICT
+    type = "session_taken"
+
+
+class SessionExistsError(ApiError):
+    """There is a session of that id already."""
+
+    status = HTTPStatus.CONFLICT
+    type = "session_exists"
+
+
+class SessionOfOtherWeightsError(ApiError):
+    """The session belongs to other weights than those that are served."""
+
+    status = HTTPStatus.CONFLICT
+    type = "session_of_other_weights"
+
+
+class SessionFullError(ApiError):
+    """The session's log would grow beyond what the model or the server holds."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    type = "session_full"
+
+
+class SessionDamagedError(ApiError):
+    """The store gives back another log than was written."""
+
+    type = "session_damaged"
+
+
+class TooManySessionsError(ApiError):
+    """The server holds as many sessions as it may."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    type = "too_many_sessions"
+
+    def __init__(self, message: str, *, retry_after: int = 60) -> None:
+        super().__init__(message, headers={"retry-after": str(retry_after)})
+
+
+class InvalidSnapshotError(ApiError):
+    """A snapshot that is damaged, or does not fit this server."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    type = "invalid_snapshot"
+
+
+class StoreUnavailableError(UnavailableError):
+    """The store of sessions cannot be used now; requests without a session are served."""
+
+    type = "session_store_unavailable"
+
+
 class DeadlineExceededError(ApiError):
     """The request was not finished within the time that it allowed."""
 
@@ -137,7 +212,7 @@ def printable(text: str, longest: int | None = None) -> str:
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Answer every error of an app in the one shape."""
+    """Answer every error of an app, whose routers are `app.state.routers`, in the one shape."""
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
 
@@ -146,15 +221,25 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error, ApiError):
         return error_response(error.status_code, error.body(), error.headers)
-    where = printable(f"{request.method} {request.url.path}", _LONGEST_ECHO)
+    where = printable(f"{request.method} {request.url.path}", LONGEST_ECHO)
     if error.status_code == HTTPStatus.NOT_FOUND:
         body = error_body("not_found", f"{where}: there is nothing here; see /docs")
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "another method")
+        allowed = ", ".join(_methods(request))
+        headers = {"allow": allowed}
         body = error_body("method_not_allowed", f"{where}: use {allowed}")
+        return error_response(error.status_code, body, headers)
     else:
         body = error_body("http_error", str(error.detail))
     return error_response(error.status_code, body, error.headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods of all routes that have the path of a request."""
+    routes = [route for router in request.app.state.routers for route in router.routes]
+    fitting = [route for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
+    methods = {method for route in fitting for method in route.methods}
+    return sorted(methods) or ["GET"]  # the documentation's own routes are not among these
 
 
 async def _on_validation_error(_: Request, error: Exception) -> Response:
@@ -188,4 +273,4 @@ def _explain(problem: Mapping[str, Any]) -> InvalidRequestError:
 def _dotted(path: tuple[str | int, ...]) -> str | None:
     """`("stop", 2)` as `stop[2]`."""
     dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return printable(dotted.removeprefix("."), _LONGEST_ECHO) or None
+    return printable(dotted.removeprefix("."), LONGEST_ECHO) or None

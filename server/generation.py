@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Sequence as Items
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.framing import Mode
 from model.sampling import Sampler, SamplingParams, TokenLogprob, token_logprob
 from model.tokenizer import Tokenizer
 from server.sequence import Sequence
@@ -19,7 +20,7 @@ class GenerationParams:
     """What a request asks for, besides its prompt.
 
     Attributes:
-        max_tokens: tokens to generate at most; None for what a copy needs, 0 for none (`echo`).
+        max_tokens: tokens to generate at most; None for what the mode needs, 0 for none.
         sampling: how tokens are chosen.
         stop: strings that end a sample.
         n: samples.
@@ -29,6 +30,7 @@ class GenerationParams:
         ignore_eos: whether EOS is a token like any other.
         priority: the lower, the sooner it is served.
         timeout: seconds that it may take; None for as long as it takes.
+        mode: what the prompt asks for.
     """
 
     max_tokens: int | None = None
@@ -40,6 +42,7 @@ class GenerationParams:
     ignore_eos: bool = False
     priority: int = 0
     timeout: float | None = None
+    mode: Mode = "copy"
 
 
 class Generation:
@@ -52,6 +55,7 @@ class Generation:
         tokenizer: of the model.
         progress: of the request.
         index: of the sample.
+        n_context: tokens before the prompt's own, of the session.
 
     Attributes:
         samples: the request's other samples, which go on from the prompt when it is computed.
@@ -65,6 +69,7 @@ class Generation:
         tokenizer: Tokenizer,
         progress: Progress,
         index: int = 0,
+        n_context: int = 0,
     ) -> None:
         self.request_id = request_id
         self.sequence = sequence
@@ -72,6 +77,7 @@ class Generation:
         self.samples: list[Generation] = []
         self._params = params
         self._index = index
+        self._n_context = n_context
         self._eos_id = tokenizer.eos_id
         self._specials = {tokenizer.bos_id, tokenizer.sep_id, tokenizer.eos_id}
         self._tokenizer = tokenizer
@@ -125,7 +131,7 @@ class Generation:
         token_id = likeliest if greedy else self._sampler.sample(logits)
         assert token_id is not None
         if token_id == self._eos_id and not params.ignore_eos:
-            return self._delta([], self._last_text(""), "stop", [])
+            return replace(self._delta([], self._last_text(""), "stop", []), is_eos=True)
         sequence.token_ids.append(token_id)
         logprobs = [] if params.logprobs is None else [self._logprob(logits, token_id)]
         text = self._stop.push(self._decoder.push([token_id]))
@@ -145,7 +151,7 @@ class Generation:
         n_echoed = 0
         if not self._echoed:
             self._echoed = True
-            prompt = self.sequence.token_ids[: self.sequence.n_prompt]
+            prompt = self.sequence.token_ids[self._n_context : self.sequence.n_prompt]
             content = [token_id for token_id in prompt if token_id not in self._specials]
             known = [p for p in self._prompt_logprobs if p.token_id not in self._specials]
             n_echoed = len(content)

@@ -1,7 +1,7 @@
 """Request bodies: JSON and nothing else, read within a limit, parsed without leniency."""
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from email.message import Message
 from typing import Any
 
@@ -32,6 +32,19 @@ class JsonRoute(APIRoute):
         return handle_json
 
 
+class OptionalJsonRoute(APIRoute):
+    """A route whose body is read by `JsonRequest`, or may be missing."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap FastAPI's handler."""
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            return await handle(OptionalJsonRequest(request.scope, request.receive))
+
+        return handle_json
+
+
 class JsonRequest(Request):
     """A request that refuses bodies which are too large, or not strictly JSON."""
 
@@ -45,7 +58,9 @@ class JsonRequest(Request):
         """
         if not hasattr(self, "_body"):
             self._check_media_type()
-            self._body = await self._read(self.app.state.engine.settings.max_body_bytes)
+            self._body = await self._read()
+            if not self._body:
+                raise MalformedBodyError("the body is empty; it must be a JSON object")
         return self._body
 
     async def json(self) -> Any:
@@ -72,19 +87,51 @@ class JsonRequest(Request):
                 "the body must be JSON in UTF-8, sent with 'content-type: application/json'"
             )
 
-    async def _read(self, limit: int) -> bytes:
-        too_large = BodyTooLargeError(f"the body is larger than the limit of {limit} bytes")
-        declared = self.headers.get("content-length", "")
-        if declared.isascii() and declared.isdecimal() and _exceeds(declared, limit):
+    async def _read(self) -> bytes:
+        return await read_body(self, self.app.state.engine.settings.max_body_bytes)
+
+
+class OptionalJsonRequest(JsonRequest):
+    """A request whose body may be missing."""
+
+    async def body(self) -> bytes:
+        """Read the body; see `JsonRequest.body`. None at all is as good as an empty object."""
+        if not hasattr(self, "_body"):
+            self._body = await self._read()
+            if self._body:
+                self._check_media_type()
+        return self._body
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read a body whole.
+
+    Raises:
+        BodyTooLargeError: it has more than `limit` bytes.
+    """
+    body = bytearray()
+    async for piece in limited_body(request, limit):
+        body += piece
+    return bytes(body)
+
+
+async def limited_body(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The pieces of a body.
+
+    Raises:
+        BodyTooLargeError: it says that it has more than `limit` bytes, or has.
+        ClientDisconnect: the client left before the end.
+    """
+    too_large = BodyTooLargeError(f"the body is larger than the limit of {limit} bytes")
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdecimal() and _exceeds(declared, limit):
+        raise too_large
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > limit:
             raise too_large
-        body = bytearray()
-        async for piece in self.stream():
-            body += piece
-            if len(body) > limit:
-                raise too_large
-        if not body:
-            raise MalformedBodyError("the body is empty; it must be a JSON object")
-        return bytes(body)
+        yield piece
 
 
 def parse_json(body: bytes) -> Any:

@@ -68,6 +68,8 @@ class Usage:
         slots_used: fixed-size states in use.
         preemptions: times that a sample gave its pages to an earlier one.
         prefix_cache_queries, prefix_cache_hits: tokens looked up, and those found.
+        sessions_warm: idle sessions whose memory is in the pool.
+        session_evictions: times that one of them gave its pages to others.
     """
 
     running: int
@@ -78,6 +80,8 @@ class Usage:
     preemptions: int
     prefix_cache_queries: int
     prefix_cache_hits: int
+    sessions_warm: int
+    session_evictions: int
 
 
 class Metrics(Collector):
@@ -135,6 +139,7 @@ class Metrics(Collector):
             ("num_requests_running", "Samples that take part in steps.", usage.running),
             ("num_requests_waiting", "Samples that wait for a place.", usage.waiting),
             ("pool_usage_perc", "Share of the memory pool in use; 1 is all of it.", pool),
+            ("num_sessions_warm", "Idle sessions with memory in the pool.", usage.sessions_warm),
         ):
             yield GaugeMetricFamily(PREFIX + name, documentation, value)
         for name, documentation, value in (
@@ -143,6 +148,7 @@ class Metrics(Collector):
             ("num_preemptions", "Samples that had to wait again.", usage.preemptions),
             ("prefix_cache_queries", "Tokens looked up.", usage.prefix_cache_queries),
             ("prefix_cache_hits", "Tokens that were found.", usage.prefix_cache_hits),
+            ("session_evictions", "Idle sessions that lost their memory.", usage.session_evictions),
         ):
             yield CounterMetricFamily(PREFIX + name, documentation, value)
         family = CounterMetricFamily(

@@ -10,6 +10,7 @@ from typing import Literal
 
 from server.engine_core import Outcome
 from server.errors import ApiError, DeadlineExceededError
+from server.journal import Journal
 from server.metrics import Metrics
 from server.token_stream import Delta, FinishReason, TokenStream
 
@@ -33,10 +34,13 @@ class _Reader:
         deadline: gives the request up when its time is over.
         due: when it may be woken again; None before its first token.
         last_tokens: when the latest token of each sample came.
+        journal: what is made goes there first, and comes back when it is committed; None for
+            requests without a session.
     """
 
     stream: TokenStream
     request_id: str
+    journal: Journal | None = None
     deadline: asyncio.TimerHandle | None = None
     due: float | None = None
     last_tokens: dict[int, float] = field(default_factory=dict)
@@ -65,9 +69,15 @@ class Readers:
     def __len__(self) -> int:
         return len(self._readers)
 
-    def add(self, stream: TokenStream, request_id: str, timeout: float | None) -> None:
-        """Begin to deliver to a stream, for so many seconds at most."""
-        reader = self._readers[stream.id] = _Reader(stream, request_id)
+    def add(
+        self,
+        stream: TokenStream,
+        request_id: str,
+        timeout: float | None,
+        journal: Journal | None = None,
+    ) -> None:
+        """Begin to deliver to a stream, by way of a journal, for so many seconds at most."""
+        reader = self._readers[stream.id] = _Reader(stream, request_id, journal)
         if timeout is not None:
             error = DeadlineExceededError(f"the request took longer than {timeout:g} s")
             loop = asyncio.get_running_loop()
@@ -94,7 +104,18 @@ class Readers:
             self.end(id, "error", error)
 
     def deliver(self, outcomes: list[Outcome]) -> None:
-        """Hand over what a step made."""
+        """Hand over what a step made; what a journal has to commit first, to the journal."""
+        direct = []
+        for outcome in outcomes:
+            reader = self._readers.get(outcome[0])
+            if reader is not None and reader.journal is not None:
+                reader.journal.write(outcome)
+            else:
+                direct.append(outcome)
+        self.hand_over(direct)
+
+    def hand_over(self, outcomes: list[Outcome]) -> None:
+        """Push what was made to the streams."""
         now = time.monotonic()
         pause = _READER_SECONDS * (len(self._readers) - 1)
         for id, outcome in outcomes:
@@ -148,6 +169,8 @@ class Readers:
         if not self._readers:
             self._none_left.set()
         self._release(id)
+        if reader.journal is not None:
+            reader.journal.close(id)
         self._record(reader, reason)
 
     def _record(self, reader: _Reader, reason: EndReason) -> None:

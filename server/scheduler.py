@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from server.block_allocator import BlockAllocator
 from server.prefix_cache import PrefixCache
 from server.sequence import Sequence, Status
+from server.warm_sessions import WarmSession, WarmSessions
 
 _LEAST_TOKENS = 32  # of a prompt without context that a step takes beside the fewest others
 
@@ -37,7 +38,8 @@ class Scheduler:
 
     Pages are taken as they are needed. When there are none left, the running sequence whose turn is
     last gives its own back and waits for them; it is computed again later, its tokens stay as they
-    are. Sequences with an equal beginning share the full pages of it.
+    are. Sequences with an equal beginning share the full pages of it. Idle sessions keep theirs
+    until they are needed, which comes before anybody who runs gives up his.
 
     Args:
         allocator: of the pool's pages.
@@ -61,6 +63,7 @@ class Scheduler:
             )
         self.allocator = allocator
         self.cache = PrefixCache(allocator)
+        self.sessions = WarmSessions(allocator)
         self.n_slots = n_slots
         self.max_batch_tokens = max_batch_tokens
         self.token_pairs = token_pairs
@@ -133,7 +136,8 @@ class Scheduler:
     def computed(self, chunk: Chunk) -> None:
         """The pool now holds a chunk's tokens."""
         chunk.sequence.n_computed += chunk.n_tokens
-        self.cache.add(chunk.sequence)
+        if not chunk.sequence.private:
+            self.cache.add(chunk.sequence)
 
     def fork(self, origin: Sequence, sequence: Sequence) -> tuple[int, int] | None:
         """Let a new sequence go on from where a running one of the same tokens is.
@@ -150,7 +154,7 @@ class Scheduler:
         """
         size = self.allocator.page_size
         n_full = origin.n_computed // size
-        if not self._free_slots or self.allocator.n_free < 1:
+        if not self._free_slots or not self.sessions.make_room(1):
             self.add(sequence)
             return None
         shared = origin.pages[:n_full]
@@ -163,6 +167,13 @@ class Scheduler:
         self._run(sequence)
         page = origin.pages[n_full] if n_full < len(origin.pages) else last[0]
         return page, last[0]
+
+    def park(self, sequence: Sequence) -> None:
+        """Leave what a running sequence has in the pool to its session.
+
+        The caller has saved its slot in the row of its last page, and removes it next.
+        """
+        self.sessions.park(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, whatever its state, and free all it has; idempotent."""
@@ -190,20 +201,53 @@ class Scheduler:
         """Let a waiting sequence run if there are pages for all its known tokens."""
         if not self._free_slots:
             return False
+        warm = None
+        if sequence.session is not None:
+            warm = self.sessions.match(sequence.session, sequence.token_ids)
+        if not (self._begin(sequence) if warm is None else self._resume(sequence, warm)):
+            return False
+        self.waiting.remove(sequence)
+        sequence.n_cached = min(sequence.n_computed, sequence.n_prompt)
+        self._run(sequence)
+        return True
+
+    def _begin(self, sequence: Sequence) -> bool:
+        """Give a sequence the cached pages of its beginning, if there is room for the rest."""
         pages, link = self.cache.find(sequence.token_ids) if sequence.reusable else ([], 0)
         self.allocator.share(pages)
         n_known = len(sequence.token_ids)
-        if self.allocator.pages_for(n_known) - len(pages) > self.allocator.n_free:
+        if not self.sessions.make_room(self.allocator.pages_for(n_known) - len(pages)):
             self.allocator.free(pages)
             return False
-        self.waiting.remove(sequence)
-        n_found = len(pages) * self.allocator.page_size
-        self.cache.count(n_known, n_found)
         sequence.pages = pages
-        sequence.n_computed = n_found
-        sequence.n_cached = min(n_found, sequence.n_prompt)
+        sequence.n_computed = len(pages) * self.allocator.page_size
         sequence.n_chained, sequence.link = len(pages), link
-        self._run(sequence)
+        self.cache.count(n_known, sequence.n_computed)
+        return True
+
+    def _resume(self, sequence: Sequence, warm: WarmSession) -> bool:
+        """Give a sequence the pages of its session, if there is room for the rest.
+
+        A last page that is not full and that others have, too, has to be copied before more can be
+        written into it.
+        """
+        assert sequence.session is not None
+        wanted = self.allocator.pages_for(len(sequence.token_ids)) - len(warm.pages)
+        last = warm.pages[-1]
+        is_open = len(warm.token_ids) % self.allocator.page_size > 0
+        if is_open and self.allocator.n_users(last) > 1:
+            wanted += 1
+        if not self.sessions.make_room(wanted, spare=(sequence.session,)):
+            return False
+        self.sessions.release(sequence.session)
+        sequence.pages = list(warm.pages)
+        sequence.n_computed = len(warm.token_ids)
+        sequence.n_chained, sequence.link = warm.n_chained, warm.link
+        sequence.private = warm.private
+        if is_open and self.allocator.n_users(last) > 1:  # making room may have left it alone
+            sequence.pages[-1:] = self.allocator.allocate(1)
+            sequence.copied_page = last
+            self.allocator.free([last])
         return True
 
     def _run(self, sequence: Sequence) -> None:
@@ -217,6 +261,7 @@ class Scheduler:
         assert sequence.slot is not None
         self._free_slots.append(sequence.slot)
         sequence.pages, sequence.slot, sequence.placed = [], None, False
+        sequence.copied_page = None
 
     def _reserve(self, sequence: Sequence, n_tokens: int) -> bool:
         """Have pages for `n_tokens` more, if need be those of sequences whose turn is later.
@@ -224,7 +269,7 @@ class Scheduler:
         Returns False if the sequence itself was the last and had to give up its own.
         """
         wanted = self.allocator.pages_for(sequence.n_computed + n_tokens) - len(sequence.pages)
-        while wanted > self.allocator.n_free:
+        while not self.sessions.make_room(wanted):
             last = self.running[-1]
             self._preempt(last)
             if last is sequence:
@@ -237,6 +282,7 @@ class Scheduler:
         self._stop(sequence)
         sequence.status = Status.WAITING
         sequence.n_computed = sequence.n_cached = sequence.n_chained = sequence.link = 0
+        sequence.private = False
         insort(self.waiting, sequence, key=_turn)
         self.n_preemptions += 1
 

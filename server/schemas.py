@@ -1,10 +1,12 @@
 """What goes over the wire."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from model.framing import Mode
 from server.token_stream import FinishReason
 
 MAX_STOP_STRINGS = 4
@@ -12,6 +14,8 @@ MAX_STOP_LENGTH = 256
 MAX_SAMPLES = 32
 MAX_LOGPROBS = 20
 MAX_PRIORITY = 10
+MAX_PAGE = 1000
+SESSION_ID = "ses-[0-9a-f]{32}"
 
 
 def _as_list(value: Any) -> Any:
@@ -50,19 +54,36 @@ class GenerateRequest(BaseModel):
         json_schema_extra={"examples": [{"prompt": "hello"}]},
     )
 
-    prompt: Annotated[str, Field(min_length=1)] | None = Field(
-        default=None, description="Text to copy. Give this or `token_ids`."
-    )
-    token_ids: Annotated[list[int], Field(min_length=1, fail_fast=True)] | None = Field(
+    prompt: str | None = Field(
         default=None,
-        description="Content ids to copy, in place of `prompt`. The special ids that the model "
-        "needs around them are added by the server.",
+        description="Text to copy, to recall from or to go on from. Give this or `token_ids`.",
+    )
+    token_ids: Annotated[list[int], Field(fail_fast=True)] | None = Field(
+        default=None,
+        description="Content ids in place of `prompt`. The special ids that the model needs "
+        "around them are added by the server, but in `raw` mode, where they may be among these.",
+    )
+    mode: Mode = Field(
+        default="copy",
+        description="`copy`: write the prompt out. `recall`: the prompt is how a passage begins "
+        "that the session read; go on from there to the passage's end. `raw`: add no special ids "
+        "to the prompt; in a session it may be empty.",
+    )
+    session_id: str | None = Field(
+        default=None,
+        description="Go on from this session, and add the prompt and what is generated to it.",
+    )
+    wait_for_session: bool = Field(
+        default=False,
+        description="Wait while another request is in the session, as long as `timeout` allows. "
+        "By default that is refused with 409.",
     )
     max_tokens: int | None = Field(
         default=None,
         ge=0,
-        description="Tokens to generate at most. By default what a copy needs: one more than the "
-        "prompt has, as far as the model can hold them. 0, to read the prompt only, needs `echo`.",
+        description="Tokens to generate at most, by default as far as there is room: for a copy "
+        "one more than the prompt has, for a recall one more than the session has, else 16. 0, to "
+        "read the prompt only, needs `session_id` or `echo`.",
     )
     n: int = Field(
         default=1,
@@ -153,13 +174,40 @@ class GenerateRequest(BaseModel):
                 "give either 'prompt' or 'token_ids', not {given}",
                 {"given": given, "param": "prompt"},
             )
-        if self.max_tokens == 0 and not self.echo:
-            raise PydanticCustomError(
-                "nothing_to_do",
-                "max_tokens: must be at least 1 without 'echo'",
-                {"param": "max_tokens"},
-            )
+        in_session = self.session_id is not None
+        if not (self.prompt or self.token_ids or (in_session and self.mode == "raw")):
+            param = "prompt" if self.token_ids is None else "token_ids"
+            raise _refusal(param, "must not be empty")
+        if self.max_tokens == 0 and not (self.echo or in_session):
+            raise _refusal("max_tokens", "must be at least 1 without 'echo' or 'session_id'")
         return self
+
+    @model_validator(mode="after")
+    def _check_session(self) -> Self:
+        if self.session_id is None:
+            if self.mode == "recall":
+                raise _refusal("mode", "'recall' needs a 'session_id'")
+            if self.wait_for_session:
+                raise _refusal("wait_for_session", "needs a 'session_id'")
+            return self
+        if not re.fullmatch(SESSION_ID, self.session_id):
+            raise _refusal("session_id", "must be 'ses-' and 32 hexadecimal digits")
+        if self.n > 1:
+            raise _refusal("n", "must be 1 with 'session_id'")
+        if self.echo and self.logprobs is not None:
+            raise _refusal("echo", "cannot be combined with 'logprobs' and 'session_id'")
+        return self
+
+
+def _refusal(param: str, reason: str) -> PydanticCustomError:
+    return PydanticCustomError("refused", "{param}: {reason}", {"param": param, "reason": reason})
+
+
+class TurnInfo(BaseModel):
+    """The session that a request went on."""
+
+    id: str
+    n_tokens: int = Field(description="Tokens of its log after this turn.")
 
 
 class Usage(BaseModel):
@@ -215,6 +263,7 @@ class GenerateResponse(BaseModel):
         "generated."
     )
     usage: Usage
+    session: TurnInfo | None = Field(default=None, description="With `session_id`.")
     logprobs: list[TokenLogprob] | None = Field(
         default=None, description="One for every id of `token_ids`, if asked for."
     )
@@ -251,6 +300,53 @@ class GenerateChunk(BaseModel):
     )
     logprobs: list[TokenLogprob] | None = Field(default=None, description="If asked for.")
     usage: Usage | None = Field(default=None, description="In the very last chunk only.")
+    session: TurnInfo | None = Field(
+        default=None, description="In the very last chunk, with `session_id`."
+    )
+
+
+class CreateSessionRequest(BaseModel):
+    """How long a session lasts."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    ttl_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds after its last use after which the session is gone; by default, and "
+        "at most, what the server allows. A fork's is by default that of its origin.",
+    )
+
+
+class Session(BaseModel):
+    """A session."""
+
+    id: str
+    model: str
+    fingerprint: str = Field(description="SHA-256 of the weights that it belongs to.")
+    n_tokens: int = Field(description="Tokens of its log.")
+    state: Literal["warm", "cold"] = Field(
+        description="`warm`: its memory is in the pool. `cold`: it is computed again when needed."
+    )
+    busy: bool = Field(description="Whether a request is in it.")
+    pool_tokens: int = Field(description="Tokens whose memory is in the pool.")
+    pool_bytes: int = Field(description="Memory of the pages that hold them.")
+    pages_own: int = Field(description="Of these pages, those that nobody else uses.")
+    pages_shared: int = Field(description="Those that other sessions or requests use, too.")
+    created_at: float = Field(description="Seconds since 1970.")
+    used_at: float = Field(description="When a turn last began or ended; seconds since 1970.")
+    expires_at: float = Field(description="When it is gone unless it is used; seconds since 1970.")
+    age_seconds: float
+    ttl_seconds: float
+    token_ids: list[int] | None = Field(default=None, description="Its log, if asked for.")
+
+
+class SessionList(BaseModel):
+    """Some sessions, in the order in which they were made."""
+
+    sessions: list[Session]
+    next: str | None = Field(description="Send it as `after` for those that follow; null: none.")
 
 
 class ErrorDetail(BaseModel):
@@ -279,7 +375,9 @@ class ReadyResponse(BaseModel):
     status: Literal["ready"] = "ready"
     running: int = Field(description="Samples that take part in steps.")
     waiting: int = Field(description="Samples that wait for a place.")
-    pages_used: int = Field(description="Pages of the memory pool in use.")
+    pages_used: int = Field(
+        description="Pages of the memory pool in use, those of idle sessions included."
+    )
     pages_total: int = Field(description="Pages of the memory pool.")
 
 
@@ -308,6 +406,10 @@ class Limits(BaseModel):
     pool_bytes: int = Field(description="Memory for them and for the fixed-size states.")
     max_samples: int = Field(default=MAX_SAMPLES, description="Largest `n`.")
     max_logprobs: int = Field(default=MAX_LOGPROBS, description="Largest `logprobs`.")
+    max_sessions: int = Field(description="Sessions that the store holds.")
+    max_session_tokens: int = Field(description="Tokens of a session's log.")
+    session_ttl_seconds: float = Field(description="Largest `ttl_seconds`.")
+    max_snapshot_bytes: int = Field(description="Largest snapshot that can be restored.")
     max_stop_strings: int = MAX_STOP_STRINGS
     max_stop_length: int = Field(
         default=MAX_STOP_LENGTH, description="Characters of a stop string."

@@ -22,12 +22,15 @@ class Sequence:
         max_tokens: tokens that may be generated; 0 to read the prompt only.
         turn: when it is served: the lower, the sooner. Different for all sequences.
         reusable: whether memory of an equal beginning may stand in for computing its own.
+        session: the session whose memory it goes on with and leaves behind; None for none.
         n_prompt: tokens of the wrapped prompt.
         n_computed: tokens that the pool holds.
         n_cached: tokens of these that were not computed for this sequence.
         pages: pages of the pool, in order, that hold them; empty unless running.
         slot: fixed-size state slot; None unless running.
         placed: whether the slot holds the state of `n_computed` tokens.
+        copied_page: the page that the last of `pages` is yet to become a copy of; None for none.
+        private: whether some of the memory was not computed here, so that no other may share it.
         n_chained: full pages that the prefix cache knows.
         link: of the last of these, for the prefix cache.
     """
@@ -37,6 +40,7 @@ class Sequence:
     max_tokens: int
     turn: tuple[float, int] = (0.0, 0)
     reusable: bool = True
+    session: str | None = None
     n_prompt: int = field(init=False)
     n_computed: int = 0
     n_cached: int = 0
@@ -44,6 +48,8 @@ class Sequence:
     pages: list[int] = field(default_factory=list)
     slot: int | None = None
     placed: bool = False
+    copied_page: int | None = None
+    private: bool = False
     n_chained: int = 0
     link: int = 0
 

@@ -18,6 +18,9 @@ class ServedDecoder(Protocol):
     def new_state(self, *, n_pages: int, page_size: int, n_slots: int) -> DecoderState:
         """Allocate storage for up to `n_slots` sequences that share `n_pages` pages."""
 
+    def counters(self, token_ids: Sequence[int]) -> NDArray[np.int64]:
+        """The counters `[C]` of a sequence of these tokens; see `model.state.SequenceMemory`."""
+
     def extend(
         self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None
     ) -> Tensor:
@@ -46,6 +49,3 @@ class ServedModel(Protocol):
     @property
     def decoder(self) -> ServedDecoder:
         """The network."""
-
-    def wrap(self, ids: Sequence[int]) -> list[int]:
-        """A prompt of content ids as the model was trained to read it."""

@@ -1,5 +1,6 @@
 """What can be set, from `CAUSALRN_…` environment variables."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -9,6 +10,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from server.machine import usable_bytes, usable_cores
 
 _DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "copy-bytes"
+
+
+def default_session_store() -> str:
+    """`causalrn/sessions.db` where the user's programs keep their state."""
+    folder = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if not folder.is_absolute():
+        folder = Path.home() / ".local" / "state"
+    return str(folder / "causalrn" / "sessions.db")
 
 
 class Settings(BaseSettings):
@@ -51,6 +60,23 @@ class Settings(BaseSettings):
     )
     max_body_bytes: PositiveInt = Field(
         default=1024 * 1024, description="Largest request body, in bytes; more is refused with 413."
+    )
+    session_store: str = Field(
+        default_factory=default_session_store,
+        description="Where sessions are kept: the path of an SQLite database, which one server has "
+        "for itself, or a postgresql:// URL, which several servers may share.",
+    )
+    session_ttl: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=7 * 86_400.0,
+        description="Seconds after its last use after which a session is gone, by default a week; "
+        "a session may ask for less.",
+    )
+    max_sessions: PositiveInt = Field(
+        default=100_000, description="Sessions that the store holds; more are refused with 429."
+    )
+    max_session_tokens: PositiveInt = Field(
+        default=1_000_000,
+        description="Tokens of a session's log, if the model holds as many.",
     )
     stall_seconds: PositiveFloat = Field(
         default=10.0,

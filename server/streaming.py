@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from model.sampling import TokenLogprob
 from server.errors import ApiError
+from server.journal import JournaledTurn
 from server.token_stream import Delta, TokenStream
 
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -76,6 +77,8 @@ class EventStream(Response):
             chunk += f',"logprobs":{_json(_logprobs(delta.logprobs))}'
         if delta.finish_reason is not None and self._stream.is_read:
             chunk += f',"usage":{_json(_usage(self._stream))}'
+            if self._stream.turn is not None:
+                chunk += f',"session":{_json(_session(self._stream.turn))}'
         return chunk
 
 
@@ -89,13 +92,20 @@ async def whole_response(stream: TokenStream, model: str, receive: Receive) -> R
         try:
             deltas = await unless_disconnected(receive, _collect(stream))
         except ClientDisconnect:
-            return Response(status_code=_CLIENT_LEFT)
+            return nobody_reads()
     samples = [_sample(delta) for delta in deltas]
     answer = {"id": stream.id, "model": model} | samples[0] | {"usage": _usage(stream)}
     del answer["index"]
+    if stream.turn is not None:
+        answer["session"] = _session(stream.turn)
     if len(samples) > 1:
         answer["samples"] = samples
     return Response(_json(answer), headers=HEADERS, media_type="application/json")
+
+
+def nobody_reads() -> Response:
+    """For a client that has left."""
+    return Response(status_code=_CLIENT_LEFT)
 
 
 async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
@@ -178,3 +188,7 @@ def _usage(stream: TokenStream) -> dict[str, int]:
         "total_tokens": read + made,
         "cached_tokens": stream.progress.n_cached,
     }
+
+
+def _session(turn: JournaledTurn) -> dict[str, Any]:
+    return {"id": turn.session_id, "n_tokens": turn.n_tokens}

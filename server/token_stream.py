@@ -5,9 +5,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from model.sampling import TokenLogprob
+
+if TYPE_CHECKING:  # which needs what is defined here
+    from server.journal import JournaledTurn
 
 FinishReason = Literal["stop", "length"]
 """`stop`: the model ended, or a stop string came. `length`: `max_tokens` were generated."""
@@ -24,6 +27,7 @@ class Delta:
         index: of the sample.
         logprobs: one a new id, if they were asked for.
         n_echoed: how many of the ids, the first ones, are the prompt's.
+        is_eos: whether the model ended the sample, with an id that is not among these.
     """
 
     token_ids: list[int]
@@ -32,6 +36,7 @@ class Delta:
     index: int = 0
     logprobs: list[TokenLogprob] | None = None
     n_echoed: int = 0
+    is_eos: bool = False
 
     @property
     def n_generated(self) -> int:
@@ -52,6 +57,7 @@ class Delta:
             if deltas[-1].logprobs is None
             else [logprob for delta in deltas for logprob in delta.logprobs or ()],
             sum(delta.n_echoed for delta in deltas),
+            deltas[-1].is_eos,
         )
 
 
@@ -87,6 +93,7 @@ class TokenStream:
         n_completion_tokens: tokens generated so far, of all samples.
         n_samples: samples that it yields.
         progress: when the request got where.
+        turn: of the session that the request goes on, if it has one.
     """
 
     def __init__(
@@ -103,6 +110,7 @@ class TokenStream:
         self.n_completion_tokens = 0
         self.n_samples = n_samples
         self.progress = progress or Progress(time.monotonic())
+        self.turn: JournaledTurn | None = None
         self._abort = abort
         self._unread: dict[int, list[Delta]] = {}
         self._running = n_samples

@@ -3,9 +3,10 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
+from starlette.requests import ClientDisconnect
 
 from model.sampling import SamplingParams
-from server.dependencies import EngineDependency, RequestId
+from server.dependencies import EngineDependency, RequestId, SessionsDependency
 from server.errors import (
     BodyTooLargeError,
     DeadlineExceededError,
@@ -14,14 +15,20 @@ from server.errors import (
     MalformedBodyError,
     OverloadedError,
     RequestTooLargeError,
+    SessionBusyError,
+    SessionDamagedError,
+    SessionFullError,
+    SessionNotFoundError,
+    SessionOfOtherWeightsError,
     ShuttingDownError,
+    StoreUnavailableError,
     UnsupportedMediaTypeError,
 )
 from server.generation import GenerationParams
 from server.json_body import JsonRoute
-from server.openapi import describe_errors
+from server.openapi import SESSION_ERRORS, describe_errors
 from server.schemas import GenerateRequest, GenerateResponse
-from server.streaming import EventStream, whole_response
+from server.streaming import EventStream, nobody_reads, unless_disconnected, whole_response
 
 router = APIRouter(route_class=JsonRoute, tags=["generate"])
 
@@ -68,12 +75,29 @@ _ERRORS = describe_errors(
         OverloadedError: ("too many requests are waiting; try again later", None),
         ShuttingDownError: ("the server is shutting down", None),
         DeadlineExceededError: ("the request took longer than 2 s", None),
+        SessionNotFoundError: SESSION_ERRORS[SessionNotFoundError],
+        SessionBusyError: SESSION_ERRORS[SessionBusyError],
+        SessionOfOtherWeightsError: SESSION_ERRORS[SessionOfOtherWeightsError],
+        SessionFullError: (
+            "prompt: is 900 tokens long; the session has 16000 already, it takes at most 381 more",
+            "prompt",
+        ),
+        SessionDamagedError: SESSION_ERRORS[SessionDamagedError],
+        StoreUnavailableError: SESSION_ERRORS[StoreUnavailableError],
     }
 )
 _EXAMPLES: Any = {
     "copy": {"summary": "Copy a text", "value": {"prompt": "hello"}},
     "stream": {"summary": "Copy it token by token", "value": {"prompt": "hi", "stream": True}},
     "ids": {"summary": "Copy token ids", "value": {"token_ids": [104, 105]}},
+    "recall": {
+        "summary": "Go on with a passage that a session read",
+        "value": {
+            "session_id": "ses-019aa9c5c0d2f4a1c2d3e4f5a64f0c9d",
+            "mode": "recall",
+            "prompt": "It was the best of",
+        },
+    },
     "sample": {
         "summary": "Draw tokens, repeatably, up to a comma",
         "value": {
@@ -100,12 +124,14 @@ async def generate(
     engine: EngineDependency,
     request_id: RequestId,
     request: Request,
+    sessions: SessionsDependency,
 ) -> Response:
     """Generate from a prompt, at once or as a stream of server-sent events."""
     source = body.prompt if body.prompt is not None else body.token_ids
     assert source is not None
     params = GenerationParams(
         max_tokens=body.max_tokens,
+        mode=body.mode,
         sampling=SamplingParams(
             temperature=body.temperature,
             top_k=body.top_k,
@@ -121,7 +147,20 @@ async def generate(
         priority=body.priority,
         timeout=body.timeout,
     )
-    stream = engine.submit(source, params, request_id=request_id)
+    if body.session_id is None:
+        stream = engine.submit(source, params, request_id=request_id)
+    else:
+        turn = sessions.submit(
+            body.session_id,
+            source,
+            params,
+            wait=body.wait_for_session,
+            request_id=request_id,
+        )
+        try:
+            stream = await unless_disconnected(request.receive, turn)
+        except ClientDisconnect:
+            return nobody_reads()
     if body.stream:
         return EventStream(stream, engine.model.name)
     return await whole_response(stream, engine.model.name, request.receive)

@@ -1,7 +1,10 @@
 """Fixtures: small settings, and a server that tests share."""
 
+import os
 import threading
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -69,5 +72,6 @@ def make_settings(**changes: object) -> Settings:
         "max_waiting": 16,
         "max_body_bytes": 64 * 1024,
         "drain_seconds": 5.0,
+        "session_store": str(Path(os.environ["XDG_STATE_HOME"]) / f"{uuid.uuid4().hex}.db"),
     }
     return Settings.model_validate(values | changes)

@@ -1,7 +1,9 @@
 """An engine core that a test steps by hand."""
 
+from collections import Counter
 from typing import Any, Generic, TypeVar
 
+from model.framing import Mode, frame
 from server.engine_core import EngineCore
 from server.errors import EngineError
 from server.generation import Generation, GenerationParams
@@ -15,7 +17,11 @@ Model = TypeVar("Model", bound=ServedModel)
 
 
 class Driver(Generic[Model]):
-    """A core, stepped by hand, and what came out of it."""
+    """A core, stepped by hand, and what came out of it.
+
+    Attributes:
+        logs: of sessions: what a store would have.
+    """
 
     def __init__(self, model: Model, settings: Settings, *, reuse: bool = True) -> None:
         self.model = model
@@ -25,6 +31,9 @@ class Driver(Generic[Model]):
         self.ended: dict[str, str] = {}
         self.failed: set[str] = set()
         self.deltas: dict[str, list[list[Delta]]] = {}
+        self.progress: dict[str, Progress] = {}
+        self.logs: dict[str, list[int]] = {}
+        self.turns: dict[str, str] = {}  # sessions of the requests that are in one
 
     def add(
         self,
@@ -32,32 +41,42 @@ class Driver(Generic[Model]):
         text: str,
         max_tokens: int | None = None,
         stop: tuple[str, ...] = (),
+        *,
+        session: str | None = None,
+        mode: Mode = "copy",
         **options: Any,
     ) -> None:
         ids = self.model.tokenizer.encode(text)
         if max_tokens is None:
             max_tokens = len(ids) + 1
-        params = GenerationParams(max_tokens, stop=stop, **options)
-        progress = Progress(0.0)
+        params = GenerationParams(max_tokens, stop=stop, mode=mode, **options)
+        progress = self.progress[id] = Progress(0.0)
+        context = [] if session is None else self.logs.setdefault(session, [])
+        prompt = frame(self.model.config, ids, mode)
         samples = [
             Generation(
                 id,
                 Sequence(
                     f"{id}-{index}",
-                    self.model.wrap(ids),
+                    context + prompt,
                     max_tokens,
                     turn=(0.0, len(self.text)),
                     reusable=self.reuse and not params.echo,
+                    session=session,
                 ),
                 params,
                 self.model.tokenizer,
                 progress,
                 index,
+                len(context),
             )
             for index in range(params.n)
         ]
         samples[0].samples = samples[1:]
         self.core.add(samples[0])
+        if session is not None:
+            self.turns[id] = session
+            self.logs[session] = context + prompt
         self.deltas[id] = [[] for _ in samples]
         self.text |= {id if index == 0 else f"{id}-{index}": "" for index in range(params.n)}
 
@@ -69,12 +88,28 @@ class Driver(Generic[Model]):
                 name = id if outcome.index == 0 else f"{id}-{outcome.index}"
                 assert name not in self.ended
                 self.text[name] += outcome.text
+                if id in self.turns:
+                    self._log(self.turns[id], outcome)
                 if outcome.finish_reason is not None:
                     self.ended[name] = outcome.finish_reason
+                    self.turns.pop(id, None)
             else:
                 assert isinstance(outcome, EngineError)
                 self.failed.add(id)
                 self.ended[id] = "error"
+                self.turns.pop(id, None)
+
+    def abort(self, id: str) -> None:
+        self.core.abort(id)
+        self.turns.pop(id, None)
+
+    def fork(self, session: str, child: str) -> None:
+        self.core.scheduler.sessions.fork(session, child)
+        self.logs[child] = list(self.logs[session])
+
+    def drop(self, session: str) -> None:
+        """Let a session become cold."""
+        self.core.scheduler.sessions.drop(session)
 
     def joined(self, id: str, index: int = 0) -> Delta:
         return Delta.join(self.deltas[id][index])
@@ -85,9 +120,35 @@ class Driver(Generic[Model]):
         self.assert_idle()
 
     def assert_idle(self) -> None:
-        """Everything is given back, and a fake model was never misused."""
+        """All but what idle sessions have is given back, and a fake model was never misused."""
         scheduler = self.core.scheduler
-        assert (scheduler.allocator.n_used, scheduler.n_free_slots) == (0, scheduler.n_slots)
+        assert scheduler.n_free_slots == scheduler.n_slots
         assert (len(scheduler.running), len(scheduler.waiting), self.core.n_live) == (0, 0, 0)
+        self.assert_books_are_straight()
         if isinstance(self.model.decoder, FakeDecoder):
             assert self.model.decoder.misuses == []
+
+    def assert_books_are_straight(self) -> None:
+        """The users of every page are the sequences and the idle sessions that have it."""
+        scheduler = self.core.scheduler
+        users = Counter(page for one in scheduler.running for page in one.pages)
+        for id in scheduler.sessions.ids:
+            warm = scheduler.sessions.get(id)
+            assert warm is not None
+            assert len(warm.pages) == scheduler.allocator.pages_for(len(warm.token_ids)) > 0
+            users.update(warm.pages)
+        assert len(users) == scheduler.allocator.n_used
+        assert all(scheduler.allocator.n_users(page) == n for page, n in users.items())
+
+    def assert_nothing_leaks(self) -> None:
+        """Once its sessions are dropped, the pool is empty."""
+        for id in self.core.scheduler.sessions.ids:
+            self.drop(id)
+        self.assert_idle()
+        assert self.core.allocator.n_used == 0
+
+    def _log(self, session: str, delta: Delta) -> None:
+        log = self.logs[session]
+        log += delta.token_ids[delta.n_echoed :]
+        if delta.is_eos:
+            log.append(self.model.tokenizer.eos_id)

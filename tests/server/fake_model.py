@@ -27,6 +27,9 @@ class MisuseError(AssertionError):
 class FakeDecoder:
     """Copies: after `BOS a b c SEP` it wants `a b c EOS`, and the least likely token is BOS.
 
+    Only the last turn counts. If the model knows recall, `BOS SEP a b` goes on with what came after
+    the first `a b` before this turn, up to the next special id.
+
     A slot keeps the number of its tokens and a hash of them; so does every full page, for those who
     go on from it. What a sequence finds in its pages must have that hash.
 
@@ -49,6 +52,9 @@ class FakeDecoder:
         # Never-written memory equals no token.
         state.layers[0].pool.fill_(float("nan"))
         return state
+
+    def counters(self, token_ids: Sequence[int]) -> NDArray[np.int64]:
+        return np.array([len(token_ids), _hash(token_ids)])
 
     def extend(
         self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None
@@ -111,11 +117,23 @@ class FakeDecoder:
         return logits
 
     def _next(self, held: list[float]) -> int:
-        if self.config.sep_id not in held:
-            return self.config.bos_id
-        sep = held.index(self.config.sep_id)
-        wanted = 1 + len(held) - 1 - sep
-        return int(held[wanted]) if wanted < sep else self.config.eos_id
+        config = self.config
+        if config.sep_id not in held:
+            return config.bos_id
+        sep = _last(held, config.sep_id)
+        begin = _last(held[:sep], config.bos_id) + 1
+        if config.recall and begin == sep:
+            return self._recalled(held[: sep - 1], held[sep + 1 :])
+        wanted = begin + len(held) - 1 - sep
+        return int(held[wanted]) if wanted < sep else config.eos_id
+
+    def _recalled(self, past: list[float], words: list[float]) -> int:
+        specials = (self.config.bos_id, self.config.sep_id, self.config.eos_id)
+        for end in range(len(words), len(past)):
+            if past[end - len(words) : end] == words:
+                token_id = int(past[end])
+                return self.config.eos_id if token_id in specials else token_id
+        return self.config.eos_id
 
 
 @dataclass
@@ -126,6 +144,7 @@ class FakeModel:
     max_seq_len: int = 4096
     name: str = "fake-copy"
     fingerprint: str = "0" * 64
+    recall: bool = False
     config: ModelConfig = field(init=False)
     decoder: FakeDecoder = field(init=False)
 
@@ -139,15 +158,13 @@ class FakeModel:
             d_relation=8,
             n_head=1,
             mixers=("normalized",),
-            positions="none",
-            d_position=0,
+            positions="coupled" if self.recall else "none",
+            d_position=4 if self.recall else 0,
             shift_width=1,
             max_seq_len=self.max_seq_len,
+            recall=self.recall,
         )
         self.decoder = FakeDecoder(self.config)
-
-    def wrap(self, ids: Sequence[int]) -> list[int]:
-        return [self.config.bos_id, *ids, self.config.sep_id]
 
 
 class VerboseTokenizer(ByteTokenizer):
@@ -165,6 +182,11 @@ class _VerboseDecoder:
 
     def flush(self) -> str:
         return ""
+
+
+def _last(held: list[float], token_id: int) -> int:
+    """The last place of an id; -1 if it is nowhere."""
+    return next((i for i in range(len(held) - 1, -1, -1) if held[i] == token_id), -1)
 
 
 def _hash(held: Sequence[float]) -> int:

@@ -1,5 +1,6 @@
 """A real uvicorn in a thread, on a loopback port."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -14,15 +15,16 @@ from fastapi import FastAPI
 
 from server.app import create_app
 from server.engine import Engine
+from server.sessions import Sessions
 from server.settings import Settings
 from tests.server.fake_model import FakeModel
 
 
 def is_idle(engine: Engine) -> bool:
-    """Whether nothing is held by anybody."""
+    """Whether nothing is held by anybody but idle sessions."""
     usage = engine.usage
-    held = usage.running, usage.waiting, usage.pages_used, usage.slots_used
-    return held == (0, 0, 0, 0) and engine.reserved_bytes == 0
+    held = usage.running, usage.waiting, usage.slots_used, engine.reserved_bytes
+    return held == (0, 0, 0, 0) and (usage.pages_used > 0) == (usage.sessions_warm > 0)
 
 
 class LiveServer:
@@ -41,6 +43,11 @@ class LiveServer:
         return engine
 
     @property
+    def sessions(self) -> Sessions:
+        sessions: Sessions = self.app.state.sessions
+        return sessions
+
+    @property
     def n_tasks(self) -> int:
         """Requests that uvicorn is busy with."""
         return len(self._server.server_state.tasks)
@@ -54,6 +61,13 @@ class LiveServer:
         headers = {"content-type": "application/json"} | options.pop("headers", {})
         with self.client() as client:
             return client.post("/generate", content=content, headers=headers, **options)
+
+    def forget_sessions(self) -> None:
+        """Let all sessions become cold; nothing else may be in the pool."""
+        for id in self.engine._core.scheduler.sessions.ids:
+            asyncio.run_coroutine_threadsafe(self.sessions._cool(id), self.engine._loop).result(10)
+        assert self.engine.usage.pages_used == 0
+        assert not self.sessions._locks._users
 
     def connect(self, *, receive_buffer: int | None = None) -> socket.socket:
         """A raw connection."""
@@ -100,6 +114,8 @@ def serve(model: FakeModel, settings: Settings) -> Iterator[LiveServer]:
             live = LiveServer(app, server, model, listener.getsockname()[1])
             yield live
             live.wait_until_idle()
+            live.wait_until(lambda: not live.sessions._journal.turns)
+            live.forget_sessions()
             assert model.decoder.misuses == []
         finally:
             server.should_exit = True

@@ -23,6 +23,10 @@ def test_info_says_what_is_served(shared: LiveServer) -> None:
         "pool_bytes": 5248,
         "max_samples": 32,
         "max_logprobs": 20,
+        "max_sessions": 100_000,
+        "max_session_tokens": 4096,
+        "session_ttl_seconds": 604_800.0,
+        "max_snapshot_bytes": 4096 * (8 + 4) + 4096 + 512,
         "max_stop_strings": 4,
         "max_stop_length": 256,
     }

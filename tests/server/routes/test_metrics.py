@@ -5,6 +5,7 @@ from tests.server.live_server import LiveServer
 NAMES = {
     "num_requests_running", "num_requests_waiting", "pool_usage_perc", "prompt_tokens",
     "generation_tokens", "num_preemptions", "prefix_cache_queries", "prefix_cache_hits",
+    "num_sessions_warm", "session_evictions",
     "request_success", "time_to_first_token_seconds", "inter_token_latency_seconds",
     "e2e_request_latency_seconds", "request_queue_time_seconds", "request_prefill_time_seconds",
     "request_decode_time_seconds", "iteration_tokens_total",

@@ -1,0 +1,180 @@
+"""`/sessions`: make, look at, fork and delete."""
+
+import time
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.dependencies import EngineDependency, SessionId, SessionsDependency
+from server.engine import Engine
+from server.errors import (
+    ApiError,
+    BodyTooLargeError,
+    InvalidRequestError,
+    MalformedBodyError,
+    SessionBusyError,
+    SessionDamagedError,
+    SessionNotFoundError,
+    StoreUnavailableError,
+    TooManySessionsError,
+    UnsupportedMediaTypeError,
+)
+from server.json_body import OptionalJsonRoute
+from server.openapi import SESSION_ERRORS, describe_errors
+from server.schemas import MAX_PAGE, CreateSessionRequest, Session, SessionList
+from server.sessions import SessionInfo
+
+router = APIRouter(route_class=OptionalJsonRoute, tags=["sessions"])
+
+_BODY_ERRORS: dict[type[ApiError], tuple[str, str | None]] = {
+    MalformedBodyError: ("the key 'ttl_seconds' appears twice", None),
+    BodyTooLargeError: ("the body is larger than the limit of 1048576 bytes", None),
+    UnsupportedMediaTypeError: (
+        "the body must be JSON in UTF-8, sent with 'content-type: application/json'",
+        None,
+    ),
+    InvalidRequestError: ("ttl_seconds: input should be greater than 0", "ttl_seconds"),
+}
+
+
+def _errors(*errors: type[ApiError]) -> dict[int | str, Any]:
+    known = SESSION_ERRORS | _BODY_ERRORS
+    return describe_errors({error: known[error] for error in errors})
+
+
+class _Page(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(default=100, ge=1, le=MAX_PAGE, description="Sessions at most.")
+    after: str | None = Field(
+        default=None, max_length=64, description="Only those made after the one of this id."
+    )
+
+
+class _Include(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    include: Literal["token_ids"] | None = Field(
+        default=None, description="`token_ids`: the log itself, too."
+    )
+
+
+@router.post(
+    "/sessions",
+    status_code=201,
+    summary="Make a session",
+    responses=_errors(*_BODY_ERRORS, TooManySessionsError, StoreUnavailableError),
+)
+async def create(
+    sessions: SessionsDependency,
+    engine: EngineDependency,
+    response: Response,
+    body: Annotated[CreateSessionRequest | None, Body()] = None,
+) -> Session:
+    """Make an empty session."""
+    info = await sessions.create(body.ttl_seconds if body else None)
+    return _made(info, engine, response)
+
+
+@router.get(
+    "/sessions",
+    summary="List sessions",
+    responses=_errors(InvalidRequestError, StoreUnavailableError),
+)
+async def list_sessions(
+    page: Annotated[_Page, Query()],
+    sessions: SessionsDependency,
+    engine: EngineDependency,
+    response: Response,
+) -> SessionList:
+    """List sessions in the order in which they were made, page by page."""
+    response.headers["cache-control"] = "no-store"
+    found = await sessions.page(page.after, page.limit + 1)
+    shown = [describe(info, engine) for info in found[: page.limit]]
+    return SessionList(sessions=shown, next=shown[-1].id if len(found) > page.limit else None)
+
+
+@router.get(
+    "/sessions/{session_id}",
+    summary="Look at a session",
+    responses=_errors(
+        InvalidRequestError, SessionNotFoundError, SessionDamagedError, StoreUnavailableError
+    ),
+)
+async def get(
+    session_id: SessionId,
+    query: Annotated[_Include, Query()],
+    sessions: SessionsDependency,
+    engine: EngineDependency,
+    response: Response,
+) -> Session:
+    """Say what is known of a session, and how much of it is in the pool."""
+    response.headers["cache-control"] = "no-store"
+    info = await sessions.get(session_id, with_tokens=query.include is not None)
+    return describe(info, engine)
+
+
+@router.delete(
+    "/sessions/{session_id}",
+    status_code=204,
+    summary="Delete a session",
+    responses=_errors(InvalidRequestError, SessionNotFoundError, StoreUnavailableError),
+)
+async def delete(session_id: SessionId, sessions: SessionsDependency) -> None:
+    """Delete a session, and free its memory at once. A request that is in it ends with an error."""
+    await sessions.delete(session_id)
+
+
+@router.post(
+    "/sessions/{session_id}/fork",
+    status_code=201,
+    summary="Fork a session",
+    responses=_errors(
+        *_BODY_ERRORS,
+        SessionNotFoundError,
+        SessionBusyError,
+        SessionDamagedError,
+        TooManySessionsError,
+        StoreUnavailableError,
+    ),
+)
+async def fork(
+    session_id: SessionId,
+    sessions: SessionsDependency,
+    engine: EngineDependency,
+    response: Response,
+    body: Annotated[CreateSessionRequest | None, Body()] = None,
+) -> Session:
+    """Make a session that goes on from where another is. It shares the other's memory."""
+    info = await sessions.fork(session_id, body.ttl_seconds if body else None)
+    return _made(info, engine, response)
+
+
+def describe(info: SessionInfo, engine: Engine) -> Session:
+    """A session as it goes over the wire."""
+    record, use = info.record, info.use
+    return Session(
+        id=record.id,
+        model=record.model,
+        fingerprint=record.fingerprint,
+        n_tokens=record.n_tokens,
+        state="warm" if use.is_warm else "cold",
+        busy=record.busy,
+        pool_tokens=use.n_tokens,
+        pool_bytes=(use.pages_own + use.pages_shared) * engine.bytes_per_page,
+        pages_own=use.pages_own,
+        pages_shared=use.pages_shared,
+        created_at=record.created_at,
+        used_at=record.used_at,
+        expires_at=record.expires_at,
+        age_seconds=max(0.0, time.time() - record.created_at),
+        ttl_seconds=record.ttl,
+        token_ids=info.token_ids,
+    )
+
+
+def _made(info: SessionInfo, engine: Engine, response: Response) -> Session:
+    response.headers["location"] = f"/sessions/{info.record.id}"
+    response.headers["cache-control"] = "no-store"
+    return describe(info, engine)

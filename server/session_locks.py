@@ -1,0 +1,53 @@
+"""One request at a time in every session, the others in the order in which they came."""
+
+import asyncio
+
+from server.errors import SessionBusyError
+
+
+class SessionLocks:
+    """Which sessions this process works on. Belongs to one event loop's thread."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._users: dict[str, int] = {}
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._locks
+
+    async def acquire(self, id: str, *, wait: bool) -> None:
+        """Take a session; `release` it afterwards.
+
+        Args:
+            id: of the session, which need not exist.
+            wait: whether to wait for those who have it.
+
+        Raises:
+            SessionBusyError: somebody has it, and `wait` is False.
+        """
+        if id in self._locks and not wait:
+            raise busy(id)
+        lock = self._locks.setdefault(id, asyncio.Lock())
+        self._users[id] = self._users.get(id, 0) + 1
+        try:
+            await lock.acquire()
+        except BaseException:
+            self._leave(id)
+            raise
+
+    def release(self, id: str) -> None:
+        """Give a session to whoever waited longest, if anybody does."""
+        self._locks[id].release()
+        self._leave(id)
+
+    def _leave(self, id: str) -> None:
+        self._users[id] -= 1
+        if not self._users[id]:
+            del self._users[id], self._locks[id]
+
+
+def busy(id: str) -> SessionBusyError:
+    """The error of a session that somebody has."""
+    return SessionBusyError(
+        f"session {id} is busy with another request; try again, or send 'wait_for_session': true"
+    )

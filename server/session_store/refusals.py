@@ -1,0 +1,53 @@
+"""Why a store refuses what it is asked for, in the words of every store."""
+
+from server.errors import (
+    SessionBusyError,
+    SessionExistsError,
+    SessionNotFoundError,
+    StoreUnavailableError,
+    TooManySessionsError,
+    printable,
+)
+
+_LONGEST_ID = 100  # characters of an id that an error repeats
+
+
+def not_found(id: str) -> SessionNotFoundError:
+    """There is no such session."""
+    return SessionNotFoundError(f"there is no session '{printable(id, _LONGEST_ID)}'")
+
+
+def exists(id: str) -> SessionExistsError:
+    """An id is taken."""
+    return SessionExistsError(f"there is a session '{id}' already")
+
+
+def too_many(limit: int) -> TooManySessionsError:
+    """There is no room for another one."""
+    return TooManySessionsError(
+        f"there are {limit} sessions, and there may be no more; delete one, or wait until one "
+        "expires"
+    )
+
+
+def busy(id: str) -> SessionBusyError:
+    """A turn has a session."""
+    return SessionBusyError(f"another request has the session '{id}'")
+
+
+def lost(id: str) -> SessionBusyError:
+    """This owner does not have a session, or not any more."""
+    return SessionBusyError(f"this request does not have the session '{id}' any more")
+
+
+def moved(id: str, n_tokens: int, start: int) -> SessionBusyError:
+    """A log has another length than was thought."""
+    return SessionBusyError(
+        f"the session '{id}' has {n_tokens} tokens by now, and not {start}: another request was "
+        "faster"
+    )
+
+
+def unavailable(reason: str) -> StoreUnavailableError:
+    """The store cannot do its work now."""
+    return StoreUnavailableError(f"the session store cannot be used now: {reason}")

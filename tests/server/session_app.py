@@ -1,0 +1,31 @@
+"""For `uvicorn tests.server.session_app:app`: a fake model with sessions, and short leases.
+
+`SESSION_STORE` says where the sessions are kept, `STEP_SECONDS` how long each new token takes.
+"""
+
+import os
+import time
+
+import server.app
+import server.sessions
+from model.state import RaggedBatch
+from tests.server.conftest import make_settings
+from tests.server.fake_model import FakeModel
+
+for _module in (server.app, server.sessions):
+    setattr(_module, "LEASE_SECONDS", 3.0)  # noqa: B010
+
+
+def _wait(batch: RaggedBatch) -> None:
+    """Take the time for every token that is generated."""
+    if len(batch.token_ids) == len(batch.slots):
+        time.sleep(float(os.environ.get("STEP_SECONDS", "0")))
+
+
+_model = FakeModel()
+_model.decoder.before_extend = _wait
+
+app = server.app.create_app(
+    make_settings(session_store=os.environ["SESSION_STORE"], drain_seconds=0.2),
+    load=lambda _: _model,
+)
