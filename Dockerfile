@@ -1,10 +1,10 @@
 # The server on the CPU, with its default checkpoint inside.
 #
 #   docker build -t causalrn .
-#   docker run --rm -p 8000:8000 causalrn
+#   docker run --rm -p 8000:8000 -v causalrn:/var/lib/causalrn causalrn
 #
-# Settings are environment variables (CAUSALRN_..., UVICORN_...). With --read-only, mount a tmpfs on
-# /var/cache/numba.
+# Settings are environment variables (CAUSALRN_..., UVICORN_...). Sessions are kept in the volume.
+# With --read-only, mount a tmpfs on /var/cache/numba.
 
 FROM python:3.11-slim AS builder
 WORKDIR /app
@@ -27,10 +27,11 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     NUMBA_CACHE_DIR=/var/cache/numba \
     CAUSALRN_DRAIN_SECONDS=8 \
+    CAUSALRN_SESSION_STORE=/var/lib/causalrn/sessions.db \
     UVICORN_HOST=0.0.0.0 \
     UVICORN_PORT=8000
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin causalrn \
-    && install --directory --owner=causalrn /var/cache/numba
+    && install --directory --owner=causalrn /var/cache/numba /var/lib/causalrn
 COPY --from=builder /opt/venv /opt/venv
 COPY LICENSE ./
 COPY model model
@@ -44,6 +45,7 @@ RUN find model -name '*.py' -exec touch --date="@$(date +%s)" {} + \
 USER causalrn
 # Compiles the kernels for the kind of CPU that builds; another kind compiles at its first start.
 RUN test "$(causalrn generate 'A copy, byte by byte.')" = 'A copy, byte by byte.'
+VOLUME /var/lib/causalrn
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['UVICORN_PORT']), timeout=2); c.request('GET', '/health/ready'); sys.exit(c.getresponse().status != 200)"]
 CMD ["uvicorn", "server.app:app"]

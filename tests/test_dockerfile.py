@@ -23,7 +23,9 @@ from subprocess import DEVNULL, PIPE
 import pytest
 
 ROOT = Path(__file__).parents[1]
-INSTRUCTIONS = {"ARG", "CMD", "COPY", "ENV", "EXPOSE", "HEALTHCHECK", "RUN", "USER", "WORKDIR"}
+INSTRUCTIONS = {
+    "ARG", "CMD", "COPY", "ENV", "EXPOSE", "HEALTHCHECK", "RUN", "USER", "VOLUME", "WORKDIR"
+}  # fmt: skip
 # RUN lines that need root or an index of packages.
 NOT_HERE = ("useradd ", "python -m venv ", "pip install ")
 
@@ -227,6 +229,14 @@ def test_it_does_not_run_as_root(stages: list[Stage]) -> None:
     assert f"--owner={user} {final.env()['NUMBA_CACHE_DIR']}" in " ".join(final.values("RUN"))
 
 
+def test_sessions_are_kept_in_a_volume_that_the_user_may_write(stages: list[Stage]) -> None:
+    final = stages[-1]
+    (user,), (volume,) = final.values("USER"), final.values("VOLUME")
+    assert str(PurePosixPath(final.env()["CAUSALRN_SESSION_STORE"]).parent) == volume
+    (install,) = [line for line in final.values("RUN") if f"--owner={user}" in line]
+    assert volume in install
+
+
 def test_whoever_runs_it_may_read_it(image: Image) -> None:
     files = [path for path in image.workdir.rglob("*") if path.is_file()]
     assert image.workdir / "checkpoints/copy-bytes/model.safetensors" in files
@@ -246,11 +256,14 @@ def test_it_copies_without_compiling_and_leaves_at_a_signal(
     assert compiled
     connection = http.client.HTTPConnection("127.0.0.1", container.port, timeout=30)
     text = "What goes in comes out: äöü, 漢字, 🦀."
-    body = json.dumps({"prompt": text}).encode()
+    connection.request("POST", "/sessions")
+    session = json.load(connection.getresponse())
+    body = json.dumps({"prompt": text, "session_id": session["id"]}).encode()
     connection.request("POST", "/generate", body, {"Content-Type": "application/json"})
     answer = json.load(connection.getresponse())
     connection.close()
     assert answer["text"] == text
+    assert Path(image.env["CAUSALRN_SESSION_STORE"]).is_file()
     assert image.kernels() == compiled
 
     container.process.send_signal(signal.SIGTERM)
