@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,15 @@ def machine() -> dict[str, Any]:
     }
 
 
-def percentiles_ms(seconds: Iterable[float]) -> dict[str, float]:
+def percentiles_ms(
+    seconds: Iterable[float], wanted: Sequence[int] = PERCENTILES
+) -> dict[str, float]:
     """`{"p50": …, "p90": …, "p99": …}` in milliseconds; empty where there is nothing."""
     values = 1e3 * np.fromiter(seconds, np.float64)
     if not values.size:
         return {}
-    found = np.percentile(values, PERCENTILES).tolist()
-    return {f"p{p}": value for p, value in zip(PERCENTILES, found, strict=True)}
+    found = np.percentile(values, wanted).tolist()
+    return {f"p{p}": value for p, value in zip(wanted, found, strict=True)}
 
 
 def show_ms(percentiles: dict[str, float]) -> str:

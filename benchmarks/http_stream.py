@@ -8,7 +8,8 @@ a connection of its own. Nothing is sent again.
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -49,12 +50,14 @@ class Recording(asyncio.Protocol):
     Attributes:
         began: before the connection was made.
         pieces: what came, with the time of each.
+        heard: set when anything has come.
         over: done when the connection is closed.
     """
 
     def __init__(self, request: bytes) -> None:
         self.began = time.perf_counter()
         self.pieces: list[tuple[float, bytes]] = []
+        self.heard = asyncio.Event()
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._request = request
 
@@ -65,9 +68,11 @@ class Recording(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Keep a piece."""
         self.pieces.append((time.perf_counter(), data))
+        self.heard.set()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reply tells
         """Note the end."""
+        self.heard.set()
         if not self.over.done():
             self.over.set_result(None)
 
@@ -76,21 +81,25 @@ class Recording(asyncio.Protocol):
         return read_reply(self.pieces)
 
 
-async def post(url: str, path: str, body: dict[str, Any]) -> Recording:
-    """Send JSON to a server, and wait for its whole answer.
+@asynccontextmanager
+async def sending(
+    url: str, method: str, path: str, content: bytes = b"", media_type: str = "application/json"
+) -> AsyncIterator[Recording]:
+    """Send a request; the end of the block closes its connection, whatever has come by then.
 
     Args:
         url: of the server, `http://host:port`.
-        path: of the request.
-        body: of the request.
+        method: of the request.
+        path: of the request, with its query.
+        content: of the request, of this type.
+        media_type: of the content.
 
     Raises:
         OSError: no connection could be made.
     """
-    content = json.dumps(body).encode()
     where = urlsplit(url)
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: {where.netloc}\r\ncontent-type: application/json\r\n"
+        f"{method} {path} HTTP/1.1\r\nhost: {where.netloc}\r\ncontent-type: {media_type}\r\n"
         f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
     )
     recording = Recording(head.encode() + content)
@@ -98,9 +107,19 @@ async def post(url: str, path: str, body: dict[str, Any]) -> Recording:
         lambda: recording, where.hostname or "127.0.0.1", where.port or 80
     )
     try:
-        await recording.over
+        yield recording
     finally:
         transport.abort()
+
+
+async def post(url: str, path: str, body: dict[str, Any]) -> Recording:
+    """Send JSON to a server, and wait for its whole answer.
+
+    Raises:
+        OSError: no connection could be made.
+    """
+    async with sending(url, "POST", path, json.dumps(body).encode()) as recording:
+        await recording.over
     return recording
 
 

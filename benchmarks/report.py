@@ -9,16 +9,18 @@ No figure is typed by hand: each block names what it is made of.
 import argparse
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import engine_tables
-from model.evaluation.copying import Cell, markdown_tables
+from benchmarks import engine_tables, session_tables
+from model.evaluation import copying, recall, turns
+from model.evaluation.copying import Cell
 from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 RELATION = ROOT / "benchmarks" / "results" / "relation.json"
+_SESSION_SETTINGS = ("session_store", "session_ttl", "max_sessions", "max_session_tokens")
 _BLOCK = re.compile(r"(<!-- begin ([^>]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 
 
@@ -53,7 +55,31 @@ def _evaluation(file: Path) -> str:
     results = json.loads(file.read_text(encoding="utf-8"))
     n_strings = sorted({cell["n_strings"] for cell in results["cells"]})
     strings = " or ".join(map(str, n_strings))
-    return f"{strings} strings a cell, per cent:\n\n" + markdown_tables(_cells(file))
+    return f"{strings} strings a cell, per cent:\n\n" + copying.markdown_tables(_cells(file))
+
+
+def _turns(file: Path) -> str:
+    """Sessions of many turns: copies exact, by turn and by kind."""
+    results = json.loads(file.read_text(encoding="utf-8"))
+    scores = [turns.TurnScore(**score) for score in results["turns"]]
+    kinds = [turns.KindScore(**score) for score in results["kinds"]]
+    shortest, longest = results["lengths"]
+    return (
+        f"{scores[0].n_sessions} sessions of {len(scores)} strings of {shortest} to {longest} "
+        f"tokens, per cent:\n\n{turns.markdown_tables(scores, kinds)}"
+    )
+
+
+def _recall(file: Path) -> str:
+    """Recall of what was read, by kind of text, pool and prefix."""
+    results = json.loads(file.read_text(encoding="utf-8"))
+    cells = [recall.Cell(**cell) for cell in results["cells"]]
+    n_queries = sum(cell.n_queries for cell in cells)
+    most = max(cell.n_queries for cell in cells)
+    return (
+        f"{n_queries} queries, up to {most} of each kind, pool and prefix (lengths in tokens), per "
+        f"cent:\n\n{recall.markdown_tables(cells)}"
+    )
 
 
 def _summary(folder: Path) -> str:
@@ -111,9 +137,10 @@ def _relation(_: Path) -> str:
     )
 
 
-def _settings(_: Path) -> str:
+def _settings_table(names: Sequence[str]) -> str:
     rows = ["| variable | default | |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+    for name in names:
+        field = Settings.model_fields[name]
         default: Any = field.default
         if isinstance(default, Path):
             default = default.relative_to(ROOT)
@@ -124,16 +151,24 @@ def _settings(_: Path) -> str:
 
 _BLOCKS: dict[str, Callable[[Path], str]] = {
     "copying": lambda root: _summary(root / "checkpoints" / "copy-bytes"),
+    "crashes": lambda _: session_tables.crashes(),
     "evaluation": _evaluation,
     "load": lambda _: engine_tables.load(),
     "overload": lambda _: engine_tables.overload(),
     "peers": lambda _: engine_tables.peers(),
+    "recall": _recall,
     "relation": _relation,
-    "settings": _settings,
+    "session-forks": lambda _: session_tables.forks(),
+    "session-lengths": lambda _: session_tables.lengths(),
+    "session-settings": lambda _: _settings_table(_SESSION_SETTINGS),
+    "session-streams": lambda _: session_tables.streams(),
+    "session-visits": lambda _: session_tables.visits(),
+    "settings": lambda _: _settings_table(list(Settings.model_fields)),
     "soak": lambda _: engine_tables.soak(),
     "stall": lambda _: engine_tables.stall(),
     "steps": lambda _: engine_tables.steps(),
     "training": _training,
+    "turns": _turns,
 }
 
 

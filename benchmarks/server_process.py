@@ -13,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+COMMAND = [
+    sys.executable, "-m", "uvicorn", "server.app:app", "--host", "127.0.0.1", "--port", "0"
+]  # fmt: skip
+"""Serves on a free port of this machine."""
+
 _START_SECONDS = 300.0  # kernels may have to be compiled first
 _STOP_SECONDS = 15.0
 
@@ -31,16 +36,23 @@ class ServerProcess:
 
 
 @contextmanager
-def causalrn_server(settings: Mapping[str, Any]) -> Iterator[ServerProcess]:
+def causalrn_server(settings: dict[str, Any]) -> Iterator[ServerProcess]:
     """Serve `server.app:app` while the block runs.
 
     Args:
-        settings: by the names of `server.settings.Settings`.
+        settings: by the names of `server.settings.Settings`; without `session_store`, sessions are
+            kept as long as the block runs.
     """
-    environment = {f"CAUSALRN_{name.upper()}": str(value) for name, value in settings.items()}
-    command = [sys.executable, "-m", "uvicorn", "server.app:app", "--host", "127.0.0.1"]
-    with serving([*command, "--port", "0"], environment) as server:
-        yield server
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(COMMAND, environment({"session_store": f"{folder}/sessions.db"} | settings)) as one,
+    ):
+        yield one
+
+
+def environment(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Settings as environment variables."""
+    return {f"CAUSALRN_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 @contextmanager

@@ -53,11 +53,13 @@ def test_curl_prints_what_is_shown(server_url: str) -> None:
         assert _joined(got) == _joined(output)
 
 
-def test_the_python_example_runs(server_url: str) -> None:
-    (example,) = _blocks("python")
-    assert _run([sys.executable, "-c", example.replace(ADDRESS, server_url)]) == (
-        "one token at a time"
-    )
+def test_the_python_examples_run(server_url: str) -> None:
+    examples = _blocks("python")
+    (recalled,) = re.findall(r"```python\n[^`]*```\n\n```text\n(.*?)```", README, re.DOTALL)
+    outputs = [
+        _run([sys.executable, "-c", example.replace(ADDRESS, server_url)]) for example in examples
+    ]
+    assert outputs == [recalled, "one token at a time"]
 
 
 def test_the_command_line_copies() -> None:

@@ -1,0 +1,55 @@
+"""Figures in documents come from the files that measurements wrote."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from benchmarks.report import render
+from model.evaluation.recall import Cell
+from model.evaluation.turns import KindScore, TurnScore
+
+
+def rendered(folder: Path, block: str) -> list[str]:
+    """The lines that a block gets in a document of that folder."""
+    document = folder / "README.md"
+    document.write_text(f"before\n<!-- begin {block} -->\nold\n<!-- end {block} -->\nafter\n")
+    text = render(document)
+    document.write_text(text)
+    assert render(document) == text
+    first, begin, *lines, end, last = text.splitlines()
+    assert (first, last) == ("before", "after")
+    assert (begin, end) == (f"<!-- begin {block} -->", f"<!-- end {block} -->")
+    return lines
+
+
+def test_turns(tmp_path: Path) -> None:
+    scores = [TurnScore(1, 50, 50, 0.0), TurnScore(2, 50, 49, 74.5)]
+    values = {
+        "lengths": [8, 64],
+        "turns": [asdict(score) for score in scores],
+        "kinds": [asdict(KindScore("prose", 100, 99))],
+    }
+    (tmp_path / "turns.json").write_text(json.dumps(values))
+    lines = rendered(tmp_path, "turns turns.json")
+    assert lines[0] == "50 sessions of 2 strings of 8 to 64 tokens, per cent:"
+    assert "| 2 | 74 | 50 | 98.00 |" in lines
+    assert "| prose | 100 | 99.00 |" in lines
+
+
+def test_recall(tmp_path: Path) -> None:
+    cells = [Cell("prose", 256, 4, 20, 19, 18, 18, 900, 890), Cell("JSON", 256, 4, *[0] * 6)]
+    (tmp_path / "recall.json").write_text(json.dumps({"cells": [asdict(cell) for cell in cells]}))
+    lines = rendered(tmp_path, "recall recall.json")
+    assert lines[0] == (
+        "20 queries, up to 20 of each kind, pool and prefix (lengths in tokens), per cent:"
+    )
+    assert "| 256 | 95.00 |" in lines
+    assert "| prose | 95.00 |" in lines
+    assert "| JSON |  |" in lines
+
+
+def test_an_unknown_block(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown block 'guesses"):
+        rendered(tmp_path, "guesses x.json")
