@@ -66,7 +66,6 @@ class Schedule:
     beta2: float
     clip_norm: float
 
-
     @property
     def last_step(self) -> int:
         """Steps of the whole run."""
