@@ -17,6 +17,7 @@ from server.errors import (
     InvalidRequestError,
     OverloadedError,
     SessionBusyError,
+    SessionFullError,
     SessionNotFoundError,
     SessionOfOtherWeightsError,
 )
@@ -238,12 +239,18 @@ class Sessions:
 
         Raises:
             InvalidSnapshotError: the snapshot cannot be used; nothing is changed.
+            SessionFullError: it has more tokens than a session may have.
             SessionBusyError: a request is in the session.
             TooManySessionsError: there are as many as there may be.
         """
         engine = self._engine
         snapshot = await asyncio.to_thread(read_snapshot, data, engine.model, engine.layers)
         token_ids, held = snapshot.token_ids, snapshot.token_ids[: snapshot.n_held]
+        most = self._settings.max_session_tokens
+        if len(token_ids) > most:
+            raise SessionFullError(
+                f"the snapshot has {len(token_ids)} tokens, a session may have {most}"
+            )
         await self._lock(id)
         try:
             record = replace(self._new(self._settings.session_ttl, id), n_tokens=len(token_ids))

@@ -139,7 +139,8 @@ class WarmSessions:
             spare: sessions that keep theirs.
 
         Returns:
-            Whether there are as many. If all sessions together do not have them, none loses any.
+            Whether there are as many. If all pages of sessions, those that are shared counted for
+            each, would not do, none loses any.
         """
         if self._allocator.n_free >= n_pages:
             return True

@@ -17,6 +17,7 @@ from server.errors import (
     RequestTooLargeError,
     SessionBusyError,
     SessionDamagedError,
+    SessionFullError,
     SessionNotFoundError,
     SessionOfOtherWeightsError,
     StoreUnavailableError,
@@ -64,6 +65,7 @@ _RESTORE_ERRORS = describe_errors(
         BodyTooLargeError: ("the body is larger than the limit of 34000000 bytes", None),
         UnavailableError: _NO_ROOM,
         UnsupportedMediaTypeError: (f"the body must be sent as '{_MEDIA_TYPE}'", None),
+        SessionFullError: ("the snapshot has 9000 tokens, a session may have 8192", None),
         InvalidSnapshotError: (
             "the snapshot was changed or damaged: its digest does not fit",
             None,

@@ -930,6 +930,16 @@ def test_a_restored_session_can_be_cold(model: FakeModel, gate: Gate) -> None:
         assert api.turn(id, "hello")["text"] == "hello"
 
 
+def test_a_snapshot_of_more_tokens_than_a_session_may_have(own: SessionClient) -> None:
+    id = own.create()
+    own.turn(id, "x" * 40)
+    data = own.save(id)
+    with serve(FakeModel(), make_settings(max_session_tokens=82)) as live, live.client() as client:
+        response = SessionClient(client).restore(id, data)
+        assert (response.status_code, response.json()["error"]["type"]) == (413, "session_full")
+        assert SessionClient(client).http.get(f"/sessions/{id}").status_code == 404
+
+
 def test_a_bad_snapshot_changes_nothing(own: SessionClient, live: LiveServer) -> None:
     id = own.create()
     own.turn(id, "hello")
