@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session")
-def server_url() -> Iterator[str]:
-    """Address of `uvicorn server.app:app`, started in the repository with nothing configured."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("CAUSALRN_")}
+@contextmanager
+def _served(**settings: str) -> Iterator[str]:
+    """Address of `uvicorn server.app:app`, started in the repository."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CAUSALRN_")} | settings
     command = [sys.executable, "-m", "uvicorn", "server.app:app", "--port", "0"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
@@ -38,3 +39,21 @@ def server_url() -> Iterator[str]:
             assert process.returncode in (0, -signal.SIGTERM)
         finally:
             process.kill()
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """A server with nothing configured."""
+    with _served() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def recalling_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of the model that recalls."""
+    store = tmp_path_factory.mktemp("recalling") / "sessions.db"
+    with _served(
+        CAUSALRN_CHECKPOINT=str(ROOT / "checkpoints" / "recall-bytes"),
+        CAUSALRN_SESSION_STORE=str(store),
+    ) as url:
+        yield url

@@ -53,13 +53,16 @@ def test_curl_prints_what_is_shown(server_url: str) -> None:
         assert _joined(got) == _joined(output)
 
 
-def test_the_python_examples_run(server_url: str) -> None:
-    examples = _blocks("python")
-    (recalled,) = re.findall(r"```python\n[^`]*```\n\n```text\n(.*?)```", README, re.DOTALL)
-    outputs = [
-        _run([sys.executable, "-c", example.replace(ADDRESS, server_url)]) for example in examples
-    ]
-    assert outputs == [recalled, "one token at a time"]
+def test_the_python_examples_run(server_url: str, recalling_url: str) -> None:
+    shown = re.findall(r"```python\n([^`]*)```\n\n```text\n(.*?)```", README, re.DOTALL)
+    assert len(shown) == 2
+    for example, output in shown:
+        url = recalling_url if "recall" in example else server_url
+        assert _run([sys.executable, "-c", example.replace(ADDRESS, url)]) == output
+    (streaming,) = set(_blocks("python")) - {example for example, _ in shown}
+    assert _run([sys.executable, "-c", streaming.replace(ADDRESS, server_url)]) == (
+        "one token at a time"
+    )
 
 
 def test_the_command_line_copies() -> None:

@@ -45,10 +45,11 @@ def test_the_project_has_these_presets() -> None:
         "copy-bytes-1",
         "copy-bytes-2",
         "copy-bytes-3",
-        "copy-bytes-4",
-        "copy-bytes-5",
-        "copy-bytes-6",
         "copy-letters-quick",
+        "recall-bytes",
+        "recall-bytes-1",
+        "recall-bytes-2",
+        "recall-bytes-3",
     ]
 
 
