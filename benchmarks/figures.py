@@ -59,7 +59,16 @@ def show_ms(percentiles: dict[str, float]) -> str:
 
 
 def publish(figures: dict[str, Any], output: Path | None) -> None:
-    """Print the figures as one line of JSON, and write them to a file if one is wanted."""
+    """Print the figures as one line of JSON, and write them to a file if one is wanted.
+
+    Raises:
+        SystemExit: they have `failures`, which are printed before.
+    """
+    failures = figures.get("failures", ())
+    for failure in failures:
+        print(f"FAILED: {failure}")
     if output is not None:
         output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures))
+    if failures:
+        raise SystemExit(1)

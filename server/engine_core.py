@@ -325,7 +325,7 @@ class EngineCore:
             assert sequence.slot is not None
             last = sequence.pages[(sequence.n_computed - 1) // self._state.page_size]
             self._state.save_slot(sequence.slot, last)
-            self.scheduler.park(sequence)
+            self.scheduler.sessions.park(sequence)
         self.scheduler.remove(sequence)
         live = self._requests[sample.request_id]
         live.remove(sample.sequence.id)

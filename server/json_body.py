@@ -19,32 +19,6 @@ _MOST_KEYS = 1024  # of one object; finding fault with a million of them would h
 _LONGEST_KEY = 100  # characters of a client's key that an error repeats
 
 
-class JsonRoute(APIRoute):
-    """A route whose body is read by `JsonRequest`."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap FastAPI's handler."""
-        handle = super().get_route_handler()
-
-        async def handle_json(request: Request) -> Response:
-            return await handle(JsonRequest(request.scope, request.receive))
-
-        return handle_json
-
-
-class OptionalJsonRoute(APIRoute):
-    """A route whose body is read by `JsonRequest`, or may be missing."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap FastAPI's handler."""
-        handle = super().get_route_handler()
-
-        async def handle_json(request: Request) -> Response:
-            return await handle(OptionalJsonRequest(request.scope, request.receive))
-
-        return handle_json
-
-
 class JsonRequest(Request):
     """A request that refuses bodies which are too large, or not strictly JSON."""
 
@@ -58,9 +32,10 @@ class JsonRequest(Request):
         """
         if not hasattr(self, "_body"):
             self._check_media_type()
-            self._body = await self._read()
-            if not self._body:
+            body = await self._read()
+            if not body:
                 raise MalformedBodyError("the body is empty; it must be a JSON object")
+            self._body = body
         return self._body
 
     async def json(self) -> Any:
@@ -88,7 +63,10 @@ class JsonRequest(Request):
             )
 
     async def _read(self) -> bytes:
-        return await read_body(self, self.app.state.engine.settings.max_body_bytes)
+        body = bytearray()
+        async for piece in limited_body(self, self.app.state.engine.settings.max_body_bytes):
+            body += piece
+        return bytes(body)
 
 
 class OptionalJsonRequest(JsonRequest):
@@ -97,22 +75,32 @@ class OptionalJsonRequest(JsonRequest):
     async def body(self) -> bytes:
         """Read the body; see `JsonRequest.body`. None at all is as good as an empty object."""
         if not hasattr(self, "_body"):
-            self._body = await self._read()
-            if self._body:
+            body = await self._read()
+            if body:
                 self._check_media_type()
+            self._body = body
         return self._body
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Read a body whole.
+class JsonRoute(APIRoute):
+    """A route whose body is read by `JsonRequest`, or whatever request a subclass names."""
 
-    Raises:
-        BodyTooLargeError: it has more than `limit` bytes.
-    """
-    body = bytearray()
-    async for piece in limited_body(request, limit):
-        body += piece
-    return bytes(body)
+    request_class: type[JsonRequest] = JsonRequest
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap FastAPI's handler."""
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            return await handle(self.request_class(request.scope, request.receive))
+
+        return handle_json
+
+
+class OptionalJsonRoute(JsonRoute):
+    """A route whose body may be missing."""
+
+    request_class = OptionalJsonRequest
 
 
 async def limited_body(request: Request, limit: int) -> AsyncIterator[bytes]:

@@ -168,13 +168,6 @@ class Scheduler:
         page = origin.pages[n_full] if n_full < len(origin.pages) else last[0]
         return page, last[0]
 
-    def park(self, sequence: Sequence) -> None:
-        """Leave what a running sequence has in the pool to its session.
-
-        The caller has saved its slot in the row of its last page, and removes it next.
-        """
-        self.sessions.park(sequence)
-
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, whatever its state, and free all it has; idempotent."""
         if sequence.status is Status.WAITING and sequence in self.waiting:

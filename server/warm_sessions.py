@@ -87,7 +87,10 @@ class WarmSessions:
         self._sessions[id] = session
 
     def park(self, sequence: Sequence) -> None:
-        """Take over the pages of a running sequence at the end of its turn."""
+        """Take over the pages of a running sequence at the end of its turn.
+
+        The caller has saved its slot in the row of its last page, and takes it out next.
+        """
         assert sequence.session is not None
         n_pages = self._allocator.pages_for(sequence.n_computed)
         self._allocator.free(sequence.pages[n_pages:])

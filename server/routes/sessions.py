@@ -22,7 +22,7 @@ from server.errors import (
 )
 from server.json_body import OptionalJsonRoute
 from server.openapi import SESSION_ERRORS, describe_errors
-from server.schemas import MAX_PAGE, CreateSessionRequest, Session, SessionList
+from server.session_schemas import MAX_PAGE, CreateSessionRequest, Session, SessionList
 from server.sessions import SessionInfo
 
 router = APIRouter(route_class=OptionalJsonRoute, tags=["sessions"])

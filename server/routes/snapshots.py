@@ -27,7 +27,8 @@ from server.errors import (
 )
 from server.openapi import SESSION_ERRORS, describe_errors
 from server.routes.sessions import describe
-from server.schemas import SESSION_ID, Session
+from server.schemas import SESSION_ID
+from server.session_schemas import Session
 from server.snapshot import write_snapshot
 from server.streaming import nobody_reads
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from model.state import RaggedBatch
-from server.schemas import GenerateChunk, GenerateResponse, Session
+from server.schemas import GenerateChunk, GenerateResponse
 from server.session_locks import busy
+from server.session_schemas import Session
 from tests.server.conftest import PAGE, SLOT, Gate, make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, events, serve

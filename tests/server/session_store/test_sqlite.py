@@ -122,7 +122,7 @@ async def test_a_log_without_its_database_is_kept(path: Path, tmp_path: Path) ->
 async def test_an_empty_file_becomes_a_database(path: Path) -> None:
     path.touch()
     async with opened(str(path)) as store:
-        await added(store, 1)
+        assert await log_of(store, await added(store, 1)) == [1]
 
 
 @in_loop

@@ -1,0 +1,51 @@
+"""What goes over the wire of sessions themselves."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_PAGE = 1000
+
+
+class CreateSessionRequest(BaseModel):
+    """How long a session lasts."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    ttl_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds after its last use after which the session is gone; by default, and "
+        "at most, what the server allows. A fork's is by default that of its origin.",
+    )
+
+
+class Session(BaseModel):
+    """A session."""
+
+    id: str
+    model: str
+    fingerprint: str = Field(description="SHA-256 of the weights that it belongs to.")
+    n_tokens: int = Field(description="Tokens of its log.")
+    state: Literal["warm", "cold"] = Field(
+        description="`warm`: its memory is in the pool. `cold`: it is computed again when needed."
+    )
+    busy: bool = Field(description="Whether a request is in it.")
+    pool_tokens: int = Field(description="Tokens whose memory is in the pool.")
+    pool_bytes: int = Field(description="Memory of the pages that hold them.")
+    pages_own: int = Field(description="Of these pages, those that nobody else uses.")
+    pages_shared: int = Field(description="Those that other sessions or requests use, too.")
+    created_at: float = Field(description="Seconds since 1970.")
+    used_at: float = Field(description="When a turn last began or ended; seconds since 1970.")
+    expires_at: float = Field(description="When it is gone unless it is used; seconds since 1970.")
+    age_seconds: float
+    ttl_seconds: float
+    token_ids: list[int] | None = Field(default=None, description="Its log, if asked for.")
+
+
+class SessionList(BaseModel):
+    """Some sessions, in the order in which they were made."""
+
+    sessions: list[Session]
+    next: str | None = Field(description="Send it as `after` for those that follow; null: none.")
