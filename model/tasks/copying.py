@@ -44,6 +44,7 @@ def copy_batch(
     lengths: tuple[int, int],
     max_turns: int,
     max_context: int,
+    full: float,
     n_tokens: int,
     max_strings: int,
     max_offset: int,
@@ -54,7 +55,7 @@ def copy_batch(
 
     Half the time the longest length is uniform within bounds, half the time its logarithm is;
     the other strings lie between three quarters of it and it. The logarithm of the number of turns
-    is uniform.
+    is uniform, but for contexts that are full.
 
     Args:
         rng: everything is drawn from it.
@@ -64,6 +65,7 @@ def copy_batch(
         max_turns: strings of one context at most. Some of the later ones are an earlier one again,
             whole or in part, with changes.
         max_context: tokens that several strings of one context may take.
+        full: share of the batches whose contexts hold as many strings as both bounds allow.
         n_tokens: about how many tokens a batch holds.
         max_strings: contexts of a batch at most, which bounds batches of short ones.
         max_offset: positions begin at a random number below a random bound of at most this.
@@ -81,7 +83,9 @@ def copy_batch(
     n_turns = 1
     if max_turns > 1:
         most = min(max_turns, max(1, max_context // (2 * limit + 3)))
-        n_turns = int(np.exp(rng.uniform(0, np.log(most + 1))))
+        # Drawn only if asked for, so that recipes without it draw what they always drew.
+        is_full = full > 0 and rng.random() < full
+        n_turns = most if is_full else int(np.exp(rng.uniform(0, np.log(most + 1))))
     n_rows = int(np.clip(n_tokens // (n_turns * (2 * limit + 3) - 1), 1, max_strings))
     drawn = rng.integers(max(shortest, limit * 3 // 4), limit + 1, (n_rows, n_turns))
     width = int((2 * drawn + 3).sum(1).max()) - 1  # the last EOS is not read

@@ -33,6 +33,7 @@ class Schedule:
         max_strings: contexts of a step at most.
         max_turns: strings of one context at most, one after the other.
         max_context: tokens that several strings of one context may take.
+        full: share of the steps whose contexts hold as many strings as they may.
         min_length, max_length: strings, in characters.
         first_length: longest string of the first tenth of the run.
         growth: share of the run in which that limit then grows, linearly, to `max_length`; 0 for
@@ -52,6 +53,7 @@ class Schedule:
     max_strings: int
     max_turns: int
     max_context: int
+    full: float
     min_length: int
     max_length: int
     first_length: int
@@ -176,7 +178,8 @@ def _schedule(values: dict[str, Any]) -> Schedule:
         raise PresetError("schedule: need min_length <= first_length <= max_length")
     if values["stop"] > values["steps"]:
         raise PresetError("schedule: need stop <= steps")
-    for key, most in (("growth", 0.9), ("final_ratio", 1.0), ("corruption", 1.0), ("recall", 1.0)):
+    for key in ("growth", "final_ratio", "corruption", "recall", "full"):
+        most = 0.9 if key == "growth" else 1.0
         if values[key] > most:
             raise PresetError(f"schedule.{key} must be at most {most}, got {values[key]}")
     for key in ("beta1", "beta2"):

@@ -136,6 +136,7 @@ class Trainer:
             lengths=(schedule.min_length, limit),
             max_turns=schedule.max_turns,
             max_context=schedule.max_context,
+            full=schedule.full,
             n_tokens=schedule.batch_tokens,
             max_strings=schedule.max_strings,
             max_offset=schedule.max_offset,

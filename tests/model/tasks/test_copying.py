@@ -18,6 +18,7 @@ def batch(seed: int, **changes: Any) -> CopyBatch:
         "lengths": (2, 20),
         "max_turns": 1,
         "max_context": 1,
+        "full": 0.0,
         "n_tokens": 400,
         "max_strings": 16,
         "max_offset": 50,
@@ -133,6 +134,25 @@ def test_the_generator_decides(field: str) -> None:
     first, again, other = (getattr(batch(seed), field).tolist() for seed in (1, 1, 2))
     assert first == again
     assert first != other
+
+
+def test_full_contexts_hold_as_many_strings_as_fit() -> None:
+    for seed in range(40):
+        drawn = batch(seed, lengths=(4, 20), max_turns=5, max_context=150, n_tokens=600, full=1.0)
+        for ids, targets in zip(drawn.token_ids.tolist(), drawn.targets.tolist(), strict=True):
+            strings = turns_of(ids, targets)
+            longest = max(map(len, strings))
+            # The limit of lengths is at least the longest, and at most a third more.
+            assert min(5, 150 // (2 * (longest * 4 // 3 + 1) + 3)) <= len(strings)
+            assert len(strings) <= min(5, 150 // (2 * longest + 3))
+
+
+def test_without_full_ones_contexts_are_those_of_ever() -> None:
+    shares = [
+        [batch(seed, max_turns=5, max_context=150, full=full).token_ids.shape for seed in range(9)]
+        for full in (0.0, 1e-12)
+    ]
+    assert shares[0] != shares[1]  # a share, however small, is drawn
 
 
 def test_without_recall_a_seed_draws_what_it_always_drew() -> None:

@@ -25,6 +25,7 @@ def batch(seed: int, source: Source = varied_letter_string, recall: float = 0.5)
         lengths=(4, 40),
         max_turns=8,
         max_context=400,
+        full=0.0,
         n_tokens=1000,
         max_strings=8,
         max_offset=50,

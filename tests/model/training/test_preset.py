@@ -118,6 +118,7 @@ def test_a_file_that_is_not_toml(tmp_path: Path, data: bytes) -> None:
         ("first_length = 2", "first_length = 9", "need min_length <= first_length <= max_length"),
         ("growth = 0.5", "growth = 0.95", "schedule.growth must be at most 0.9, got 0.95"),
         ("corruption = 0.0", "corruption = 1.5", "schedule.corruption must be at most 1"),
+        ("full = 0.0", "full = 1.1", "schedule.full must be at most 1.0, got 1.1"),
         ("recall = 0.0\n", "", "missing key schedule.recall"),
         ("recall = 0.0", "recall = 1.5", "schedule.recall must be at most 1.0, got 1.5"),
         ("recall = 0.0", "recall = false", "schedule.recall must be a number, got False"),
