@@ -13,6 +13,7 @@ from server import __version__
 from server.draining import SignalDrain
 from server.engine import Engine
 from server.errors import StartupError, install_handlers
+from server.models import Models
 from server.request_id import RequestIdMiddleware
 from server.routes import generate, health, info, metrics, sessions, snapshots
 from server.served_model import ServedModel
@@ -43,7 +44,7 @@ def create_app(
         engine = Engine(_load(load, chosen.checkpoint), chosen)
         sessions = Sessions(engine, open_store(chosen.session_store, lease_seconds=LEASE_SECONDS))
         engine.start()
-        app.state.engine, app.state.sessions = engine, sessions
+        app.state.settings, app.state.models, app.state.sessions = chosen, Models(engine), sessions
         await sessions.start()
         drain = SignalDrain(engine)
         drain.install()

@@ -110,6 +110,13 @@ class EngineError(ApiError):
     type = "engine_error"
 
 
+class ModelNotFoundError(ApiError):
+    """No model of this name is served."""
+
+    status = HTTPStatus.NOT_FOUND
+    type = "model_not_found"
+
+
 class SessionNotFoundError(ApiError):
     """There is no such session: it never was, was deleted, or its time-to-live is over."""
 

@@ -64,7 +64,7 @@ class JsonRequest(Request):
 
     async def _read(self) -> bytes:
         body = bytearray()
-        async for piece in limited_body(self, self.app.state.engine.settings.max_body_bytes):
+        async for piece in limited_body(self, self.app.state.settings.max_body_bytes):
             body += piece
         return bytes(body)
 

@@ -53,6 +53,9 @@ class GenerateRequest(BaseModel):
         json_schema_extra={"examples": [{"prompt": "hello"}]},
     )
 
+    model: str | None = Field(
+        default=None, description="Name of a model that is served; by default the first one."
+    )
     prompt: str | None = Field(
         default=None,
         description="Text to copy, to recall from or to go on from. Give this or `token_ids`.",

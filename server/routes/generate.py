@@ -6,13 +6,14 @@ from fastapi import APIRouter, Body, Request, Response
 from starlette.requests import ClientDisconnect
 
 from model.sampling import SamplingParams
-from server.dependencies import EngineDependency, RequestId, SessionsDependency
+from server.dependencies import ModelsDependency, RequestId, SessionsDependency
 from server.errors import (
     BodyTooLargeError,
     DeadlineExceededError,
     EngineError,
     InvalidRequestError,
     MalformedBodyError,
+    ModelNotFoundError,
     OverloadedError,
     RequestTooLargeError,
     SessionBusyError,
@@ -75,6 +76,7 @@ _ERRORS = describe_errors(
         OverloadedError: ("too many requests are waiting; try again later", None),
         ShuttingDownError: ("the server is shutting down", None),
         DeadlineExceededError: ("the request took longer than 2 s", None),
+        ModelNotFoundError: ("there is no model 'copy-all'; served are copy-bytes", "model"),
         SessionNotFoundError: SESSION_ERRORS[SessionNotFoundError],
         SessionBusyError: SESSION_ERRORS[SessionBusyError],
         SessionOfOtherWeightsError: SESSION_ERRORS[SessionOfOtherWeightsError],
@@ -121,12 +123,13 @@ _EXAMPLES: Any = {
 )
 async def generate(
     body: Annotated[GenerateRequest, Body(openapi_examples=_EXAMPLES)],
-    engine: EngineDependency,
+    models: ModelsDependency,
     request_id: RequestId,
     request: Request,
     sessions: SessionsDependency,
 ) -> Response:
     """Generate from a prompt, at once or as a stream of server-sent events."""
+    engine = models.get(body.model)
     source = body.prompt if body.prompt is not None else body.token_ids
     assert source is not None
     params = GenerationParams(

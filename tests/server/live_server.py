@@ -39,7 +39,7 @@ class LiveServer:
 
     @property
     def engine(self) -> Engine:
-        engine: Engine = self.app.state.engine
+        engine: Engine = self.app.state.models.default
         return engine
 
     @property
