@@ -4,12 +4,14 @@ from typing import Any
 
 from server.errors import (
     ApiError,
+    RateLimitedError,
     SessionBusyError,
     SessionDamagedError,
     SessionNotFoundError,
     SessionOfOtherWeightsError,
     StoreUnavailableError,
     TooManySessionsError,
+    UnauthorizedError,
     error_body,
 )
 from server.schemas import ErrorResponse
@@ -57,3 +59,15 @@ def describe_errors(examples: dict[type[ApiError], tuple[str, str | None]]) -> d
             "value": error_body(error.type, message, param),
         }
     return responses
+
+
+KEY_ERRORS = describe_errors(
+    {
+        UnauthorizedError: ("an API key is needed: send 'Authorization: Bearer KEY'", None),
+        RateLimitedError: (
+            "this key may have 60 requests a minute, which are used up; try again in 12 s",
+            None,
+        ),
+    }
+)
+"""Of every route that asks for a key."""

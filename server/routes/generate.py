@@ -6,6 +6,7 @@ from fastapi import APIRouter, Body, Request, Response
 from starlette.requests import ClientDisconnect
 
 from model.sampling import SamplingParams
+from server.access import AccountDependency
 from server.dependencies import ModelsDependency, RequestId, SessionsDependency
 from server.errors import (
     BodyTooLargeError,
@@ -127,6 +128,7 @@ async def generate(
     request_id: RequestId,
     request: Request,
     sessions: SessionsDependency,
+    account: AccountDependency,
 ) -> Response:
     """Generate from a prompt, at once or as a stream of server-sent events."""
     engine = models.get(body.model)
@@ -164,6 +166,7 @@ async def generate(
             stream = await unless_disconnected(request.receive, turn)
         except ClientDisconnect:
             return nobody_reads()
+    account.meter(stream)
     if body.stream:
         return EventStream(stream, engine.model.name)
     return await whole_response(stream, engine.model.name, request.receive)
