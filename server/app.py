@@ -13,14 +13,17 @@ from model.checkpoint import CheckpointError, load_checkpoint
 from server import __version__
 from server.access import Access, SettleAccounts, require_key
 from server.api_keys import load_keys
+from server.cors import Cors
 from server.draining import SignalDrain
 from server.engine import Engine
 from server.environment import check_environment
 from server.errors import StartupError, install_handlers
+from server.header_limits import HeaderLimits
 from server.models import Models
 from server.openapi import KEY_ERRORS
 from server.request_id import RequestIdMiddleware
 from server.routes import docs, generate, health, info, metrics, sessions, snapshots
+from server.secure_headers import SecureHeaders
 from server.served_model import ServedModel
 from server.session_store import open_store
 from server.sessions import LEASE_SECONDS, Sessions
@@ -79,7 +82,10 @@ def create_app(
     install_handlers(app)
     for middleware in (  # the outermost last
         SettleAccounts,
+        HeaderLimits,
         RequestIdMiddleware,
+        Cors,
+        SecureHeaders,
         ShortStartupErrors,
     ):
         app.add_middleware(middleware)
