@@ -148,7 +148,7 @@ async def require_admin(account: AccountDependency) -> None:
     if account.key is None:
         raise ForbiddenError(
             "this needs an API key, and the server has none: make one with `causalrn key NAME "
-            "--role admin`, and set CAUSALRN_API_KEYS to what that prints"
+            "--role admin >> keys.toml`, and set CAUSALRN_API_KEYS_FILE to that file"
         )
     if account.key.role != "admin":
         raise ForbiddenError(f"this needs an admin's API key; '{account.key.name}' is a user's")

@@ -24,7 +24,7 @@ from server.errors import (
 from server.header_limits import MAX_HEADER_BYTES, MAX_URL_BYTES
 from server.secure_headers import SECURE_HEADERS
 
-_MAX_UNUSED_BYTES = MAX_URL_BYTES + MAX_HEADER_BYTES + 1024  # the rest is what separates them
+MAX_HEAD_BYTES = MAX_URL_BYTES + MAX_HEADER_BYTES + 1024  # the rest is what separates them
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -66,10 +66,10 @@ class GuardedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
             return
-        if self._unused > _MAX_UNUSED_BYTES:
+        if self._unused > MAX_HEAD_BYTES:
             self._refuse(
                 HeadersTooLargeError(
-                    f"the head of the request is larger than the limit of {_MAX_UNUSED_BYTES} bytes"
+                    f"the head of the request is larger than the limit of {MAX_HEAD_BYTES} bytes"
                 )
             )
         elif self._unused and not self._in_body:

@@ -18,7 +18,7 @@ from server.errors import (
     printable,
 )
 
-_MOST_KEYS = 1024  # of one object; finding fault with a million of them would hold others up
+MAX_KEYS = 1024  # of one object; finding fault with a million of them would hold others up
 _LONGEST_KEY = 100  # characters of a client's key that an error repeats
 
 
@@ -166,8 +166,8 @@ def parse_json(body: bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(pairs) > _MOST_KEYS:
-        raise MalformedBodyError(f"an object has {len(pairs)} keys, the limit is {_MOST_KEYS}")
+    if len(pairs) > MAX_KEYS:
+        raise MalformedBodyError(f"an object has {len(pairs)} keys, the limit is {MAX_KEYS}")
     parsed = dict(pairs)
     if len(parsed) < len(pairs):
         seen: set[str] = set()

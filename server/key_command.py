@@ -1,6 +1,5 @@
 """`causalrn key`: make an API key."""
 
-import json
 import re
 from typing import Annotated
 
@@ -28,11 +27,10 @@ def key(
 ) -> None:
     """Make an API key for a server, and the entry that lets the server know it.
 
-    The key is shown this once; the entry holds only its hash.
+    The key is shown this once, on the error stream; the entry, which holds only its hash, is the
+    output: `causalrn key alice >> keys.toml`.
     """
     secret, hash = new_key()
-    entry = {"name": name, "hash": hash, "role": role}
-    table = "\n".join(f'{field} = "{value}"' for field, value in entry.items())
-    typer.echo(f"The key, which nothing will show again:\n\n{secret}\n")
-    typer.echo(f"For the file that CAUSALRN_API_KEYS_FILE names:\n\n[[key]]\n{table}\n")
-    typer.echo(f"Or for the JSON list in CAUSALRN_API_KEYS:\n\n{json.dumps(entry)}")
+    typer.echo(f"The key of {name}, which nothing will show again:\n\n{secret}\n", err=True)
+    typer.echo("Its entry, for the file that CAUSALRN_API_KEYS_FILE names:\n", err=True)
+    typer.echo(f'[[key]]\nname = "{name}"\nhash = "{hash}"\nrole = "{role}"\n')
