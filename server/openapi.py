@@ -11,6 +11,7 @@ from server.errors import (
     MalformedBodyError,
     ModelNotFoundError,
     OverloadedError,
+    RateLimitedError,
     RequestTooLargeError,
     SessionBusyError,
     SessionDamagedError,
@@ -20,6 +21,7 @@ from server.errors import (
     ShuttingDownError,
     StoreUnavailableError,
     TooManySessionsError,
+    UnauthorizedError,
     UnsupportedMediaTypeError,
     error_body,
 )
@@ -120,3 +122,13 @@ def describe_errors(examples: Examples, *, openai: bool = False) -> dict[int | s
             else error_body(error.type, message, param),
         }
     return responses
+
+
+KEY_ERRORS: Examples = {
+    UnauthorizedError: ("an API key is needed: send 'Authorization: Bearer KEY'", None),
+    RateLimitedError: (
+        "this key may have 60 requests a minute, which are used up; try again in 12 s",
+        None,
+    ),
+}
+"""Of every route that asks for a key."""

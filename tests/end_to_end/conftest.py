@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def _served(**settings: str) -> Iterator[str]:
+def served(**settings: str) -> Iterator[str]:
     """Address of `uvicorn server.app:app`, started in the repository."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CAUSALRN_")} | settings
     command = [sys.executable, "-m", "uvicorn", "server.app:app", "--port", "0"]
@@ -44,7 +44,7 @@ def _served(**settings: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
     """A server with nothing configured."""
-    with _served() as url:
+    with served() as url:
         yield url
 
 
@@ -52,7 +52,7 @@ def server_url() -> Iterator[str]:
 def recalling_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of the model that recalls."""
     store = tmp_path_factory.mktemp("recalling") / "sessions.db"
-    with _served(
+    with served(
         CAUSALRN_CHECKPOINT=str(ROOT / "checkpoints" / "recall-bytes"),
         CAUSALRN_SESSION_STORE=str(store),
     ) as url:
