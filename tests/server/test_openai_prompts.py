@@ -52,7 +52,7 @@ def test_nothing_else_is_taken(value: Any) -> None:
     ):
         assert [source.prompt for source in read_prompts(value, None)] == value
     else:
-        with pytest.raises(PydanticCustomError, match="^prompt"):
+        with pytest.raises(PydanticCustomError, match=r"^prompt"):
             read_prompts(value, None)
 
 
