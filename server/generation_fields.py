@@ -162,7 +162,7 @@ class GenerationFields(BaseModel):
     )
     repetition_penalty: float = Field(
         default=1.0,
-        gt=0,
+        ge=0.01,
         le=10,
         allow_inf_nan=False,
         description="Divides the logit of every id that the prompt has or that was generated if "
