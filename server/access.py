@@ -52,9 +52,14 @@ class Account:
         return "" if self.key is None else self.key.name
 
     @property
-    def is_confined(self) -> bool:
-        """Whether it may see no sessions but those of its owner."""
-        return self.key is not None and self.key.role != "admin"
+    def sees(self) -> str | None:
+        """The owner of the sessions that the request may see; None if it may see all."""
+        return None if self.key is None or self.key.role == "admin" else self.key.name
+
+    @property
+    def max_sessions(self) -> int | None:
+        """How many sessions the owner may have; None for any number."""
+        return None if self.key is None else self.key.max_sessions
 
     def open(self) -> None:
         """Count the request.

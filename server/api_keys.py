@@ -1,34 +1,23 @@
-"""API keys: who may use the server, and how much of it.
+"""API keys: who may use the server, and how much of it."""
 
-A server knows only the SHA-256 of each key. A fast hash is enough, and right: a key is 256 random
-bits, so that nobody can find it by trying, however fast the trying is. What slow hashes protect,
-passwords that people think up, is not accepted here by anything but its hash, and a slow one would
-let every stranger's wrong key cost the server's time.
-"""
-
-import hashlib
 import hmac
 import json
-import secrets
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from server.errors import StartupError
+from server.key_format import HASH, NAME, Role, digest_of
 
-Role = Literal["user", "admin"]
-NAME = r"[A-Za-z0-9._-]{1,64}"
-"""What a key may be called."""
-
-_HASH = "sha256:"
-_PREFIX = "crn-"  # by which programs that look for leaked secrets can know one
+_MOST_REQUESTS = 1_000_000
 _ADVICE = {
     "name": "must be 1 to 64 letters, digits, '.', '_' or '-'",
     "hash": "must be 'sha256:' and 64 hexadecimal digits; `causalrn key NAME` makes one",
     "role": "must be 'user' or 'admin'",
+    "requests_per_minute": f"must be a whole number from 1 to {_MOST_REQUESTS}",
 }
 
 
@@ -48,15 +37,15 @@ class ApiKey(BaseModel):
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
     role: Role = "user"
-    # The first is held to a million because each of these requests is remembered for a minute.
-    requests_per_minute: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
-    tokens_per_minute: Annotated[int, Field(gt=0, le=10**12)] | None = None
+    # Each of these requests is remembered for a minute, so there must not be too many.
+    requests_per_minute: Annotated[int, Field(gt=0, le=_MOST_REQUESTS)] | None = None
+    tokens_per_minute: PositiveInt | None = None
     max_concurrent: PositiveInt | None = None
     max_sessions: PositiveInt | None = None
 
 
 class _Entry(ApiKey):
-    hash: Annotated[str, Field(pattern=f"^{_HASH}[0-9a-f]{{64}}$", repr=False)]
+    hash: Annotated[str, Field(pattern=f"^{HASH}[0-9a-f]{{64}}$", repr=False)]
 
 
 class ApiKeys:
@@ -92,18 +81,12 @@ class ApiKeys:
 
         Every comparison is made, and takes the same time whatever is compared.
         """
-        given = _digest(secret)
+        given = digest_of(secret)
         found = None
         for digest, key in self._keys.items():
             if hmac.compare_digest(digest, given):
                 found = key
         return found
-
-
-def new_key() -> tuple[str, str]:
-    """A new key, and the hash that a server is to know of it."""
-    secret = _PREFIX + secrets.token_urlsafe(32)
-    return secret, _HASH + _digest(secret).hex()
 
 
 def load_keys(text: str | None, file: Path | None) -> ApiKeys:
@@ -124,10 +107,6 @@ def load_keys(text: str | None, file: Path | None) -> ApiKeys:
         source = f"CAUSALRN_API_KEYS_FILE ({file})"
         _add_all(keys, source, "TOML of tables [[key]]", lambda: _entries(file))
     return keys
-
-
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
 def _entries(file: Path) -> Any:
@@ -153,7 +132,7 @@ def _add_all(keys: ApiKeys, source: str, shape: str, read: Callable[[], Any]) ->
             entry = _Entry.model_validate(values)
             keys.add(
                 ApiKey.model_validate(entry.model_dump(exclude={"hash"})),
-                bytes.fromhex(entry.hash.removeprefix(_HASH)),
+                bytes.fromhex(entry.hash.removeprefix(HASH)),
             )
         except ValidationError as error:
             raise StartupError(f"{source}, key {number}: {_explain(error)}") from None

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from server.api_keys import NAME, Role, new_key
+from server.key_format import NAME, Role, new_key
 
 app = typer.Typer(add_completion=False)
 

@@ -12,16 +12,18 @@ from typing import Any
 from server.http_protocol import GuardedProtocol
 from tests.server.live_server import LiveServer
 
+PATIENCE = 0.8  # seconds
+
 
 class QuickProtocol(GuardedProtocol):
-    """Loses patience soon."""
+    """Loses patience soon, but not sooner than a busy machine needs for an honest request."""
 
-    head_seconds = 0.3
-    write_seconds = 0.3
+    head_seconds = PATIENCE
+    write_seconds = PATIENCE
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.timeout_keep_alive = 0.3  # type: ignore[assignment]
+        self.timeout_keep_alive = PATIENCE  # type: ignore[assignment]
 
 
 def post(body: bytes, *headers: bytes, path: bytes = b"/generate", length: bool = True) -> bytes:

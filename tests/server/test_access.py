@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +11,12 @@ import httpx
 import pytest
 from fastapi import APIRouter, Depends
 from fastapi.routing import iter_route_contexts
+from limits.storage import MemoryStorage
 
-from server.access import require_admin
-from server.api_keys import new_key
+from server.access import Account, require_admin
+from server.api_keys import ApiKey
+from server.key_format import Role, new_key
+from server.rate_limits import KeyUsage
 from tests.server.conftest import Gate, make_settings
 from tests.server.fake_model import FakeModel, VerboseTokenizer
 from tests.server.live_server import LiveServer, events, serve
@@ -71,7 +75,7 @@ def addresses(live: LiveServer) -> list[tuple[str, str]]:
 
 def answer(live: LiveServer, method: str, path: str, headers: bytes = b"") -> bytes:
     """The answer to a request that waits to be asked for its body."""
-    path = path.replace("{session_id}", "ses-" + "0" * 32)
+    path = re.sub(r"\{.*?\}", "x", path)
     with live.connect() as connection:
         connection.sendall(
             f"{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n"
@@ -142,6 +146,17 @@ def test_every_route_opens_to_a_key(locked: LiveServer) -> None:
     with locked.client(headers=bearer("alice")) as client:
         for path in ("/info", "/metrics", "/docs", "/redoc", "/openapi.json", "/sessions"):
             assert client.get(path).status_code == 200
+
+
+def test_whose_sessions_a_request_makes_and_sees() -> None:
+    def account(role: Role) -> Account:
+        key = ApiKey(name="alice", role=role, max_sessions=3)
+        return Account(KeyUsage(key, MemoryStorage()))
+
+    user, admin, anybody = account("user"), account("admin"), Account(None)
+    assert (user.owner, user.sees, user.max_sessions) == ("alice", "alice", 3)
+    assert (admin.owner, admin.sees, admin.max_sessions) == ("alice", None, 3)
+    assert (anybody.owner, anybody.sees, anybody.max_sessions) == ("", None, None)
 
 
 def test_admin_routes_are_for_admins(locked: LiveServer) -> None:

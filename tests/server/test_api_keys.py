@@ -1,6 +1,8 @@
 import hashlib
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,14 +10,16 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from model.cli import app as causalrn
-from server.api_keys import ApiKey, ApiKeys, load_keys, new_key
+from server.api_keys import ApiKey, ApiKeys, load_keys
 from server.app import create_app
 from server.errors import StartupError
 from server.key_command import app as command
+from server.key_format import new_key
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.test_app import failed_start
 
+ROOT = Path(__file__).resolve().parents[2]
 HASH = "sha256:" + "5e" * 32
 ENTRY = {"name": "alice", "hash": HASH}
 
@@ -77,6 +81,10 @@ FIELDS = (
         (ENTRY | {"name": ""}, "name: must be 1 to 64 letters"),
         (ENTRY | {"role": SECRET}, "role: must be 'user' or 'admin'"),
         (ENTRY | {"max_sessions": 0}, "max_sessions: must be a whole number of at least 1"),
+        (
+            ENTRY | {"requests_per_minute": 10**9},
+            "requests_per_minute: must be a whole number from",
+        ),
         (ENTRY | {"max_concurrent": "9"}, "max_concurrent: must be a whole number"),
         (ENTRY | {"tokens_per_minute": True}, "tokens_per_minute: must be a whole number"),
         (ENTRY | {SECRET: 1}, FIELDS),
@@ -169,6 +177,10 @@ class TestCommand:
         keys = load_keys(None, file)
         assert keys.find(secret) == ApiKey(name="alice", role="admin")
         assert [key.name for key in keys] == ["alice", "bob"]
+
+    def test_help_waits_for_no_server(self) -> None:
+        program = "import sys, server.key_command; sys.exit('fastapi' in sys.modules)"
+        subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
     @pytest.mark.parametrize("args", [["two words"], [""], [], ["alice", "--role", "king"]])
     def test_nonsense_is_refused(self, args: list[str]) -> None:

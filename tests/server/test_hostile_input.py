@@ -17,6 +17,7 @@ from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, serve
 from tests.server.raw_http import (
     GOOD,
+    PATIENCE,
     QuickProtocol,
     assert_harmless,
     assert_refused,
@@ -30,7 +31,7 @@ from tests.server.raw_http import (
 @pytest.fixture(scope="module", params=["guarded", "plain"])
 def live(request: pytest.FixtureRequest) -> Iterator[LiveServer]:
     http = QuickProtocol if request.param == "guarded" else "auto"
-    settings = make_settings(body_seconds=0.3, max_waiting=1000, max_reserved_pools=1000)
+    settings = make_settings(body_seconds=PATIENCE, max_waiting=1000, max_reserved_pools=1000)
     with serve(FakeModel(), settings, http=http) as live, unharmed(live):
         yield live
 
@@ -275,12 +276,12 @@ def test_pipelines(live: LiveServer) -> None:
         kept + b"nonsense\r\n\r\n",
         b"\r\n\r\n\r\n" + GOOD,
         GOOD + b"nonsense",
-        b"GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n" * 3000 + GOOD,
+        b"GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n" * 500 + GOOD,
     )
     assert statuses(answers[0]) == [200] * 21
     assert statuses(answers[1]) == [400] * 20 + [200]
     assert statuses(answers[3]) == [200]
-    assert statuses(answers[5]) == [404] * 3000 + [200]
+    assert statuses(answers[5]) == [404] * 500 + [200]
     for answer in answers:
         assert_harmless(answer)
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from tests.server.fake_model import FakeModel, VerboseTokenizer
 from tests.server.live_server import LiveServer, serve
 from tests.server.raw_http import (
     GOOD,
+    PATIENCE,
     QuickProtocol,
     assert_harmless,
     assert_refused,
@@ -29,7 +31,7 @@ HEAD = b"POST /generate HTTP/1.1\r\nhost: test\r\ncontent-type: application/json
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[LiveServer]:
-    settings = make_settings(body_seconds=0.3, max_waiting=1000, max_reserved_pools=1000)
+    settings = make_settings(body_seconds=PATIENCE, max_waiting=1000, max_reserved_pools=1000)
     with serve(FakeModel(), settings, http=QuickProtocol) as live, unharmed(live):
         yield live
 
@@ -57,23 +59,29 @@ def test_one_wrong_byte_anywhere(guarded: LiveServer, byte: bytes) -> None:
         assert_harmless(answer)
 
 
-def dripped(live: LiveServer, start: bytes, drop: bytes) -> bytes:
-    """The answer to something that never ends, a little at a time."""
-    with live.connect() as connection:
+def dripped(live: LiveServer, *cases: tuple[bytes, bytes]) -> list[bytes]:
+    """The answers to things that never end: how each begins, and what comes again and again."""
+    connections = [live.connect() for _ in cases]
+    answers = [b""] * len(cases)
+    running = dict(enumerate(connections))
+    deadline = time.monotonic() + 20
+    for connection, (start, _) in zip(connections, cases, strict=True):
         connection.sendall(start)
-        connection.settimeout(0.02)
-        answer = b""
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
+    while running:
+        assert time.monotonic() < deadline, f"never cut off: {[cases[i] for i in running]}"
+        readable, _, _ = select.select(running.values(), [], [], 0.05)
+        for i, connection in list(running.items()):
+            if connection not in readable:
+                send(connection, cases[i][1])
+                continue
             try:
-                if not (piece := connection.recv(65536)):
-                    return answer
-                answer += piece
-            except TimeoutError:
-                send(connection, drop)
+                piece = connection.recv(65536)
             except ConnectionResetError:
-                return answer
-    raise AssertionError("it was never cut off")
+                piece = b""
+            answers[i] += piece
+            if not piece:
+                running.pop(i).close()
+    return answers
 
 
 def error_type(answer: bytes) -> str:
@@ -84,20 +92,17 @@ def error_type(answer: bytes) -> str:
     return str(json.loads(body)["error"]["type"])
 
 
-@pytest.mark.parametrize(
-    ("start", "drop"),
-    [
+def test_slow_heads_are_cut_off(guarded: LiveServer) -> None:
+    cases = [
         (b"G", b""),
         (b"GET /", b"a"),
         (b"GET / HTTP/1.1\r\n", b"x: y\r\n"),
         (b"GET / HTTP/1.1\r\nx: ", b"y"),
         (b"\r\n", b"\r\n"),
-    ],
-)
-def test_a_slow_head_is_cut_off(guarded: LiveServer, start: bytes, drop: bytes) -> None:
-    answer = dripped(guarded, start, drop)
-    assert statuses(answer) == [408]
-    assert error_type(answer) == "request_timeout"
+    ]
+    for answer in dripped(guarded, *cases):
+        assert statuses(answer) == [408]
+        assert error_type(answer) == "request_timeout"
 
 
 def test_who_says_nothing_is_hung_up_on(guarded: LiveServer) -> None:
@@ -105,26 +110,24 @@ def test_who_says_nothing_is_hung_up_on(guarded: LiveServer) -> None:
         assert answer == b""
 
 
-def test_a_slow_second_head_is_cut_off(guarded: LiveServer) -> None:
-    for rest in (b"", b"\r\n", b"GET / HTTP/1.1\r\nx: "):
-        start = GOOD.replace(b"connection: close\r\n", b"") + rest
-        assert statuses(dripped(guarded, start, b"\r\n" if rest == b"\r\n" else b"y"))[0] == 200
+def test_slow_second_heads_are_cut_off(guarded: LiveServer) -> None:
+    first = GOOD.replace(b"connection: close\r\n", b"")
+    cases = [(first + b"GE", b""), (first, b"\r\n"), (first + b"GET / HTTP/1.1\r\nx: ", b"y")]
+    for answer in dripped(guarded, *cases):
+        assert statuses(answer)[0] == 200
 
 
-@pytest.mark.parametrize(
-    ("start", "drop"),
-    [
+def test_slow_bodies_are_cut_off(guarded: LiveServer) -> None:
+    chunked = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+    cases = [
         (HEAD + b"content-length: 1000\r\n\r\n", b" "),
-        (HEAD + b"transfer-encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
-        (HEAD + b"transfer-encoding: chunked\r\n\r\n1;", b"x"),
-        (HEAD + b"transfer-encoding: chunked\r\n\r\n0\r\n", b"x: y\r\n"),
-    ],
-    ids=["body", "chunks", "extension", "trailers"],
-)
-def test_a_slow_body_is_cut_off(guarded: LiveServer, start: bytes, drop: bytes) -> None:
-    answer = dripped(guarded, start, drop)
-    assert statuses(answer) == [408]
-    assert error_type(answer) == "request_timeout"
+        (chunked, b"1\r\n \r\n"),
+        (chunked + b"1;", b"x"),
+        (chunked + b"0\r\n", b"x: y\r\n"),
+    ]
+    for answer in dripped(guarded, *cases):
+        assert statuses(answer) == [408]
+        assert error_type(answer) == "request_timeout"
 
 
 def test_a_snapshot_may_take_longer_as_long_as_it_comes(guarded: LiveServer) -> None:
@@ -132,8 +135,9 @@ def test_a_snapshot_may_take_longer_as_long_as_it_comes(guarded: LiveServer) -> 
         b"PUT /sessions/ses-%s/snapshot HTTP/1.1\r\nhost: test\r\nconnection: close\r\n"
         b"content-type: application/octet-stream\r\ncontent-length: 40\r\n\r\n" % (b"0" * 32)
     )
-    # At 0.02 s a byte it takes more than twice the 0.3 s that a body may take.
-    assert statuses(dripped(guarded, start, b"x")) == [422]
+    # At 0.05 s a byte it takes more than twice the time that another body may take.
+    (answer,) = dripped(guarded, (start, b"x"))
+    assert statuses(answer) == [422]
     (answer,) = exchange(guarded, start + b"x" * 39)
     assert statuses(answer) == [408]
     assert error_type(answer) == "request_timeout"
@@ -166,7 +170,7 @@ def test_an_endless_head_is_cut_off(guarded: LiveServer, start: bytes, piece: by
 
 def test_the_rest_of_a_body_that_was_refused_is_not_awaited_for_ever(guarded: LiveServer) -> None:
     start = HEAD + b"content-length: 99999999\r\n\r\n"
-    answer = dripped(guarded, start, b" ")
+    (answer,) = dripped(guarded, (start, b" "))
     assert statuses(answer) == [413]
 
 
@@ -216,6 +220,6 @@ def test_plain_uvicorn_waits_for_a_head() -> None:
     with serve(FakeModel(), make_settings()) as live, live.connect() as connection:
         for end in (b"GE", b"T /info HTT", b"P/1.1\r\nhost: te"):
             connection.sendall(end)
-            time.sleep(2 * QuickProtocol.head_seconds)
+            time.sleep(2 * PATIENCE)
         connection.sendall(b"st\r\nconnection: close\r\n\r\n")
         assert statuses(read_all(connection)) == [200]
