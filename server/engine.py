@@ -219,6 +219,14 @@ class Engine:
             ApiError: as `submit`, for the first that is refused.
             RequestTooLargeError: there is no room for all of them even when there are no others.
         """
+        n_samples = sum(params.n for _, params in requests)
+        most = self.settings.max_running + self.settings.max_waiting
+        if len(requests) > 1 and n_samples > most:
+            raise RequestTooLargeError(
+                f"the server holds {most} samples at once, these prompts make {n_samples}; send "
+                "fewer of them",
+                param="prompt",
+            )
         tickets: list[Ticket] = []
         others = self._admission.reserved_samples
         try:

@@ -54,7 +54,7 @@ def _text(field: str, value: Any) -> str:
 def _ids(field: str, value: Any) -> list[int]:
     if not isinstance(value, list):
         raise refusal(field, "must be a list of token ids, as the first prompt is")
-    for place, token_id in enumerate(value):
-        if not _is_id(token_id):
-            raise refusal(f"{field}[{place}]", "must be a token id")
+    wrong = next((place for place, x in enumerate(value) if not _is_id(x)), None)
+    if wrong is not None:
+        raise refusal(f"{field}[{wrong}]", "must be a token id, a whole number")
     return value

@@ -54,6 +54,6 @@ class StopStrings:
         """Length of the longest end of `text` with which a stop string begins."""
         for length in range(min(self._longest - 1, len(text)), 0, -1):
             end = text[len(text) - length :]
-            if any(stop.startswith(end) for stop in self._strings):
+            if any(len(stop) > length and stop.startswith(end) for stop in self._strings):
                 return length
         return 0
