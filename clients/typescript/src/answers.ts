@@ -3,7 +3,16 @@
 import { type APIStatusError, ResponseFormatError } from "./errors.js";
 import { camelized } from "./names.js";
 import { statusError } from "./status-errors.js";
-import type { Chunk, Generation, Health, ServerInfo, SessionInfo } from "./types.js";
+import type {
+  Chunk,
+  Generation,
+  Health,
+  Model,
+  ServerInfo,
+  SessionInfo,
+  Tokenization,
+  Tokenizer,
+} from "./types.js";
 
 type Kind = "array" | "number" | "object" | "string";
 
@@ -30,6 +39,28 @@ export const CHUNK: Shape<Chunk> = {
 export const SESSION: Shape<SessionInfo> = {
   name: "a session",
   fields: { id: "string", model: "string", nTokens: "number" },
+};
+
+export const SESSIONS: Shape<{ sessions: SessionInfo[]; next: string | null }> = {
+  name: "a page of sessions",
+  fields: { sessions: "array" },
+};
+
+export const MODELS: Shape<{ data: Model[] }> = {
+  name: "a list of models",
+  fields: { data: "array" },
+};
+
+export const TOKENIZATION: Shape<Tokenization> = {
+  name: "a tokenization",
+  fields: { count: "number", tokens: "array" },
+};
+
+export const TEXT: Shape<{ prompt: string }> = { name: "a text", fields: { prompt: "string" } };
+
+export const TOKENIZER: Shape<Tokenizer> = {
+  name: "a tokenizer",
+  fields: { model: "string", vocabSize: "number" },
 };
 
 export const SERVER_INFO: Shape<ServerInfo> = {

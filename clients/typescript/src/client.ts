@@ -1,6 +1,16 @@
 /** The client. */
 
-import { GENERATION, HEALTH, SERVER_INFO, SESSION, type Shape } from "./answers.js";
+import {
+  GENERATION,
+  HEALTH,
+  MODELS,
+  SERVER_INFO,
+  SESSION,
+  SESSIONS,
+  TEXT,
+  TOKENIZATION,
+  TOKENIZER,
+} from "./answers.js";
 import { Connection } from "./connection.js";
 import { APIConnectionError, APIStatusError, ResponseFormatError } from "./errors.js";
 import {
@@ -14,6 +24,7 @@ import {
   sessionPath,
 } from "./requests.js";
 import { RETRIED_STATUSES, RetryPolicy } from "./retry.js";
+import { joined, READING, readScore, type Score } from "./score.js";
 import { type ForkOptions, Session } from "./session.js";
 import { newSessionId } from "./session-id.js";
 import { Stream } from "./stream.js";
@@ -21,10 +32,16 @@ import type {
   GenerateOptions,
   Generation,
   Health,
+  Model,
+  ModelOptions,
   Prompt,
   RequestOptions,
+  ScoreOptions,
   ServerInfo,
   SessionInfo,
+  Tokenization,
+  TokenizeOptions,
+  Tokenizer,
 } from "./types.js";
 
 const DEFAULT_BASE_URL = "http://127.0.0.1:8000";
@@ -63,12 +80,6 @@ export interface ClientOptions {
 /** How a session is made. */
 export interface SessionOptions extends ForkOptions {
   /** The model that it belongs to; the client's if left out. */
-  model?: string | undefined;
-}
-
-/** Whose tokens and limits are meant. */
-export interface ModelOptions extends RequestOptions {
-  /** The model; the client's if left out. */
   model?: string | undefined;
 }
 
@@ -126,6 +137,55 @@ export class Client {
     const send = (signal: AbortSignal) =>
       this.#connection.open({ ...call, options: { ...call.options, signal } });
     return new Stream(send, options.signal);
+  }
+
+  /**
+   * Tells how likely a completion is to the model, given a prompt; writes nothing.
+   *
+   * @param prompt The text before it, or token ids that are taken as they are, special ones too:
+   *   `score(ids.slice(0, 1), ids.slice(1))` scores all ids of a text but the first.
+   * @param completion The text to score, or token ids.
+   * @param options `mode`: what a prompt that is a text is; for token ids nothing.
+   * @throws {InvalidRequestError} One of both is empty.
+   */
+  async score(prompt: Prompt, completion: Prompt, options: ScoreOptions = {}): Promise<Score> {
+    const { mode, ...rest } = options;
+    const { model, signal } = rest;
+    const ids = async (text: Prompt, addSpecialTokens: boolean) =>
+      typeof text === "string"
+        ? (await this.tokenize(text, { model, mode, addSpecialTokens, signal })).tokens
+        : text;
+    const context = await ids(prompt, true);
+    const scored = await ids(completion, false);
+    const generation = await this.generate(joined(context, scored), { ...rest, ...READING });
+    return readScore(generation, scored);
+  }
+
+  /** The token ids of a text, with those that would wrap it as a prompt unless refused. */
+  async tokenize(text: string, options: TokenizeOptions = {}): Promise<Tokenization> {
+    const { model = this.#model, signal, requestId, ...fields } = options;
+    const call = post("/tokenize", { prompt: text, model, ...fields }, { signal, requestId });
+    return this.#connection.send(call, TOKENIZATION);
+  }
+
+  /** The text of token ids, none of which may be special. */
+  async detokenize(
+    tokens: readonly number[],
+    { model = this.#model, ...options }: ModelOptions = {},
+  ): Promise<string> {
+    const call = post("/detokenize", { tokens, model }, options);
+    return (await this.#connection.send(call, TEXT)).prompt;
+  }
+
+  /** What the server says about the tokenizer of a model. */
+  async tokenizerInfo({ model = this.#model, ...options }: ModelOptions = {}): Promise<Tokenizer> {
+    const call = get(`/tokenizer_info${query({ model })}`, options);
+    return this.#connection.send(call, TOKENIZER);
+  }
+
+  /** The models that are served, the default one first. */
+  async models(options: RequestOptions = {}): Promise<Model[]> {
+    return (await this.#connection.send(get("/v1/models", options), MODELS)).data;
   }
 
   /** Makes a session. */
@@ -224,14 +284,10 @@ export class Client {
 
   /** A session has its model already. */
   #named(options: GenerateOptions): GenerateOptions {
-    return options.sessionId === undefined ? { model: this.#model, ...options } : options;
+    const { model = options.sessionId === undefined ? this.#model : undefined, ...rest } = options;
+    return { model, ...rest };
   }
 }
-
-const SESSIONS: Shape<{ sessions: SessionInfo[]; next: string | null }> = {
-  name: "a page of sessions",
-  fields: { sessions: "array" },
-};
 
 function parseBaseUrl(given: string | URL): URL {
   let url: URL;

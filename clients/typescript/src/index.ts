@@ -6,14 +6,10 @@
  * @module
  */
 
-export {
-  Client,
-  type ClientOptions,
-  type ModelOptions,
-  type SessionOptions,
-} from "./client.js";
+export { Client, type ClientOptions, type SessionOptions } from "./client.js";
 export type { Progress } from "./connection.js";
 export * from "./errors.js";
+export type { Score, ScoredToken } from "./score.js";
 export { type ForkOptions, Session, type SnapshotOptions } from "./session.js";
 export { Stream } from "./stream.js";
 export type * from "./types.js";

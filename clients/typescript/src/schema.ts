@@ -24,6 +24,126 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/completions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Complete a prompt
+         * @description Copy texts or go on from them, as OpenAI's API would ask for it.
+         */
+        post: operations["complete_v1_completions_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List models
+         * @description List the models that are served.
+         */
+        get: operations["list_models_v1_models_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/models/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Look at a model
+         * @description Describe a model that is served.
+         */
+        get: operations["get_model_v1_models__name__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/tokenize": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Text to ids
+         * @description Say which ids a text becomes, by default with those that a copy of it needs around them.
+         */
+        post: operations["tokenize_tokenize_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/detokenize": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ids to text
+         * @description Say which text some ids are.
+         */
+        post: operations["detokenize_detokenize_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/tokenizer_info": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The tokenizer of a model
+         * @description Describe the tokenizer of a model, with what its special ids are called.
+         */
+        get: operations["tokenizer_info_tokenizer_info_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/sessions": {
         parameters: {
             query?: never;
@@ -221,6 +341,258 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * Completion
+         * @description A whole answer, or a chunk of one.
+         */
+        Completion: {
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @constant
+             */
+            object: "text_completion";
+            /**
+             * Created
+             * @description Seconds since 1970.
+             */
+            created: number;
+            /** Model */
+            model: string;
+            /** Choices */
+            choices: components["schemas"]["CompletionChoice"][];
+            /** @description In chunks as `stream_options` say. */
+            usage?: components["schemas"]["CompletionUsage"] | null;
+            /** @description With `session_id`, at the end. */
+            session?: components["schemas"]["TurnInfo"] | null;
+        };
+        /**
+         * CompletionChoice
+         * @description One text.
+         */
+        CompletionChoice: {
+            /**
+             * Index
+             * @description Of the prompt, times `n`, plus that of the sample.
+             */
+            index: number;
+            /** Text */
+            text: string;
+            /**
+             * Token Ids
+             * @description Without the one that ended the text.
+             */
+            token_ids: number[];
+            logprobs: components["schemas"]["CompletionLogprobs"] | null;
+            /**
+             * Finish Reason
+             * @description `stop`: the model ended, or a stop string came. `length`: `max_tokens` were generated. Null in a stream until the last chunk of a choice.
+             */
+            finish_reason: ("stop" | "length") | null;
+        };
+        /**
+         * CompletionLogprobs
+         * @description How likely each token was, in lists of the same length.
+         */
+        CompletionLogprobs: {
+            /**
+             * Tokens
+             * @description A byte that is no character by itself is `bytes:\xNN`; special ids are `<bos>`, `<sep>` and `<eos>`. The token that ended the text is the last one.
+             */
+            tokens: string[];
+            /**
+             * Token Logprobs
+             * @description Natural logarithms, of the model's own distribution; null for the first id of a context.
+             */
+            token_logprobs: (number | null)[];
+            /**
+             * Top Logprobs
+             * @description Those of the likeliest tokens, and of the token itself.
+             */
+            top_logprobs: ({
+                [key: string]: number;
+            } | null)[];
+            /**
+             * Text Offset
+             * @description Where in `text` each token is, in characters.
+             */
+            text_offset: number[];
+        };
+        /**
+         * CompletionRequest
+         * @description What to complete, and how; `null` stands for a field that is not there.
+         * @example {
+         *       "model": "copy-bytes",
+         *       "prompt": "hello"
+         *     }
+         */
+        CompletionRequest: {
+            /**
+             * Model
+             * @description Name of a model that is served; by default the first one.
+             */
+            model?: string | null;
+            /**
+             * Session Id
+             * @description Go on from this session, and add the prompt and what is generated to it.
+             */
+            session_id?: string | null;
+            /**
+             * Wait For Session
+             * @description Wait while another request is in the session, as long as `timeout` allows. By default that is refused with 409.
+             * @default false
+             */
+            wait_for_session?: boolean;
+            /**
+             * Max Tokens
+             * @description Tokens to generate at most, by default as far as there is room: for a copy one more than the prompt has, for a recall one more than the session has, else 16. 0, to read the prompt only, needs `session_id` or `echo`.
+             */
+            max_tokens?: number | null;
+            /**
+             * Min Tokens
+             * @description Before so many tokens are generated, neither the id that ends a string nor a stop string ends the generation.
+             * @default 0
+             */
+            min_tokens?: number;
+            /**
+             * N
+             * @description Samples; they share the memory of the prompt. With `seed`, each draws in its own repeatable way.
+             * @default 1
+             */
+            n?: number;
+            /**
+             * Temperature
+             * @description 0 takes the likeliest token; more draws ever more freely.
+             * @default 0
+             */
+            temperature?: number;
+            /**
+             * Top K
+             * @description Draw from the k likeliest tokens only; 0 for all.
+             * @default 0
+             */
+            top_k?: number;
+            /**
+             * Top P
+             * @description Draw from the fewest likeliest tokens whose probabilities reach this sum.
+             * @default 1
+             */
+            top_p?: number;
+            /**
+             * Min P
+             * @description Draw only from tokens at least this share as likely as the likeliest; 0 for all.
+             * @default 0
+             */
+            min_p?: number;
+            /**
+             * Seed
+             * @description Makes a draw repeatable; by default it is not.
+             */
+            seed?: number | null;
+            /**
+             * Logit Bias
+             * @description What is added to the logits of some ids, before a token is chosen.
+             */
+            logit_bias?: {
+                [key: string]: number;
+            };
+            /**
+             * Presence Penalty
+             * @description Taken from the logit of every id that was generated already.
+             * @default 0
+             */
+            presence_penalty?: number;
+            /**
+             * Frequency Penalty
+             * @description Taken from the logit of an id as many times as it was generated already.
+             * @default 0
+             */
+            frequency_penalty?: number;
+            /**
+             * Repetition Penalty
+             * @description Divides the logit of every id that the prompt has or that was generated if it is above 0, and multiplies it if it is not. 1 changes nothing.
+             * @default 1
+             */
+            repetition_penalty?: number;
+            /**
+             * Stop
+             * @description Up to 4 strings that end the generation. They are not part of `text`; `token_ids` ends with the id that completed the string.
+             */
+            stop?: string | string[] | null;
+            /**
+             * Ignore Eos
+             * @description Go on after the id that ends a string, as if it were any other; it is then among `token_ids`.
+             * @default false
+             */
+            ignore_eos?: boolean;
+            /**
+             * Logprobs
+             * @description Give the log-probability of every id of the answer, and of this many of the likeliest in its place: those of the model itself, before penalties and temperature.
+             */
+            logprobs?: number | null;
+            /**
+             * Echo
+             * @description Begin the answer with the prompt; with `logprobs`, with those of its ids too. In `raw` mode these are all ids, special ones included.
+             * @default false
+             */
+            echo?: boolean;
+            /**
+             * Priority
+             * @description The lower, the sooner: a step is worth ten seconds of waiting, so that nobody waits for ever.
+             * @default 0
+             */
+            priority?: number;
+            /**
+             * Timeout
+             * @description Seconds after which the request is given up, with an error.
+             */
+            timeout?: number | null;
+            /**
+             * Stream
+             * @description Send tokens as they come, as server-sent events.
+             * @default false
+             */
+            stream?: boolean;
+            /**
+             * Prompt
+             * @description Text, several texts, the ids of a text, or those of several.
+             */
+            prompt: string | string[] | number[] | number[][];
+            /**
+             * Mode
+             * @description By default `copy` for text, and `raw` for ids. `copy`: write the prompt out. `recall`: the prompt is how a passage begins that the session read; go on from there to the passage's end. `raw`: add no special ids to the prompt; in a session it may be empty.
+             */
+            mode?: ("copy" | "recall" | "raw") | null;
+            /**
+             * Best Of
+             * @description Not supported; it may be as many as `n`.
+             */
+            best_of?: number | null;
+            /** @description With `stream` only. */
+            stream_options?: components["schemas"]["StreamOptions"] | null;
+            /**
+             * User
+             * @description Who asks, for the server's log.
+             */
+            user?: string | null;
+        };
+        /**
+         * CompletionUsage
+         * @description Tokens of all prompts and choices.
+         */
+        CompletionUsage: {
+            /**
+             * Prompt Tokens
+             * @description Special ones included.
+             */
+            prompt_tokens: number;
+            /** Completion Tokens */
+            completion_tokens: number;
+            /** Total Tokens */
+            total_tokens: number;
+            prompt_tokens_details: components["schemas"]["PromptTokensDetails"];
+        };
+        /**
          * CreateSessionRequest
          * @description How long a session lasts.
          */
@@ -230,6 +602,39 @@ export interface components {
              * @description Seconds after its last use after which the session is gone; by default, and at most, what the server allows. A fork's is by default that of its origin.
              */
             ttl_seconds?: number | null;
+        };
+        /**
+         * DetokenizeRequest
+         * @description What to turn into text.
+         * @example {
+         *       "tokens": [
+         *         104,
+         *         105
+         *       ]
+         *     }
+         */
+        DetokenizeRequest: {
+            /**
+             * Tokens
+             * @description Content ids. Special ids have no text, and are refused.
+             */
+            tokens: number[];
+            /**
+             * Model
+             * @description Name of a model that is served; by default the first one.
+             */
+            model?: string | null;
+        };
+        /**
+         * DetokenizeResponse
+         * @description Text.
+         */
+        DetokenizeResponse: {
+            /**
+             * Prompt
+             * @description What is not UTF-8 is replaced by U+FFFD.
+             */
+            prompt: string;
         };
         /**
          * ErrorDetail
@@ -273,23 +678,6 @@ export interface components {
              */
             model?: string | null;
             /**
-             * Prompt
-             * @description Text to copy, to recall from or to go on from. Give this or `token_ids`.
-             */
-            prompt?: string | null;
-            /**
-             * Token Ids
-             * @description Content ids in place of `prompt`. The special ids that the model needs around them are added by the server, but in `raw` mode, where they may be among these.
-             */
-            token_ids?: number[] | null;
-            /**
-             * Mode
-             * @description `copy`: write the prompt out. `recall`: the prompt is how a passage begins that the session read; go on from there to the passage's end. `raw`: add no special ids to the prompt; in a session it may be empty.
-             * @default copy
-             * @enum {string}
-             */
-            mode?: "copy" | "recall" | "raw";
-            /**
              * Session Id
              * @description Go on from this session, and add the prompt and what is generated to it.
              */
@@ -305,6 +693,12 @@ export interface components {
              * @description Tokens to generate at most, by default as far as there is room: for a copy one more than the prompt has, for a recall one more than the session has, else 16. 0, to read the prompt only, needs `session_id` or `echo`.
              */
             max_tokens?: number | null;
+            /**
+             * Min Tokens
+             * @description Before so many tokens are generated, neither the id that ends a string nor a stop string ends the generation.
+             * @default 0
+             */
+            min_tokens?: number;
             /**
              * N
              * @description Samples; they share the memory of the prompt. With `seed`, each draws in its own repeatable way.
@@ -341,6 +735,31 @@ export interface components {
              */
             seed?: number | null;
             /**
+             * Logit Bias
+             * @description What is added to the logits of some ids, before a token is chosen.
+             */
+            logit_bias?: {
+                [key: string]: number;
+            };
+            /**
+             * Presence Penalty
+             * @description Taken from the logit of every id that was generated already.
+             * @default 0
+             */
+            presence_penalty?: number;
+            /**
+             * Frequency Penalty
+             * @description Taken from the logit of an id as many times as it was generated already.
+             * @default 0
+             */
+            frequency_penalty?: number;
+            /**
+             * Repetition Penalty
+             * @description Divides the logit of every id that the prompt has or that was generated if it is above 0, and multiplies it if it is not. 1 changes nothing.
+             * @default 1
+             */
+            repetition_penalty?: number;
+            /**
              * Stop
              * @description Up to 4 strings that end the generation. They are not part of `text`; `token_ids` ends with the id that completed the string.
              */
@@ -353,12 +772,12 @@ export interface components {
             ignore_eos?: boolean;
             /**
              * Logprobs
-             * @description Give the log-probability of every id of the answer, and of this many of the likeliest in its place.
+             * @description Give the log-probability of every id of the answer, and of this many of the likeliest in its place: those of the model itself, before penalties and temperature.
              */
             logprobs?: number | null;
             /**
              * Echo
-             * @description Begin the answer with the prompt; with `logprobs`, with those of its ids too.
+             * @description Begin the answer with the prompt; with `logprobs`, with those of its ids too. In `raw` mode these are all ids, special ones included.
              * @default false
              */
             echo?: boolean;
@@ -379,6 +798,23 @@ export interface components {
              * @default false
              */
             stream?: boolean;
+            /**
+             * Prompt
+             * @description Text to copy, to recall from or to go on from. Give this or `token_ids`.
+             */
+            prompt?: string | null;
+            /**
+             * Token Ids
+             * @description Content ids in place of `prompt`. The special ids that the model needs around them are added by the server, but in `raw` mode, where they may be among these.
+             */
+            token_ids?: number[] | null;
+            /**
+             * Mode
+             * @description `copy`: write the prompt out. `recall`: the prompt is how a passage begins that the session read; go on from there to the passage's end. `raw`: add no special ids to the prompt; in a session it may be empty.
+             * @default copy
+             * @enum {string}
+             */
+            mode?: "copy" | "recall" | "raw";
         };
         /**
          * GenerateResponse
@@ -567,6 +1003,98 @@ export interface components {
             status?: "live";
         };
         /**
+         * Model
+         * @description A model that is served.
+         */
+        Model: {
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @default model
+             * @constant
+             */
+            object?: "model";
+            /**
+             * Created
+             * @description When it was loaded; seconds since 1970.
+             */
+            created: number;
+            /**
+             * Owned By
+             * @default causalrn
+             */
+            owned_by?: string;
+            /**
+             * Max Model Len
+             * @description Tokens of a prompt and its answer together.
+             */
+            max_model_len: number;
+            /**
+             * Fingerprint
+             * @description SHA-256 of the weights.
+             */
+            fingerprint: string;
+        };
+        /**
+         * ModelList
+         * @description The models that are served, the default one first.
+         */
+        ModelList: {
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object?: "list";
+            /** Data */
+            data: components["schemas"]["Model"][];
+        };
+        /**
+         * OpenAIErrorDetail
+         * @description What went wrong.
+         */
+        OpenAIErrorDetail: {
+            /**
+             * Message
+             * @description A sentence for people.
+             */
+            message: string;
+            /**
+             * Type
+             * @description One of few words for programs.
+             */
+            type: string;
+            /**
+             * Param
+             * @description The field at fault, if it is one.
+             */
+            param: string | null;
+            /**
+             * Code
+             * @description A word for programs, of this error alone.
+             */
+            code: string;
+        };
+        /**
+         * OpenAIErrorResponse
+         * @description Every error under `/v1` has this shape.
+         */
+        OpenAIErrorResponse: {
+            error: components["schemas"]["OpenAIErrorDetail"];
+        };
+        /**
+         * PromptTokensDetails
+         * @description What of the prompt cost less.
+         */
+        PromptTokensDetails: {
+            /**
+             * Cached Tokens
+             * @description Tokens whose memory was there already.
+             */
+            cached_tokens: number;
+        };
+        /**
          * ReadyResponse
          * @description The engine moves; and how much of it is in use, at this moment.
          */
@@ -709,19 +1237,143 @@ export interface components {
             next: string | null;
         };
         /**
+         * StreamOptions
+         * @description What a stream has besides text.
+         */
+        StreamOptions: {
+            /**
+             * Include Usage
+             * @description A last chunk without choices has the usage.
+             * @default false
+             */
+            include_usage?: boolean;
+            /**
+             * Continuous Usage Stats
+             * @description Every chunk has the usage so far.
+             * @default false
+             */
+            continuous_usage_stats?: boolean;
+        };
+        /**
          * TokenLogprob
          * @description How likely an id was: natural logarithms, of the model's own distribution.
          */
         TokenLogprob: {
             /** Token Id */
             token_id: number;
-            /** Logprob */
-            logprob: number;
+            /**
+             * Logprob
+             * @description Null for the first id of a context, which nothing comes before.
+             */
+            logprob: number | null;
             /**
              * Top
              * @description The likeliest first.
              */
             top: components["schemas"]["TopLogprob"][];
+        };
+        /**
+         * TokenizeRequest
+         * @description What to turn into ids.
+         * @example {
+         *       "prompt": "hello"
+         *     }
+         */
+        TokenizeRequest: {
+            /**
+             * Prompt
+             * @description Text. Without special ids around it, `<bos>`, `<sep>` or `<eos>` alone is that special id.
+             */
+            prompt: string;
+            /**
+             * Model
+             * @description Name of a model that is served; by default the first one.
+             */
+            model?: string | null;
+            /**
+             * Add Special Tokens
+             * @description Put around the ids what the model needs for `mode`.
+             * @default true
+             */
+            add_special_tokens?: boolean;
+            /**
+             * Mode
+             * @description As for `POST /generate`.
+             * @default copy
+             * @enum {string}
+             */
+            mode?: "copy" | "recall" | "raw";
+            /**
+             * Return Token Strs
+             * @description Say what each id stands for.
+             * @default false
+             */
+            return_token_strs?: boolean;
+        };
+        /**
+         * TokenizeResponse
+         * @description Ids.
+         */
+        TokenizeResponse: {
+            /**
+             * Count
+             * @description How many there are.
+             */
+            count: number;
+            /**
+             * Max Model Len
+             * @description Tokens of a prompt and its answer together.
+             */
+            max_model_len: number;
+            /** Tokens */
+            tokens: number[];
+            /**
+             * Token Strs
+             * @description What each id stands for, if asked for: a byte that is no character by itself is `bytes:\xNN`, special ids are `<bos>`, `<sep>` and `<eos>`.
+             */
+            token_strs: string[] | null;
+        };
+        /**
+         * TokenizerDescription
+         * @description The tokenizer of a model, as programs for other servers look for it.
+         */
+        TokenizerDescription: {
+            /** Model */
+            model: string;
+            /**
+             * Tokenizer Class
+             * @description `bytes` or `letters`.
+             */
+            tokenizer_class: string;
+            /** Vocab Size */
+            vocab_size: number;
+            /**
+             * Model Max Length
+             * @description Tokens of a prompt and its answer together.
+             */
+            model_max_length: number;
+            /** Bos Token */
+            bos_token: string;
+            /** Bos Token Id */
+            bos_token_id: number;
+            /** Sep Token */
+            sep_token: string;
+            /** Sep Token Id */
+            sep_token_id: number;
+            /** Eos Token */
+            eos_token: string;
+            /** Eos Token Id */
+            eos_token_id: number;
+            /**
+             * Pad Token
+             * @description There is none: nothing is ever padded.
+             */
+            pad_token: null;
+            /**
+             * Chat Template
+             * @description There is none: the models do not chat.
+             */
+            chat_template: null;
         };
         /**
          * TokenizerInfo
@@ -903,6 +1555,360 @@ export interface operations {
             };
             /** @description The request was not finished within the time that it allowed. */
             504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    complete_v1_completions_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CompletionRequest"];
+            };
+        };
+        responses: {
+            /** @description The completion: one JSON document or, with `stream`, server-sent events, each a completion with what is new, then `[DONE]`. An error after the first event is an event with an `error`, and the last one. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Completion"];
+                    /**
+                     * @example data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion","created":1760000000,"model":"copy-bytes","choices":[{"index":0,"text":"h","token_ids":[104],"logprobs":null,"finish_reason":null}]}
+                     *
+                     *     data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion","created":1760000000,"model":"copy-bytes","choices":[{"index":0,"text":"i","token_ids":[105],"logprobs":null,"finish_reason":null}]}
+                     *
+                     *     data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion","created":1760000000,"model":"copy-bytes","choices":[{"index":0,"text":"","token_ids":[],"logprobs":null,"finish_reason":"stop"}]}
+                     *
+                     *     data: [DONE]
+                     */
+                    "text/event-stream": string;
+                };
+            };
+            /** @description A body that is not JSON. Well-formed JSON that asks for something impossible. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description No model of this name is served. There is no such session: it never was, was deleted, or its time-to-live is over. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description Another request has the session. The session belongs to other weights than those that are served. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description A body of more bytes than the server reads. A valid request that needs more memory than the server has. The session's log would grow beyond what the model or the server holds. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description A body that does not call itself JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description A step of the engine failed, and this request with it. The store gives back another log than was written. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description The queue is full. The server is about to end. The store of sessions cannot be used now; requests without a session are served. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description The request was not finished within the time that it allowed. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description Anything else that is wrong with a request. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+        };
+    };
+    list_models_v1_models_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelList"];
+                };
+            };
+        };
+    };
+    get_model_v1_models__name__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Model"];
+                };
+            };
+            /** @description No model of this name is served. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description Anything else that is wrong with a request. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+        };
+    };
+    tokenize_tokenize_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TokenizeRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenizeResponse"];
+                };
+            };
+            /** @description A body that is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description No model of this name is served. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A body of more bytes than the server reads. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A body that does not call itself JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description Well-formed JSON that asks for something impossible. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    detokenize_detokenize_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DetokenizeRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DetokenizeResponse"];
+                };
+            };
+            /** @description A body that is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description No model of this name is served. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A body of more bytes than the server reads. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description A body that does not call itself JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description Well-formed JSON that asks for something impossible. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    tokenizer_info_tokenizer_info_get: {
+        parameters: {
+            query?: {
+                /** @description Name of a model that is served; by default the first one. */
+                model?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenizerDescription"];
+                };
+            };
+            /** @description No model of this name is served. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description Well-formed JSON that asks for something impossible. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

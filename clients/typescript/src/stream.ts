@@ -108,7 +108,10 @@ export class Stream implements AsyncIterableIterator<Chunk, undefined> {
           this.#reader.end();
           break;
         }
-        yield* this.#reader.feed(piece);
+        for (const chunk of this.#reader.feed(piece)) {
+          this.#signal?.throwIfAborted(); // several may have come together
+          yield chunk;
+        }
       }
       // Let the answer end, so that its connection can be used again.
       await exchange.read().catch(() => null);

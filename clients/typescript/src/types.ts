@@ -25,7 +25,8 @@ export interface RequestOptions {
 
 /** What `Client.generate` and `Client.stream` take besides the prompt. */
 export interface GenerateOptions
-  extends RequestOptions,
+  extends
+    RequestOptions,
     Fields<
       Camelized<Omit<Schemas["GenerateRequest"], "prompt" | "token_ids" | "stream" | "timeout">>
     > {
@@ -37,8 +38,10 @@ export interface GenerateOptions
 }
 
 /** What turns of a session take besides the prompt. */
-export interface TurnOptions
-  extends Omit<GenerateOptions, "model" | "n" | "sessionId" | "waitForSession"> {
+export interface TurnOptions extends Omit<
+  GenerateOptions,
+  "model" | "n" | "sessionId" | "waitForSession"
+> {
   /** Wait, for as long as `deadlineMs` allows, while another request has the session. */
   wait?: boolean | undefined;
 }
@@ -100,3 +103,28 @@ export type ServerInfo = Camelized<Schemas["InfoResponse"]>;
 
 /** That the engine moves, and how much of it is in use. */
 export type Health = Camelized<Schemas["ReadyResponse"]>;
+
+/** A model that is served. */
+export type Model = Camelized<Schemas["Model"]>;
+
+/** A text as a model reads it. */
+export type Tokenization = Camelized<Schemas["TokenizeResponse"]>;
+
+/** The tokenizer of a model, and what its special ids are called. */
+export type Tokenizer = Camelized<Schemas["TokenizerDescription"]>;
+
+/** Whose answer is wanted. */
+export interface ModelOptions extends RequestOptions {
+  /** The model; the client's if left out. */
+  model?: string | undefined;
+}
+
+/** What `Client.tokenize` takes besides the text. */
+export interface TokenizeOptions
+  extends RequestOptions, Fields<Camelized<Omit<Schemas["TokenizeRequest"], "prompt">>> {}
+
+/** What `Client.score` takes besides the two texts. */
+export type ScoreOptions = Pick<
+  GenerateOptions,
+  "model" | "mode" | "priority" | "deadlineMs" | "signal" | "requestId"
+>;

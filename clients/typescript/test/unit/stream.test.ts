@@ -207,6 +207,24 @@ test("a signal ends a stream with its reason, in the middle or before", () => {
   );
 });
 
+test("a signal counts also for chunks that have come already", () => {
+  const controller = new AbortController();
+  const answer: Answer = (response) => {
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    response.end(data(chunk("h", [104])) + data(chunk("é", [195, 169], LAST)) + data("[DONE]"));
+  };
+  return streaming(
+    [answer],
+    async (stream) => {
+      await stream.next();
+      controller.abort();
+      await assert.rejects(stream.next(), { name: "AbortError" });
+      await assert.rejects(stream.result(), IncompleteStreamError);
+    },
+    { signal: controller.signal },
+  );
+});
+
 test("a stream that pauses too long is given up", () =>
   streaming(
     [beginning],
