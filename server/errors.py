@@ -241,8 +241,8 @@ def answer_with(
 
 
 def path_of(scope: Scope) -> str:
-    """The path of a request within the app."""
-    path: str = scope["path"]
+    """The path of a request within the app; empty for one whose path is not known."""
+    path: str = scope.get("path", "")
     return path.removeprefix(scope.get("root_path", ""))
 
 
