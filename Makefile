@@ -10,6 +10,8 @@ STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 # Keeps two makes from installing at once. macOS lacks flock; there they are not kept apart.
 FLOCK := $(shell command -v flock 2>/dev/null)
+TYPESCRIPT := clients/typescript
+NODE_MODULES := $(TYPESCRIPT)/node_modules/.package-lock.json
 
 # The first interpreter that is new enough, if possible one that can make environments;
 # `make install PYTHON=/path/to/python` overrides.
@@ -33,15 +35,25 @@ serve: $(STAMP) ## Run the server on HOST and PORT (127.0.0.1 and 8000)
 test: $(STAMP) ## Run the tests; ARGS="tests/server -k drain" runs some of them
 	@exec $(VENV)/bin/python -m pytest $(ARGS)
 
-check: $(STAMP) ## Run the linter, the formatter, the type checker and the import rules
+check: $(STAMP) $(NODE_MODULES) ## Run the linters, the formatters, the type checkers and the import rules
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
 	$(VENV)/bin/python -m mypy
 	$(VENV)/bin/python -m pytest -q tests/test_imports.py
+	cd $(TYPESCRIPT) && npm run --silent check
 
 clean: ## Remove the environment, the caches and the compiled kernels
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	cd $(TYPESCRIPT) && rm -rf build dist node_modules
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What the TypeScript client is built and tested with; also made by its tests.
+$(NODE_MODULES): $(TYPESCRIPT)/package.json $(TYPESCRIPT)/package-lock.json
+	@node -e 'process.exit(+(parseInt(process.versions.node) < 18))' 2>/dev/null && command -v npm >/dev/null || { \
+		echo "error: the TypeScript client is built with Node 18 or newer and npm." >&2; \
+		echo "On Debian and Ubuntu: apt install nodejs npm" >&2; exit 1; }
+	cd $(TYPESCRIPT) && npm ci --no-audit --no-fund
+	@touch $@
 
 ifdef INSTALLING
 # torch comes first, alone and spelled exactly so: an index that has a CPU build of this version is
