@@ -62,6 +62,7 @@ def test_log_probabilities(client: AnyClient, n_top: int) -> None:
     assert generation.logprobs is not None
     assert [token.token_id for token in generation.logprobs] == list("hé".encode())
     for token in generation.logprobs:
+        assert token.logprob is not None
         assert token.logprob <= 0
         assert len(token.top) == n_top
         assert token.logprob == max([one.logprob for one in token.top], default=token.logprob)
