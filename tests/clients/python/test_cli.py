@@ -29,7 +29,7 @@ SNAPSHOT = MAGIC + b'{"passages": ["abc"], "token_ids": [1, 2, 3]}'
 
 @pytest.fixture(autouse=True)
 def url(server: ContractServer, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("CAUSALRN_URL", server.url)
+    monkeypatch.setenv("CAUSALRN_BASE_URL", server.url)
     return server.url
 
 
@@ -64,7 +64,7 @@ def started(*args: object, **environment: str) -> Iterator[subprocess.Popen[byte
     """The command in a process of its own."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "clients" / "python" / "src")])
     with subprocess.Popen(
-        [sys.executable, "-m", "causalrn_client.cli", *map(str, args)],
+        [sys.executable, "-m", "causalrn_client.cli", "session", *map(str, args)],
         env=os.environ | {"PYTHONPATH": paths} | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -217,7 +217,7 @@ class TestTurns:
     def test_on_a_terminal_the_line_is_ended(
         self, id: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("causalrn_client.cli.turns._on_terminal", lambda: True)
+        monkeypatch.setattr("causalrn_client.cli.terminal._on_terminal", lambda: True)
         assert printed("generate", id, "abc") == "abc\n"
         assert printed("generate", id, "abc\n") == "abc\n"
 
@@ -359,7 +359,7 @@ class TestInterrupt:
         half = http_reply(SNAPSHOT, "application/octet-stream").content[:-5]
         with raw_server(Reply(half, then_silence=True)) as stalled:
             target = tmp_path / "chat"
-            with started("snapshot", UNKNOWN, target, CAUSALRN_URL=stalled.url) as process:
+            with started("snapshot", UNKNOWN, target, CAUSALRN_BASE_URL=stalled.url) as process:
                 while not list(tmp_path.iterdir()):
                     assert process.poll() is None
                 process.send_signal(signal.SIGINT)
