@@ -80,8 +80,14 @@ def test_detokenize(client: AnyClient, server: ContractServer) -> None:
 
 
 def test_tokenizer_info(client: AnyClient, server: ContractServer) -> None:
-    server.answer_next(Canned.of({"eos_token": "<eos>"}))
-    assert client.tokenizer_info(model="a&b").model_extra == {"eos_token": "<eos>"}
+    specials = {"bos": 256, "sep": 257, "eos": 258}
+    body = {"model": "a&b", "tokenizer_class": "bytes", "vocab_size": 259, "model_max_length": 64}
+    body |= {f"{name}_token": f"<{name}>" for name in specials}
+    body |= {f"{name}_token_id": token_id for name, token_id in specials.items()}
+    server.answer_next(Canned.of(body | {"pad_token": None}))
+    found = client.tokenizer_info(model="a&b")
+    assert (found.eos_token, found.eos_token_id) == ("<eos>", 258)
+    assert found.model_extra == {"pad_token": None}
     assert (server.received[0].path, server.received[0].query) == (
         "/tokenizer_info",
         "model=a%26b",

@@ -432,7 +432,7 @@ class Client:
         """Returns the text of token ids.
 
         Args:
-            tokens: The ids; special ones have no text.
+            tokens: The ids, without special ones, which have no text.
             model: Name of the model; the client's default if None.
         """
         call = detokenize_call(tokens, model=model_for(model, self._model, None))

@@ -14,6 +14,8 @@ class Model(Answer):
         id: Its name, which requests choose it by.
         created: When it was made, in seconds since 1970; None where the server does not say.
         owned_by: Whose it is; None where the server does not say.
+        max_model_len: How many tokens it can hold; None where the server does not say.
+        fingerprint: SHA-256 of its weights, in hexadecimal; None where the server does not say.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -21,6 +23,8 @@ class Model(Answer):
     id: str
     created: int | None = None
     owned_by: str | None = None
+    max_model_len: int | None = None
+    fingerprint: str | None = None
 
 
 class ModelList(Answer):
@@ -89,9 +93,35 @@ class Detokenization(Answer):
 
 
 class TokenizerInfo(Answer):
-    """What a server says about the tokenizer of a model; see `model_extra`."""
+    """The tokenizer of a model.
+
+    Fields that are not listed here are kept: see `model_extra`.
+
+    Attributes:
+        model: The model.
+        tokenizer_class: What kind it is, such as `bytes` or `letters`.
+        vocab_size: How many token ids there are.
+        model_max_length: How many tokens the model can hold.
+        bos_token: Name of the token that begins a prompt.
+        bos_token_id: Its id.
+        sep_token: Name of the token that ends what is to be copied.
+        sep_token_id: Its id.
+        eos_token: Name of the token that ends what the model writes.
+        eos_token_id: Its id.
+    """
 
     model_config = ConfigDict(extra="allow")
+
+    model: str
+    tokenizer_class: str
+    vocab_size: int
+    model_max_length: int
+    bos_token: str
+    bos_token_id: int
+    sep_token: str
+    sep_token_id: int
+    eos_token: str
+    eos_token_id: int
 
 
 class Health(Answer):
