@@ -80,6 +80,8 @@ class TestManage:
         assert list(server.sessions.logs) == [id]
         assert json.loads(printed("create", "--ttl", 60, "--json"))["ttl_seconds"] == 60
         assert len(server.sessions.logs) == 2
+        run("create", "--model", "mine")
+        assert server.received[-1].body == {"model": "mine"}
 
     def test_list(self, server: ContractServer) -> None:
         ids = [server.sessions.add(busy=busy).id for busy in (False, True)]
@@ -333,6 +335,19 @@ class TestFailure:
         result = run(*command, exit_code=1)
         assert result.stderr == "error: 503 session_store_unavailable: the disk is full\n"
         assert len(server.received) == 1
+
+    @pytest.mark.parametrize(
+        "command", COMMANDS, ids=[f"{n}-{c[0]}" for n, c in enumerate(COMMANDS)]
+    )
+    def test_the_key_is_sent_and_not_shown(
+        self, command: list[str], server: ContractServer
+    ) -> None:
+        for args, env in ((["--api-key", "crn-1"], {}), ([], {"CAUSALRN_API_KEY": "crn-1"})):
+            server.answer_next(Canned.error(403, "forbidden", "not for this key"))
+            result = CliRunner().invoke(app, [*command, *args], env=env, catch_exceptions=False)
+            assert result.exit_code == 1
+            assert "crn-1" not in result.output
+            assert server.received[-1].headers["authorization"] == "Bearer crn-1"
 
     def test_no_address(self) -> None:
         assert refusal("list", "--json", "--url", "nowhere").startswith(

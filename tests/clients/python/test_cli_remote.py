@@ -1,15 +1,17 @@
 """The commands that talk to a server: what they print, how they fail, how they are interrupted."""
 
+import contextlib
 import io
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from rich.console import Console
@@ -355,6 +357,7 @@ class TestScore:
         [
             ("", "line 1 is not JSON like"),
             ("[" * 100_000, "line 1 is not JSON like"),
+            ("9" * 5000, "line 1 is not JSON like"),
             ("[]", "line 1 is not JSON like"),
             ('{"prompt": "a"}', "line 1 is not JSON like"),
             ('{"prompt": "a", "completion": "b", "c": 1}', "line 1 is not JSON like"),
@@ -401,9 +404,9 @@ class TestTokens:
         assert printed("detokenize", *args, stdin=stdin) == "hi"
         assert server.received[0].body == {"tokens": [104, 105]}
 
-    @pytest.mark.parametrize("word", ["x", "1.5", "٣"])
+    @pytest.mark.parametrize("word", ["x", "1.5", "٣", "9" * 5000])
     def test_what_is_no_id(self, server: ContractServer, word: str) -> None:
-        assert refusal("detokenize", "1", word) == f"{word!r} is not a token id"
+        assert refusal("detokenize", "1", word) == f"{word[:18]!r} is not a token id"
         assert server.received == []
 
 
@@ -550,3 +553,48 @@ def test_options_mean_the_same_everywhere(server: ContractServer) -> None:
     run("generate", "x", "--json")
     sent: dict[str, Any] = server.received[0].body
     assert sent == {"prompt": "x", "mode": "copy"}
+
+
+class TestTerminal:
+    def test_lines_appear_above_the_display(self, server: ContractServer, tmp_path: Path) -> None:
+        file = tmp_path / "lines"
+        file.write_text("first\nsecond\n")
+        server.answer_next(Canned.of(READY))
+        shown = on_terminal("generate", "--lines", file)
+        assert shown.index("first\r\n") < shown.index("second\r\n") < shown.rindex("2/2")
+        assert "tokens/s" in shown
+
+    def test_a_file_gets_the_lines_and_nothing_else(
+        self, server: ContractServer, tmp_path: Path
+    ) -> None:
+        (tmp_path / "lines").write_text("first\nsecond\n")
+        server.answer_next(Canned.of(READY))
+        with (tmp_path / "out").open("wb") as out:
+            shown = on_terminal("generate", "--lines", tmp_path / "lines", stdout=out)
+        assert (tmp_path / "out").read_bytes() == b"first\nsecond\n"
+        assert "2/2" in shown
+        assert "first" not in shown
+
+    def test_the_shell_begins_a_line(self) -> None:
+        assert on_terminal("generate", "abc") == "abc\r\n"
+
+
+def on_terminal(*args: object, stdout: BinaryIO | None = None) -> str:
+    """What a command, in a process of its own, shows on a terminal of 120 columns."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "clients" / "python" / "src")])
+    ours, its = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "causalrn_client.cli", "remote", *map(str, args)],
+        env=os.environ | {"PYTHONPATH": paths, "TERM": "xterm", "COLUMNS": "120"},
+        stdin=subprocess.DEVNULL,
+        stdout=stdout or its,
+        stderr=its,
+    ) as process:
+        os.close(its)
+        shown = b""
+        with contextlib.suppress(OSError):  # which is how the end of a terminal is told
+            while piece := os.read(ours, 4096):
+                shown += piece
+        os.close(ours)
+        assert process.wait(PATIENCE_S) == 0
+    return shown.decode()

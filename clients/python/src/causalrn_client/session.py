@@ -157,7 +157,7 @@ class Session:
             prompt: See `Client.generate`, also for what is not listed here.
             mode: What the prompt is; see there.
             wait: Wait, for as long as `deadline` allows, while another request has the session.
-            options: The other keywords of `Client.generate`, without `n`.
+            options: The other keywords of `Client.generate`, without `n` and `model`.
 
         Raises:
             SessionBusyError: Another request has it.

@@ -1,6 +1,6 @@
 """The command that tells how likely texts are."""
 
-from json import JSONDecodeError, loads
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -78,7 +78,7 @@ def _details(score: "Score") -> str:
 def _pair(number: int, line: str) -> Pair:
     try:
         value = loads(line)
-    except (JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also of numbers with too many digits
         value = None
     if not isinstance(value, dict) or value.keys() != {"prompt", "completion"}:
         fail(f'line {number} is not JSON like {{"prompt": "a", "completion": "b"}}')

@@ -9,6 +9,8 @@ from causalrn_client.cli.terminal import fail, write_stream
 from causalrn_client.cli.text import File, Text, read_text
 from causalrn_client.turn_options import Mode
 
+_MOST_DIGITS = 18
+
 
 def tokenize(
     text: Text = None,
@@ -54,7 +56,7 @@ def detokenize(
     """Print the text of token ids."""
     words = read_text("-", None).split() if not ids or ids == ["-"] else ids
     for word in words:
-        if not (word.isascii() and word.isdecimal()):
-            fail(f"{word!r} is not a token id")
+        if not (word.isascii() and word.isdecimal()) or len(word) > _MOST_DIGITS:
+            fail(f"{word[:_MOST_DIGITS]!r} is not a token id")
     with connected(url, api_key) as client:
         write_stream([client.detokenize([int(word) for word in words], model=model)])
