@@ -21,10 +21,10 @@ PYTHON ?= $(shell for modules in sys,ensurepip sys; do \
 	echo $$p && exit; done; done; echo python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check clean
+.PHONY: help install serve test check reference clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Install everything into .venv
 
@@ -41,6 +41,9 @@ check: $(STAMP) $(NODE_MODULES) ## Run the linters, the formatters, the type che
 	$(VENV)/bin/python -m mypy
 	$(VENV)/bin/python -m pytest -q tests/test_imports.py
 	cd $(TYPESCRIPT) && npm run --silent check
+
+reference: $(STAMP) ## Write docs/python-reference.md from the client's docstrings
+	$(VENV)/bin/python clients/python/reference.py
 
 clean: ## Remove the environment, the caches and the compiled kernels
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

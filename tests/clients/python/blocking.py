@@ -8,16 +8,22 @@ import httpx
 from anyio.from_thread import BlockingPortal
 
 from causalrn_client import (
+    AdminModel,
     AsyncClient,
     AsyncSession,
     AsyncStream,
     Chunk,
     Client,
     Generation,
+    Health,
+    Model,
+    Score,
     ServerInfo,
     Session,
     SessionInfo,
     Stream,
+    Tokenization,
+    TokenizerInfo,
 )
 
 
@@ -135,8 +141,44 @@ class BlockingAsyncClient:
         restored = self._portal.call(partial(self._client.restore, *args, **options))
         return BlockingSession(self._portal, restored)
 
-    def info(self) -> ServerInfo:
-        return self._portal.call(self._client.info)
+    def __repr__(self) -> str:
+        return repr(self._client)
+
+    def generate_many(self, *args: Any, **options: Any) -> list[Generation]:
+        return self._portal.call(partial(self._client.generate_many, *args, **options))
+
+    def score(self, *args: Any, **options: Any) -> Score:
+        return self._portal.call(partial(self._client.score, *args, **options))
+
+    def score_many(self, *args: Any, **options: Any) -> list[Score]:
+        return self._portal.call(partial(self._client.score_many, *args, **options))
+
+    def tokenize(self, *args: Any, **options: Any) -> Tokenization:
+        return self._portal.call(partial(self._client.tokenize, *args, **options))
+
+    def detokenize(self, *args: Any, **options: Any) -> str:
+        return self._portal.call(partial(self._client.detokenize, *args, **options))
+
+    def tokenizer_info(self, **options: Any) -> TokenizerInfo:
+        return self._portal.call(partial(self._client.tokenizer_info, **options))
+
+    def models(self) -> list[Model]:
+        return self._portal.call(self._client.models)
+
+    def admin_models(self) -> list[AdminModel]:
+        return self._portal.call(self._client.admin_models)
+
+    def load_model(self, name: str) -> AdminModel:
+        return self._portal.call(self._client.load_model, name)
+
+    def unload_model(self, name: str) -> None:
+        self._portal.call(self._client.unload_model, name)
+
+    def info(self, **options: Any) -> ServerInfo:
+        return self._portal.call(partial(self._client.info, **options))
+
+    def health(self) -> Health:
+        return self._portal.call(self._client.health)
 
     def ready(self) -> bool:
         return self._portal.call(self._client.ready)

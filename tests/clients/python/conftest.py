@@ -14,12 +14,14 @@ from tests.clients.python.contract_server import ContractServer
 
 
 class Connect(Protocol):
-    def __call__(self, base_url: str, **options: Any) -> AnyClient: ...
+    def __call__(self, base_url: str | None, **options: Any) -> AnyClient: ...
 
 
 @pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")  # a proxy of the machine's has no part in these tests
+    for name in ("CAUSALRN_API_KEY", "CAUSALRN_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +51,7 @@ def connect(request: pytest.FixtureRequest, tls: ssl.SSLContext) -> Iterator[Con
         if request.param == "async":
             portal = stack.enter_context(start_blocking_portal())
 
-        def make(base_url: str, **options: Any) -> AnyClient:
+        def make(base_url: str | None, **options: Any) -> AnyClient:
             if portal is None:
                 http = stack.enter_context(httpx.Client(verify=tls))
                 options = {"http_client": http} | options

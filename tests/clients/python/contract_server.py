@@ -36,6 +36,11 @@ class Canned:
         return cls(status, json.dumps(body).encode(), {"x-request-id": "made-by-server"})
 
     @classmethod
+    def of(cls, value: object, status: int = 200) -> Self:
+        """JSON."""
+        return cls(status, json.dumps(value).encode())
+
+    @classmethod
     def events(cls, *data: object) -> Self:
         """A complete stream: JSON for each value, strings as they are."""
         texts = [value if isinstance(value, str) else json.dumps(value) for value in data]
@@ -120,6 +125,7 @@ class ContractServer:
         ]
         methods = ["GET", "POST", "PUT", "DELETE"]
         routes.append(Route("/sessions{rest:path}", self._sessions, methods=methods))
+        routes.append(Route("/{rest:path}", self._canned_only, methods=methods))
         return Starlette(routes=routes)
 
     async def _receive(self, request: Request) -> Canned | None:
@@ -138,6 +144,10 @@ class ContractServer:
     async def _ok(self, request: Request) -> Response:
         canned = await self._receive(request)
         return _respond(canned) if canned else JSONResponse({"status": "ready"})
+
+    async def _canned_only(self, request: Request) -> Response:
+        missing = Canned.error(404, "not_found", "there is nothing here")
+        return _respond(await self._receive(request) or missing)
 
     async def _info(self, request: Request) -> Response:
         if canned := await self._receive(request):

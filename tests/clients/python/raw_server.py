@@ -27,15 +27,22 @@ class Reply:
 
 @dataclass
 class RawServer:
-    """Gives its replies to one connection after the other; without any left, it just hangs up."""
+    """Gives its replies to one connection after the other; without any left, it just hangs up.
+
+    Or, where it is to go away, listens no more.
+    """
 
     replies: list[Reply]
+    goes_away: bool = False
     url: str = ""
     connections: int = 0
+    listener: asyncio.Server | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         reply = self.replies.pop(0) if self.replies else Reply()
+        if self.goes_away and not self.replies and self.listener is not None:
+            self.listener.close()
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             length = re.search(rb"(?i)content-length: (\d+)", head)
@@ -59,8 +66,8 @@ class RawServer:
 
 
 @contextmanager
-def raw_server(*replies: Reply) -> Iterator[RawServer]:
-    server = RawServer(list(replies))
+def raw_server(*replies: Reply, goes_away: bool = False) -> Iterator[RawServer]:
+    server = RawServer(list(replies), goes_away)
     with start_blocking_portal() as portal:
 
         async def start() -> asyncio.Server:
@@ -70,7 +77,7 @@ def raw_server(*replies: Reply) -> Iterator[RawServer]:
             listener.close()
             await listener.wait_closed()
 
-        listener = portal.call(start)
+        listener = server.listener = portal.call(start)
         server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         try:
             yield server

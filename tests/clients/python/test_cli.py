@@ -29,7 +29,7 @@ SNAPSHOT = MAGIC + b'{"passages": ["abc"], "token_ids": [1, 2, 3]}'
 
 @pytest.fixture(autouse=True)
 def url(server: ContractServer, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("CAUSALRN_URL", server.url)
+    monkeypatch.setenv("CAUSALRN_BASE_URL", server.url)
     return server.url
 
 
@@ -64,7 +64,7 @@ def started(*args: object, **environment: str) -> Iterator[subprocess.Popen[byte
     """The command in a process of its own."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "clients" / "python" / "src")])
     with subprocess.Popen(
-        [sys.executable, "-m", "causalrn_client.cli", *map(str, args)],
+        [sys.executable, "-m", "causalrn_client.cli", "session", *map(str, args)],
         env=os.environ | {"PYTHONPATH": paths} | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -80,6 +80,8 @@ class TestManage:
         assert list(server.sessions.logs) == [id]
         assert json.loads(printed("create", "--ttl", 60, "--json"))["ttl_seconds"] == 60
         assert len(server.sessions.logs) == 2
+        run("create", "--model", "mine")
+        assert server.received[-1].body == {"model": "mine"}
 
     def test_list(self, server: ContractServer) -> None:
         ids = [server.sessions.add(busy=busy).id for busy in (False, True)]
@@ -217,7 +219,7 @@ class TestTurns:
     def test_on_a_terminal_the_line_is_ended(
         self, id: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("causalrn_client.cli.turns._on_terminal", lambda: True)
+        monkeypatch.setattr("causalrn_client.cli.terminal._on_terminal", lambda: True)
         assert printed("generate", id, "abc") == "abc\n"
         assert printed("generate", id, "abc\n") == "abc\n"
 
@@ -334,6 +336,19 @@ class TestFailure:
         assert result.stderr == "error: 503 session_store_unavailable: the disk is full\n"
         assert len(server.received) == 1
 
+    @pytest.mark.parametrize(
+        "command", COMMANDS, ids=[f"{n}-{c[0]}" for n, c in enumerate(COMMANDS)]
+    )
+    def test_the_key_is_sent_and_not_shown(
+        self, command: list[str], server: ContractServer
+    ) -> None:
+        for args, env in ((["--api-key", "crn-1"], {}), ([], {"CAUSALRN_API_KEY": "crn-1"})):
+            server.answer_next(Canned.error(403, "forbidden", "not for this key"))
+            result = CliRunner().invoke(app, [*command, *args], env=env, catch_exceptions=False)
+            assert result.exit_code == 1
+            assert "crn-1" not in result.output
+            assert server.received[-1].headers["authorization"] == "Bearer crn-1"
+
     def test_no_address(self) -> None:
         assert refusal("list", "--json", "--url", "nowhere").startswith(
             "--url: base_url must begin"
@@ -359,7 +374,7 @@ class TestInterrupt:
         half = http_reply(SNAPSHOT, "application/octet-stream").content[:-5]
         with raw_server(Reply(half, then_silence=True)) as stalled:
             target = tmp_path / "chat"
-            with started("snapshot", UNKNOWN, target, CAUSALRN_URL=stalled.url) as process:
+            with started("snapshot", UNKNOWN, target, CAUSALRN_BASE_URL=stalled.url) as process:
                 while not list(tmp_path.iterdir()):
                     assert process.poll() is None
                 process.send_signal(signal.SIGINT)

@@ -14,13 +14,16 @@ from causalrn_client import (
     APIStatusError,
     APITimeoutError,
     AsyncClient,
+    AuthenticationError,
     BadRequestError,
     Client,
     DeadlineExceededError,
     InternalServerError,
     InvalidRequestError,
     NotFoundError,
+    PermissionDeniedError,
     RateLimitError,
+    RequestTimeoutError,
     RequestTooLargeError,
     ResponseFormatError,
     Sample,
@@ -82,9 +85,17 @@ def test_what_is_given_is_sent(client: AnyClient, server: ContractServer) -> Non
         "logprobs": 0,
         "echo": True,
         "priority": -3,
+        "model": "copy-bytes",
+        "min_tokens": 1,
+        "presence_penalty": 0.5,
+        "frequency_penalty": -0.5,
+        "repetition_penalty": 1.25,
     }
-    assert client.generate(**fields, deadline=2.5, request_id="mine").text == "hi"
-    assert server.received[0].body == fields | {"timeout": 2.5}
+    bias = {97: -100, 98: 0.5}
+    generation = client.generate(**fields, logit_bias=bias, deadline=2.5, request_id="mine")
+    assert generation.text == "hi"
+    sent = {"timeout": 2.5, "logit_bias": {"97": -100, "98": 0.5}}
+    assert server.received[0].body == fields | sent
     assert server.received[0].headers["x-request-id"] == "mine"
 
 
@@ -169,7 +180,10 @@ def test_an_impossible_header_is_no_connection_error(
     ("status", "kind"),
     [
         (400, BadRequestError),
+        (401, AuthenticationError),
+        (403, PermissionDeniedError),
         (404, NotFoundError),
+        (408, RequestTimeoutError),
         (413, RequestTooLargeError),
         (422, UnprocessableEntityError),
         (429, RateLimitError),
@@ -273,7 +287,7 @@ def test_an_answer_that_is_not_compressed_as_it_says(
         client.generate("x")
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
 @pytest.mark.parametrize("way", ["generate", "stream"])
 def test_transient_refusals_are_retried(
     client: AnyClient, server: ContractServer, status: int, way: str
@@ -292,7 +306,7 @@ def test_retries_end(client: AnyClient, server: ContractServer) -> None:
     assert len(server.received) == 3
 
 
-@pytest.mark.parametrize("status", [400, 404, 409, 413, 422, 500, 501])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 422, 500, 501])
 def test_other_refusals_are_not_retried(
     client: AnyClient, server: ContractServer, status: int
 ) -> None:

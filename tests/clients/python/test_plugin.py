@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,22 @@ def test_help_lists_sessions() -> None:
 def test_sessions_are_commands(server: ContractServer) -> None:
     created = run("session", "create", "--url", server.url)
     assert created.stdout.rstrip("\n") in server.sessions.logs
-    failed = run("session", "show", "ses-1", env={"CAUSALRN_URL": server.url})
+    failed = run("session", "show", "ses-1", env={"CAUSALRN_BASE_URL": server.url})
     assert (failed.exit_code, failed.stderr.count("\n")) == (1, 1)
+
+
+def test_remote_is_a_command(packages: Path, server: ContractServer) -> None:
+    scripts = tomllib.loads((ROOT / "clients/python/pyproject.toml").read_text("utf-8"))["project"]
+    value = scripts["entry-points"]["causalrn.commands"]["remote"]
+    add(packages, f"remote = {value}")  # also where the package was installed before it had it
+    assert "Talk to a server" in run("--help").stdout
+    env = {"CAUSALRN_BASE_URL": server.url}
+    assert run("remote", "generate", "hello", env=env).stdout == "hello"
+    answer = Canned.of({"data": [{"id": "copy-bytes"}, {"id": "copy-letters"}, {"id": "other"}]})
+    server.answer_next(*[answer] * 2)
+    assert complete("causalrn remote load copy", **env) == ["copy-bytes", "copy-letters"]
+    assert complete("causalrn remote info --model o", **env) == ["other"]
+    assert complete("causalrn remote load c", CAUSALRN_BASE_URL="nowhere") == []
 
 
 def test_help_waits_for_no_http_client() -> None:
@@ -117,7 +132,7 @@ def test_none_takes_the_place_of_an_own_command(packages: Path) -> None:
 class TestTab:
     def test_ids(self, server: ContractServer) -> None:
         ids = [server.sessions.add().id for _ in range(3)]
-        env = {"CAUSALRN_URL": server.url}
+        env = {"CAUSALRN_BASE_URL": server.url}
         assert complete("causalrn session show ses-", **env) == ids
         assert complete(f"causalrn session delete {ids[0]} {ids[1]}", **env) == [ids[1]]
         assert complete(f"causalrn session fork --url {server.url} ses-") == ids
@@ -126,10 +141,10 @@ class TestTab:
     def test_of_a_server_that_does_not_answer(
         self, server: ContractServer, unused_url: str
     ) -> None:
-        assert complete("causalrn session show ses-", CAUSALRN_URL=unused_url) == []
-        assert complete("causalrn session show ses-", CAUSALRN_URL="nowhere") == []
+        assert complete("causalrn session show ses-", CAUSALRN_BASE_URL=unused_url) == []
+        assert complete("causalrn session show ses-", CAUSALRN_BASE_URL="nowhere") == []
         server.answer_next(Canned(500), Canned(body=b"<html>"))
         for _ in range(2):
-            assert complete("causalrn session show ses-", CAUSALRN_URL=server.url) == []
+            assert complete("causalrn session show ses-", CAUSALRN_BASE_URL=server.url) == []
         with raw_server(Reply(then_silence=True)) as silent:
-            assert complete("causalrn session show ses-", CAUSALRN_URL=silent.url) == []
+            assert complete("causalrn session show ses-", CAUSALRN_BASE_URL=silent.url) == []

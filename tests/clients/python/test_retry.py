@@ -19,7 +19,8 @@ from causalrn_client import (
     ResponseFormatError,
 )
 from causalrn_client.errors import TimeoutPhase
-from causalrn_client.retry import RetryPolicy, parse_retry_after
+from causalrn_client.retry import RetryPolicy
+from causalrn_client.retry_after import parse_retry_after
 
 NOW = datetime(2026, 2, 28, 23, 59, 50, tzinfo=UTC).timestamp()
 
@@ -75,10 +76,11 @@ def test_retry_after_reads_every_date(date: datetime) -> None:
     assert parse_retry_after(value, now=NOW) == max(0.0, date.timestamp() - NOW)
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
 def test_retry_after_is_honoured_up_to_a_minute(status: int) -> None:
     assert policy(jitter=0.9).delay(refused(status, "3"), 0) == 3.0
-    assert policy().delay(refused(status, "86400"), 0) == 60.0
+    assert policy().delay(refused(status, "60"), 0) == 60.0
+    assert policy().delay(refused(status, "61"), 0) is None
     assert policy().delay(refused(status, "Sun, 01 Mar 2026 00:00:20 GMT"), 1) == 30.0
 
 
@@ -110,7 +112,7 @@ def test_only_a_connection_that_times_out_is_tried_again(
 @pytest.mark.parametrize(
     "error",
     [
-        *[refused(status, "0") for status in (307, 400, 404, 408, 409, 413, 422, 500, 501)],
+        *[refused(status, "0") for status in (307, 400, 401, 403, 404, 409, 413, 422, 500, 501)],
         DeadlineExceededError(504, "deadline_exceeded", "slow", None, httpx.Headers()),
         InvalidRequestError("bad"),
         ResponseFormatError("odd"),

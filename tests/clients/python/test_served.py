@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from causalrn_client import DeadlineExceededError, Generation, StreamError
+from causalrn_client import (
+    BatchError,
+    DeadlineExceededError,
+    Generation,
+    ModelNotFoundError,
+    StreamError,
+    UnprocessableEntityError,
+)
 from tests.clients.python.blocking import AnyClient
 from tests.clients.python.conftest import Connect
 from tests.server.conftest import Gate, make_settings
@@ -62,6 +69,7 @@ def test_log_probabilities(client: AnyClient, n_top: int) -> None:
     assert generation.logprobs is not None
     assert [token.token_id for token in generation.logprobs] == list("hé".encode())
     for token in generation.logprobs:
+        assert token.logprob is not None
         assert token.logprob <= 0
         assert len(token.top) == n_top
         assert token.logprob == max([one.logprob for one in token.top], default=token.logprob)
@@ -98,6 +106,82 @@ def test_every_argument_is_taken(client: AnyClient) -> None:
         request_id="mine",
     )
     assert generation.text == "hihi"
+    repelled = client.generate(
+        "hi",
+        model="fake-copy",
+        min_tokens=1,
+        logit_bias={104: -100},
+        presence_penalty=0.5,
+        frequency_penalty=-0.5,
+        repetition_penalty=1.5,
+        max_tokens=1,
+    )
+    assert repelled.token_ids != [104]
+
+
+def test_text_and_ids(client: AnyClient) -> None:
+    text = "Zürich 🚄"
+    framed = client.tokenize(text, return_token_strs=True)
+    plain = client.tokenize(text, add_special_tokens=False)
+    assert plain.tokens == list(text.encode())
+    assert framed.tokens == [256, *plain.tokens, 257]
+    assert (framed.count, plain.count) == (len(framed.tokens), len(plain.tokens))
+    assert framed.token_strs is not None
+    assert framed.token_strs[:2] == ["<bos>", "Z"]
+    assert client.detokenize(plain.tokens) == text
+    about = client.tokenizer_info()
+    assert (about.bos_token_id, about.sep_token_id) == (framed.tokens[0], framed.tokens[-1])
+    with pytest.raises(UnprocessableEntityError) as caught:
+        client.detokenize([258])
+    assert caught.value.param == "tokens[0]"
+
+
+def test_the_models(client: AnyClient) -> None:
+    (model,) = client.models()
+    assert client.info(model=model.id).model == model.id == "fake-copy"
+    assert model.max_model_len == client.tokenizer_info(model=model.id).model_max_length
+    with pytest.raises(ModelNotFoundError, match="fake-copy"):
+        client.tokenizer_info(model="other")
+
+
+def test_health(client: AnyClient) -> None:
+    health = client.health()
+    assert (health.status, health.running, health.waiting) == ("ready", 0, 0)
+    assert health.pages_total > 0
+
+
+def test_a_score_is_that_of_what_is_written(client: AnyClient) -> None:
+    written = client.generate("hé", logprobs=1)
+    score = client.score("hé", "hé")
+    assert [(token.token_id, token.logprob) for token in score.tokens] == [
+        (token.token_id, token.logprob) for token in written.logprobs or []
+    ]
+    assert score.is_likeliest
+    assert score.model == written.model
+    wrong = client.score("hé", "ho")
+    assert [token.is_likeliest for token in wrong.tokens] == [True, False]
+    assert wrong.logprob < score.logprob
+    assert wrong.perplexity > score.perplexity > 1
+
+
+def test_a_score_of_ids(client: AnyClient) -> None:
+    ids = [*client.tokenize("ab").tokens, 97, 98, 258]
+    whole = client.score(ids[:1], ids[1:])
+    last = client.score(ids[:-3], ids[-3:])
+    assert whole.tokens[-3:] == last.tokens
+    assert [token.token_id for token in last.tokens] == [97, 98, 258]
+    assert last.is_likeliest
+
+
+def test_many_at_once(client: AnyClient) -> None:
+    texts = [f"text {n}" for n in range(30)]
+    assert [one.text for one in client.generate_many(texts, max_concurrency=8)] == texts
+    scores = client.score_many([(text, text) for text in texts])
+    assert all(score.is_likeliest for score in scores)
+    with pytest.raises(BatchError) as caught:
+        client.generate_many(["a", "", "c"], max_concurrency=2)
+    assert list(caught.value.errors) == [1]
+    assert [getattr(one, "text", None) for one in caught.value.results] == ["a", None, "c"]
 
 
 @pytest.fixture

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
         APIConnectionError,
         APIStatusError,
         APITimeoutError,
+        AuthenticationError,
         BadRequestError,
+        BatchError,
         CausalRNError,
         ConflictError,
         DeadlineExceededError,
@@ -30,8 +32,12 @@ if TYPE_CHECKING:
         InternalServerError,
         InvalidRequestError,
         InvalidSnapshotError,
+        ModelLoadError,
+        ModelNotFoundError,
         NotFoundError,
+        PermissionDeniedError,
         RateLimitError,
+        RequestTimeoutError,
         RequestTooLargeError,
         ResponseFormatError,
         ServiceUnavailableError,
@@ -46,6 +52,13 @@ if TYPE_CHECKING:
         TooManySessionsError,
         UnprocessableEntityError,
     )
+    from causalrn_client.model_info import (
+        AdminModel,
+        Health,
+        Model,
+        Tokenization,
+        TokenizerInfo,
+    )
     from causalrn_client.models import (
         Chunk,
         Generation,
@@ -56,6 +69,7 @@ if TYPE_CHECKING:
         TopLogprob,
         Usage,
     )
+    from causalrn_client.score import Score, ScoredToken
     from causalrn_client.session import Session
     from causalrn_client.session_info import SessionInfo
     from causalrn_client.stream import Stream
@@ -64,25 +78,36 @@ __all__ = [
     "APIConnectionError",
     "APIStatusError",
     "APITimeoutError",
+    "AdminModel",
     "AsyncClient",
     "AsyncSession",
     "AsyncStream",
+    "AuthenticationError",
     "BadRequestError",
+    "BatchError",
     "CausalRNError",
     "Chunk",
     "Client",
     "ConflictError",
     "DeadlineExceededError",
     "Generation",
+    "Health",
     "IncompleteStreamError",
     "InternalServerError",
     "InvalidRequestError",
     "InvalidSnapshotError",
+    "Model",
+    "ModelLoadError",
+    "ModelNotFoundError",
     "NotFoundError",
+    "PermissionDeniedError",
     "RateLimitError",
+    "RequestTimeoutError",
     "RequestTooLargeError",
     "ResponseFormatError",
     "Sample",
+    "Score",
+    "ScoredToken",
     "ServerInfo",
     "ServiceUnavailableError",
     "Session",
@@ -98,6 +123,8 @@ __all__ = [
     "Stream",
     "StreamError",
     "TokenLogprob",
+    "Tokenization",
+    "TokenizerInfo",
     "TooManySessionsError",
     "TopLogprob",
     "UnprocessableEntityError",
@@ -106,15 +133,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AsyncClient": "async_client",
-    "AsyncSession": "async_session",
-    "AsyncStream": "async_stream",
-    "Client": "client",
-    "Session": "session",
-    "SessionInfo": "session_info",
-    "Stream": "stream",
-} | dict.fromkeys(
-    (
+    "async_client": ("AsyncClient",),
+    "async_session": ("AsyncSession",),
+    "async_stream": ("AsyncStream",),
+    "client": ("Client",),
+    "model_info": ("AdminModel", "Health", "Model", "Tokenization", "TokenizerInfo"),
+    "models": (
         "Chunk",
         "Generation",
         "Sample",
@@ -124,15 +148,19 @@ _HOMES = {
         "TopLogprob",
         "Usage",
     ),
-    "models",
-)
+    "score": ("Score", "ScoredToken"),
+    "session": ("Session",),
+    "session_info": ("SessionInfo",),
+    "stream": ("Stream",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 if not TYPE_CHECKING:  # or else type checkers would believe in any name
 
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        home = import_module(f"{__name__}.{_HOMES.get(name, 'errors')}")
+        home = import_module(f"{__name__}.{_HOME_OF.get(name, 'errors')}")
         value = globals()[name] = getattr(home, name)
         return value
 

@@ -1,32 +1,57 @@
 """The client for asyncio."""
 
+import operator
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, Unpack
 
 import httpx
 
 from causalrn_client.async_connection import AsyncConnection
+from causalrn_client.async_run_batch import async_run_batch
 from causalrn_client.async_session import AsyncSession
 from causalrn_client.async_stream import AsyncStream
+from causalrn_client.batch import DEFAULT_CONCURRENCY, Batch, Report
 from causalrn_client.errors import APIConnectionError, APIStatusError, ResponseFormatError
+from causalrn_client.model_info import (
+    AdminModel,
+    AdminModelList,
+    Detokenization,
+    Health,
+    Model,
+    ModelList,
+    Tokenization,
+    TokenizerInfo,
+)
+from causalrn_client.model_requests import (
+    ADMIN_MODELS,
+    MODELS,
+    detokenize_call,
+    info_call,
+    load_call,
+    tokenize_call,
+    tokenizer_info_call,
+    unload_call,
+)
 from causalrn_client.models import Generation, ServerInfo
 from causalrn_client.requests import (
-    DEFAULT_BASE_URL,
     DEFAULT_TIMEOUT,
-    INFO,
+    HEALTH,
     READY,
     Endpoint,
     generate_call,
+    model_for,
+    source,
 )
 from causalrn_client.responses import parse_answer
 from causalrn_client.retry import RETRIED_STATUSES, RetryPolicy
+from causalrn_client.score import Score, read_score, score_call
 from causalrn_client.session_id import new_session_id
 from causalrn_client.session_info import SessionInfo, SessionPage
 from causalrn_client.session_requests import list_call, restore_call
-from causalrn_client.turn_options import Mode
+from causalrn_client.turn_options import BatchOptions, Mode
 from causalrn_client.upload import Progress, uploading
 
 
@@ -40,8 +65,10 @@ class AsyncClient:
 
     def __init__(
         self,
-        base_url: str | httpx.URL = DEFAULT_BASE_URL,
+        base_url: str | httpx.URL | None = None,
         *,
+        api_key: str | None = None,
+        model: str | None = None,
         timeout: float | httpx.Timeout | None = DEFAULT_TIMEOUT,
         max_retries: int = 2,
         headers: Mapping[str, str] | None = None,
@@ -50,25 +77,35 @@ class AsyncClient:
         """Makes a client; connects to nothing yet.
 
         Args:
-            base_url: Address of the server; may hold a path.
+            base_url: Address of the server; may hold a path. If left out, that in the environment
+                variable CAUSALRN_BASE_URL, or else http://127.0.0.1:8000.
+            api_key: Sent with every request, and shown nowhere. If left out, that in the
+                environment variable CAUSALRN_API_KEY; without one, none is sent.
+            model: Name of the model for whatever names none itself; the server's default if None.
             timeout: Seconds, or an `httpx.Timeout`; None to wait for ever. It bounds the wait for a
                 connection, and the wait for each next piece of an answer, not the whole.
             max_retries: How many times a request is sent again after a connection error or a status
-                429, 502, 503 or 504, as long as nothing of its answer was handed out. Not after a
-                `DeadlineExceededError`. What adds to a session, or makes one, only where the server
-                has certainly not done it yet.
-            headers: Sent with every request.
+                408, 429, 502, 503 or 504, as long as nothing of its answer was handed out. Not
+                after a `DeadlineExceededError`, nor where the server wants to be left alone for
+                more than a minute. What adds to a session, or makes one, only where the server has
+                certainly not done it yet.
+            headers: Sent with every request; they come before what `api_key` would send.
             http_client: Sends the requests, and stays open when this client is closed; `timeout`
                 and `headers` apply all the same.
 
         Raises:
-            ValueError: `base_url` is not an address, or `max_retries` is negative.
+            ValueError: `base_url` is not an address, `api_key` cannot be a key, or `max_retries` is
+                negative.
         """
-        endpoint = Endpoint.parse(base_url, headers, timeout)
+        endpoint = Endpoint.parse(base_url, api_key, headers, timeout)
         retries = RetryPolicy(max_retries)
+        self._model = model
         self._owns_http = http_client is None
         http = http_client if http_client is not None else httpx.AsyncClient()
         self._connection = AsyncConnection(http, endpoint, retries)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._connection.address)!r})"
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,8 +130,10 @@ class AsyncClient:
         self,
         prompt: str | None = None,
         *,
+        model: str | None = None,
         token_ids: Sequence[int] | None = None,
         max_tokens: int | None = None,
+        min_tokens: int | None = None,
         n: int | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
@@ -103,6 +142,10 @@ class AsyncClient:
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
         ignore_eos: bool | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        repetition_penalty: float | None = None,
         logprobs: int | None = None,
         echo: bool | None = None,
         priority: int | None = None,
@@ -123,8 +166,10 @@ class AsyncClient:
         call = generate_call(
             prompt,
             stream=False,
+            model=model_for(model, self._model, session_id),
             token_ids=token_ids,
             max_tokens=max_tokens,
+            min_tokens=min_tokens,
             n=n,
             temperature=temperature,
             top_k=top_k,
@@ -133,6 +178,10 @@ class AsyncClient:
             seed=seed,
             stop=stop,
             ignore_eos=ignore_eos,
+            logit_bias=logit_bias,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            repetition_penalty=repetition_penalty,
             logprobs=logprobs,
             echo=echo,
             priority=priority,
@@ -148,8 +197,10 @@ class AsyncClient:
         self,
         prompt: str | None = None,
         *,
+        model: str | None = None,
         token_ids: Sequence[int] | None = None,
         max_tokens: int | None = None,
+        min_tokens: int | None = None,
         n: int | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
@@ -158,6 +209,10 @@ class AsyncClient:
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
         ignore_eos: bool | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        repetition_penalty: float | None = None,
         logprobs: int | None = None,
         echo: bool | None = None,
         priority: int | None = None,
@@ -181,8 +236,10 @@ class AsyncClient:
         call = generate_call(
             prompt,
             stream=True,
+            model=model_for(model, self._model, session_id),
             token_ids=token_ids,
             max_tokens=max_tokens,
+            min_tokens=min_tokens,
             n=n,
             temperature=temperature,
             top_k=top_k,
@@ -191,6 +248,10 @@ class AsyncClient:
             seed=seed,
             stop=stop,
             ignore_eos=ignore_eos,
+            logit_bias=logit_bias,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            repetition_penalty=repetition_penalty,
             logprobs=logprobs,
             echo=echo,
             priority=priority,
@@ -202,16 +263,153 @@ class AsyncClient:
         )
         return AsyncStream(partial(self._connection.open_stream, call))
 
+    async def generate_many(
+        self,
+        prompts: Iterable[str | Sequence[int]],
+        *,
+        max_concurrency: int = DEFAULT_CONCURRENCY,
+        progress: Report[Generation] | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> list[Generation]:
+        """Generates from many prompts, several at a time; one that fails does not stop the others.
+
+        The arguments, the result and the errors are those of `Client.generate_many`; `progress` is
+        called, not awaited. Cancelling the task ends the requests that are under way.
+        """
+        asked = [source(prompt) for prompt in prompts]
+        batch = Batch[Generation](len(asked), max_concurrency, progress)
+        return await async_run_batch(batch, lambda i: self.generate(**asked[i], **options))
+
+    async def score(
+        self,
+        prompt: str | Sequence[int],
+        completion: str | Sequence[int],
+        *,
+        model: str | None = None,
+        mode: Mode | None = None,
+        priority: int | None = None,
+        deadline: float | None = None,
+        request_id: str | None = None,
+    ) -> Score:
+        """Tells how likely a completion is to the model, given a prompt; writes nothing.
+
+        The arguments and the errors are those of `Client.score`.
+        """
+        model = model_for(model, self._model, None)
+        context = await self._ids(prompt, model, special=True, mode=mode)
+        ids = await self._ids(completion, model, special=False, mode=mode)
+        call = score_call(
+            context, ids, model=model, priority=priority, deadline=deadline, request_id=request_id
+        )
+        return read_score(parse_answer(await self._connection.send(call), Generation), ids)
+
+    async def score_many(
+        self,
+        pairs: Iterable[tuple[str | Sequence[int], str | Sequence[int]]],
+        *,
+        max_concurrency: int = DEFAULT_CONCURRENCY,
+        progress: Report[Score] | None = None,
+        model: str | None = None,
+        mode: Mode | None = None,
+        priority: int | None = None,
+        deadline: float | None = None,
+    ) -> list[Score]:
+        """Scores many completions, several at a time; one that fails does not stop the others.
+
+        The arguments, the result and the errors are those of `Client.score_many`; `progress` is
+        called, not awaited. Cancelling the task ends the requests that are under way.
+        """
+        texts = list(pairs)
+        batch = Batch[Score](len(texts), max_concurrency, progress)
+        return await async_run_batch(
+            batch,
+            lambda i: self.score(
+                *texts[i], model=model, mode=mode, priority=priority, deadline=deadline
+            ),
+        )
+
+    async def tokenize(
+        self,
+        text: str,
+        *,
+        model: str | None = None,
+        add_special_tokens: bool = True,
+        mode: Mode | None = None,
+        return_token_strs: bool = False,
+    ) -> Tokenization:
+        """Returns the token ids of a text.
+
+        The arguments are those of `Client.tokenize`.
+        """
+        call = tokenize_call(
+            text,
+            model=model_for(model, self._model, None),
+            special=add_special_tokens,
+            mode=mode,
+            strings=return_token_strs,
+        )
+        return parse_answer(await self._connection.send(call), Tokenization)
+
+    async def detokenize(self, tokens: Sequence[int], *, model: str | None = None) -> str:
+        """Returns the text of token ids.
+
+        The arguments are those of `Client.detokenize`.
+        """
+        call = detokenize_call(tokens, model=model_for(model, self._model, None))
+        return parse_answer(await self._connection.send(call), Detokenization).prompt
+
+    async def tokenizer_info(self, *, model: str | None = None) -> TokenizerInfo:
+        """Returns what the server says about the tokenizer of a model."""
+        call = tokenizer_info_call(model_for(model, self._model, None))
+        return parse_answer(await self._connection.send(call), TokenizerInfo)
+
+    async def models(self) -> list[Model]:
+        """Returns the models that are served, the default one first."""
+        return parse_answer(await self._connection.send(MODELS), ModelList).data
+
+    async def admin_models(self) -> list[AdminModel]:
+        """Returns the models that are served, and those that could be; for administrators."""
+        return parse_answer(await self._connection.send(ADMIN_MODELS), AdminModelList).models
+
+    async def load_model(self, name: str) -> AdminModel:
+        """Loads a model and serves it, if it is not served already; for administrators.
+
+        Returns once it is served, which can take longer than `timeout`: it is loaded all the same.
+
+        Raises:
+            ModelNotFoundError: The server has no checkpoint of this name.
+        """
+        return parse_answer(await self._connection.send(load_call(name)), AdminModel)
+
+    async def unload_model(self, name: str) -> None:
+        """Lets the requests of a model finish, and serves it no more; for administrators.
+
+        Raises:
+            ConflictError: It is the default one, which stays.
+            ModelNotFoundError: It is not served.
+        """
+        await self._connection.delete(unload_call(name))
+
     def session(
-        self, id: str | None = None, *, ttl: float | None = None, keep: bool = False
+        self,
+        id: str | None = None,
+        *,
+        model: str | None = None,
+        ttl: float | None = None,
+        keep: bool = False,
     ) -> AsyncSession:
         """Returns a session of the server's, to be opened by an `async with` block or its `open`.
 
         The arguments and the errors are those of `Client.session`.
         """
-        if id is not None and ttl is not None:
-            raise ValueError("ttl is for a session that is yet to be made, and this one has an id")
-        return AsyncSession(self, self._connection, id, ttl=ttl, keep=keep or id is not None)
+        for name, value in {"model": model, "ttl": ttl}.items():
+            if id is not None and value is not None:
+                raise ValueError(
+                    f"{name} is for a session that is yet to be made, and this one has an id"
+                )
+        model = model_for(model, self._model, id)
+        keep = keep or id is not None
+        return AsyncSession(self, self._connection, id, model=model, ttl=ttl, keep=keep)
 
     async def sessions(self, *, limit: int | None = None) -> AsyncIterator[SessionInfo]:
         """Yields all sessions that the server keeps, and asks for each page when it is needed.
@@ -249,9 +447,22 @@ class AsyncClient:
         keep = keep or id is not None
         return AsyncSession(self, self._connection, info.id, is_open=True, keep=keep)
 
-    async def info(self) -> ServerInfo:
-        """Returns what the server says about its model and its limits."""
-        return parse_answer(await self._connection.send(INFO), ServerInfo)
+    async def info(self, *, model: str | None = None) -> ServerInfo:
+        """Returns what the server says about a model, the client's default if None, and its limits.
+
+        Raises:
+            ModelNotFoundError: It is not served.
+        """
+        call = info_call(model_for(model, self._model, None))
+        return parse_answer(await self._connection.send(call), ServerInfo)
+
+    async def health(self) -> Health:
+        """Returns how busy the server is; asks once, without retries.
+
+        Raises:
+            ServiceUnavailableError: It is starting, stalled or draining.
+        """
+        return parse_answer(await self._connection.send_once(HEALTH), Health)
 
     async def ready(self) -> bool:
         """Tells whether the server can take requests now; asks once, without retries.
@@ -267,3 +478,11 @@ class AsyncClient:
                 return False
             raise
         return True
+
+    async def _ids(
+        self, source: str | Sequence[int], model: str | None, *, special: bool, mode: Mode | None
+    ) -> list[int]:
+        if not isinstance(source, str):
+            return [operator.index(token_id) for token_id in source]
+        found = await self.tokenize(source, model=model, add_special_tokens=special, mode=mode)
+        return found.tokens

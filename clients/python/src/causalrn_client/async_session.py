@@ -42,6 +42,7 @@ class AsyncSession:
         connection: AsyncConnection,
         session_id: str | None,
         *,
+        model: str | None = None,
         ttl: float | None = None,
         is_open: bool = False,
         keep: bool,
@@ -52,6 +53,7 @@ class AsyncSession:
             client: Sends the turns.
             connection: Of the client; sends the rest.
             session_id: None for one that is yet to be made.
+            model: Of one that is yet to be made.
             ttl: Of one that is yet to be made.
             is_open: Whether the server is known to have it.
             keep: Whether leaving the block leaves it on the server.
@@ -59,6 +61,7 @@ class AsyncSession:
         self._client = client
         self._connection = connection
         self._id = session_id
+        self._model = model
         self._ttl = ttl
         self._is_open = is_open
         self._deletes = not keep
@@ -107,7 +110,7 @@ class AsyncSession:
         """
         if not self._is_open:
             if self._id is None:
-                call = create_call(self._ttl)
+                call = create_call(self._ttl, self._model)
             else:
                 call = show_call(self._id, include_token_ids=False)
             self._id = parse_answer(await self._connection.send(call), SessionInfo).id

@@ -1,32 +1,57 @@
 """The client for synchronous code."""
 
+import operator
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, Unpack
 
 import httpx
 
+from causalrn_client.batch import DEFAULT_CONCURRENCY, Batch, Report
 from causalrn_client.connection import Connection
 from causalrn_client.errors import APIConnectionError, APIStatusError, ResponseFormatError
+from causalrn_client.model_info import (
+    AdminModel,
+    AdminModelList,
+    Detokenization,
+    Health,
+    Model,
+    ModelList,
+    Tokenization,
+    TokenizerInfo,
+)
+from causalrn_client.model_requests import (
+    ADMIN_MODELS,
+    MODELS,
+    detokenize_call,
+    info_call,
+    load_call,
+    tokenize_call,
+    tokenizer_info_call,
+    unload_call,
+)
 from causalrn_client.models import Generation, ServerInfo
 from causalrn_client.requests import (
-    DEFAULT_BASE_URL,
     DEFAULT_TIMEOUT,
-    INFO,
+    HEALTH,
     READY,
     Endpoint,
     generate_call,
+    model_for,
+    source,
 )
 from causalrn_client.responses import parse_answer
 from causalrn_client.retry import RETRIED_STATUSES, RetryPolicy
+from causalrn_client.run_batch import run_batch
+from causalrn_client.score import Score, read_score, score_call
 from causalrn_client.session import Session
 from causalrn_client.session_id import new_session_id
 from causalrn_client.session_info import SessionInfo, SessionPage
 from causalrn_client.session_requests import list_call, restore_call
 from causalrn_client.stream import Stream
-from causalrn_client.turn_options import Mode
+from causalrn_client.turn_options import BatchOptions, Mode
 from causalrn_client.upload import Progress, uploading
 
 
@@ -40,8 +65,10 @@ class Client:
 
     def __init__(
         self,
-        base_url: str | httpx.URL = DEFAULT_BASE_URL,
+        base_url: str | httpx.URL | None = None,
         *,
+        api_key: str | None = None,
+        model: str | None = None,
         timeout: float | httpx.Timeout | None = DEFAULT_TIMEOUT,
         max_retries: int = 2,
         headers: Mapping[str, str] | None = None,
@@ -50,25 +77,35 @@ class Client:
         """Makes a client; connects to nothing yet.
 
         Args:
-            base_url: Address of the server; may hold a path.
+            base_url: Address of the server; may hold a path. If left out, that in the environment
+                variable CAUSALRN_BASE_URL, or else http://127.0.0.1:8000.
+            api_key: Sent with every request, and shown nowhere. If left out, that in the
+                environment variable CAUSALRN_API_KEY; without one, none is sent.
+            model: Name of the model for whatever names none itself; the server's default if None.
             timeout: Seconds, or an `httpx.Timeout`; None to wait for ever. It bounds the wait for a
                 connection, and the wait for each next piece of an answer, not the whole.
             max_retries: How many times a request is sent again after a connection error or a status
-                429, 502, 503 or 504, as long as nothing of its answer was handed out. Not after a
-                `DeadlineExceededError`. What adds to a session, or makes one, only where the server
-                has certainly not done it yet.
-            headers: Sent with every request.
+                408, 429, 502, 503 or 504, as long as nothing of its answer was handed out. Not
+                after a `DeadlineExceededError`, nor where the server wants to be left alone for
+                more than a minute. What adds to a session, or makes one, only where the server has
+                certainly not done it yet.
+            headers: Sent with every request; they come before what `api_key` would send.
             http_client: Sends the requests, and stays open when this client is closed; `timeout`
                 and `headers` apply all the same.
 
         Raises:
-            ValueError: `base_url` is not an address, or `max_retries` is negative.
+            ValueError: `base_url` is not an address, `api_key` cannot be a key, or `max_retries` is
+                negative.
         """
-        endpoint = Endpoint.parse(base_url, headers, timeout)
+        endpoint = Endpoint.parse(base_url, api_key, headers, timeout)
         retries = RetryPolicy(max_retries)
+        self._model = model
         self._owns_http = http_client is None
         http = http_client if http_client is not None else httpx.Client()
         self._connection = Connection(http, endpoint, retries)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._connection.address)!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -90,8 +127,10 @@ class Client:
         self,
         prompt: str | None = None,
         *,
+        model: str | None = None,
         token_ids: Sequence[int] | None = None,
         max_tokens: int | None = None,
+        min_tokens: int | None = None,
         n: int | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
@@ -100,6 +139,10 @@ class Client:
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
         ignore_eos: bool | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        repetition_penalty: float | None = None,
         logprobs: int | None = None,
         echo: bool | None = None,
         priority: int | None = None,
@@ -115,9 +158,12 @@ class Client:
 
         Args:
             prompt: The text to read. Either this or `token_ids`.
+            model: Name of the model to write it; the client's default if None. A session has its
+                own, which need not be named.
             token_ids: The prompt as token ids, without special ones.
             max_tokens: How many tokens to write at the most; 0, to read the prompt only, needs
                 `echo` or a session.
+            min_tokens: How many tokens to write before the model, or a stop string, may end it.
             n: How many samples to write; they share the reading of the prompt.
             temperature: 0 for the most likely token each time.
             top_k: Draw from this many most likely tokens only; 0 for all.
@@ -126,9 +172,16 @@ class Client:
             seed: Makes a draw repeatable; each sample draws in its own way.
             stop: Text, or texts, to stop before.
             ignore_eos: Go on after the end-of-sequence token, as if it were any other.
+            logit_bias: Added to the logits of these token ids, each time before one is chosen, -100
+                to 100.
+            presence_penalty: Taken from the logit of each token that was written already, -2 to 2.
+            frequency_penalty: The same, as many times as it was written.
+            repetition_penalty: Divides the logit of each token that was read or written where it is
+                above 0, and multiplies it where it is not; 1 changes nothing.
             logprobs: Give the log-probability of every token, and of this many of the likeliest in
                 its place, 0 to 20; None for no log-probabilities.
             echo: Begin what is written with the prompt; with `logprobs`, with those of its tokens.
+                In `raw` mode these are all, special ones too, and the first has no `logprob`.
             priority: -10 to 10; the lower, the sooner the server takes the request.
             deadline: Seconds after which the server gives the request up. The server counts them,
                 anew when the request is sent again. Its API has them as `timeout`, which is the
@@ -149,8 +202,10 @@ class Client:
         call = generate_call(
             prompt,
             stream=False,
+            model=model_for(model, self._model, session_id),
             token_ids=token_ids,
             max_tokens=max_tokens,
+            min_tokens=min_tokens,
             n=n,
             temperature=temperature,
             top_k=top_k,
@@ -159,6 +214,10 @@ class Client:
             seed=seed,
             stop=stop,
             ignore_eos=ignore_eos,
+            logit_bias=logit_bias,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            repetition_penalty=repetition_penalty,
             logprobs=logprobs,
             echo=echo,
             priority=priority,
@@ -174,8 +233,10 @@ class Client:
         self,
         prompt: str | None = None,
         *,
+        model: str | None = None,
         token_ids: Sequence[int] | None = None,
         max_tokens: int | None = None,
+        min_tokens: int | None = None,
         n: int | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
@@ -184,6 +245,10 @@ class Client:
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
         ignore_eos: bool | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        repetition_penalty: float | None = None,
         logprobs: int | None = None,
         echo: bool | None = None,
         priority: int | None = None,
@@ -207,8 +272,10 @@ class Client:
         call = generate_call(
             prompt,
             stream=True,
+            model=model_for(model, self._model, session_id),
             token_ids=token_ids,
             max_tokens=max_tokens,
+            min_tokens=min_tokens,
             n=n,
             temperature=temperature,
             top_k=top_k,
@@ -217,6 +284,10 @@ class Client:
             seed=seed,
             stop=stop,
             ignore_eos=ignore_eos,
+            logit_bias=logit_bias,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            repetition_penalty=repetition_penalty,
             logprobs=logprobs,
             echo=echo,
             priority=priority,
@@ -228,24 +299,208 @@ class Client:
         )
         return Stream(partial(self._connection.open_stream, call))
 
+    def generate_many(
+        self,
+        prompts: Iterable[str | Sequence[int]],
+        *,
+        max_concurrency: int = DEFAULT_CONCURRENCY,
+        progress: Report[Generation] | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> list[Generation]:
+        """Generates from many prompts, several at a time; one that fails does not stop the others.
+
+        What holds for all (a key or a model that the server does not know) is not asked again:
+        those that are left then fail at once.
+
+        Args:
+            prompts: Texts, or token ids.
+            max_concurrency: How many requests may be under way at the same time.
+            progress: Called in this thread after each, with its place and its generation or error.
+            options: The keywords of `generate` that many prompts can share.
+
+        Returns:
+            The generations, in the order of their prompts.
+
+        Raises:
+            BatchError: Some failed; `results` has the generations of the others.
+            ValueError: `max_concurrency` is less than 1.
+        """
+        asked = [source(prompt) for prompt in prompts]
+        batch = Batch[Generation](len(asked), max_concurrency, progress)
+        return run_batch(batch, lambda i: self.generate(**asked[i], **options))
+
+    def score(
+        self,
+        prompt: str | Sequence[int],
+        completion: str | Sequence[int],
+        *,
+        model: str | None = None,
+        mode: Mode | None = None,
+        priority: int | None = None,
+        deadline: float | None = None,
+        request_id: str | None = None,
+    ) -> Score:
+        """Tells how likely a completion is to the model, given a prompt; writes nothing.
+
+        Args:
+            prompt: The text before it, or token ids that are taken as they are, special ones too:
+                `score(ids[:1], ids[1:])` scores all ids of a text but the first.
+            completion: The text to score, or token ids.
+            model: Name of the model; the client's default if None.
+            mode: What a prompt that is a text is; see `generate`. For token ids nothing.
+            priority: See `generate`.
+            deadline: See there.
+            request_id: See there.
+
+        Raises:
+            InvalidRequestError: One of both is empty.
+        """
+        model = model_for(model, self._model, None)
+        context = self._ids(prompt, model, special=True, mode=mode)
+        ids = self._ids(completion, model, special=False, mode=mode)
+        call = score_call(
+            context, ids, model=model, priority=priority, deadline=deadline, request_id=request_id
+        )
+        return read_score(parse_answer(self._connection.send(call), Generation), ids)
+
+    def score_many(
+        self,
+        pairs: Iterable[tuple[str | Sequence[int], str | Sequence[int]]],
+        *,
+        max_concurrency: int = DEFAULT_CONCURRENCY,
+        progress: Report[Score] | None = None,
+        model: str | None = None,
+        mode: Mode | None = None,
+        priority: int | None = None,
+        deadline: float | None = None,
+    ) -> list[Score]:
+        """Scores many completions, several at a time; one that fails does not stop the others.
+
+        Args:
+            pairs: Of a prompt and its completion; see `score`.
+            max_concurrency: See `generate_many`.
+            progress: See there.
+            model: See `score`.
+            mode: See there.
+            priority: See there.
+            deadline: See there.
+
+        Returns:
+            The scores, in the order of their pairs.
+
+        Raises:
+            BatchError: Some failed; `results` has the scores of the others.
+            ValueError: `max_concurrency` is less than 1.
+        """
+        texts = list(pairs)
+        batch = Batch[Score](len(texts), max_concurrency, progress)
+        return run_batch(
+            batch,
+            lambda i: self.score(
+                *texts[i], model=model, mode=mode, priority=priority, deadline=deadline
+            ),
+        )
+
+    def tokenize(
+        self,
+        text: str,
+        *,
+        model: str | None = None,
+        add_special_tokens: bool = True,
+        mode: Mode | None = None,
+        return_token_strs: bool = False,
+    ) -> Tokenization:
+        """Returns the token ids of a text.
+
+        Args:
+            text: To be read by the model.
+            model: Name of the model; the client's default if None.
+            add_special_tokens: Whether those are among them that would wrap it as a prompt.
+            mode: What it would be as a prompt; see `generate`.
+            return_token_strs: Whether to say the text of each token.
+        """
+        call = tokenize_call(
+            text,
+            model=model_for(model, self._model, None),
+            special=add_special_tokens,
+            mode=mode,
+            strings=return_token_strs,
+        )
+        return parse_answer(self._connection.send(call), Tokenization)
+
+    def detokenize(self, tokens: Sequence[int], *, model: str | None = None) -> str:
+        """Returns the text of token ids.
+
+        Args:
+            tokens: The ids, without special ones, which have no text.
+            model: Name of the model; the client's default if None.
+        """
+        call = detokenize_call(tokens, model=model_for(model, self._model, None))
+        return parse_answer(self._connection.send(call), Detokenization).prompt
+
+    def tokenizer_info(self, *, model: str | None = None) -> TokenizerInfo:
+        """Returns what the server says about the tokenizer of a model."""
+        call = tokenizer_info_call(model_for(model, self._model, None))
+        return parse_answer(self._connection.send(call), TokenizerInfo)
+
+    def models(self) -> list[Model]:
+        """Returns the models that are served, the default one first."""
+        return parse_answer(self._connection.send(MODELS), ModelList).data
+
+    def admin_models(self) -> list[AdminModel]:
+        """Returns the models that are served, and those that could be; for administrators."""
+        return parse_answer(self._connection.send(ADMIN_MODELS), AdminModelList).models
+
+    def load_model(self, name: str) -> AdminModel:
+        """Loads a model and serves it, if it is not served already; for administrators.
+
+        Returns once it is served, which can take longer than `timeout`: it is loaded all the same.
+
+        Raises:
+            ModelNotFoundError: The server has no checkpoint of this name.
+            ModelLoadError: It has one that cannot be loaded; what is served goes on.
+        """
+        return parse_answer(self._connection.send(load_call(name)), AdminModel)
+
+    def unload_model(self, name: str) -> None:
+        """Lets the requests of a model finish, and serves it no more; for administrators.
+
+        Raises:
+            ConflictError: It is the default one, which stays.
+            ModelNotFoundError: It is not served.
+        """
+        self._connection.delete(unload_call(name))
+
     def session(
-        self, id: str | None = None, *, ttl: float | None = None, keep: bool = False
+        self,
+        id: str | None = None,
+        *,
+        model: str | None = None,
+        ttl: float | None = None,
+        keep: bool = False,
     ) -> Session:
         """Returns a session of the server's, to be opened by a `with` block or its `open`.
 
         Args:
             id: Of a session that the server has; it is left there. None to make one, which leaving
                 the block deletes.
+            model: Name of the model that the new session is for; the client's default if None.
+                All its turns go to that one.
             ttl: Seconds without use after which the new session is gone; the server's default if
                 None.
             keep: Whether leaving the block leaves the new session on the server.
 
         Raises:
-            ValueError: `ttl` is given together with `id`.
+            ValueError: `model` or `ttl` is given together with `id`.
         """
-        if id is not None and ttl is not None:
-            raise ValueError("ttl is for a session that is yet to be made, and this one has an id")
-        return Session(self, self._connection, id, ttl=ttl, keep=keep or id is not None)
+        for name, value in {"model": model, "ttl": ttl}.items():
+            if id is not None and value is not None:
+                raise ValueError(
+                    f"{name} is for a session that is yet to be made, and this one has an id"
+                )
+        model = model_for(model, self._model, id)
+        keep = keep or id is not None
+        return Session(self, self._connection, id, model=model, ttl=ttl, keep=keep)
 
     def sessions(self, *, limit: int | None = None) -> Iterator[SessionInfo]:
         """Yields all sessions that the server keeps, and asks for each page when it is needed.
@@ -303,9 +558,22 @@ class Client:
         keep = keep or id is not None
         return Session(self, self._connection, info.id, is_open=True, keep=keep)
 
-    def info(self) -> ServerInfo:
-        """Returns what the server says about its model and its limits."""
-        return parse_answer(self._connection.send(INFO), ServerInfo)
+    def info(self, *, model: str | None = None) -> ServerInfo:
+        """Returns what the server says about a model, the client's default if None, and its limits.
+
+        Raises:
+            ModelNotFoundError: It is not served.
+        """
+        call = info_call(model_for(model, self._model, None))
+        return parse_answer(self._connection.send(call), ServerInfo)
+
+    def health(self) -> Health:
+        """Returns how busy the server is; asks once, without retries.
+
+        Raises:
+            ServiceUnavailableError: It is starting, stalled or draining.
+        """
+        return parse_answer(self._connection.send_once(HEALTH), Health)
 
     def ready(self) -> bool:
         """Tells whether the server can take requests now; asks once, without retries.
@@ -321,3 +589,10 @@ class Client:
                 return False
             raise
         return True
+
+    def _ids(
+        self, source: str | Sequence[int], model: str | None, *, special: bool, mode: Mode | None
+    ) -> list[int]:
+        if not isinstance(source, str):
+            return [operator.index(token_id) for token_id in source]
+        return self.tokenize(source, model=model, add_special_tokens=special, mode=mode).tokens

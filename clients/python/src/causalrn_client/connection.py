@@ -23,10 +23,12 @@ class Connection:
 
     Attributes:
         http: What they go through.
+        address: Of the server, without the name and password that a URL can hold.
     """
 
     def __init__(self, http: httpx.Client, endpoint: Endpoint, retries: RetryPolicy) -> None:
         self.http = http
+        self.address = endpoint.base_url.copy_with(userinfo=b"")
         self._endpoint = endpoint
         self._retries = retries
 

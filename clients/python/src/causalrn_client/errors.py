@@ -1,8 +1,12 @@
 """Everything that can go wrong, as types. All of them can be pickled."""
 
-from typing import Literal
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import httpx
+
+from causalrn_client.retry_after import parse_retry_after
 
 TimeoutPhase = Literal["connect", "read", "write", "pool"]
 
@@ -71,6 +75,31 @@ class StreamError(CausalRNError):
         return f"{self.type}: {self.message}"
 
 
+class BatchError(CausalRNError):
+    """Some of many requests failed; the others did not.
+
+    Attributes:
+        results: What came of each, in their order: its result, or its error.
+        errors: The errors alone, by the places of their requests.
+    """
+
+    def __init__(self, results: Sequence[Any]) -> None:
+        super().__init__(results)
+        self.results = list(results)
+        self.errors: Mapping[int, CausalRNError] = {
+            place: result
+            for place, result in enumerate(self.results)
+            if isinstance(result, CausalRNError)
+        }
+
+    def __str__(self) -> str:
+        place, error = next(iter(self.errors.items()))
+        return (
+            f"{len(self.errors)} of {len(self.results)} requests failed, the first at place "
+            f"{place}: {error}"
+        )
+
+
 class APIStatusError(CausalRNError):
     """The server refused the request.
 
@@ -80,6 +109,8 @@ class APIStatusError(CausalRNError):
         message: What is wrong.
         param: The field of the request that is to blame, if one is.
         request_id: The request's id, to be found in the server's log.
+        retry_after: Seconds after which the server wants to be asked again; None where it does not
+            say.
         headers: The answer's headers.
     """
 
@@ -97,6 +128,7 @@ class APIStatusError(CausalRNError):
         self.message = message
         self.param = param
         self.request_id: str | None = headers.get("x-request-id")
+        self.retry_after = parse_retry_after(headers.get("retry-after"), now=time.time())
         self.headers = headers
 
     def __str__(self) -> str:
@@ -109,8 +141,20 @@ class BadRequestError(APIStatusError):
     """400: the request is not well formed."""
 
 
+class AuthenticationError(APIStatusError):
+    """401: the server wants an API key, and got none or one that it does not know."""
+
+
+class PermissionDeniedError(APIStatusError):
+    """403: the API key is not allowed to do this; the routes of administrators are such."""
+
+
 class NotFoundError(APIStatusError):
     """404: no such resource; often a wrong `base_url`."""
+
+
+class RequestTimeoutError(APIStatusError):
+    """408: the request did not arrive as a whole in the time that the server gives it."""
 
 
 class ConflictError(APIStatusError):
@@ -126,7 +170,7 @@ class UnprocessableEntityError(APIStatusError):
 
 
 class RateLimitError(APIStatusError):
-    """429: too many requests from this client."""
+    """429: too many requests from this client; `retry_after` says when there may be more."""
 
 
 class InternalServerError(APIStatusError):
@@ -142,6 +186,10 @@ class DeadlineExceededError(APIStatusError):
 
     Any other 504 is a proxy's, and a plain `APIStatusError`.
     """
+
+
+class ModelNotFoundError(NotFoundError):
+    """404: no model of this name is served, or, where one is to be loaded, known."""
 
 
 class SessionNotFoundError(NotFoundError):
@@ -164,6 +212,10 @@ class SessionFullError(RequestTooLargeError):
     """413: the session would outgrow what the model, or the server, can hold."""
 
 
+class ModelLoadError(UnprocessableEntityError):
+    """422: the checkpoint cannot be loaded; the message says why, and what is served goes on."""
+
+
 class InvalidSnapshotError(UnprocessableEntityError):
     """422: the snapshot is damaged, or of other weights or another version than the server's."""
 
@@ -182,7 +234,10 @@ class SessionStoreUnavailableError(ServiceUnavailableError):
 
 STATUS_ERRORS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
     404: NotFoundError,
+    408: RequestTimeoutError,
     409: ConflictError,
     413: RequestTooLargeError,
     422: UnprocessableEntityError,
@@ -193,12 +248,14 @@ STATUS_ERRORS: dict[int, type[APIStatusError]] = {
 """The type of error for a status; any other status is a plain `APIStatusError`."""
 
 TYPED_ERRORS: dict[tuple[int, str | None], type[APIStatusError]] = {
+    (404, "model_not_found"): ModelNotFoundError,
     (404, "session_not_found"): SessionNotFoundError,
     (409, "session_busy"): SessionBusyError,
     (409, "session_exists"): SessionExistsError,
     (409, "session_of_other_weights"): SessionOfOtherWeightsError,
     (413, "session_full"): SessionFullError,
     (422, "invalid_snapshot"): InvalidSnapshotError,
+    (422, "model_load_failed"): ModelLoadError,
     (429, "too_many_sessions"): TooManySessionsError,
     (500, "session_damaged"): SessionDamagedError,
     (503, "session_store_unavailable"): SessionStoreUnavailableError,

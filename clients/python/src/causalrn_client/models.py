@@ -62,12 +62,13 @@ class TokenLogprob(Answer):
 
     Attributes:
         token_id: The token.
-        logprob: Natural logarithm of its probability.
+        logprob: Natural logarithm of its probability; None for the first token of all that the
+            model read, which comes before any prediction (in `raw` mode, with `echo`).
         top: The likeliest tokens of its place, the likeliest first; as many as were asked for.
     """
 
     token_id: int
-    logprob: float
+    logprob: float | None
     top: list[TopLogprob]
 
 

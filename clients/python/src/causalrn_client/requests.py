@@ -2,16 +2,21 @@
 
 import json
 import operator
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict, Unpack
+from urllib.parse import quote, urlencode
 
 import httpx
 
 from causalrn_client._version import __version__
 from causalrn_client.errors import InvalidRequestError
-from causalrn_client.turn_options import Mode
+from causalrn_client.turn_options import GenerateOptions
 from causalrn_client.upload import Upload
 
+API_KEY_VARIABLE = "CAUSALRN_API_KEY"
+BASE_URL_VARIABLE = "CAUSALRN_BASE_URL"
 DEFAULT_BASE_URL = "http://127.0.0.1:8000"
 DEFAULT_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 """A whole answer, or the next piece of a stream, within two minutes; a connection within 5 s."""
@@ -39,7 +44,7 @@ class Call:
 JSON = "application/json"
 EVENTS = "text/event-stream"
 
-INFO = Call("GET", "/info", {"Accept": JSON})
+HEALTH = Call("GET", "/health", {"Accept": JSON})
 READY = Call("GET", "/health/ready", {"Accept": JSON})
 
 
@@ -54,15 +59,20 @@ class Endpoint:
     @classmethod
     def parse(
         cls,
-        base_url: str | httpx.URL,
+        base_url: str | httpx.URL | None,
+        api_key: str | None,
         headers: Mapping[str, str] | None,
         timeout: float | httpx.Timeout | None,
     ) -> "Endpoint":
-        """Checks and completes the arguments of a client.
+        """Checks and completes the arguments of a client, from the environment where left out.
 
         Raises:
-            ValueError: `base_url` is not an address of a server.
+            ValueError: `base_url` is not an address of a server, or `api_key` cannot be a key.
         """
+        if base_url is None:
+            base_url = os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL
+        if api_key is None:
+            api_key = os.environ.get(API_KEY_VARIABLE) or None
         try:
             url = httpx.URL(base_url)
         except httpx.InvalidURL as error:
@@ -72,6 +82,13 @@ class Endpoint:
         if url.query or url.fragment:
             raise ValueError(f"base_url must have neither query nor fragment: {url!s}")
         every = httpx.Headers({"User-Agent": f"causalrn-client/{__version__}"})
+        if api_key is not None:
+            if not api_key or not all("!" <= character <= "~" for character in api_key):
+                # The key itself is no matter for a log.
+                raise ValueError(
+                    f"api_key, or {API_KEY_VARIABLE}, must be printable ASCII without spaces"
+                )
+            every["Authorization"] = f"Bearer {api_key}"
         every.update(headers)
         return cls(url, every, httpx.Timeout(timeout))
 
@@ -96,29 +113,24 @@ class Endpoint:
         )
 
 
-def generate_call(
-    prompt: str | None,
-    *,
-    stream: bool,
-    token_ids: Sequence[int] | None,
-    max_tokens: int | None,
-    n: int | None,
-    temperature: float | None,
-    top_k: int | None,
-    top_p: float | None,
-    min_p: float | None,
-    seed: int | None,
-    stop: str | Sequence[str] | None,
-    ignore_eos: bool | None,
-    logprobs: int | None,
-    echo: bool | None,
-    priority: int | None,
-    deadline: float | None,
-    request_id: str | None,
-    mode: Mode | None,
-    session_id: str | None,
-    wait_for_session: bool | None,
-) -> Call:
+class Source(TypedDict, total=False):
+    """A prompt as the keywords of `generate`."""
+
+    prompt: str
+    token_ids: Sequence[int]
+
+
+def model_for(named: str | None, default: str | None, session_id: str | None) -> str | None:
+    """The model that a request names: a session has its own, which need not be the default."""
+    return default if named is None and session_id is None else named
+
+
+def source(prompt: str | Sequence[int]) -> Source:
+    """A prompt as the keywords of `generate`, whichever it is."""
+    return {"prompt": prompt} if isinstance(prompt, str) else {"token_ids": prompt}
+
+
+def generate_call(prompt: str | None, *, stream: bool, **options: Unpack[GenerateOptions]) -> Call:
     """Builds the call that asks for a generation; what is None is left to the server's defaults.
 
     Whether the values make sense is for the server to say: only it knows its model and its limits.
@@ -126,36 +138,59 @@ def generate_call(
     Raises:
         InvalidRequestError: A value cannot be put on the wire.
     """
-    fields = {
-        "prompt": prompt,
+    fields: dict[str, object] = {"prompt": prompt} | dict(options)
+    request_id = options.get("request_id")
+    token_ids, stop, bias = options.get("token_ids"), options.get("stop"), options.get("logit_bias")
+    if token_ids is not None:
         # Plain ints, whatever the sequence holds (NumPy's, say).
-        "token_ids": None if token_ids is None else [operator.index(i) for i in token_ids],
-        "max_tokens": max_tokens,
-        "n": n,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "seed": seed,
-        "stop": stop if stop is None or isinstance(stop, str) else list(stop),
-        "ignore_eos": ignore_eos,
-        "logprobs": logprobs,
-        "echo": echo,
-        "priority": priority,
-        "timeout": deadline,
-        "mode": mode,
-        "session_id": session_id,
-        "wait_for_session": wait_for_session,
-        "stream": True if stream else None,
-    }
+        fields["token_ids"] = [operator.index(i) for i in token_ids]
+    if stop is not None and not isinstance(stop, str):
+        fields["stop"] = list(stop)
+    if bias is not None:
+        fields["logit_bias"] = {str(operator.index(i)): value for i, value in bias.items()}
+    # Its name in the server's API is that of what is another thing here.
+    fields["timeout"] = fields.pop("deadline", None)
+    fields["stream"] = True if stream else None
+    fields.pop("request_id", None)
     headers = {"Accept": EVENTS if stream else JSON, "Content-Type": JSON}
     if request_id is not None:
         if not (request_id.isascii() and request_id.isprintable()):
             raise InvalidRequestError(f"request_id must be printable ASCII: {request_id!r}")
         headers["x-request-id"] = request_id
     # In a session, a prompt that is sent twice is there twice.
-    repeatable = session_id is None
+    repeatable = options.get("session_id") is None
     return Call("POST", "/generate", headers, encode(fields), repeatable)
+
+
+def query(**fields: object) -> str:
+    """The query of a path, of the fields that are not None; empty where there are none.
+
+    Raises:
+        InvalidRequestError: A value cannot be put on the wire.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        return f"?{urlencode(given)}" if given else ""
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(_describe_surrogate(given)) from error
+
+
+def path_segment(name: str, what: str) -> str:
+    """A name as a part of a path; which names there are is for the server to say.
+
+    Args:
+        name: Anybody's.
+        what: It names, for the message.
+
+    Raises:
+        InvalidRequestError: The name would lead elsewhere.
+    """
+    if name in {"", ".", ".."}:
+        raise InvalidRequestError(f"not {what}: {name!r}")
+    try:
+        return quote(name, safe="")
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(f"not {what}: {name!r}") from error
 
 
 def encode(fields: Mapping[str, object]) -> bytes:

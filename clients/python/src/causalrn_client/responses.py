@@ -113,6 +113,8 @@ def failure(error: httpx.RequestError) -> CausalRNError:
         phase = _TIMEOUT_PHASES.get(type(error), "read")
         return APITimeoutError(f"timed out ({phase}) at {_address(error)}", phase)
     if isinstance(error, httpx.LocalProtocolError):
+        if reason.startswith("Illegal header value"):  # and then the value, which may be a secret
+            reason = "a header holds characters that no header can hold"
         return InvalidRequestError(f"the request cannot be sent: {reason}")
     if isinstance(error, httpx.DecodingError):
         return ResponseFormatError(f"the answer cannot be decompressed: {reason}")

@@ -1,12 +1,9 @@
 """When a request is sent again, and after how long."""
 
 import random
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 
 from causalrn_client.errors import (
     APIConnectionError,
@@ -16,12 +13,14 @@ from causalrn_client.errors import (
     DeadlineExceededError,
     SessionBusyError,
 )
+from causalrn_client.retry_after import parse_retry_after
 
-RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+RETRIED_STATUSES = frozenset({408, 429, 502, 503, 504})
 
 # Refusals that the server gives before it begins; other answers of these statuses may come from a
-# proxy that lost the server's own, or from a server that ended before its work did.
-_NOTHING_DONE = frozenset({"not_ready", "overloaded"})
+# proxy that lost the server's own, or from a server that ended before its work did. The time-out is
+# that of a request which did not arrive as a whole.
+_NOTHING_DONE = frozenset({"not_ready", "overloaded", "request_timeout"})
 
 _FIRST_DELAY_S = 0.5
 _MAX_DELAY_S = 8.0
@@ -33,13 +32,16 @@ class RetryPolicy:
     """Decides about a request that failed before anything of its answer was handed out.
 
     Most requests may be repeated: they change nothing, or the same. These are sent again after
-    connection errors, and after the statuses 429, 502, 503 and 504. Not after a time-out of the
-    answer itself: the server is busy with the request, and a second one would only add to its work.
-    Nor after the deadline that the request itself set: its time is up.
+    connection errors, and after the statuses 408, 429, 502, 503 and 504. Not after a time-out of
+    the answer itself: the server is busy with the request, and a second one would only add to its
+    work. Nor after the deadline that the request itself set: its time is up.
+
+    The server is not asked again before the time that its `Retry-After` names; where that is more
+    than a minute away, not at all: whoever called can wait better.
 
     A turn in a session may not be repeated, for it would be there twice, nor may what makes a
     session. These are sent again only if the server has certainly done nothing: it was not reached,
-    or answered 429, or 503 with a type that says so.
+    or answered 429, or 408 or 503 with a type that says so.
 
     A busy session is asked again where the server says after how long.
 
@@ -72,33 +74,10 @@ class RetryPolicy:
         if isinstance(error, APIStatusError):
             asked = parse_retry_after(error.headers.get("retry-after"), now=self.clock())
             if asked is not None:
-                return min(asked, _MAX_RETRY_AFTER_S)
+                return asked if asked <= _MAX_RETRY_AFTER_S else None
         # The exponent is bounded because 2.0 ** 1024 is an OverflowError.
         backoff = min(_FIRST_DELAY_S * 2.0 ** min(attempt, 32), _MAX_DELAY_S)
         return backoff * (0.5 + 0.5 * self.jitter())
-
-
-def parse_retry_after(value: str | None, *, now: float) -> float | None:
-    """Reads a `Retry-After` header: seconds (decimals are accepted) or an HTTP date.
-
-    Args:
-        value: The header's value; None if there is no such header.
-        now: Seconds since the epoch.
-
-    Returns:
-        Seconds to wait, 0 for a date in the past; None if the value means nothing.
-    """
-    if value is None:
-        return None
-    if re.fullmatch(r"\s*[0-9]+(\.[0-9]+)?\s*", value):
-        return float(value)
-    try:
-        date = parsedate_to_datetime(value)
-        # An HTTP date is always in GMT, also where the zone is missing.
-        moment = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return max(0.0, moment - now)
 
 
 def _is_transient(error: CausalRNError) -> bool:

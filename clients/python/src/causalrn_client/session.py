@@ -49,6 +49,7 @@ class Session:
         connection: Connection,
         session_id: str | None,
         *,
+        model: str | None = None,
         ttl: float | None = None,
         is_open: bool = False,
         keep: bool,
@@ -59,6 +60,7 @@ class Session:
             client: Sends the turns.
             connection: Of the client; sends the rest.
             session_id: None for one that is yet to be made.
+            model: Of one that is yet to be made.
             ttl: Of one that is yet to be made.
             is_open: Whether the server is known to have it.
             keep: Whether leaving the block leaves it on the server.
@@ -66,6 +68,7 @@ class Session:
         self._client = client
         self._connection = connection
         self._id = session_id
+        self._model = model
         self._ttl = ttl
         self._is_open = is_open
         self._deletes = not keep
@@ -111,7 +114,7 @@ class Session:
         """
         if not self._is_open:
             if self._id is None:
-                call = create_call(self._ttl)
+                call = create_call(self._ttl, self._model)
             else:
                 call = show_call(self._id, include_token_ids=False)
             self._id = parse_answer(self._connection.send(call), SessionInfo).id
@@ -154,7 +157,7 @@ class Session:
             prompt: See `Client.generate`, also for what is not listed here.
             mode: What the prompt is; see there.
             wait: Wait, for as long as `deadline` allows, while another request has the session.
-            options: The other keywords of `Client.generate`, without `n`.
+            options: The other keywords of `Client.generate`, without `n` and `model`.
 
         Raises:
             SessionBusyError: Another request has it.

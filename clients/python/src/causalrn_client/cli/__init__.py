@@ -1,7 +1,8 @@
 """The commands about sessions; `causalrn` has them as `causalrn session` where both are installed.
 
-Without it, they are `python -m causalrn_client.cli`. They need `causalrn-client[cli]`. What needs
-httpx is imported where it is used, so that `--help` and the Tab key answer at once.
+Those of `causalrn remote` are in `remote`. Without the main package, both are
+`python -m causalrn_client.cli`. They need `causalrn-client[cli]`. What needs httpx is imported
+where it is used, so that `--help` and the Tab key answer at once.
 """
 
 import typer

@@ -6,7 +6,9 @@ import typer
 
 from causalrn_client.cli.server import (
     DEFAULT_URL,
+    ApiKey,
     Json,
+    ModelName,
     SessionId,
     Ttl,
     Url,
@@ -19,15 +21,21 @@ if TYPE_CHECKING:
     from causalrn_client import Session
 
 
-def create(ttl: Ttl = None, json: Json = False, url: Url = DEFAULT_URL) -> None:
+def create(
+    model: ModelName = None,
+    ttl: Ttl = None,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
     """Make an empty session and print its id."""
-    with connected(url) as client:
-        print_session(client.session(ttl=ttl, keep=True).open(), json=json)
+    with connected(url, api_key) as client:
+        print_session(client.session(model=model, ttl=ttl, keep=True).open(), json=json)
 
 
-def list_sessions(json: Json = False, url: Url = DEFAULT_URL) -> None:
+def list_sessions(json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
     """List all sessions, in the order in which they were made."""
-    with connected(url) as client:
+    with connected(url, api_key) as client:
         sessions = client.sessions()
         if not json:
             typer.echo(ROW_TITLES)
@@ -46,9 +54,10 @@ def show(
     token_ids: Annotated[bool, typer.Option("--token-ids", help="Show its tokens too.")] = False,
     json: Json = False,
     url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
 ) -> None:
     """Show what the server says about a session."""
-    with connected(url) as client:
+    with connected(url, api_key) as client:
         info = client.session(id).info(include_token_ids=token_ids)
         if json:
             typer.echo(info.model_dump_json(exclude=None if token_ids else {"token_ids"}))
@@ -64,16 +73,23 @@ def delete(
         ),
     ],
     url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
 ) -> None:
     """Delete sessions, one after the other; the first that is not there ends it."""
-    with connected(url) as client:
+    with connected(url, api_key) as client:
         for id in ids:
             client.session(id).delete()
 
 
-def fork(id: SessionId, ttl: Ttl = None, json: Json = False, url: Url = DEFAULT_URL) -> None:
+def fork(
+    id: SessionId,
+    ttl: Ttl = None,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
     """Make another session that holds the same, and print its id."""
-    with connected(url) as client:
+    with connected(url, api_key) as client:
         print_session(client.session(id).fork(ttl=ttl, keep=True), json=json)
 
 

@@ -1,20 +1,22 @@
 """How the commands speak, fail and show progress."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    Progress,
+    MofNCompleteColumn,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.progress import Progress as RichProgress
 
 if TYPE_CHECKING:
     from causalrn_client.upload import Progress as Report
@@ -41,6 +43,82 @@ def write(text: str) -> None:
     sys.stdout.buffer.flush()
 
 
+def write_line(text: str) -> None:
+    """Write a line of a result; on a terminal, above what is displayed there."""
+    if sys.stdout.isatty():
+        sys.stdout.write(f"{text}\n")
+    else:
+        write(f"{text}\n")
+
+
+def write_stream(texts: Iterable[str]) -> None:
+    """Write the pieces of a text as they come, and begin a new line for the shell after them."""
+    last = ""
+    for text in texts:
+        write(text)
+        last = text or last
+    if _on_terminal() and not last.endswith("\n"):
+        write("\n")
+
+
+def check_ended(finish_reason: str) -> None:
+    """End the command with an error if a generation did not come to an end of its own."""
+    if finish_reason not in {"stop", "length"}:
+        fail(f"the server ended the generation ({finish_reason})")
+
+
+def _on_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+class Tally:
+    """How many of many requests are done, shown on a terminal while they are made.
+
+    A context manager.
+
+    Attributes:
+        done: Requests that are done.
+        failed: Those of them that failed.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.done = self.failed = 0
+        self._tokens = 0
+        self._bar = RichProgress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[failed]} failed", style="red"),
+            TextColumn("{task.fields[speed]:,.0f} tokens/s"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=_console,
+            disable=not _console.is_terminal,
+            redirect_stdout=sys.stdout.isatty(),  # what goes into a file must not come up here
+        )
+        self._task = self._bar.add_task("", total=total, failed=0, speed=0.0)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def add(self, *, tokens: int, failed: bool) -> None:
+        """Count one more."""
+        self.done += 1
+        self.failed += failed
+        self._tokens += tokens
+        seconds = self._bar.tasks[self._task].elapsed
+        self._bar.update(
+            self._task,
+            completed=self.done,
+            failed=self.failed,
+            speed=self._tokens / seconds if seconds else 0.0,
+        )
+
+
 @contextmanager
 def transfer_bar(description: str) -> Iterator["Report"]:
     """Show on a terminal how far a transfer is.
@@ -55,6 +133,6 @@ def transfer_bar(description: str) -> Iterator["Report"]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=_console, disable=not _console.is_terminal) as bar:
+    with RichProgress(*columns, console=_console, disable=not _console.is_terminal) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

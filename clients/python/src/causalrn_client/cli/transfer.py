@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from causalrn_client.cli.manage import print_session
-from causalrn_client.cli.server import DEFAULT_URL, Json, SessionId, Url, connected
+from causalrn_client.cli.server import DEFAULT_URL, ApiKey, Json, SessionId, Url, connected
 from causalrn_client.cli.terminal import say, transfer_bar
 
 
@@ -21,10 +21,11 @@ def snapshot(
         ),
     ] = None,
     url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
 ) -> None:
     """Save a session to a file, which is there only when it is complete."""
     path = Path(f"{id}.safetensors") if file is None else file
-    with connected(url) as client:
+    with connected(url, api_key) as client:
         with transfer_bar(path.name) as progress:
             client.session(id).snapshot(path, progress=progress)
         say(f"Saved in {path}: {path.stat().st_size:,} bytes.")
@@ -44,9 +45,10 @@ def restore(
     ] = None,
     json: Json = False,
     url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
 ) -> None:
     """Make a session of a file, and print its id."""
-    with connected(url) as client:
+    with connected(url, api_key) as client:
         with transfer_bar(file.name) as progress:
             session = client.restore(file, id, keep=True, progress=progress)
         print_session(session, json=json)

@@ -1,0 +1,142 @@
+"""The command that generates on a server."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from causalrn_client.cli.lines import Job, json_line, run_lines
+from causalrn_client.cli.options import (
+    Deadline,
+    Frequency,
+    MaxTokens,
+    MinP,
+    MinTokens,
+    Presence,
+    Repetition,
+    Seed,
+    Stop,
+    Temperature,
+    TopK,
+    TopP,
+)
+from causalrn_client.cli.server import (
+    DEFAULT_URL,
+    ApiKey,
+    Json,
+    ModelName,
+    Url,
+    connected,
+)
+from causalrn_client.cli.terminal import check_ended, fail, write_stream
+from causalrn_client.cli.text import File, Text, read_lines, read_text
+from causalrn_client.turn_options import BatchOptions
+
+if TYPE_CHECKING:
+    from causalrn_client import CausalRNError, Generation
+
+Lines = Annotated[
+    Path | None,
+    typer.Option(
+        help="Take each line of this file as a text, a hyphen for standard input. A line comes out "
+        "for each, empty where it failed.",
+        metavar="FILE",
+    ),
+]
+Concurrency = Annotated[
+    int, typer.Option(help="Lines that are worked on at the same time.", min=1, metavar="N")
+]
+
+
+def generate(
+    text: Text = None,
+    file: File = None,
+    lines: Lines = None,
+    concurrency: Concurrency = 8,
+    model: ModelName = None,
+    mode: Annotated[
+        Literal["copy", "raw"],
+        typer.Option(help="What a text is: one to copy, or tokens to go on from as they are."),
+    ] = "copy",
+    max_tokens: MaxTokens = None,
+    min_tokens: MinTokens = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    min_p: MinP = None,
+    seed: Seed = None,
+    stop: Stop = None,
+    presence: Presence = None,
+    frequency: Frequency = None,
+    repetition: Repetition = None,
+    deadline: Deadline = None,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Generate from TEXT, and print it as it is written.
+
+    With --lines, from each line of a file, several at a time. A display tells
+    how far it is; Ctrl-C ends it and keeps what is done. The exit status is 3
+    where some lines failed. For what is left out the server's defaults count.
+    """
+    options = BatchOptions(
+        model=model,
+        mode=mode,
+        max_tokens=max_tokens,
+        min_tokens=min_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        seed=seed,
+        stop=stop or None,
+        presence_penalty=presence,
+        frequency_penalty=frequency,
+        repetition_penalty=repetition,
+        deadline=deadline,
+    )
+    if lines is not None:
+        if text is not None or file is not None:
+            fail("give a text, --file or --lines, and no two of them")
+        _generate_lines(read_lines(lines), concurrency, options, json, url, api_key)
+        return
+    prompt = read_text(text, file)
+    with connected(url, api_key) as client:
+        if json:
+            typer.echo(client.generate(prompt, **options).model_dump_json())
+            return
+        with client.stream(prompt, **options) as stream:
+            write_stream(chunk.text for chunk in stream)
+        check_ended(stream.result().finish_reason)
+
+
+def _generate_lines(
+    prompts: Sequence[str],
+    concurrency: int,
+    options: BatchOptions,
+    json: bool,
+    url: str,
+    api_key: str | None,
+) -> None:
+    from causalrn_client import Generation
+
+    def show(place: int, result: "Generation | CausalRNError | None") -> str | None:
+        if not json:
+            return result.text if isinstance(result, Generation) else ""
+        return json_line(place, result)
+
+    run_lines(
+        Job(
+            len(prompts),
+            lambda client, report: client.generate_many(
+                prompts, max_concurrency=concurrency, progress=report, **options
+            ),
+            show,
+            lambda generation: generation.usage.completion_tokens,
+            tells_errors=json,
+        ),
+        url,
+        api_key,
+    )

@@ -1,0 +1,121 @@
+"""How likely a text is to a model: what is asked, and how the answer is read."""
+
+import math
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, computed_field
+
+from causalrn_client.errors import InvalidRequestError, ResponseFormatError
+from causalrn_client.models import Generation
+from causalrn_client.requests import Call, generate_call
+
+
+class ScoredToken(BaseModel):
+    """One token of what was scored.
+
+    Attributes:
+        token_id: The token.
+        logprob: Natural logarithm of its probability, given all before it.
+        is_likeliest: Whether no other token was likelier, so that a model at temperature 0 would
+            have written it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    token_id: int
+    logprob: float
+    is_likeliest: bool
+
+
+class Score(BaseModel):
+    """How likely a completion is to a model, given the prompt before it.
+
+    Attributes:
+        model: The model.
+        tokens: The completion, token by token.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    tokens: list[ScoredToken]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def logprob(self) -> float:
+        """Natural logarithm of the probability of the whole."""
+        return math.fsum(token.logprob for token in self.tokens)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def is_likeliest(self) -> bool:
+        """Whether each token is the likeliest, so that the model would write the whole itself."""
+        return all(token.is_likeliest for token in self.tokens)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def perplexity(self) -> float:
+        """Exponential of the mean negative log-probability; 1 is certainty, infinity beyond 1e308.
+
+        As many equally likely tokens in each place would be as surprising.
+        """
+        try:
+            return math.exp(-self.logprob / len(self.tokens))
+        except OverflowError:
+            return math.inf
+
+
+def score_call(
+    context: Sequence[int],
+    completion: Sequence[int],
+    *,
+    model: str | None,
+    priority: int | None,
+    deadline: float | None,
+    request_id: str | None,
+) -> Call:
+    """Asks how likely some token ids are after others; nothing is written.
+
+    Raises:
+        InvalidRequestError: There are none of the one, or of the other.
+    """
+    if not completion:
+        raise InvalidRequestError("the completion must not be empty: there is nothing to score")
+    if not context:
+        raise InvalidRequestError(
+            "the prompt must not be empty: what comes first in a text has no probability"
+        )
+    return generate_call(
+        None,
+        stream=False,
+        token_ids=[*context, *completion],
+        mode="raw",
+        max_tokens=0,
+        echo=True,
+        logprobs=1,
+        model=model,
+        priority=priority,
+        deadline=deadline,
+        request_id=request_id,
+    )
+
+
+def read_score(generation: Generation, completion: Sequence[int]) -> Score:
+    """Reads the answer to a `score_call`.
+
+    Raises:
+        ResponseFormatError: The answer tells of other tokens than those of the completion, or not
+            enough about them.
+    """
+    told = (generation.logprobs or [])[-len(completion) :]
+    if [token.token_id for token in told] != list(completion):
+        raise ResponseFormatError("the answer tells of other tokens than those of the completion")
+    tokens = []
+    for token in told:
+        if token.logprob is None or not token.top:
+            raise ResponseFormatError("the answer has no log-probabilities for the completion")
+        is_likeliest = token.token_id == token.top[0].token_id
+        tokens.append(
+            ScoredToken(token_id=token.token_id, logprob=token.logprob, is_likeliest=is_likeliest)
+        )
+    return Score(model=generation.model, tokens=tokens)
