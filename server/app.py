@@ -8,14 +8,14 @@ from pathlib import Path
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from model.checkpoint import CheckpointError, load_checkpoint
+from model.checkpoint import load_checkpoint
+from model.ops import jit
 from server import __version__
 from server.draining import SignalDrain
-from server.engine import Engine
 from server.errors import StartupError, install_handlers
 from server.models import Models
 from server.request_id import RequestIdMiddleware
-from server.routes import generate, health, info, metrics, sessions, snapshots
+from server.routes import admin, generate, health, info, metrics, sessions, snapshots
 from server.served_model import ServedModel
 from server.session_store import open_store
 from server.sessions import LEASE_SECONDS, Sessions
@@ -41,25 +41,22 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         chosen = settings or _settings_of_environment()
         _show_log(chosen.log_level)
-        engine = Engine(_load(load, chosen.checkpoint), chosen)
-        sessions = Sessions(engine, open_store(chosen.session_store, lease_seconds=LEASE_SECONDS))
-        engine.start()
-        app.state.settings, app.state.models, app.state.sessions = chosen, Models(engine), sessions
+        models = Models(chosen, load)
+        store = open_store(chosen.session_store, lease_seconds=LEASE_SECONDS)
+        sessions = Sessions(models, store, chosen)
+        app.state.settings, app.state.models, app.state.sessions = chosen, models, sessions
+        # Asking starts the threads of the kernels. Models are loaded on other threads than this,
+        # and a process in which TBB was started by another than the main one never ends.
+        jit.num_threads()
+        await models.start()
         await sessions.start()
-        drain = SignalDrain(engine)
+        drain = SignalDrain(models, chosen.drain_seconds)
         drain.install()
-        logger.info(
-            "serving %s (%.12s): a pool of %d tokens, %d requests at once",
-            engine.model.name,
-            engine.model.fingerprint,
-            engine.pool_pages * chosen.page_size,
-            chosen.max_running,
-        )
         try:
             yield
         finally:
             drain.uninstall()
-            await engine.stop()
+            await models.stop()
             await sessions.stop()
 
     app = FastAPI(
@@ -73,7 +70,7 @@ def create_app(
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(ShortStartupErrors)
     app.state.routers = [
-        routes.router for routes in (generate, sessions, snapshots, health, info, metrics)
+        routes.router for routes in (generate, sessions, snapshots, admin, health, info, metrics)
     ]
     for router in app.state.routers:
         app.include_router(router)
@@ -87,15 +84,6 @@ def _settings_of_environment() -> Settings:
         first = error.errors()[0]
         name = "_".join(["CAUSALRN", *(str(part).upper() for part in first["loc"])])
         raise StartupError(f"{name}: {first['msg']}") from None
-
-
-def _load(load: Callable[[Path], ServedModel], path: Path) -> ServedModel:
-    try:
-        return load(path)
-    except CheckpointError as error:
-        raise StartupError(
-            f"cannot load the checkpoint: {error}. Set CAUSALRN_CHECKPOINT to a checkpoint's folder"
-        ) from None
 
 
 def _show_log(level: str) -> None:

@@ -14,6 +14,7 @@ from server.errors import (
     InvalidRequestError,
     MalformedBodyError,
     ModelNotFoundError,
+    ModelUnloadedError,
     OverloadedError,
     RequestTooLargeError,
     SessionBusyError,
@@ -77,6 +78,10 @@ _ERRORS = describe_errors(
         ShuttingDownError: ("the server is shutting down", None),
         DeadlineExceededError: ("the request took longer than 2 s", None),
         ModelNotFoundError: ("there is no model 'copy-all'; served are copy-bytes", "model"),
+        ModelUnloadedError: (
+            "the model copy-az was unloaded before the request was finished",
+            None,
+        ),
         SessionNotFoundError: SESSION_ERRORS[SessionNotFoundError],
         SessionBusyError: SESSION_ERRORS[SessionBusyError],
         SessionOfOtherWeightsError: SESSION_ERRORS[SessionOfOtherWeightsError],
@@ -129,7 +134,6 @@ async def generate(
     sessions: SessionsDependency,
 ) -> Response:
     """Generate from a prompt, at once or as a stream of server-sent events."""
-    engine = models.get(body.model)
     source = body.prompt if body.prompt is not None else body.token_ids
     assert source is not None
     params = GenerationParams(
@@ -151,7 +155,7 @@ async def generate(
         timeout=body.timeout,
     )
     if body.session_id is None:
-        stream = engine.submit(source, params, request_id=request_id)
+        stream = models.get(body.model).submit(source, params, request_id=request_id)
     else:
         turn = sessions.submit(
             body.session_id,
@@ -159,11 +163,12 @@ async def generate(
             params,
             wait=body.wait_for_session,
             request_id=request_id,
+            model=body.model,
         )
         try:
             stream = await unless_disconnected(request.receive, turn)
         except ClientDisconnect:
             return nobody_reads()
     if body.stream:
-        return EventStream(stream, engine.model.name)
-    return await whole_response(stream, engine.model.name, request.receive)
+        return EventStream(stream, stream.model)
+    return await whole_response(stream, stream.model, request.receive)

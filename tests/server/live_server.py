@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from fastapi import FastAPI
 
 from server.app import create_app
 from server.engine import Engine
+from server.served_model import ServedModel
 from server.sessions import Sessions
 from server.settings import Settings
 from tests.server.fake_model import FakeModel
@@ -48,6 +50,11 @@ class LiveServer:
         return sessions
 
     @property
+    def n_turns(self) -> int:
+        """Turns of sessions that are being written."""
+        return sum(len(journal.turns) for journal in self.sessions._journals.values())
+
+    @property
     def n_tasks(self) -> int:
         """Requests that uvicorn is busy with."""
         return len(self._server.server_state.tasks)
@@ -64,9 +71,11 @@ class LiveServer:
 
     def forget_sessions(self) -> None:
         """Let all sessions become cold; nothing else may be in the pool."""
-        for id in self.engine._core.scheduler.sessions.ids:
-            asyncio.run_coroutine_threadsafe(self.sessions._cool(id), self.engine._loop).result(10)
-        assert self.engine.usage.pages_used == 0
+        for engine in self.app.state.models:
+            for id in engine._core.scheduler.sessions.ids:
+                cooling = self.sessions._cool(id, engine.model.fingerprint)
+                asyncio.run_coroutine_threadsafe(cooling, engine._loop).result(10)
+            assert engine.usage.pages_used == 0
         assert not self.sessions._locks._users
 
     def connect(self, *, receive_buffer: int | None = None) -> socket.socket:
@@ -88,7 +97,7 @@ class LiveServer:
 
     def wait_until_idle(self, seconds: float = 10) -> None:
         """Wait until nothing is held by anybody."""
-        self.wait_until(lambda: is_idle(self.engine), seconds)
+        self.wait_until(lambda: all(map(is_idle, self.app.state.models)), seconds)
 
     def wait_until(self, holds: Callable[[], bool], seconds: float = 10) -> None:
         """Wait for something to hold, and fail if it never does."""
@@ -99,9 +108,17 @@ class LiveServer:
 
 
 @contextmanager
-def serve(model: FakeModel, settings: Settings) -> Iterator[LiveServer]:
-    """Serve a fake model until the block ends; at the end it must be idle and never misused."""
-    app = create_app(settings, load=lambda _: model)
+def serve(
+    model: FakeModel, settings: Settings, *, load: Callable[[Path], ServedModel] | None = None
+) -> Iterator[LiveServer]:
+    """Serve a fake model until the block ends; at the end it must be idle and never misused.
+
+    Args:
+        model: to serve.
+        settings: of the server.
+        load: gives other models in its place.
+    """
+    app = create_app(settings, load=load or (lambda _: model))
     config = uvicorn.Config(app, lifespan="on", log_level="warning", ws="none")
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -114,7 +131,7 @@ def serve(model: FakeModel, settings: Settings) -> Iterator[LiveServer]:
             live = LiveServer(app, server, model, listener.getsockname()[1])
             yield live
             live.wait_until_idle()
-            live.wait_until(lambda: not live.sessions._journal.turns)
+            live.wait_until(lambda: not live.n_turns)
             live.forget_sessions()
             assert model.decoder.misuses == []
         finally:

@@ -124,7 +124,7 @@ def test_sessions_are_documented_whole() -> None:
         if path.startswith("/sessions")
     }
     assert documented == {
-        "post ": ["201", "400", "413", "415", "422", "429", "503"],
+        "post ": ["201", "400", "404", "413", "415", "422", "429", "503"],
         "get ": ["200", "422", "503"],
         "get /{session_id}": ["200", "404", "422", "500", "503"],
         "delete /{session_id}": ["204", "404", "422", "503"],
