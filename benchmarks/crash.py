@@ -207,7 +207,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All figures, as JSON-ready values."""
     began = time.perf_counter()
     model = load_checkpoint(options.checkpoint)
-    reference = Reference(model, Settings(checkpoint=model.path))
+    reference = Reference(model, Settings(checkpoint=(model.path,)))
     with (
         tempfile.TemporaryDirectory(dir=options.folder) as folder,
         progress_bar("{task.fields[tokens]}") as progress,
@@ -241,7 +241,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Print the figures for people, then as JSON."""
     parser = arguments(__doc__)
-    default = Settings.model_fields["checkpoint"].default
+    default = Settings.model_fields["checkpoint"].default[0]
     parser.add_argument("--checkpoint", type=Path, default=default, help="folder; %(default)s")
     parser.add_argument("--kills", type=int, default=50, help="%(default)s")
     parser.add_argument(

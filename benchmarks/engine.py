@@ -116,7 +116,7 @@ def best(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All figures, as JSON-ready values."""
     settings = Settings(checkpoint=options.checkpoint, max_running=max(options.streams))
-    model = load_checkpoint(settings.checkpoint)
+    model = load_checkpoint(settings.checkpoint[0])
     engine = Engine(model, settings)
     engine.start()
     rng = np.random.default_rng(0)
@@ -140,7 +140,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def add_workload(parser: argparse.ArgumentParser) -> None:
     """Options that say what to run."""
-    default = Settings.model_fields["checkpoint"].default
+    default = Settings.model_fields["checkpoint"].default[0]
     parser.add_argument("--checkpoint", type=Path, default=default, help="folder; %(default)s")
     parser.add_argument(
         "--streams", type=integers, default=STREAMS, help="numbers of streams; 1,8,32,64,128"

@@ -48,7 +48,7 @@ async def run_http(url: str, prompts: Sequence[Prompt], n_new: int) -> dict[str,
 
 async def measure(options: argparse.Namespace, settings: Settings, url: str) -> dict[str, Any]:
     """All figures, as JSON-ready values."""
-    model = load_checkpoint(settings.checkpoint)
+    model = load_checkpoint(settings.checkpoint[0])
     engine = Engine(model, settings)
     engine.start()
     rng = np.random.default_rng()  # a server that runs already may know the prompts of a seed

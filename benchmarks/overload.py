@@ -160,7 +160,7 @@ def _held(url: str) -> dict[str, int]:
 def main() -> None:
     """Print the figures for people, then as JSON."""
     parser = arguments(__doc__)
-    default = Settings.model_fields["checkpoint"].default
+    default = Settings.model_fields["checkpoint"].default[0]
     parser.add_argument("--checkpoint", type=Path, default=default, help="folder; %(default)s")
     parser.add_argument("--seconds", type=float, default=60, help="%(default)s")
     parser.add_argument("--running", type=int, default=8, help="requests at once; %(default)s")

@@ -203,7 +203,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     async with peer_process(
         options.peer_python, folder / "peer", ByteTokenizer.vocab_size, _WIDTH
     ) as peer:
-        engine = Engine(checkpoint, Settings(checkpoint=checkpoint.path))
+        engine = Engine(checkpoint, Settings(checkpoint=(checkpoint.path,)))
         engine.start()
         try:
             batches = await in_process(engine, peer, options)

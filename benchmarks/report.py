@@ -142,6 +142,8 @@ def _settings_table(names: Sequence[str]) -> str:
     for name in names:
         field = Settings.model_fields[name]
         default: Any = field.default
+        if isinstance(default, tuple):
+            (default,) = default
         if isinstance(default, Path):
             default = default.relative_to(ROOT)
         shown = "derived" if field.default_factory else f"`{default}`"

@@ -180,7 +180,7 @@ class SessionClient:
     async def evictions(self) -> int:
         """Times that a session lost its memory to others, since the server began."""
         text = (await self._exchange("GET", "/metrics")).body.decode()
-        return int(float(text.split("\ncausalrn:session_evictions_total ")[1].split()[0]))
+        return int(float(text.split("\ncausalrn:session_evictions_total{")[1].split()[1]))
 
     async def delete_all(self) -> dict[str, int]:
         """Delete every session; what an idle server holds after it had a moment."""

@@ -107,7 +107,7 @@ def _show(figures: dict[str, Any]) -> None:
 def main() -> None:
     """Print the figures for people, then as JSON."""
     parser = arguments(__doc__)
-    default = Settings.model_fields["checkpoint"].default
+    default = Settings.model_fields["checkpoint"].default[0]
     parser.add_argument("--checkpoint", type=Path, default=default, help="folder; %(default)s")
     parser.add_argument("--store", help="postgresql:// URL of an empty store; else SQLite")
     parser.add_argument("--folder", type=Path, help="that SQLite's temporary folder is to be in")

@@ -61,7 +61,7 @@ _KNOWN_SHARE = 0.2
 
 def tight_settings(model: Checkpoint) -> Settings:
     """Settings with a pool in which not all of the sequences that may run can grow."""
-    defaults = Settings(checkpoint=model.path, page_size=_PAGE_SIZE)
+    defaults = Settings(checkpoint=(model.path,), page_size=_PAGE_SIZE)
     probe = model.decoder.new_state(n_pages=1, page_size=_PAGE_SIZE, n_slots=1)
     n_slots = defaults.max_running
     pool_bytes = (

@@ -102,7 +102,7 @@ async def _until_each_has(timelines: Sequence[Timeline], n_more: int) -> None:
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All figures, as JSON-ready values."""
     settings = Settings(checkpoint=options.checkpoint)
-    model = load_checkpoint(settings.checkpoint)
+    model = load_checkpoint(settings.checkpoint[0])
     engine = Engine(model, settings)
     engine.start()
     rng = np.random.default_rng(0)
@@ -128,7 +128,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Print the figures for people, then as JSON."""
     parser = arguments(__doc__)
-    default = Settings.model_fields["checkpoint"].default
+    default = Settings.model_fields["checkpoint"].default[0]
     parser.add_argument("--checkpoint", type=Path, default=default, help="folder; %(default)s")
     parser.add_argument("--runs", type=int, default=5, help="%(default)s")
     parser.add_argument("--streams", type=int, default=32, help="that decode; %(default)s")

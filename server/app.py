@@ -9,13 +9,13 @@ from pathlib import Path
 from fastapi import Depends, FastAPI
 from pydantic import ValidationError
 
-from model.checkpoint import CheckpointError, load_checkpoint
+from model.checkpoint import load_checkpoint
+from model.ops import jit
 from server import __version__
 from server.access import Access, SettleAccounts, require_key
 from server.api_keys import load_keys
 from server.cors import Cors
 from server.draining import SignalDrain
-from server.engine import Engine
 from server.environment import check_environment
 from server.errors import StartupError, install_handlers
 from server.header_limits import HeaderLimits
@@ -24,6 +24,7 @@ from server.openai_errors import is_openai
 from server.openapi import KEY_ERRORS, describe_errors
 from server.request_id import RequestIdMiddleware
 from server.routes import (
+    admin,
     completions,
     docs,
     generate,
@@ -62,25 +63,22 @@ def create_app(
         chosen = settings or _settings_of_environment()
         _show_log(chosen.log_level)
         app.state.access = _open_access(chosen)
-        engine = Engine(_load(load, chosen.checkpoint), chosen)
-        sessions = Sessions(engine, open_store(chosen.session_store, lease_seconds=LEASE_SECONDS))
-        engine.start()
-        app.state.settings, app.state.models, app.state.sessions = chosen, Models(engine), sessions
+        models = Models(chosen, load)
+        store = open_store(chosen.session_store, lease_seconds=LEASE_SECONDS)
+        sessions = Sessions(models, store, chosen)
+        app.state.settings, app.state.models, app.state.sessions = chosen, models, sessions
+        # Asking starts the threads of the kernels. Models are loaded on other threads than this,
+        # and a process in which TBB was started by another than the main thread never ends.
+        jit.num_threads()
+        await models.start()
         await sessions.start()
-        drain = SignalDrain(engine)
+        drain = SignalDrain(models, chosen.drain_seconds)
         drain.install()
-        logger.info(
-            "serving %s (%.12s): a pool of %d tokens, %d requests at once",
-            engine.model.name,
-            engine.model.fingerprint,
-            engine.pool_pages * chosen.page_size,
-            chosen.max_running,
-        )
         try:
             yield
         finally:
             drain.uninstall()
-            await engine.stop()
+            await models.stop()
             await sessions.stop()
 
     app = FastAPI(
@@ -108,6 +106,7 @@ def create_app(
         tokenizer.router,
         sessions.router,
         snapshots.router,
+        admin.router,
         info.router,
         metrics.router,
         docs.router,
@@ -136,15 +135,6 @@ def _open_access(settings: Settings) -> Access:
     if not len(keys):
         logger.info("there are no API keys: whoever reaches this server may use it")
     return Access(keys)
-
-
-def _load(load: Callable[[Path], ServedModel], path: Path) -> ServedModel:
-    try:
-        return load(path)
-    except CheckpointError as error:
-        raise StartupError(
-            f"cannot load the checkpoint: {error}. Set CAUSALRN_CHECKPOINT to a checkpoint's folder"
-        ) from None
 
 
 def _show_log(level: str) -> None:

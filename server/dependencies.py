@@ -5,7 +5,6 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from server.engine import Engine
 from server.errors import LONGEST_ECHO, SessionNotFoundError, printable
 from server.generation_fields import SESSION_ID
 from server.models import Models
@@ -14,10 +13,6 @@ from server.sessions import Sessions
 
 async def _models(request: Request) -> Models:
     return cast(Models, request.app.state.models)
-
-
-async def _engine(request: Request) -> Engine:
-    return cast(Models, request.app.state.models).default
 
 
 async def _sessions(request: Request) -> Sessions:
@@ -36,9 +31,6 @@ async def _request_id(request: Request) -> str:
 
 ModelsDependency = Annotated[Models, Depends(_models)]
 """The models that the app serves."""
-
-EngineDependency = Annotated[Engine, Depends(_engine)]
-"""The engine of the default model."""
 
 SessionsDependency = Annotated[Sessions, Depends(_sessions)]
 """The sessions of the app."""

@@ -7,12 +7,12 @@ import threading
 from types import FrameType
 from typing import Any
 
-from server.engine import Engine
+from server.models import Models
 
 logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_LAST_WORDS_SECONDS = 2.0  # for responses to leave after the engine has stopped
+_LAST_WORDS_SECONDS = 2.0  # for responses to leave after the engines have stopped
 
 
 class SignalDrain:
@@ -24,11 +24,13 @@ class SignalDrain:
     second signal, what is left is ended with an error and uvicorn gets its signal.
 
     Args:
-        engine: to drain.
+        models: to drain.
+        seconds: that running requests have to finish.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, models: Models, seconds: float) -> None:
+        self._models = models
+        self._seconds = seconds
         self._previous: dict[int, Any] = {}
         self._first: int | None = None
         self._hurry = asyncio.Event()
@@ -57,17 +59,16 @@ class SignalDrain:
             self._hurry.set()
 
     async def _drain(self, number: int) -> None:
-        seconds = self._engine.settings.drain_seconds
-        deadline = self._loop.time() + seconds
-        logger.info("shutting down: running requests have %g s to finish", seconds)
-        drained = asyncio.create_task(self._engine.drain(seconds))
+        deadline = self._loop.time() + self._seconds
+        logger.info("shutting down: running requests have %g s to finish", self._seconds)
+        drained = asyncio.create_task(self._models.drain(self._seconds))
         hurried = asyncio.create_task(self._hurry.wait())
         await asyncio.wait({drained, hurried}, return_when=asyncio.FIRST_COMPLETED)
         if self._hurry.is_set():
             deadline = self._loop.time()
         drained.cancel()
         hurried.cancel()
-        await self._engine.stop()
+        await self._models.stop()
         self.uninstall()
         signal.raise_signal(number)
         # A client that does not read what it asked for would hold uvicorn up for ever. SIGINT

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
@@ -18,20 +19,25 @@ from server.engine_core import EngineCore, StepTimes
 from server.errors import (
     ApiError,
     EngineError,
+    ModelUnloadedError,
     NotReadyError,
     OverloadedError,
     RequestTooLargeError,
     ShuttingDownError,
+    UnavailableError,
 )
 from server.generation import Generation, GenerationParams
 from server.journal import Journal
+from server.mailbox import Call, Mailbox
 from server.metrics import Metrics, Usage
 from server.readers import Readers
+from server.scheduler import Scheduler
 from server.sequence import Sequence
 from server.served_model import ServedModel
 from server.session_store.base import SessionStore
 from server.settings import Settings
 from server.token_stream import Progress, TokenStream
+from server.turnstile import Turnstile
 
 logger = logging.getLogger(__name__)
 
@@ -72,17 +78,10 @@ class Ticket:
     turn: Turn | None
 
 
-@dataclass(frozen=True)
-class _Call:
-    """What the engine's thread is to do between two steps, and where the result goes."""
-
-    work: Callable[[EngineCore], Any]
-    answer: asyncio.Future[Any]
-
-
 class Engine:
     """Runs a model for many requests at once.
 
+    To make one takes a while, since it warms the model up, and may be done on any thread.
     Everything but the thread's own loop belongs to one event loop's thread, so that checking for
     room and taking it cannot be torn apart. What crosses over: new generations and aborts, in a
     list under a lock; outcomes, in one call a step.
@@ -90,6 +89,7 @@ class Engine:
     Args:
         model: to run.
         settings: limits and sizes.
+        turnstile: that every step passes, if other engines share this machine.
 
     Attributes:
         created: when it was made, in whole seconds since 1970.
@@ -98,27 +98,30 @@ class Engine:
         StartupError: the memory pool is too small to hold anything.
     """
 
-    def __init__(self, model: ServedModel, settings: Settings) -> None:
+    def __init__(
+        self, model: ServedModel, settings: Settings, turnstile: Turnstile | None = None
+    ) -> None:
         self.created = int(time.time())
         self.model = model
         self.settings = settings
+        self._turnstile = turnstile or Turnstile()
         self._core = EngineCore(model, settings)
+        self._core.warm_up(model.config.bos_id)
         self._admission = Admission(
             model, settings, self._core.scheduler, self._core.bytes_per_page
         )
-        self.metrics = Metrics(lambda: self.usage, self.pool_pages)
-        self._readers = Readers(self.metrics, self._admission.release, self._mail_abort)
+        self._mail = Mailbox()
+        # None of these knows the engine, so that whoever forgets it gives its memory back at once.
+        usage = partial(_usage, self._core.scheduler, self._mail)
+        self.metrics = Metrics(model.name, usage, self.pool_pages)
+        self._readers = Readers(self.metrics, self._admission.release, self._mail.abort)
         self._arrivals = count()
-        self._draining = False
+        self._draining = self._unloading = False
 
-        self._mail = threading.Condition()
-        self._submitted: list[Generation] = []
-        self._aborted: list[str] = []
-        self._calls: list[_Call] = []
-        self._stopping = False
         self._alive = False
+        self._queues = False  # for the turnstile
         self._moved = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"engine {model.name}", daemon=True)
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -154,19 +157,7 @@ class Engine:
     @property
     def usage(self) -> Usage:
         """How much is in use, at this moment."""
-        scheduler = self._core.scheduler
-        return Usage(
-            running=len(scheduler.running),
-            waiting=len(self._submitted) + len(scheduler.waiting),
-            pages_used=scheduler.allocator.n_used,
-            pages_kept=scheduler.allocator.n_kept,
-            slots_used=scheduler.n_slots - scheduler.n_free_slots,
-            preemptions=scheduler.n_preemptions,
-            prefix_cache_queries=scheduler.cache.stats.queries,
-            prefix_cache_hits=scheduler.cache.stats.hits,
-            sessions_warm=len(scheduler.sessions),
-            session_evictions=scheduler.sessions.n_evictions,
-        )
+        return _usage(self._core.scheduler, self._mail)
 
     @property
     def reserved_bytes(self) -> int:
@@ -174,9 +165,8 @@ class Engine:
         return self._admission.reserved_bytes
 
     def start(self) -> None:
-        """Warm the model up and start the thread; called once, from the event loop."""
+        """Start the thread; called once, from the event loop."""
         self._loop = asyncio.get_running_loop()
-        self._core.warm_up(self.model.config.bos_id)
         self._alive = True
         self._thread.start()
         self._watch = asyncio.create_task(self._fail_when_stuck())
@@ -308,15 +298,23 @@ class Engine:
         ]
         samples[0].samples = samples[1:]
         stream = TokenStream(
-            ticket.id, len(prompt), self.abort, n_samples=params.n, progress=progress
+            ticket.id,
+            len(prompt),
+            self.abort,
+            n_samples=params.n,
+            progress=progress,
+            model=self.model.name,
+            tokenizer=self.model.tokenizer,
         )
-        stream.model, stream.tokenizer = self.model.name, self.model.tokenizer
         self._readers.add(stream, request_id, params.timeout, journal)
-        with self._mail:
-            if not self._submitted and not self._core.n_live:
+        if self._mail.stopping:  # since it admitted the request
+            self.abort(stream.id, self._farewell())
+            return stream
+        with self._mail.changed:
+            if not self._mail.submitted and not self._core.n_live:
                 self._moved = time.monotonic()  # idle until now, not stuck
-            self._submitted.append(samples[0])
-            self._mail.notify()
+            self._mail.submitted.append(samples[0])
+            self._mail.changed.notify()
         return stream
 
     async def call(self, work: Callable[[EngineCore], T]) -> T:
@@ -326,16 +324,16 @@ class Engine:
             NotReadyError: the thread does not run, or is stuck; the latter may do it later.
         """
         answer: asyncio.Future[T] = self._loop.create_future()
-        with self._mail:
+        with self._mail.changed:
             if not self._alive:
-                raise NotReadyError("the engine is not running")
-            self._calls.append(_Call(work, answer))
-            self._mail.notify()
+                raise self._not_running()
+            self._mail.calls.append(Call(work, answer))
+            self._mail.changed.notify()
         try:
             async with asyncio.timeout(self.settings.stall_seconds):
                 return await answer
         except TimeoutError:
-            raise NotReadyError("the engine is stuck") from None
+            raise NotReadyError(f"the engine of {self.model.name} is stuck") from None
 
     def abort(self, id: str, error: ApiError | None = None) -> None:
         """End a request before its next step and free all it has; idempotent.
@@ -356,11 +354,18 @@ class Engine:
         self._check_open()
         still = self._seconds_still()
         if still > self.settings.stall_seconds:
-            raise NotReadyError(f"the engine has work, but made no step for {still:.0f} s")
+            raise NotReadyError(
+                f"the engine of {self.model.name} has work, but made no step for {still:.0f} s"
+            )
 
-    async def drain(self, seconds: float) -> None:
-        """Take no new requests; wait until the others are finished, or for so many seconds."""
-        self._draining = True
+    async def drain(self, seconds: float, *, unloading: bool = False) -> None:
+        """Take no new requests; wait until the others are finished, or for so many seconds.
+
+        Args:
+            seconds: to wait at most.
+            unloading: whether it is this engine alone that is about to end, and not the server.
+        """
+        self._draining, self._unloading = True, unloading
         await self._readers.wait_for_none(seconds)
 
     async def stop(self) -> None:
@@ -368,30 +373,47 @@ class Engine:
         self._draining = True
         if self._watch is not None:
             self._watch.cancel()
-        self._readers.fail_all(
-            ShuttingDownError("the server shut down before the request was finished")
-        )
-        with self._mail:
-            self._stopping = True
-            self._mail.notify()
+            self._watch = None  # its last exception knows this engine
+        self._readers.fail_all(self._farewell())
+        with self._mail.changed:
+            self._mail.stopping = True
+            self._mail.changed.notify()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, _JOIN_SECONDS)
+            if self._thread.is_alive():
+                logger.critical("the engine of %s does not end: it is stuck", self.model.name)
 
     def _check_open(self) -> None:
+        if self._unloading:
+            raise ModelUnloadedError(f"the model {self.model.name} is being unloaded")
         if self._draining:
             raise ShuttingDownError(
                 "the server is shutting down", retry_after=round(self.settings.drain_seconds) + 1
             )
         if not self._alive:
-            raise NotReadyError("the engine is not running")
+            raise self._not_running()
+
+    def _farewell(self) -> UnavailableError:
+        """What requests are told that are not finished in time."""
+        if self._unloading:
+            return ModelUnloadedError(
+                f"the model {self.model.name} was unloaded before the request was finished"
+            )
+        return ShuttingDownError("the server shut down before the request was finished")
+
+    def _not_running(self) -> NotReadyError:
+        return NotReadyError(f"the engine of {self.model.name} is not running")
 
     def _n_live(self) -> int:
-        with self._mail:
-            return len(self._submitted) + self._core.n_live
+        with self._mail.changed:
+            return len(self._mail.submitted) + self._core.n_live
 
     def _seconds_still(self) -> float:
-        """Seconds since the last step, if there is anything to do."""
-        return time.monotonic() - self._moved if self._n_live() else 0.0
+        """Seconds since the last step that it made or waited for, if there is anything to do."""
+        if not self._n_live():
+            return 0.0
+        moved = max(self._moved, self._turnstile.moved) if self._queues else self._moved
+        return time.monotonic() - moved
 
     async def _fail_when_stuck(self) -> None:
         """Leave no request hanging when a step does not come to an end."""
@@ -399,60 +421,66 @@ class Engine:
         while True:
             await asyncio.sleep(limit / _CHECKS_PER_STALL)
             if self._readers and self._seconds_still() > limit:
-                logger.critical("the engine made no step for %.0f s", self._seconds_still())
+                logger.critical(
+                    "the engine of %s made no step for %.0f s",
+                    self.model.name,
+                    self._seconds_still(),
+                )
                 self._readers.fail_all(
                     EngineError("the engine is stuck; this request was given up")
                 )
-
-    def _mail_abort(self, id: str) -> None:
-        with self._mail:
-            self._aborted.append(id)
-            self._mail.notify()
 
     # The rest runs on the engine's thread.
 
     def _run(self) -> None:
         try:
             while self._take_mail():
-                outcomes = self._core.step()
-                self._moved = time.monotonic()
-                if self._core.last_step_tokens:
-                    self.metrics.iteration_tokens.observe(self._core.last_step_tokens)
-                if outcomes:
-                    self._loop.call_soon_threadsafe(self._readers.deliver, outcomes)
+                if self._core.n_live:
+                    self._step()
         except BaseException:
             self._alive = False  # first, so that no request is taken that nobody would serve
-            logger.critical("the engine's thread died", exc_info=True)
+            logger.critical("the thread of %s died", self.model.name, exc_info=True)
             with contextlib.suppress(RuntimeError):  # the event loop may be gone
                 self._loop.call_soon_threadsafe(
                     self._readers.fail_all,
                     EngineError("the engine died while it worked on this request"),
                 )
-        with self._mail:
+        with self._mail.changed:
             self._alive = False
-            calls, self._calls = self._calls, []
+            _, _, calls = self._mail.take()
         for call in calls:
-            self._answer(call, None, NotReadyError("the engine is not running"))
+            self._answer(call, None, self._not_running())
+
+    def _step(self) -> None:
+        self._queues = True
+        self._turnstile.enter(self.model.name)
+        self._moved = time.monotonic()
+        self._queues = False
+        try:
+            outcomes = self._core.step()
+        finally:
+            self._turnstile.leave()
+        self._moved = time.monotonic()
+        if self._core.last_step_tokens:
+            self.metrics.iteration_tokens.observe(self._core.last_step_tokens)
+        if outcomes:
+            self._loop.call_soon_threadsafe(self._readers.deliver, outcomes)
 
     def _take_mail(self) -> bool:
         """Wait for something to do and take what came; False when it is time to end."""
-        with self._mail:
-            while not (self._has_mail() or self._core.n_live or self._stopping):
-                self._mail.wait()
-            for generation in self._submitted:
+        with self._mail.changed:
+            while not (self._mail or self._core.n_live):
+                self._mail.changed.wait()
+            submitted, aborted, calls = self._mail.take()
+            for generation in submitted:
                 self._core.add(generation)
-            aborted, calls = self._aborted, self._calls
-            self._submitted, self._aborted, self._calls = [], [], []
         for id in aborted:
             self._core.abort(id)
         for call in calls:
             self._do(call)
-        return not self._stopping
+        return not self._mail.stopping
 
-    def _has_mail(self) -> bool:
-        return bool(self._submitted or self._aborted or self._calls)
-
-    def _do(self, call: _Call) -> None:
+    def _do(self, call: Call) -> None:
         try:
             result = call.work(self._core)
         except Exception as error:
@@ -460,9 +488,25 @@ class Engine:
         else:
             self._answer(call, result)
 
-    def _answer(self, call: _Call, result: Any, error: Exception | None = None) -> None:
+    def _answer(self, call: Call, result: Any, error: Exception | None = None) -> None:
         with contextlib.suppress(RuntimeError):  # the event loop may be gone
             self._loop.call_soon_threadsafe(_settle, call.answer, result, error)
+
+
+def _usage(scheduler: Scheduler, mail: Mailbox) -> Usage:
+    """How much is in use, at this moment."""
+    return Usage(
+        running=len(scheduler.running),
+        waiting=len(mail.submitted) + len(scheduler.waiting),
+        pages_used=scheduler.allocator.n_used,
+        pages_kept=scheduler.allocator.n_kept,
+        slots_used=scheduler.n_slots - scheduler.n_free_slots,
+        preemptions=scheduler.n_preemptions,
+        prefix_cache_queries=scheduler.cache.stats.queries,
+        prefix_cache_hits=scheduler.cache.stats.hits,
+        sessions_warm=len(scheduler.sessions),
+        session_evictions=scheduler.sessions.n_evictions,
+    )
 
 
 def _settle(answer: asyncio.Future[Any], result: Any, error: Exception | None) -> None:

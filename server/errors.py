@@ -120,6 +120,12 @@ class NotReadyError(UnavailableError):
     type = "not_ready"
 
 
+class ModelUnloadedError(UnavailableError):
+    """The model is about to be served no more, though the server goes on."""
+
+    type = "model_unloaded"
+
+
 class UnauthorizedError(ApiError):
     """The request has no API key, or one that is not known."""
 
@@ -182,6 +188,20 @@ class ModelNotFoundError(ApiError):
 
     status = HTTPStatus.NOT_FOUND
     type = "model_not_found"
+
+
+class ModelLoadError(ApiError):
+    """The checkpoint cannot be served; what is served goes on."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    type = "model_load_failed"
+
+
+class DefaultModelError(ApiError):
+    """The default model is served as long as the server runs."""
+
+    status = HTTPStatus.CONFLICT
+    type = "default_model"
 
 
 class SessionNotFoundError(ApiError):

@@ -2,10 +2,10 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 PREFIX = "causalrn:"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+_MODEL_NAME = "model_name"  # the label that tells whose figure it is
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _ITL_SECONDS = (0.0001, 0.00025, 0.0005, *_SECONDS)
 _TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -43,16 +44,18 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += times
         self._sum += value * times
 
-    def collect(self) -> Metric:
-        """The histogram as Prometheus wants it, cumulative."""
-        family = HistogramMetricFamily(PREFIX + self._name, self._documentation)
+    def collect(self, model_name: str) -> Metric:
+        """The histogram of a model as Prometheus wants it, cumulative."""
+        family = HistogramMetricFamily(
+            PREFIX + self._name, self._documentation, labels=[_MODEL_NAME]
+        )
         total = 0
         buckets = []
         names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         for name, n in zip(names, self._counts, strict=True):
             total += n
             buckets.append((name, total))
-        family.add_metric([], buckets, self._sum)
+        family.add_metric([model_name], buckets, self._sum)
         return family
 
 
@@ -84,12 +87,13 @@ class Usage:
     session_evictions: int
 
 
-class Metrics(Collector):
+class Metrics:
     """Counters and histograms of one engine; what it uses is looked up when it is asked for.
 
     Written by the event loop's thread alone, but for `iteration_tokens`, which is the engine's.
 
     Args:
+        model_name: of the engine's model, the label of all of them.
         usage: tells how much is in use now.
         n_pages: pages of the pool.
 
@@ -98,7 +102,8 @@ class Metrics(Collector):
         finished: requests that are over, by reason: `stop`, `length`, `abort` or `error`.
     """
 
-    def __init__(self, usage: Callable[[], Usage], n_pages: int) -> None:
+    def __init__(self, model_name: str, usage: Callable[[], Usage], n_pages: int) -> None:
+        self._model_name = model_name
         self._usage = usage
         self._n_pages = n_pages
         self.prompt_tokens = self.generation_tokens = 0
@@ -124,16 +129,11 @@ class Metrics(Collector):
         self.iteration_tokens = Histogram(
             "iteration_tokens_total", "Tokens computed in a step.", _TOKENS
         )
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-
-    def expose(self) -> bytes:
-        """Everything in Prometheus' text format."""
-        return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """See `Collector`."""
+        """Every figure of this model, one family each."""
         usage = self._usage()
+        labels, model = [_MODEL_NAME], [self._model_name]
         pool = usage.pages_used / self._n_pages
         for name, documentation, value in (
             ("num_requests_running", "Samples that take part in steps.", usage.running),
@@ -141,7 +141,9 @@ class Metrics(Collector):
             ("pool_usage_perc", "Share of the memory pool in use; 1 is all of it.", pool),
             ("num_sessions_warm", "Idle sessions with memory in the pool.", usage.sessions_warm),
         ):
-            yield GaugeMetricFamily(PREFIX + name, documentation, value)
+            gauge = GaugeMetricFamily(PREFIX + name, documentation, labels=labels)
+            gauge.add_metric(model, value)
+            yield gauge
         for name, documentation, value in (
             ("prompt_tokens", "Tokens of prompts.", self.prompt_tokens),
             ("generation_tokens", "Tokens generated.", self.generation_tokens),
@@ -150,13 +152,17 @@ class Metrics(Collector):
             ("prefix_cache_hits", "Tokens that were found.", usage.prefix_cache_hits),
             ("session_evictions", "Idle sessions that lost their memory.", usage.session_evictions),
         ):
-            yield CounterMetricFamily(PREFIX + name, documentation, value)
-        family = CounterMetricFamily(
-            PREFIX + "request_success", "Requests that are over.", labels=["finished_reason"]
+            counter = CounterMetricFamily(PREFIX + name, documentation, labels=labels)
+            counter.add_metric(model, value)
+            yield counter
+        finished = CounterMetricFamily(
+            PREFIX + "request_success",
+            "Requests that are over.",
+            labels=[_MODEL_NAME, "finished_reason"],
         )
         for reason, n in self.finished.items():
-            family.add_metric([reason], n)
-        yield family
+            finished.add_metric([self._model_name, reason], n)
+        yield finished
         for histogram in (
             self.time_to_first_token,
             self.inter_token_latency,
@@ -166,4 +172,25 @@ class Metrics(Collector):
             self.decode_time,
             self.iteration_tokens,
         ):
-            yield histogram.collect()
+            yield histogram.collect(self._model_name)
+
+
+class _Together(Collector):
+    """Figures of several models, each family once."""
+
+    def __init__(self, metrics: Iterable[Metrics]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for one in self._metrics:
+            for family in one.collect():
+                families.setdefault(family.name, family)
+                if families[family.name] is not family:
+                    families[family.name].samples += family.samples
+        yield from families.values()
+
+
+def expose(metrics: Iterable[Metrics]) -> bytes:
+    """The figures of these models in Prometheus' text format."""
+    return generate_latest(_Together(metrics))

@@ -183,15 +183,15 @@ class LiveResponse(BaseModel):
 
 
 class ReadyResponse(BaseModel):
-    """The engine moves; and how much of it is in use, at this moment."""
+    """The engines move; and how much of them is in use, at this moment."""
 
     status: Literal["ready"] = "ready"
     running: int = Field(description="Samples that take part in steps.")
     waiting: int = Field(description="Samples that wait for a place.")
     pages_used: int = Field(
-        description="Pages of the memory pool in use, those of idle sessions included."
+        description="Pages of the memory pools in use, those of idle sessions included."
     )
-    pages_total: int = Field(description="Pages of the memory pool.")
+    pages_total: int = Field(description="Pages of the memory pools of all models.")
 
 
 class TokenizerInfo(BaseModel):
@@ -233,6 +233,9 @@ class InfoResponse(BaseModel):
     """What is served, by which version, within which limits."""
 
     model: str
+    models: list[str] = Field(
+        description="Names of all models that are served, the default one first."
+    )
     fingerprint: str = Field(description="SHA-256 of the weights.")
     version: str = Field(description="Of the server.")
     config: dict[str, Any] = Field(description="Shape of the model.")

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 MAX_PAGE = 1000
 
 
-class CreateSessionRequest(BaseModel):
+class ForkSessionRequest(BaseModel):
     """How long a session lasts."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -18,6 +18,14 @@ class CreateSessionRequest(BaseModel):
         allow_inf_nan=False,
         description="Seconds after its last use after which the session is gone; by default, and "
         "at most, what the server allows. A fork's is by default that of its origin.",
+    )
+
+
+class CreateSessionRequest(ForkSessionRequest):
+    """How long a session lasts, and which model it belongs to."""
+
+    model: str | None = Field(
+        default=None, description="Name of a model that is served; by default the first one."
     )
 
 

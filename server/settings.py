@@ -3,9 +3,10 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    BeforeValidator,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -13,11 +14,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from server.machine import usable_bytes, usable_cores
 
-_DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "copy-bytes"
+_CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 _ORIGIN = r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?"  # as browsers send it
 
 
@@ -29,18 +30,35 @@ def default_session_store() -> str:
     return str(folder / "causalrn" / "sessions.db")
 
 
+def _folders(value: Any) -> Any:
+    """One folder, or several as in `PATH`, as a tuple."""
+    if isinstance(value, str):
+        return tuple(Path(part) for part in value.split(os.pathsep) if part)
+    return (value,) if isinstance(value, Path) else value
+
+
 class Settings(BaseSettings):
     """Settings of a server. `CAUSALRN_POOL_BYTES=…` sets `pool_bytes`, and so on."""
 
     model_config = SettingsConfigDict(env_prefix="CAUSALRN_", frozen=True, extra="forbid")
 
-    checkpoint: Path = Field(
-        default=_DEFAULT_CHECKPOINT, description="Folder of the checkpoint to serve."
+    checkpoint: Annotated[
+        tuple[Path, ...], NoDecode, BeforeValidator(_folders), Field(min_length=1)
+    ] = Field(
+        default=(_CHECKPOINTS / "copy-bytes",),
+        description="Folder of the checkpoint to serve, or several with a colon between them (a "
+        "semicolon on Windows); the first one is the default model. All sizes below but those of "
+        "sessions are for each model.",
+    )
+    model_folder: Path = Field(
+        default=_CHECKPOINTS,
+        description="Folder of the checkpoints that may be loaded while the server runs, each a "
+        "folder in it.",
     )
     pool_bytes: PositiveInt = Field(
         default_factory=lambda: usable_bytes() // 16,
-        description="Memory for the pools and states of all running sequences together; by default "
-        "a sixteenth of the machine's.",
+        description="Memory for the pools and states of all running sequences of a model together; "
+        "by default a sixteenth of the machine's.",
     )
     page_size: Annotated[int, Field(ge=16, multiple_of=16)] = Field(
         default=64, description="Tokens a page of the pool."
@@ -124,6 +142,15 @@ class Settings(BaseSettings):
             if origin != "*" and not re.fullmatch(_ORIGIN, origin):
                 raise ValueError(f"'{origin}' is no origin, such as https://example.org:8443")
         return origins
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        names = [path.absolute().name for path in self.checkpoint]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"two checkpoints are called {twice[0]!r}; a model's name is that of its folder"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_budget(self) -> Self:

@@ -101,6 +101,19 @@ def _parts(head: bytes, tensors: list[NDArray[Any]]) -> Iterator[bytes]:
     yield digest.digest()
 
 
+def fingerprint_of(data: bytes) -> str | None:
+    """Of the weights that a file says it is of; None if it says nothing.
+
+    Nothing else of the file is looked at; `read_snapshot` does that.
+    """
+    try:
+        (n_header,) = struct.unpack_from("<Q", data)
+        found = json.loads(data[8 : 8 + n_header])["__metadata__"]["fingerprint"]
+    except (ValueError, LookupError, TypeError, RecursionError, struct.error):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def read_snapshot(data: bytes, model: ServedModel, layers: list[LayerSpec]) -> Snapshot:
     """Check a file and take it apart.
 

@@ -57,13 +57,17 @@ async def answer(
 async def _submit(
     body: GenerationFields, request: Request, models: Models, sessions: Sessions, label: str
 ) -> DeltaStream:
-    engine = models.get(body.model)
     requests = [(source.prompt, body.params(source)) for source in body.sources()]
     if body.session_id is None:
-        streams = engine.submit_all(requests, request_id=label)
+        streams = models.get(body.model).submit_all(requests, request_id=label)
         return streams[0] if len(streams) == 1 else MergedStream(streams)
     ((prompt, params),) = requests
     turn = sessions.submit(
-        body.session_id, prompt, params, wait=body.wait_for_session, request_id=label
+        body.session_id,
+        prompt,
+        params,
+        wait=body.wait_for_session,
+        request_id=label,
+        model=body.model,
     )
     return await unless_disconnected(request.receive, turn)

@@ -99,6 +99,7 @@ class TokenStream:
         n_completion_tokens: tokens generated so far, of all samples.
         n_samples: samples that it yields.
         progress: when the request got where.
+        model: name of the model that makes it.
         turn: of the session that the request goes on, if it has one.
     """
 
@@ -110,10 +111,12 @@ class TokenStream:
         *,
         n_samples: int = 1,
         progress: Progress | None = None,
+        model: str = "",
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         self.id = id
-        self.model = ""
-        self.tokenizer: Tokenizer | None = None
+        self.model = model
+        self.tokenizer = tokenizer
         self.n_prompt_tokens = n_prompt_tokens
         self.n_completion_tokens = 0
         self.n_samples = n_samples

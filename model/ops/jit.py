@@ -76,6 +76,8 @@ class Kernel:
         if work < _PARALLEL_WORK:
             self.serial(*args)
         else:
+            if not self.parallel.overloads:  # other kernels need not wait for the compiler
+                self.parallel.compile(tuple(map(numba.typeof, args)))
             with _launch:
                 numba.set_parallel_chunksize(self._chunk)
                 self.parallel(*args)

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from server.dependencies import EngineDependency
+from server.dependencies import ModelsDependency
 from server.errors import NotReadyError, ShuttingDownError
 from server.openapi import describe_errors
 from server.schemas import LiveResponse, ReadyResponse
@@ -11,7 +11,10 @@ router = APIRouter(tags=["health"])
 
 _NOT_READY = describe_errors(
     {
-        NotReadyError: ("the engine has work, but made no step for 12 s", None),
+        NotReadyError: (
+            "the engine of copy-bytes has work, but made no step for 12 s",
+            None,
+        ),
         ShuttingDownError: ("the server is shutting down", None),
     }
 )
@@ -26,14 +29,17 @@ async def live(response: Response) -> LiveResponse:
 
 @router.get("/health/ready", summary="Is it ready for requests?", responses=_NOT_READY)
 @router.get("/health", summary="The same as /health/ready", responses=_NOT_READY)
-async def ready(engine: EngineDependency, response: Response) -> ReadyResponse:
-    """Answer 200 while the engine moves, 503 when it is stuck, dead or about to end."""
-    engine.check_ready()
+async def ready(models: ModelsDependency, response: Response) -> ReadyResponse:
+    """Answer 200 while all engines move, 503 when one is stuck or dead, or the server about to end.
+
+    There is one engine a model.
+    """
+    models.check_ready()
     response.headers["cache-control"] = "no-store"
-    usage = engine.usage
+    usages = [engine.usage for engine in models]
     return ReadyResponse(
-        running=usage.running,
-        waiting=usage.waiting,
-        pages_used=usage.pages_used,
-        pages_total=engine.pool_pages,
+        running=sum(usage.running for usage in usages),
+        waiting=sum(usage.waiting for usage in usages),
+        pages_used=sum(usage.pages_used for usage in usages),
+        pages_total=sum(engine.pool_pages for engine in models),
     )

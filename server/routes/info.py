@@ -1,20 +1,44 @@
 """`GET /info`."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
 
 from server import __version__
-from server.dependencies import EngineDependency, SessionsDependency
+from server.dependencies import ModelsDependency
+from server.errors import InvalidRequestError, ModelNotFoundError
+from server.openapi import describe_errors
 from server.schemas import InfoResponse, Limits, TokenizerInfo
+from server.snapshot import largest_size
 
 router = APIRouter(tags=["info"])
 
 
-@router.get("/info", summary="What is served, within which limits")
-async def info(engine: EngineDependency, sessions: SessionsDependency) -> InfoResponse:
-    """Describe the model, its tokenizer and the limits of this server."""
+_ERRORS = describe_errors(
+    {
+        ModelNotFoundError: ("there is no model 'copy-all'; served are copy-bytes", "model"),
+        InvalidRequestError: ("unknown field 'name'", "name"),
+    }
+)
+
+
+class _Which(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(
+        default=None, description="Name of a model that is served; by default the first one."
+    )
+
+
+@router.get("/info", summary="What is served, within which limits", responses=_ERRORS)
+async def info(which: Annotated[_Which, Query()], models: ModelsDependency) -> InfoResponse:
+    """Describe a model, its tokenizer and the limits of this server."""
+    engine = models.get(which.model)
     model, settings = engine.model, engine.settings
     return InfoResponse(
         model=model.name,
+        models=[one.model.name for one in models],
         fingerprint=model.fingerprint,
         version=__version__,
         config=model.config.to_dict(),
@@ -31,6 +55,6 @@ async def info(engine: EngineDependency, sessions: SessionsDependency) -> InfoRe
             max_sessions=settings.max_sessions,
             max_session_tokens=min(settings.max_session_tokens, model.config.max_seq_len),
             session_ttl_seconds=settings.session_ttl,
-            max_snapshot_bytes=sessions.max_snapshot_bytes,
+            max_snapshot_bytes=largest_size(engine.layers, model.config),
         ),
     )

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter, Response
 
-from server.dependencies import EngineDependency
-from server.metrics import CONTENT_TYPE
+from server.dependencies import ModelsDependency
+from server.metrics import CONTENT_TYPE, expose
 
 router = APIRouter(tags=["metrics"])
 
@@ -14,8 +14,8 @@ router = APIRouter(tags=["metrics"])
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def metrics(engine: EngineDependency) -> Response:
-    """Tell what is in use at this moment, and what was done so far."""
+async def metrics(models: ModelsDependency) -> Response:
+    """Tell what is in use at this moment, and what was done so far, of each model."""
     return Response(
-        engine.metrics.expose(), media_type=CONTENT_TYPE, headers={"cache-control": "no-store"}
+        expose(models.metrics), media_type=CONTENT_TYPE, headers={"cache-control": "no-store"}
     )

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.dependencies import EngineDependency, SessionId, SessionsDependency
-from server.engine import Engine
+from server.dependencies import SessionId, SessionsDependency
 from server.errors import (
     ApiError,
     BodyTooLargeError,
     InvalidRequestError,
     MalformedBodyError,
+    ModelNotFoundError,
     SessionBusyError,
     SessionDamagedError,
     SessionNotFoundError,
@@ -22,7 +22,13 @@ from server.errors import (
 )
 from server.json_body import OptionalJsonRoute
 from server.openapi import SESSION_ERRORS, describe_errors
-from server.session_schemas import MAX_PAGE, CreateSessionRequest, Session, SessionList
+from server.session_schemas import (
+    MAX_PAGE,
+    CreateSessionRequest,
+    ForkSessionRequest,
+    Session,
+    SessionList,
+)
 from server.sessions import SessionInfo
 
 router = APIRouter(route_class=OptionalJsonRoute, tags=["sessions"])
@@ -38,8 +44,13 @@ _BODY_ERRORS: dict[type[ApiError], tuple[str, str | None]] = {
 }
 
 
+_MODEL_ERRORS: dict[type[ApiError], tuple[str, str | None]] = {
+    ModelNotFoundError: ("there is no model 'copy-all'; served are copy-bytes", "model"),
+}
+
+
 def _errors(*errors: type[ApiError]) -> dict[int | str, Any]:
-    known = SESSION_ERRORS | _BODY_ERRORS
+    known = SESSION_ERRORS | _BODY_ERRORS | _MODEL_ERRORS
     return describe_errors({error: known[error] for error in errors})
 
 
@@ -64,17 +75,19 @@ class _Include(BaseModel):
     "/sessions",
     status_code=201,
     summary="Make a session",
-    responses=_errors(*_BODY_ERRORS, TooManySessionsError, StoreUnavailableError),
+    responses=_errors(
+        *_BODY_ERRORS, ModelNotFoundError, TooManySessionsError, StoreUnavailableError
+    ),
 )
 async def create(
     sessions: SessionsDependency,
-    engine: EngineDependency,
     response: Response,
     body: Annotated[CreateSessionRequest | None, Body()] = None,
 ) -> Session:
     """Make an empty session."""
-    info = await sessions.create(body.ttl_seconds if body else None)
-    return _made(info, engine, response)
+    body = body or CreateSessionRequest()
+    info = await sessions.create(body.ttl_seconds, body.model)
+    return _made(info, response)
 
 
 @router.get(
@@ -85,13 +98,12 @@ async def create(
 async def list_sessions(
     page: Annotated[_Page, Query()],
     sessions: SessionsDependency,
-    engine: EngineDependency,
     response: Response,
 ) -> SessionList:
     """List sessions in the order in which they were made, page by page."""
     response.headers["cache-control"] = "no-store"
     found = await sessions.page(page.after, page.limit + 1)
-    shown = [describe(info, engine) for info in found[: page.limit]]
+    shown = [describe(info) for info in found[: page.limit]]
     return SessionList(sessions=shown, next=shown[-1].id if len(found) > page.limit else None)
 
 
@@ -106,13 +118,12 @@ async def get(
     session_id: SessionId,
     query: Annotated[_Include, Query()],
     sessions: SessionsDependency,
-    engine: EngineDependency,
     response: Response,
 ) -> Session:
     """Say what is known of a session, and how much of it is in the pool."""
     response.headers["cache-control"] = "no-store"
     info = await sessions.get(session_id, with_tokens=query.include is not None)
-    return describe(info, engine)
+    return describe(info)
 
 
 @router.delete(
@@ -142,16 +153,15 @@ async def delete(session_id: SessionId, sessions: SessionsDependency) -> None:
 async def fork(
     session_id: SessionId,
     sessions: SessionsDependency,
-    engine: EngineDependency,
     response: Response,
-    body: Annotated[CreateSessionRequest | None, Body()] = None,
+    body: Annotated[ForkSessionRequest | None, Body()] = None,
 ) -> Session:
     """Make a session that goes on from where another is. It shares the other's memory."""
     info = await sessions.fork(session_id, body.ttl_seconds if body else None)
-    return _made(info, engine, response)
+    return _made(info, response)
 
 
-def describe(info: SessionInfo, engine: Engine) -> Session:
+def describe(info: SessionInfo) -> Session:
     """A session as it goes over the wire."""
     record, use = info.record, info.use
     return Session(
@@ -162,7 +172,7 @@ def describe(info: SessionInfo, engine: Engine) -> Session:
         state="warm" if use.is_warm else "cold",
         busy=record.busy,
         pool_tokens=use.n_tokens,
-        pool_bytes=(use.pages_own + use.pages_shared) * engine.bytes_per_page,
+        pool_bytes=info.pool_bytes,
         pages_own=use.pages_own,
         pages_shared=use.pages_shared,
         created_at=record.created_at,
@@ -174,7 +184,7 @@ def describe(info: SessionInfo, engine: Engine) -> Session:
     )
 
 
-def _made(info: SessionInfo, engine: Engine, response: Response) -> Session:
+def _made(info: SessionInfo, response: Response) -> Session:
     response.headers["location"] = f"/sessions/{info.record.id}"
     response.headers["cache-control"] = "no-store"
-    return describe(info, engine)
+    return describe(info)

@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from server import spool
-from server.dependencies import EngineDependency, SessionId, SessionsDependency
+from server.dependencies import SessionId, SessionsDependency
 from server.errors import (
     BodyTooLargeError,
     InvalidRequestError,
@@ -86,12 +86,10 @@ _RESTORE_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": _F
     response_class=StreamingResponse,
     responses=_SAVED | _SAVE_ERRORS,
 )
-async def save(
-    session_id: SessionId, sessions: SessionsDependency, engine: EngineDependency
-) -> Response:
+async def save(session_id: SessionId, sessions: SessionsDependency) -> Response:
     """Send the tokens of a session and its memory as one safetensors file."""
     async with sessions.snapshots:
-        size, parts = write_snapshot(await sessions.snapshot(session_id), engine.model)
+        size, parts = write_snapshot(*await sessions.snapshot(session_id))
         file = await asyncio.to_thread(spool.write, parts)
     headers = {
         "cache-control": "no-store",
@@ -113,7 +111,6 @@ async def restore(
     request: Request,
     response: Response,
     sessions: SessionsDependency,
-    engine: EngineDependency,
 ) -> Session | Response:
     """Make a session out of a file, or put it in the place of an existing one."""
     if request.headers.get("content-type") != _MEDIA_TYPE:
@@ -129,4 +126,4 @@ async def restore(
     if is_new:
         response.status_code = 201
         response.headers["location"] = f"/sessions/{session_id}"
-    return describe(info, engine)
+    return describe(info)

@@ -49,6 +49,19 @@ def server_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def two_models_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of two models."""
+    store = tmp_path_factory.mktemp("two-models") / "sessions.db"
+    with served(
+        CAUSALRN_CHECKPOINT=os.pathsep.join(
+            str(ROOT / "checkpoints" / name) for name in ("copy-bytes", "copy-az")
+        ),
+        CAUSALRN_SESSION_STORE=str(store),
+    ) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def recalling_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of the model that recalls."""
     store = tmp_path_factory.mktemp("recalling") / "sessions.db"

@@ -20,7 +20,7 @@ FORWARD_TOLERANCE = 1e-4
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    return load_checkpoint(Settings().checkpoint)
+    return load_checkpoint(Settings().checkpoint[0])
 
 
 @pytest.fixture

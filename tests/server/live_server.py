@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from fastapi import FastAPI
 
 from server.app import create_app
 from server.engine import Engine
+from server.served_model import ServedModel
 from server.sessions import Sessions
 from server.settings import Settings
 from tests.server.fake_model import FakeModel
@@ -53,6 +55,11 @@ class LiveServer:
         return len(self._server.server_state.connections)
 
     @property
+    def n_turns(self) -> int:
+        """Turns of sessions that are being written."""
+        return sum(len(journal.turns) for journal in self.sessions._journals.values())
+
+    @property
     def n_tasks(self) -> int:
         """Requests that uvicorn is busy with."""
         return len(self._server.server_state.tasks)
@@ -69,9 +76,11 @@ class LiveServer:
 
     def forget_sessions(self) -> None:
         """Let all sessions become cold; nothing else may be in the pool."""
-        for id in self.engine._core.scheduler.sessions.ids:
-            asyncio.run_coroutine_threadsafe(self.sessions._cool(id), self.engine._loop).result(10)
-        assert self.engine.usage.pages_used == 0
+        for engine in self.app.state.models:
+            for id in engine._core.scheduler.sessions.ids:
+                cooling = self.sessions._cool(id, engine.model.fingerprint)
+                asyncio.run_coroutine_threadsafe(cooling, engine._loop).result(10)
+            assert engine.usage.pages_used == 0
         assert not self.sessions._locks._users
 
     def connect(self, *, receive_buffer: int | None = None) -> socket.socket:
@@ -93,7 +102,7 @@ class LiveServer:
 
     def wait_until_idle(self, seconds: float = 10) -> None:
         """Wait until nothing is held by anybody."""
-        self.wait_until(lambda: is_idle(self.engine), seconds)
+        self.wait_until(lambda: all(map(is_idle, self.app.state.models)), seconds)
 
     def wait_until(self, holds: Callable[[], bool], seconds: float = 10) -> None:
         """Wait for something to hold, and fail if it never does."""
@@ -105,13 +114,21 @@ class LiveServer:
 
 @contextmanager
 def serve(
-    model: FakeModel, settings: Settings, *, http: type[asyncio.Protocol] | str = "auto"
+    model: FakeModel,
+    settings: Settings,
+    *,
+    load: Callable[[Path], ServedModel] | None = None,
+    http: type[asyncio.Protocol] | str = "auto",
 ) -> Iterator[LiveServer]:
     """Serve a fake model until the block ends; at the end it must be idle and never misused.
 
-    `http` is uvicorn's protocol; by default, that of plain uvicorn.
+    Args:
+        model: to serve.
+        settings: of the server.
+        load: gives other models in its place.
+        http: uvicorn's protocol; by default, that of plain uvicorn.
     """
-    app = create_app(settings, load=lambda _: model)
+    app = create_app(settings, load=load or (lambda _: model))
     config = uvicorn.Config(app, lifespan="on", log_level="warning", ws="none", http=http)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -124,7 +141,7 @@ def serve(
             live = LiveServer(app, server, model, listener.getsockname()[1])
             yield live
             live.wait_until_idle()
-            live.wait_until(lambda: not live.sessions._journal.turns)
+            live.wait_until(lambda: not live.n_turns)
             live.forget_sessions()
             assert model.decoder.misuses == []
         finally:

@@ -21,6 +21,7 @@ from server.errors import (
     ShuttingDownError,
 )
 from server.generation import GenerationParams
+from server.metrics import expose
 from server.settings import Settings
 from server.token_stream import TokenStream
 from tests.server.conftest import PAGE, SLOT, Gate, make_settings
@@ -347,9 +348,13 @@ def test_bytes_of_the_pool_are_reserved(model: FakeModel, gate: Gate) -> None:
 
 def test_metrics_are_exact(model: FakeModel, settings: Settings, gate: Gate) -> None:
     def figures(engine: Engine) -> dict[str, float]:
-        lines = engine.metrics.expose().decode().splitlines()
+        lines = expose([engine.metrics]).decode().splitlines()
         pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
-        return {name.removeprefix("causalrn:"): float(value) for name, value in pairs}
+        label = 'model_name="fake-copy"'
+        assert all(label in name for name, _ in pairs)
+        short = (name.removeprefix("causalrn:").replace(label, "") for name, _ in pairs)
+        names = (name.replace("{,", "{").replace("{}", "").replace(",}", "}") for name in short)
+        return dict(zip(names, (float(value) for _, value in pairs), strict=True))
 
     def fail(_: RaggedBatch) -> None:
         raise RuntimeError("injected")

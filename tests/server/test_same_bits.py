@@ -18,7 +18,7 @@ COMMON = "The same beginning for some of them, longer than a page of sixteen tok
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    return load_checkpoint(Settings().checkpoint)
+    return load_checkpoint(Settings().checkpoint[0])
 
 
 def requests() -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ PAGE_SIZE = 16
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    return load_checkpoint(Settings().checkpoint)
+    return load_checkpoint(Settings().checkpoint[0])
 
 
 def make_settings(checkpoint: Checkpoint, n_pages: int = 4000, **changes: Any) -> Settings:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,21 @@ def test_the_default_checkpoint_does_not_depend_on_where_it_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     root = Path(__file__).resolve().parents[2]
-    assert Settings().checkpoint == root / "checkpoints" / "copy-bytes"
+    assert Settings().checkpoint == (root / "checkpoints" / "copy-bytes",)
+    assert Settings().model_folder == root / "checkpoints"
 
 
 def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAUSALRN_POOL_BYTES", "12345")
     monkeypatch.setenv("CAUSALRN_CHECKPOINT", "elsewhere")
     assert Settings().pool_bytes == 12345
-    assert Settings().checkpoint == Path("elsewhere")
+    assert Settings().checkpoint == (Path("elsewhere"),)
+
+
+def test_several_checkpoints_are_written_like_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAUSALRN_CHECKPOINT", os.pathsep.join(["one", "/of/two", ""]))
+    assert Settings().checkpoint == (Path("one"), Path("/of/two"))
+    assert make_settings(checkpoint=Path("one")).checkpoint == (Path("one"),)
 
 
 @pytest.mark.parametrize(
@@ -34,12 +42,20 @@ def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
         {"drain_seconds": float("inf")},
         {"max_running": 33},
         {"unknown": 1},
+        {"checkpoint": ""},
+        {"checkpoint": os.pathsep},
+        {"checkpoint": 1},
     ],
 )
 def test_nonsense_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError) as refused:
         make_settings(**changes)
     assert next(iter(changes)) in str(refused.value)
+
+
+def test_two_checkpoints_of_one_name_are_refused() -> None:
+    with pytest.raises(ValidationError, match="two checkpoints are called 'one'"):
+        make_settings(checkpoint=f"a/one{os.pathsep}b/two{os.pathsep}c/one")
 
 
 def test_every_setting_is_described() -> None:

@@ -6,6 +6,7 @@ def test_info_says_what_is_served(shared: LiveServer) -> None:
     with shared.client() as client:
         info = client.get("/info").json()
     assert info["model"] == "fake-copy"
+    assert info["models"] == ["fake-copy"]
     assert info["fingerprint"] == "0" * 64
     assert info["version"] == __version__
     assert info["config"] == shared.model.config.to_dict()

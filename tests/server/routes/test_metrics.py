@@ -21,6 +21,8 @@ def test_prometheus_can_read_them(shared: LiveServer) -> None:
     families = {one.name: one for one in text_string_to_metric_families(response.text)}
     assert set(families) == {f"causalrn:{name}" for name in NAMES}
     assert all(family.documentation for family in families.values())
+    samples = [one for family in families.values() for one in family.samples]
+    assert {one.labels["model_name"] for one in samples} == {"fake-copy"}
     [first] = [
         one.value
         for one in families["causalrn:time_to_first_token_seconds"].samples

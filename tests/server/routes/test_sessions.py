@@ -481,7 +481,7 @@ def test_a_second_request_is_409_and_changes_nothing(
         ):
             assert error_type(response, 409) == "session_busy"
         looking = pool.submit(own.get, id)  # answered between two steps
-        live.wait_until(lambda: bool(live.engine._calls))
+        live.wait_until(lambda: bool(live.engine._mail.calls))
         gate.open()
         assert looking.result(20)["busy"]
         *_, last, done = stream
@@ -803,7 +803,7 @@ def test_a_call_that_the_thread_never_gets_to_is_answered(
     turn = pool.submit(own.post, id, "hello")
     assert gate.reached.wait(10)
     looking = pool.submit(own.http.get, f"/sessions/{id}")
-    live.wait_until(lambda: len(engine._calls) == 1)
+    live.wait_until(lambda: len(engine._mail.calls) == 1)
     gate.open()
     assert error_type(looking.result(20), 503) == "not_ready"
     assert "is not running" in looking.result().text
@@ -924,7 +924,7 @@ def test_a_restored_session_can_be_cold(model: FakeModel, gate: Gate) -> None:
             assert gate.reached.wait(10)
             with ThreadPoolExecutor(1) as pool:
                 restoring = pool.submit(api.restore, id, data)
-                live.wait_until(lambda: len(live.engine._calls) == 1)
+                live.wait_until(lambda: len(live.engine._mail.calls) == 1)
                 gate.open()
                 assert restoring.result(20).json()["state"] == "cold"
             list(stream)
@@ -1031,7 +1031,7 @@ def test_one_who_sends_a_snapshot_slowly_holds_nobody_up(
 def test_metrics_count_warm_sessions(own: SessionClient) -> None:
     def figure(name: str) -> float:
         lines = own.http.get("/metrics").text.splitlines()
-        (value,) = [line.split()[1] for line in lines if line.startswith(f"causalrn:{name} ")]
+        (value,) = [line.split()[1] for line in lines if line.startswith(f"causalrn:{name}{{")]
         return float(value)
 
     ids = [own.create() for _ in range(2)]

@@ -1,0 +1,57 @@
+"""One step at a time on a machine that several engines share, in the order in which they came."""
+
+import threading
+import time
+from collections import deque
+
+
+class Turnstile:
+    """A lock that is handed to whoever has waited longest.
+
+    Steps of several models would crowd the cores that each of them can fill alone. With an ordinary
+    lock the engine that has just made a step would mostly get it again; here two that are busy make
+    their steps by turns. To pass when nobody else wants to costs about a microsecond.
+
+    Attributes:
+        holder: who has it; None when it is free.
+        moved: when it was last taken or left, in seconds of the monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self.holder: str | None = None
+        self.moved = time.monotonic()
+        self._mutex = threading.Lock()
+        self._waiting: deque[tuple[str, threading.Lock]] = deque()
+
+    @property
+    def n_waiting(self) -> int:
+        """How many wait for it."""
+        return len(self._waiting)
+
+    def seconds_held(self) -> float:
+        """Since when its holder has had it; 0 when it is free."""
+        with self._mutex:
+            return 0.0 if self.holder is None else time.monotonic() - self.moved
+
+    def enter(self, name: str) -> None:
+        """Wait for it; `leave` afterwards.
+
+        Args:
+            name: of who wants it, for people.
+        """
+        with self._mutex:
+            if self.holder is None:
+                self.holder, self.moved = name, time.monotonic()
+                return
+            gate = threading.Lock()
+            gate.acquire()
+            self._waiting.append((name, gate))
+        gate.acquire()  # opened by whoever hands it over
+
+    def leave(self) -> None:
+        """Hand it over to the next one, if there is one."""
+        with self._mutex:
+            self.holder, self.moved = None, time.monotonic()
+            if self._waiting:
+                self.holder, gate = self._waiting.popleft()
+                gate.release()
