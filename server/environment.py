@@ -1,16 +1,16 @@
 """Which environment variables may be set."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from server.errors import LONGEST_ECHO, StartupError, printable
 from server.settings import Settings
 
 _PREFIX = "CAUSALRN_"
-_OF_OTHERS = ("URL",)  # where commands look for a server
+_OF_CLIENTS = ("BASE_URL", "API_KEY")  # which a machine may have that runs a server, too
 
 
-def check_environment(names: Iterable[str]) -> None:
+def check_environment(names: Collection[str]) -> None:
     """Refuse variables that look like settings and are none.
 
     A misspelt limit would silently be no limit, and a misspelt list of keys an open server.
@@ -19,13 +19,19 @@ def check_environment(names: Iterable[str]) -> None:
         names: of all variables, in upper or lower case as settings are.
 
     Raises:
-        StartupError: one of them is unknown.
+        StartupError: one of them is unknown, or meant for clients where a server has no keys.
     """
-    known = [*map(str.upper, Settings.model_fields), *_OF_OTHERS]
+    given = {name.upper().removeprefix(_PREFIX) for name in names}
+    if "API_KEY" in given and not given & {"API_KEYS", "API_KEYS_FILE"}:
+        raise StartupError(
+            "CAUSALRN_API_KEY is what a client sends; the keys of a server are in "
+            "CAUSALRN_API_KEYS or CAUSALRN_API_KEYS_FILE. Set one of these, or unset it"
+        )
+    settings = [*map(str.upper, Settings.model_fields)]
     for name in sorted(names):
         prefix, setting = name.upper()[: len(_PREFIX)], name.upper()[len(_PREFIX) :]
-        if prefix != _PREFIX or setting in known:
+        if prefix != _PREFIX or setting in (*settings, *_OF_CLIENTS):
             continue
-        nearest = difflib.get_close_matches(setting, known, n=1)
+        nearest = difflib.get_close_matches(setting, settings, n=1)
         hint = f"did you mean {_PREFIX}{nearest[0]}?" if nearest else "the README lists all"
         raise StartupError(f"{printable(name, LONGEST_ECHO)} is no setting; {hint}")

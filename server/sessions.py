@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from server.engine import Engine, Turn
 from server.engine_core import EngineCore
@@ -31,6 +31,7 @@ from server.models import Models
 from server.served_model import ServedModel
 from server.session_locks import SessionLocks, busy
 from server.session_store.base import SessionRecord, SessionStore
+from server.session_store.refusals import exists, not_found
 from server.settings import Settings
 from server.snapshot import Snapshot, fingerprint_of, largest_size, read_snapshot
 from server.token_stream import TokenStream
@@ -46,6 +47,22 @@ LEASE_SECONDS = 15.0
 _SWEEP_SECONDS = 60.0
 _POLL_SECONDS = 0.05  # between two looks at a session that another server has
 _MAX_SNAPSHOTS = 4  # that are held in memory at once
+
+
+class Holder(Protocol):
+    """Who asks for sessions; a request's `Account` is one."""
+
+    @property
+    def owner(self) -> str:
+        """Whose new sessions are."""
+
+    @property
+    def sees(self) -> str | None:
+        """Whose sessions alone there are for it; None for everybody's."""
+
+    @property
+    def max_sessions(self) -> int | None:
+        """How many sessions the owner may have; None for any number."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,7 @@ class Sessions:
     forked and deleted.
 
     Every method raises `StoreUnavailableError` when the store cannot be used, and those that are
-    given an id `SessionNotFoundError` when there is no such session.
+    given an id `SessionNotFoundError` when there is no such session, or none that its holder sees.
 
     Args:
         models: that compute.
@@ -118,38 +135,43 @@ class Sessions:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._store.close()
 
-    async def create(self, ttl: float | None, model: str | None = None) -> SessionInfo:
+    async def create(
+        self, holder: Holder, ttl: float | None, model: str | None = None
+    ) -> SessionInfo:
         """Make an empty session.
 
         Args:
+            holder: whose it is.
             ttl: seconds after its last use after which it is gone; the server's own limit if None.
             model: that it belongs to; the default one if None.
 
         Raises:
             ModelNotFoundError: no such model is served.
-            TooManySessionsError: there are as many as there may be.
+            TooManySessionsError: there are as many as there may be, or the holder has.
         """
-        record = self._new(self._models.get(model).model, self._ttl(ttl))
-        await self._store.create(record, [], self._settings.max_sessions)
+        record = self._new(self._models.get(model).model, self._ttl(ttl), holder)
+        await self._create(record, [], holder)
         return SessionInfo(record, PoolUse())
 
-    async def get(self, id: str, *, with_tokens: bool = False) -> SessionInfo:
+    async def get(self, holder: Holder, id: str, *, with_tokens: bool = False) -> SessionInfo:
         """Look at a session."""
         token_ids = None
         if with_tokens:
             record, token_ids = await self._store.read(id)
         else:
             record = await self._store.get(id)
+        _check_seen(record, holder)
         (info,) = await self._describe([record])
         return replace(info, token_ids=token_ids)
 
-    async def page(self, after: str | None, limit: int) -> list[SessionInfo]:
+    async def page(self, holder: Holder, after: str | None, limit: int) -> list[SessionInfo]:
         """Up to `limit` sessions whose ids come after one, in the order in which they were made."""
-        return await self._describe(await self._store.list(after, limit))
+        return await self._describe(await self._store.list(after, limit, holder.sees))
 
-    async def delete(self, id: str) -> None:
+    async def delete(self, holder: Holder, id: str) -> None:
         """Remove a session and free what the pool holds of it; ends a request that is in it."""
         record = await self._store.get(id)
+        _check_seen(record, holder)
         await self._store.delete(id)
         for engine, journal in self._journals.items():
             for turn in journal.turns:
@@ -157,20 +179,21 @@ class Sessions:
                     engine.abort(turn.request_id, _deleted(id))
         await self._cool(id, record.fingerprint)
 
-    async def fork(self, id: str, ttl: float | None) -> SessionInfo:
-        """Make a session that goes on from where another is, and shares its memory.
+    async def fork(self, holder: Holder, id: str, ttl: float | None) -> SessionInfo:
+        """Make a session that goes on from where another is, and shares its memory and its owner.
 
         Raises:
             SessionBusyError: a request is in it.
-            TooManySessionsError: there are as many as there may be.
+            TooManySessionsError: there are as many as there may be, or the holder has.
         """
         await self._lock(id)
         try:
             record, token_ids = await self._store.read(id)
+            _check_seen(record, holder)
             if record.busy:
                 raise busy(id)
             child = self._child(record, record.ttl if ttl is None else self._ttl(ttl))
-            await self._store.create(child, token_ids, self._settings.max_sessions)
+            await self._create(child, token_ids, holder)
             if (engine := self._engine_of(record)) is not None:
                 await self._call(engine, lambda core: core.scheduler.sessions.fork(id, child.id))
         finally:
@@ -180,6 +203,7 @@ class Sessions:
 
     async def submit(
         self,
+        holder: Holder,
         id: str,
         source: str | Items[int],
         params: GenerationParams,
@@ -193,6 +217,7 @@ class Sessions:
         What the stream yields is committed. A turn that ends early leaves what was.
 
         Args:
+            holder: who asks.
             id: of the session.
             source: text, or ids.
             params: what is asked for; one sample.
@@ -219,7 +244,7 @@ class Sessions:
                             left = timeout - (time.monotonic() - began)
                             params = replace(params, timeout=max(left, 1e-3))
                         return await self._unbroken(
-                            self._begin(id, source, params, request_id, model)
+                            self._begin(holder, id, source, params, request_id, model)
                         )
                     except SessionBusyError:
                         if not wait:
@@ -228,7 +253,7 @@ class Sessions:
         except TimeoutError:
             raise DeadlineExceededError(f"the request took longer than {timeout:g} s") from None
 
-    async def snapshot(self, id: str) -> tuple[Snapshot, ServedModel]:
+    async def snapshot(self, holder: Holder, id: str) -> tuple[Snapshot, ServedModel]:
         """A session with its memory, which is computed first if it is cold, and its model.
 
         Raises:
@@ -240,6 +265,7 @@ class Sessions:
         await self._lock(id)
         try:
             record, token_ids = await self._store.read(id)
+            _check_seen(record, holder)
             engine = self._engine_for(record)
             if record.busy:
                 raise busy(id)
@@ -255,7 +281,7 @@ class Sessions:
             self._locks.release(id)
         return Snapshot(token_ids, *held), engine.model
 
-    async def restore(self, id: str, data: bytes) -> tuple[SessionInfo, bool]:
+    async def restore(self, holder: Holder, id: str, data: bytes) -> tuple[SessionInfo, bool]:
         """Make a session out of a snapshot, or put it in the place of an existing one.
 
         Returns:
@@ -265,7 +291,8 @@ class Sessions:
             InvalidSnapshotError: the snapshot cannot be used; nothing is changed.
             SessionFullError: it has more tokens than a session may have.
             SessionBusyError: a request is in the session.
-            TooManySessionsError: there are as many as there may be.
+            SessionExistsError: the session in its place is another's.
+            TooManySessionsError: there are as many as there may be, or the holder has.
         """
         fingerprint = await asyncio.to_thread(fingerprint_of, data)
         fitting = [one for one in self._models if one.model.fingerprint == fingerprint]
@@ -285,15 +312,19 @@ class Sessions:
         await self._lock(id)
         try:
             record = replace(
-                self._new(model, self._settings.session_ttl, id), n_tokens=len(token_ids)
+                self._new(model, self._settings.session_ttl, holder, id), n_tokens=len(token_ids)
             )
             try:
                 known = await self._store.get(id)
             except SessionNotFoundError:
-                await self._store.create(record, token_ids, self._settings.max_sessions)
+                await self._create(record, token_ids, holder)
                 is_new = True
             else:
-                record = replace(record, created_at=known.created_at, ttl=known.ttl)
+                if holder.sees not in (None, known.owner):
+                    raise exists(id)
+                record = replace(
+                    record, created_at=known.created_at, ttl=known.ttl, owner=known.owner
+                )
                 await self._store.replace(record, token_ids)
                 is_new = False
                 await self._cool(id, known.fingerprint)
@@ -311,10 +342,19 @@ class Sessions:
             )
         return longest if ttl is None else ttl
 
-    def _new(self, model: ServedModel, ttl: float, id: str | None = None) -> SessionRecord:
+    async def _create(self, record: SessionRecord, token_ids: Items[int], holder: Holder) -> None:
+        # What an admin forks is its owner's, and does not count as the admin's.
+        most = holder.max_sessions if record.owner == holder.owner else None
+        await self._store.create(record, token_ids, self._settings.max_sessions, most)
+
+    def _new(
+        self, model: ServedModel, ttl: float, holder: Holder, id: str | None = None
+    ) -> SessionRecord:
         now = time.time()
         id = id or _new_id(now)
-        return SessionRecord(id, model.name, model.fingerprint, 0, now, now, ttl)
+        return SessionRecord(
+            id, model.name, model.fingerprint, 0, now, now, ttl, owner=holder.owner
+        )
 
     def _child(self, parent: SessionRecord, ttl: float) -> SessionRecord:
         """A new session of the same model and log."""
@@ -380,6 +420,7 @@ class Sessions:
 
     async def _begin(
         self,
+        holder: Holder,
         id: str,
         source: str | Items[int],
         params: GenerationParams,
@@ -391,6 +432,7 @@ class Sessions:
         unlock.callback(self._locks.release, id)
         with unlock:
             record, token_ids = await self._store.read(id)
+            _check_seen(record, holder)
             engine = self._engine_for(record, model)
             if not source and not token_ids:
                 raise InvalidRequestError(
@@ -483,6 +525,12 @@ class Sessions:
             except SessionNotFoundError:
                 if id not in self._locks:
                     await self._cool(id, engine.model.fingerprint)
+
+
+def _check_seen(record: SessionRecord, holder: Holder) -> None:
+    """Raise `SessionNotFoundError` for another's session, as if there were none."""
+    if holder.sees not in (None, record.owner):
+        raise not_found(record.id)
 
 
 async def _warm(engine: Engine, turn: Turn) -> None:

@@ -38,14 +38,14 @@ async def answer(
         request: whose body has been read.
         models: that are served.
         sessions: that can be gone on from.
-        account: which pays.
+        account: which pays, and whose sessions it may go on.
         label: what the log calls the request.
 
     Raises:
         ApiError: the request is refused, or the engine failed before the answer began.
     """
     try:
-        stream = await _submit(body, request, models, sessions, label)
+        stream = await _submit(body, request, models, sessions, account, label)
     except ClientDisconnect:
         return nobody_reads()
     account.meter(stream)
@@ -55,7 +55,12 @@ async def answer(
 
 
 async def _submit(
-    body: GenerationFields, request: Request, models: Models, sessions: Sessions, label: str
+    body: GenerationFields,
+    request: Request,
+    models: Models,
+    sessions: Sessions,
+    account: Account,
+    label: str,
 ) -> DeltaStream:
     requests = [(source.prompt, body.params(source)) for source in body.sources()]
     if body.session_id is None:
@@ -63,6 +68,7 @@ async def _submit(
         return streams[0] if len(streams) == 1 else MergedStream(streams)
     ((prompt, params),) = requests
     turn = sessions.submit(
+        account,
         body.session_id,
         prompt,
         params,

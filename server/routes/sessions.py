@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.access import AccountDependency
 from server.dependencies import SessionId, SessionsDependency
 from server.errors import (
     ApiError,
@@ -81,12 +82,13 @@ class _Include(BaseModel):
 )
 async def create(
     sessions: SessionsDependency,
+    account: AccountDependency,
     response: Response,
     body: Annotated[CreateSessionRequest | None, Body()] = None,
 ) -> Session:
     """Make an empty session."""
     body = body or CreateSessionRequest()
-    info = await sessions.create(body.ttl_seconds, body.model)
+    info = await sessions.create(account, body.ttl_seconds, body.model)
     return _made(info, response)
 
 
@@ -98,11 +100,12 @@ async def create(
 async def list_sessions(
     page: Annotated[_Page, Query()],
     sessions: SessionsDependency,
+    account: AccountDependency,
     response: Response,
 ) -> SessionList:
     """List sessions in the order in which they were made, page by page."""
     response.headers["cache-control"] = "no-store"
-    found = await sessions.page(page.after, page.limit + 1)
+    found = await sessions.page(account, page.after, page.limit + 1)
     shown = [describe(info) for info in found[: page.limit]]
     return SessionList(sessions=shown, next=shown[-1].id if len(found) > page.limit else None)
 
@@ -118,11 +121,12 @@ async def get(
     session_id: SessionId,
     query: Annotated[_Include, Query()],
     sessions: SessionsDependency,
+    account: AccountDependency,
     response: Response,
 ) -> Session:
     """Say what is known of a session, and how much of it is in the pool."""
     response.headers["cache-control"] = "no-store"
-    info = await sessions.get(session_id, with_tokens=query.include is not None)
+    info = await sessions.get(account, session_id, with_tokens=query.include is not None)
     return describe(info)
 
 
@@ -132,9 +136,11 @@ async def get(
     summary="Delete a session",
     responses=_errors(InvalidRequestError, SessionNotFoundError, StoreUnavailableError),
 )
-async def delete(session_id: SessionId, sessions: SessionsDependency) -> None:
+async def delete(
+    session_id: SessionId, sessions: SessionsDependency, account: AccountDependency
+) -> None:
     """Delete a session, and free its memory at once. A request that is in it ends with an error."""
-    await sessions.delete(session_id)
+    await sessions.delete(account, session_id)
 
 
 @router.post(
@@ -153,11 +159,12 @@ async def delete(session_id: SessionId, sessions: SessionsDependency) -> None:
 async def fork(
     session_id: SessionId,
     sessions: SessionsDependency,
+    account: AccountDependency,
     response: Response,
     body: Annotated[ForkSessionRequest | None, Body()] = None,
 ) -> Session:
     """Make a session that goes on from where another is. It shares the other's memory."""
-    info = await sessions.fork(session_id, body.ttl_seconds if body else None)
+    info = await sessions.fork(account, session_id, body.ttl_seconds if body else None)
     return _made(info, response)
 
 

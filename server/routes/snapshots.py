@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from server import spool
+from server.access import AccountDependency
 from server.dependencies import SessionId, SessionsDependency
 from server.errors import (
     BodyTooLargeError,
@@ -86,10 +87,12 @@ _RESTORE_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": _F
     response_class=StreamingResponse,
     responses=_SAVED | _SAVE_ERRORS,
 )
-async def save(session_id: SessionId, sessions: SessionsDependency) -> Response:
+async def save(
+    session_id: SessionId, sessions: SessionsDependency, account: AccountDependency
+) -> Response:
     """Send the tokens of a session and its memory as one safetensors file."""
     async with sessions.snapshots:
-        size, parts = write_snapshot(*await sessions.snapshot(session_id))
+        size, parts = write_snapshot(*await sessions.snapshot(account, session_id))
         file = await asyncio.to_thread(spool.write, parts)
     headers = {
         "cache-control": "no-store",
@@ -111,6 +114,7 @@ async def restore(
     request: Request,
     response: Response,
     sessions: SessionsDependency,
+    account: AccountDependency,
 ) -> Session | Response:
     """Make a session out of a file, or put it in the place of an existing one."""
     if request.headers.get("content-type") != _MEDIA_TYPE:
@@ -121,7 +125,9 @@ async def restore(
         return nobody_reads()
     with file:
         async with sessions.snapshots:
-            info, is_new = await sessions.restore(session_id, await asyncio.to_thread(file.read))
+            info, is_new = await sessions.restore(
+                account, session_id, await asyncio.to_thread(file.read)
+            )
     response.headers["cache-control"] = "no-store"
     if is_new:
         response.status_code = 201

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.admin_client import KEYS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -50,12 +52,13 @@ def server_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def two_models_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of two models."""
+    """A server of two models, whose administrator has a key; see `admin_client`."""
     store = tmp_path_factory.mktemp("two-models") / "sessions.db"
     with served(
         CAUSALRN_CHECKPOINT=os.pathsep.join(
             str(ROOT / "checkpoints" / name) for name in ("copy-bytes", "copy-az")
         ),
+        CAUSALRN_API_KEYS=KEYS,
         CAUSALRN_SESSION_STORE=str(store),
     ) as url:
         yield url

@@ -6,10 +6,11 @@ import re
 import subprocess
 from pathlib import Path
 
+from tests.server.admin_client import KEY
+
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8000"
-ADMIN_KEY = "an-administrator"
 
 
 def test_every_curl_runs(two_models_url: str) -> None:
@@ -21,7 +22,7 @@ def test_every_curl_runs(two_models_url: str) -> None:
     script = script.replace("curl -sS", "curl -sS --fail-with-body -w '\\n'")
     done = subprocess.run(
         ["bash", "-ec", script],
-        env=os.environ | {"ADMIN_KEY": ADMIN_KEY},
+        env=os.environ | {"ADMIN_KEY": KEY},
         capture_output=True,
         check=True,
         text=True,

@@ -14,6 +14,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from model.ops import jit
 from server.app import create_app
 from server.engine import Engine
 from server.served_model import ServedModel
@@ -128,6 +129,7 @@ def serve(
         load: gives other models in its place.
         http: uvicorn's protocol; by default, that of plain uvicorn.
     """
+    jit.num_threads()  # here, as a server that has the main thread would; see `create_app`
     app = create_app(settings, load=load or (lambda _: model))
     config = uvicorn.Config(app, lifespan="on", log_level="warning", ws="none", http=http)
     server = uvicorn.Server(config)

@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from model.checkpoint import CheckpointError
 from server.settings import Settings
+from tests.server.admin_client import KEYS
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 
@@ -54,7 +55,7 @@ class Shelf:
     def settings(self, *configured: str, **changes: Any) -> Settings:
         """Settings with these of the checkpoints configured."""
         paths = os.pathsep.join(str(self.folder / name) for name in configured)
-        return make_settings(checkpoint=paths, model_folder=self.folder, **changes)
+        return make_settings(api_keys=KEYS, checkpoint=paths, model_folder=self.folder, **changes)
 
 
 def fingerprint(name: str) -> str:

@@ -10,7 +10,6 @@ from tests.server.test_app import failed_start
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("CAUSALRN_API_KEY", "did you mean CAUSALRN_API_KEYS?"),
         ("CAUSALRN_APIKEYS", "did you mean CAUSALRN_API_KEYS?"),
         ("causalrn_pool_byte", "did you mean CAUSALRN_POOL_BYTES?"),
         ("CAUSALRN_MAX_TOKEN", "did you mean CAUSALRN_MAX_TOKENS?"),
@@ -26,8 +25,21 @@ def test_a_variable_that_is_none_is_refused_with_the_nearest_that_is(name: str, 
 
 def test_settings_and_what_belongs_to_others_are_let_through() -> None:
     check_environment(
-        ["CAUSALRN_POOL_BYTES", "causalrn_api_keys", "CAUSALRN_URL", "UVICORN_PORT", "_CAUSALRN_X"]
+        [
+            "CAUSALRN_POOL_BYTES",
+            "causalrn_api_keys",
+            "CAUSALRN_BASE_URL",
+            "UVICORN_PORT",
+            "_CAUSALRN_X",
+        ]
     )
+
+
+def test_a_client_s_key_opens_no_server_that_was_to_have_keys() -> None:
+    with pytest.raises(StartupError, match="CAUSALRN_API_KEY is what a client sends"):
+        check_environment(["CAUSALRN_API_KEY"])
+    for keys in ("CAUSALRN_API_KEYS", "CAUSALRN_API_KEYS_FILE"):
+        check_environment(["CAUSALRN_API_KEY", keys])
 
 
 def test_a_server_does_not_start_with_a_misspelt_one(monkeypatch: pytest.MonkeyPatch) -> None:

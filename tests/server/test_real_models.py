@@ -10,13 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from model.checkpoint import load_checkpoint
-from model.ops import jit
 from server.settings import Settings
-from tests.server.admin_client import AdminClient
+from tests.server.admin_client import HEADERS, KEYS, AdminClient
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, serve
@@ -52,6 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(folder: Path) -> Settings:
     names = [*NAMES[:2], "truncated", "nowhere"]
     return make_settings(
+        api_keys=KEYS,
         checkpoint=os.pathsep.join(str(folder / name) for name in names),
         model_folder=folder,
         pool_bytes=32 * 2**20,
@@ -62,14 +61,13 @@ def settings(folder: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 def live(settings: Settings) -> Iterator[LiveServer]:
-    jit.num_threads()  # starts them, as the server would if it had the main thread
     with serve(FakeModel(), settings, load=load_checkpoint) as live:
         yield live
 
 
 @pytest.fixture
 def client(live: LiveServer) -> Iterator[Client]:
-    with live.client() as client:
+    with live.client(headers=HEADERS) as client:
         yield Client(client)
 
 
@@ -116,7 +114,7 @@ def test_streams_go_on_while_another_model_comes_and_goes(client: Client, live: 
         def stream(name: str, text: str) -> None:
             answers[name] = copy(own, text, name)[1]
 
-        own = Client(stack.enter_context(httpx.Client(base_url=live.url, timeout=60)))
+        own = Client(stack.enter_context(live.client(headers=HEADERS)))
         texts = {"copy-bytes": "0123456789 " * 40, "copy-az": "abcdefghij" * 40}
         threads = [threading.Thread(target=stream, args=item) for item in texts.items()]
         for thread in threads:

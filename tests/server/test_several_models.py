@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from server.settings import Settings
-from tests.server.admin_client import AdminClient
+from tests.server.admin_client import HEADERS, AdminClient
 from tests.server.conftest import Gate
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, events, serve
@@ -36,7 +36,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 @contextmanager
 def serving(shelf: Shelf, settings: Settings) -> Iterator[tuple[LiveServer, Client]]:
-    with serve(FakeModel(), settings, load=shelf) as live, live.client() as client:
+    with serve(FakeModel(), settings, load=shelf) as live, live.client(headers=HEADERS) as client:
         yield live, Client(client)
         live.wait_until_idle()
         assert not any(model.decoder.misuses for model in shelf.models.values())
