@@ -6,6 +6,7 @@ from server.errors import (
     ApiError,
     SessionBusyError,
     SessionDamagedError,
+    SessionEmptyError,
     SessionNotFoundError,
     SessionOfOtherWeightsError,
     StoreUnavailableError,
@@ -21,6 +22,7 @@ SESSION_ERRORS: dict[type[ApiError], tuple[str, str | None]] = {
         f"session {_ID} is busy with another request; try again, or send 'wait_for_session': true",
         None,
     ),
+    SessionEmptyError: (f"session {_ID} is empty, there is nothing to save", None),
     SessionOfOtherWeightsError: (
         f"session {_ID} belongs to weights 4f0c9d3e7a5b (copy-az), this server has 91be02c6d7aa "
         "(copy-bytes)",

@@ -17,6 +17,7 @@ from server.errors import (
     InvalidRequestError,
     OverloadedError,
     SessionBusyError,
+    SessionEmptyError,
     SessionFullError,
     SessionNotFoundError,
     SessionOfOtherWeightsError,
@@ -209,7 +210,7 @@ class Sessions:
 
         Raises:
             SessionBusyError: a request is in it.
-            InvalidRequestError: there is nothing in it yet.
+            SessionEmptyError: there is nothing in it yet.
             SessionOfOtherWeightsError: its memory cannot be computed with these weights.
             OverloadedError: there is no room to compute it now.
         """
@@ -220,7 +221,7 @@ class Sessions:
             if record.busy:
                 raise busy(id)
             if not token_ids:
-                raise InvalidRequestError(f"session {id} is empty, there is nothing to save")
+                raise SessionEmptyError(f"session {id} is empty, there is nothing to save")
             held = await self._engine.call(lambda core: core.export_session(id, token_ids))
             if held is None:
                 await self._warm(Turn(id, token_ids))
@@ -309,9 +310,8 @@ class Sessions:
             record, token_ids = await self._store.read(id)
             self._check(record)
             if not source and not token_ids:
-                raise InvalidRequestError(
-                    "prompt: must not be empty, the session has nothing to go on from",
-                    param="prompt",
+                raise SessionEmptyError(
+                    f"session {id} is empty, there is nothing to go on from", param="prompt"
                 )
             ticket = self._engine.admit(source, params, Turn(id, token_ids))
             try:

@@ -18,6 +18,7 @@ from server.errors import (
     RequestTooLargeError,
     SessionBusyError,
     SessionDamagedError,
+    SessionEmptyError,
     SessionFullError,
     SessionNotFoundError,
     SessionOfOtherWeightsError,
@@ -79,6 +80,10 @@ _ERRORS = describe_errors(
         ModelNotFoundError: ("there is no model 'copy-all'; served are copy-bytes", "model"),
         SessionNotFoundError: SESSION_ERRORS[SessionNotFoundError],
         SessionBusyError: SESSION_ERRORS[SessionBusyError],
+        SessionEmptyError: (
+            "session ses-019aa9c5c0d2f4a1c2d3e4f5a64f0c9d is empty, there is nothing to go on from",
+            "prompt",
+        ),
         SessionOfOtherWeightsError: SESSION_ERRORS[SessionOfOtherWeightsError],
         SessionFullError: (
             "prompt: is 900 tokens long; the session has 16000 already, it takes at most 381 more",
