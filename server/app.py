@@ -14,6 +14,7 @@ from server.draining import SignalDrain
 from server.engine import Engine
 from server.errors import StartupError, install_handlers
 from server.models import Models
+from server.openapi import DocumentedApp
 from server.request_id import RequestIdMiddleware
 from server.routes import generate, health, info, metrics, sessions, snapshots
 from server.served_model import ServedModel
@@ -62,7 +63,7 @@ def create_app(
             await engine.stop()
             await sessions.stop()
 
-    app = FastAPI(
+    app = DocumentedApp(
         title="CausalRN",
         version=__version__,
         summary="Copies any text out of a recurrent memory pool, token by token.",

@@ -1,6 +1,10 @@
-"""Error responses in the OpenAPI document."""
+"""What FastAPI does not write into the OpenAPI document by itself: errors, and streams."""
 
 from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from server.errors import (
     ApiError,
@@ -13,8 +17,12 @@ from server.errors import (
     TooManySessionsError,
     error_body,
 )
-from server.schemas import ErrorResponse
+from server.schemas import ErrorResponse, GenerateChunk
 
+STREAMED: tuple[type[BaseModel], ...] = (GenerateChunk,)
+"""What events of streams hold; no route returns it, so FastAPI does not know of it."""
+
+_REF = "#/components/schemas/{model}"
 _ID = "ses-019aa9c5c0d2f4a1c2d3e4f5a64f0c9d"
 SESSION_ERRORS: dict[type[ApiError], tuple[str, str | None]] = {
     SessionNotFoundError: (f"there is no session {_ID}", None),
@@ -59,3 +67,36 @@ def describe_errors(examples: dict[type[ApiError], tuple[str, str | None]]) -> d
             "value": error_body(error.type, message, param),
         }
     return responses
+
+
+def describe_events(chunk: type[BaseModel]) -> dict[str, Any]:
+    """The `content` of a response that is a stream of server-sent events.
+
+    Args:
+        chunk: one of `STREAMED`, what an event holds that is neither an error nor `[DONE]`.
+    """
+    names = chunk.__name__, ErrorResponse.__name__
+    content = {"anyOf": [{"$ref": _REF.format(model=name)} for name in names]}
+    data = {
+        "type": "string",
+        "if": {"not": {"const": "[DONE]"}},
+        "then": {"contentMediaType": "application/json", "contentSchema": content},
+    }
+    # One event, as FastAPI describes those of its own streams, and OpenAPI 3.2 all.
+    event = {"type": "object", "required": ["data"], "properties": {"data": data}}
+    return {"text/event-stream": {"itemSchema": event}}
+
+
+class DocumentedApp(FastAPI):
+    """An app whose document has the models of `STREAMED`, too."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document; it is made once."""
+        is_made = self.openapi_schema is not None
+        document = super().openapi()
+        if not is_made:
+            _, streamed = models_json_schema(
+                [(model, "serialization") for model in STREAMED], ref_template=_REF
+            )
+            document["components"]["schemas"] |= streamed["$defs"]
+        return document

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 from model.framing import Mode
+from server.request_rules import generate_rules
 from server.token_stream import FinishReason
 
 MAX_STOP_STRINGS = 4
@@ -29,7 +30,11 @@ _StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 _Stop = Annotated[
     list[_StopString],
     Field(max_length=MAX_STOP_STRINGS),
-    BeforeValidator(_as_list, json_schema_input_type=_StopString | list[_StopString]),
+    BeforeValidator(
+        _as_list,
+        json_schema_input_type=_StopString
+        | Annotated[list[_StopString], Field(max_length=MAX_STOP_STRINGS)],
+    ),
 ]
 
 _GENERATION: dict[str, Any] = {
@@ -50,7 +55,7 @@ class GenerateRequest(BaseModel):
     model_config = ConfigDict(
         strict=True,
         extra="forbid",
-        json_schema_extra={"examples": [{"prompt": "hello"}]},
+        json_schema_extra={"examples": [{"prompt": "hello"}], **generate_rules(SESSION_ID)},
     )
 
     model: str | None = Field(
@@ -125,7 +130,7 @@ class GenerateRequest(BaseModel):
     seed: int | None = Field(
         default=None,
         ge=0,
-        le=2**63 - 1,
+        lt=2**63,  # exact as a JSON number, unlike the largest seed
         description="Makes a draw repeatable; by default it is not.",
     )
     stop: _Stop | None = Field(

@@ -28,8 +28,8 @@ from server.errors import (
 )
 from server.generation import GenerationParams
 from server.json_body import JsonRoute
-from server.openapi import SESSION_ERRORS, describe_errors
-from server.schemas import GenerateRequest, GenerateResponse
+from server.openapi import SESSION_ERRORS, describe_errors, describe_events
+from server.schemas import GenerateChunk, GenerateRequest, GenerateResponse
 from server.streaming import EventStream, nobody_reads, unless_disconnected, whole_response
 
 router = APIRouter(route_class=JsonRoute, tags=["generate"])
@@ -46,17 +46,14 @@ _EVENTS = (
     '"cached_tokens":0}}\n\n'
     "data: [DONE]\n\n"
 )
+_STREAM = describe_events(GenerateChunk)
+_STREAM["text/event-stream"]["example"] = _EVENTS
 _OK: dict[int | str, Any] = {
     200: {
         "description": "The generation: one JSON document or, with `stream`, server-sent events, "
         "each a `GenerateChunk`, then `[DONE]`. An error after the first event is an event with "
         "an `error` in place of a chunk, and the last one.",
-        "content": {
-            "text/event-stream": {
-                "schema": {"type": "string", "contentMediaType": "text/event-stream"},
-                "example": _EVENTS,
-            }
-        },
+        "content": _STREAM,
     }
 }
 _ERRORS = describe_errors(
