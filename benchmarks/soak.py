@@ -180,7 +180,7 @@ def check_copy(text: str, params: GenerationParams, sample: Delta) -> None:
     if [one.token_id for one in found] != sample.token_ids:
         raise ValueError("log-probabilities of other tokens")
     for one in found:
-        if one.logprob > 0 or len(one.top) != params.logprobs:
+        if one.logprob is None or one.logprob > 0 or len(one.top) != params.logprobs:
             raise ValueError(f"no log-probability: {one}")
         if one.top and one.top[0] != (one.token_id, one.logprob):
             raise ValueError(f"a greedy token that is not the likeliest: {one}")

@@ -43,7 +43,7 @@ def generate(
             f"prompt and output may take up to {max(lengths)} tokens, "
             f"{checkpoint.name} holds {longest}"
         )
-    samplers = [Sampler(sampling or SamplingParams()) for _ in prompts]
+    samplers = [Sampler(sampling or SamplingParams(), prompt=ids.tolist()) for ids in wrapped]
     return _steps(checkpoint, wrapped, list(max_tokens), samplers, _block_tables(lengths))
 
 

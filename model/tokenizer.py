@@ -46,8 +46,16 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """Text of some ids. Special ids are skipped, invalid UTF-8 becomes U+FFFD."""
 
+    def token(self, token_id: int) -> str:
+        """A token by itself, different for every id: its text, its byte, or `<eos>` and such."""
+
     def stream_decoder(self) -> StreamDecoder:
         """A decoder for one stream of ids."""
+
+
+def special_tokens(tokenizer: Tokenizer) -> dict[int, str]:
+    """The special ids with the names that stand for them where text is expected."""
+    return {tokenizer.bos_id: "<bos>", tokenizer.sep_id: "<sep>", tokenizer.eos_id: "<eos>"}
 
 
 class ByteTokenizer:
@@ -70,6 +78,12 @@ class ByteTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """See `Tokenizer.decode`."""
         return _content(ids).decode(errors="replace")
+
+    def token(self, token_id: int) -> str:
+        """See `Tokenizer.token`."""
+        if token_id < 0x80:
+            return chr(token_id)
+        return special_tokens(self).get(token_id, f"bytes:\\x{token_id:02x}")
 
     def stream_decoder(self) -> StreamDecoder:
         """See `Tokenizer.stream_decoder`."""
@@ -111,6 +125,10 @@ class LetterTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """See `Tokenizer.decode`."""
         return "".join(chr(i - 3 + ord("a")) for i in ids if 3 <= i < self.vocab_size)
+
+    def token(self, token_id: int) -> str:
+        """See `Tokenizer.token`."""
+        return special_tokens(self).get(token_id) or self.decode([token_id])
 
     def stream_decoder(self) -> StreamDecoder:
         """See `Tokenizer.stream_decoder`."""

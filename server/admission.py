@@ -77,7 +77,7 @@ class Admission:
         Raises:
             OverloadedError: there is no room for it now.
             InvalidRequestError: the text or an id is not the model's, it is too long for it, or the
-                model does not know the mode.
+                model does not know the mode or an id of the bias.
             SessionFullError: it is too long for what its session has left.
             RequestTooLargeError: the memory pool could never hold it.
         """
@@ -128,11 +128,13 @@ class Admission:
             raise InvalidRequestError(
                 f"mode: {self._model.name} was not trained for {params.mode!r}", param="mode"
             )
+        self._check_bias(params)
         ids: Sequence[int]
         if isinstance(source, str):
-            param, ids = "prompt", self._encode(source)
+            param = params.field or "prompt"
+            ids = self._encode(source, param)
         else:
-            param, ids = "token_ids", source
+            param, ids = params.field or "token_ids", source
         longest = config.max_seq_len
         if n_context is not None:
             longest = min(longest, self._settings.max_session_tokens)
@@ -143,9 +145,14 @@ class Admission:
         if room < least:
             self._refuse(param, len(ids), len(ids) + room - least, n_context)
         if ids is source:
-            self._check_ids(ids, may_be_special=params.mode == "raw")
+            self._check_ids(ids, param, may_be_special=params.mode == "raw")
         prompt = frame(config, ids, params.mode)
         max_tokens = self._max_tokens(params, prompt, len(ids), n_context, room)
+        if params.min_tokens > max_tokens:
+            raise InvalidRequestError(
+                f"min_tokens: must be at most max_tokens, which is {max_tokens}",
+                param="min_tokens",
+            )
         held = n_context + _n_held(prompt, max_tokens)
         if not self._scheduler.fits(held):
             allocator = self._scheduler.allocator
@@ -185,25 +192,33 @@ class Admission:
             )
         return params.max_tokens
 
-    def _encode(self, text: str) -> list[int]:
+    def _check_bias(self, params: GenerationParams) -> None:
+        vocab_size = self._model.tokenizer.vocab_size
+        for token_id in params.sampling.logit_bias:
+            if token_id >= vocab_size:
+                param = f"logit_bias.{token_id}"
+                raise InvalidRequestError(
+                    f"{param}: must be an id between 0 and {vocab_size - 1}", param=param
+                )
+
+    def _encode(self, text: str, param: str) -> list[int]:
         try:
             return self._model.tokenizer.encode(text)
         except TokenizerError as error:
-            raise InvalidRequestError(f"prompt: {error}", param="prompt") from None
+            raise InvalidRequestError(f"{param}: {error}", param=param) from None
 
-    def _check_ids(self, ids: Sequence[int], *, may_be_special: bool) -> None:
+    def _check_ids(self, ids: Sequence[int], param: str, *, may_be_special: bool) -> None:
         vocab_size = self._model.tokenizer.vocab_size
         for index, token_id in enumerate(ids):
-            param = f"token_ids[{index}]"
             if not 0 <= token_id < vocab_size:
-                raise InvalidRequestError(
-                    f"{param}: must be between 0 and {vocab_size - 1}", param=param
-                )
+                at = f"{param}[{index}]"
+                raise InvalidRequestError(f"{at}: must be between 0 and {vocab_size - 1}", param=at)
             if token_id in self._special and not may_be_special:
+                at = f"{param}[{index}]"
                 raise InvalidRequestError(
-                    f"{param}: {token_id} is the special id {self._special[token_id]}, which the "
+                    f"{at}: {token_id} is the special id {self._special[token_id]}, which the "
                     "server adds where the model needs it",
-                    param=param,
+                    param=at,
                 )
 
 

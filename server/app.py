@@ -16,7 +16,17 @@ from server.errors import StartupError, install_handlers
 from server.models import Models
 from server.openapi import DocumentedApp
 from server.request_id import RequestIdMiddleware
-from server.routes import generate, health, info, metrics, sessions, snapshots
+from server.routes import (
+    completions,
+    generate,
+    health,
+    info,
+    metrics,
+    model_list,
+    sessions,
+    snapshots,
+    tokenizer,
+)
 from server.served_model import ServedModel
 from server.session_store import open_store
 from server.sessions import LEASE_SECONDS, Sessions
@@ -74,7 +84,18 @@ def create_app(
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(ShortStartupErrors)
     app.state.routers = [
-        routes.router for routes in (generate, sessions, snapshots, health, info, metrics)
+        routes.router
+        for routes in (
+            generate,
+            completions,
+            model_list,
+            tokenizer,
+            sessions,
+            snapshots,
+            health,
+            info,
+            metrics,
+        )
     ]
     for router in app.state.routers:
         app.include_router(router)

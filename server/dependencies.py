@@ -7,8 +7,8 @@ from fastapi import Depends, Request
 
 from server.engine import Engine
 from server.errors import LONGEST_ECHO, SessionNotFoundError, printable
+from server.generation_fields import SESSION_ID
 from server.models import Models
-from server.schemas import SESSION_ID
 from server.sessions import Sessions
 
 

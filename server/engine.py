@@ -15,7 +15,14 @@ from typing import Any, TypeVar
 from model.state import LayerSpec
 from server.admission import Admission
 from server.engine_core import EngineCore, StepTimes
-from server.errors import ApiError, EngineError, NotReadyError, ShuttingDownError
+from server.errors import (
+    ApiError,
+    EngineError,
+    NotReadyError,
+    OverloadedError,
+    RequestTooLargeError,
+    ShuttingDownError,
+)
 from server.generation import Generation, GenerationParams
 from server.journal import Journal
 from server.metrics import Metrics, Usage
@@ -84,11 +91,15 @@ class Engine:
         model: to run.
         settings: limits and sizes.
 
+    Attributes:
+        created: when it was made, in whole seconds since 1970.
+
     Raises:
         StartupError: the memory pool is too small to hold anything.
     """
 
     def __init__(self, model: ServedModel, settings: Settings) -> None:
+        self.created = int(time.time())
         self.model = model
         self.settings = settings
         self._core = EngineCore(model, settings)
@@ -189,8 +200,49 @@ class Engine:
             InvalidRequestError: the model cannot serve it.
             RequestTooLargeError: the memory pool could never hold it.
         """
-        ticket = self.admit(source, params or GenerationParams())
-        return self.enqueue(ticket, request_id=request_id)
+        (stream,) = self.submit_all([(source, params or GenerationParams())], request_id=request_id)
+        return stream
+
+    def submit_all(
+        self,
+        requests: Items[tuple[str | Items[int], GenerationParams]],
+        *,
+        request_id: str = "-",
+    ) -> list[TokenStream]:
+        """Queue several requests, all of them or none; every stream must be closed.
+
+        Args:
+            requests: of each, text or content ids, and what is asked for.
+            request_id: for the log.
+
+        Raises:
+            ApiError: as `submit`, for the first that is refused.
+            RequestTooLargeError: there is no room for all of them even when there are no others.
+        """
+        n_samples = sum(params.n for _, params in requests)
+        most = self.settings.max_running + self.settings.max_waiting
+        if len(requests) > 1 and n_samples > most:
+            raise RequestTooLargeError(
+                f"the server holds {most} samples at once, these prompts make {n_samples}; send "
+                "fewer of them",
+                param="prompt",
+            )
+        tickets: list[Ticket] = []
+        others = self._admission.reserved_samples
+        try:
+            for source, params in requests:
+                tickets.append(self.admit(source, params))
+        except BaseException as error:
+            for ticket in tickets:
+                self.withdraw(ticket)
+            if tickets and not others and isinstance(error, OverloadedError):
+                raise RequestTooLargeError(
+                    f"the server has room for {len(tickets)} of these {len(requests)} prompts at "
+                    "once; send fewer of them, shorten them or lower max_tokens",
+                    param="prompt",
+                ) from None
+            raise
+        return [self.enqueue(ticket, request_id=request_id) for ticket in tickets]
 
     def admit(
         self, source: str | Items[int], params: GenerationParams, turn: Turn | None = None
@@ -258,6 +310,7 @@ class Engine:
         stream = TokenStream(
             ticket.id, len(prompt), self.abort, n_samples=params.n, progress=progress
         )
+        stream.model, stream.tokenizer = self.model.name, self.model.tokenizer
         self._readers.add(stream, request_id, params.timeout, journal)
         with self._mail:
             if not self._submitted and not self._core.n_live:

@@ -1,6 +1,5 @@
 """Everything that can go wrong, and the one shape in which a client is told."""
 
-import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -9,6 +8,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Scope
+
+from server.compact_json import compact_json
+from server.openai_errors import PREFIX, is_openai, openai_body, openai_status, retry_headers
 
 LONGEST_ECHO = 100  # characters of a client's own words that an error repeats
 
@@ -39,6 +42,12 @@ class ApiError(HTTPException):
     def body(self) -> dict[str, Any]:
         """The error as JSON values: `{"error": {"type", "message", "param"}}`."""
         return error_body(self.type, self.message, self.param)
+
+    def response(self, scope: Scope) -> Response:
+        """The error as the answer to a request; see `answer_with`."""
+        return answer_with(
+            scope, self.status_code, self.type, self.message, self.param, self.headers
+        )
 
 
 class MalformedBodyError(ApiError):
@@ -206,17 +215,42 @@ class DeadlineExceededError(ApiError):
 
 
 def error_body(type: str, message: str, param: str | None = None) -> dict[str, Any]:
-    """The one shape of an error."""
+    """The one shape of an error, outside `/v1`."""
     return {"error": {"type": type, "message": printable(message), "param": param}}
 
 
-def error_response(
-    status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+def answer_with(
+    scope: Scope,
+    status: int,
+    type: str,
+    message: str,
+    param: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """An error as an HTTP response."""
-    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    """An error as an HTTP response, in the one shape that the paths of its kind have.
+
+    Args:
+        scope: of the request; what is under `/v1` is answered as OpenAI does.
+        status: of the answer; OpenAI's own is made of it.
+        type: a word for programs.
+        message: a sentence for people.
+        param: the field at fault, if it is one.
+        headers: of the answer.
+    """
     headers = {"cache-control": "no-store", **(headers or {})}
-    return Response(content, status, headers, media_type="application/json")
+    if is_openai(path_of(scope)):
+        status = openai_status(status)
+        body = openai_body(status, type, printable(message), param)
+        headers = retry_headers(status, headers)
+    else:
+        body = error_body(type, message, param)
+    return Response(compact_json(body).encode(), status, headers, media_type="application/json")
+
+
+def path_of(scope: Scope) -> str:
+    """The path of a request within the app."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def printable(text: str, longest: int | None = None) -> str:
@@ -233,19 +267,32 @@ def install_handlers(app: FastAPI) -> None:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    scope, status = request.scope, error.status_code
     if isinstance(error, ApiError):
-        return error_response(error.status_code, error.body(), error.headers)
+        return error.response(scope)
     where = printable(f"{request.method} {request.url.path}", LONGEST_ECHO)
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        body = error_body("not_found", f"{where}: there is nothing here; see /docs")
-    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+    if status == HTTPStatus.NOT_FOUND:
+        message = f"{where}: there is nothing here; {_elsewhere(request)}"
+        return answer_with(scope, status, "not_found", message)
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(_methods(request))
-        headers = {"allow": allowed}
-        body = error_body("method_not_allowed", f"{where}: use {allowed}")
-        return error_response(error.status_code, body, headers)
-    else:
-        body = error_body("http_error", str(error.detail))
-    return error_response(error.status_code, body, error.headers)
+        message = f"{where}: use {allowed}"
+        return answer_with(scope, status, "method_not_allowed", message, headers={"allow": allowed})
+    return answer_with(scope, status, "http_error", str(error.detail), headers=error.headers)
+
+
+def _elsewhere(request: Request) -> str:
+    """What there is in place of what was asked for."""
+    if not is_openai(path_of(request.scope)):
+        return "see /docs"
+    there = [
+        f"{method} {route.path}"
+        for router in request.app.state.routers
+        for route in router.routes
+        for method in sorted(route.methods)
+        if route.path.startswith(PREFIX)
+    ]
+    return f"of OpenAI's API, this server has {', '.join(there)}"
 
 
 def _methods(request: Request) -> list[str]:
@@ -256,15 +303,15 @@ def _methods(request: Request) -> list[str]:
     return sorted(methods) or ["GET"]  # the documentation's own routes are not among these
 
 
-async def _on_validation_error(_: Request, error: Exception) -> Response:
+async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    refused = _explain(error.errors()[0])
-    return error_response(refused.status_code, refused.body())
+    return _explain(error.errors()[0]).response(request.scope)
 
 
 def _explain(problem: Mapping[str, Any]) -> InvalidRequestError:
     """One of pydantic's findings, in our words where they say more than its own."""
-    path = problem["loc"][1:]  # the first is "body"
+    # The first is "body"; what is wrong with a key of an object is at that key.
+    path = tuple(part for part in problem["loc"][1:] if part != "[key]")
     param = _dotted(path) or problem.get("ctx", {}).get("param")
     match problem["type"]:
         case "extra_forbidden":

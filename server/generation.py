@@ -28,9 +28,11 @@ class GenerationParams:
             no log-probabilities at all.
         echo: whether the samples begin with the prompt.
         ignore_eos: whether EOS is a token like any other.
+        min_tokens: before so many are generated, neither EOS nor a stop string ends a sample.
         priority: the lower, the sooner it is served.
         timeout: seconds that it may take; None for as long as it takes.
         mode: what the prompt asks for.
+        field: where the client wrote the prompt, for errors; None for `prompt` or `token_ids`.
     """
 
     max_tokens: int | None = None
@@ -40,9 +42,11 @@ class GenerationParams:
     logprobs: int | None = None
     echo: bool = False
     ignore_eos: bool = False
+    min_tokens: int = 0
     priority: int = 0
     timeout: float | None = None
     mode: Mode = "copy"
+    field: str | None = None
 
 
 class Generation:
@@ -81,11 +85,11 @@ class Generation:
         self._eos_id = tokenizer.eos_id
         self._specials = {tokenizer.bos_id, tokenizer.sep_id, tokenizer.eos_id}
         self._tokenizer = tokenizer
-        self._sampler = Sampler(params.sampling, index)
+        self._sampler = Sampler(params.sampling, index, sequence.token_ids)
         self._decoder = tokenizer.stream_decoder()
         self._stop = StopStrings(params.stop)
         self._prompt_logprobs: list[TokenLogprob] = []
-        self._echoed = not params.echo
+        self._echo = self._read_echo() if params.echo else None
 
     @property
     def reads_prompt(self) -> bool:
@@ -127,19 +131,28 @@ class Generation:
             self.progress.first_token = now
         if not params.max_tokens:
             return self._delta([], self._last_text(""), "length", [])
-        greedy = self._sampler.is_greedy and likeliest is not None
-        token_id = likeliest if greedy else self._sampler.sample(logits)
-        assert token_id is not None
-        if token_id == self._eos_id and not params.ignore_eos:
-            return replace(self._delta([], self._last_text(""), "stop", []), is_eos=True)
-        sequence.token_ids.append(token_id)
+        token_id = self._choose(logits, likeliest)
         logprobs = [] if params.logprobs is None else [self._logprob(logits, token_id)]
-        text = self._stop.push(self._decoder.push([token_id]))
+        if token_id == self._eos_id and not params.ignore_eos:
+            ending = self._delta([], self._last_text(""), "stop", [])
+            return replace(ending, is_eos=True, eos_logprob=logprobs[0] if logprobs else None)
+        sequence.token_ids.append(token_id)
+        may_end = not params.min_tokens or sequence.n_generated >= params.min_tokens
+        text = self._stop.push(self._decoder.push([token_id]), may_end=may_end)
         is_last = sequence.n_generated == params.max_tokens
         if is_last:
             text = self._last_text(text)
         reason: FinishReason | None = "length" if is_last else None
         return self._delta([token_id], text, "stop" if self._stop.found else reason, logprobs)
+
+    def _choose(self, logits: NDArray[np.float32], likeliest: int | None) -> int:
+        params = self._params
+        banned = None
+        if params.min_tokens and self.sequence.n_generated < params.min_tokens:
+            banned = None if params.ignore_eos else self._eos_id
+        if likeliest is not None and likeliest != banned and self._sampler.is_greedy:
+            return likeliest
+        return self._sampler.sample(logits, banned)
 
     def _delta(
         self,
@@ -149,17 +162,28 @@ class Generation:
         logprobs: list[TokenLogprob],
     ) -> Delta:
         n_echoed = 0
-        if not self._echoed:
-            self._echoed = True
-            prompt = self.sequence.token_ids[self._n_context : self.sequence.n_prompt]
-            content = [token_id for token_id in prompt if token_id not in self._specials]
-            known = [p for p in self._prompt_logprobs if p.token_id not in self._specials]
-            n_echoed = len(content)
-            token_ids = content + token_ids
-            text = self._tokenizer.decode(content) + text
-            logprobs = known + logprobs
+        if self._echo is not None:
+            echo, self._echo = self._echo, None
+            n_echoed = len(echo.token_ids)
+            token_ids = echo.token_ids + token_ids
+            text = echo.text + text
+            logprobs = self._echoed_logprobs() + logprobs
         wanted = self._params.logprobs is not None
         return Delta(token_ids, text, reason, self._index, logprobs if wanted else None, n_echoed)
+
+    def _read_echo(self) -> "_Echo":
+        """The prompt as it was given: without the ids that frame it."""
+        prompt = self.sequence.token_ids[self._n_context : self.sequence.n_prompt]
+        if self._params.mode != "raw":
+            prompt = [token_id for token_id in prompt if token_id not in self._specials]
+        return _Echo(prompt, self._tokenizer.decode(prompt))
+
+    def _echoed_logprobs(self) -> list[TokenLogprob]:
+        """One for every echoed id; none for the first of a context, which nothing comes before."""
+        if self._params.mode != "raw":
+            return [p for p in self._prompt_logprobs if p.token_id not in self._specials]
+        first = TokenLogprob(self.sequence.token_ids[0], None, ())
+        return [first, *self._prompt_logprobs]
 
     def _logprob(self, logits: NDArray[np.float32], token_id: int) -> TokenLogprob:
         return token_logprob(logits, token_id, self._params.logprobs or 0)
@@ -168,6 +192,12 @@ class Generation:
         """`text` and what decoder and stop strings still hold back."""
         text += self._stop.push(self._decoder.flush())
         return text + self._stop.flush()
+
+
+@dataclass(frozen=True)
+class _Echo:
+    token_ids: list[int]
+    text: str
 
 
 def _check_finite(logits: NDArray[np.float32]) -> None:

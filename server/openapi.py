@@ -8,23 +8,39 @@ from pydantic.json_schema import models_json_schema
 
 from server.errors import (
     ApiError,
+    BodyTooLargeError,
+    DeadlineExceededError,
+    EngineError,
+    InvalidRequestError,
+    MalformedBodyError,
+    ModelNotFoundError,
+    OverloadedError,
+    RequestTooLargeError,
     SessionBusyError,
     SessionDamagedError,
     SessionEmptyError,
+    SessionFullError,
     SessionNotFoundError,
     SessionOfOtherWeightsError,
+    ShuttingDownError,
     StoreUnavailableError,
     TooManySessionsError,
+    UnsupportedMediaTypeError,
     error_body,
 )
+from server.openai_errors import openai_body, openai_status
+from server.openai_schemas import OpenAIErrorResponse
 from server.schemas import ErrorResponse, GenerateChunk
 
 STREAMED: tuple[type[BaseModel], ...] = (GenerateChunk,)
-"""What events of streams hold; no route returns it, so FastAPI does not know of it."""
+"""What only events of streams hold; no route returns it, so FastAPI does not know of it."""
 
 _REF = "#/components/schemas/{model}"
 _ID = "ses-019aa9c5c0d2f4a1c2d3e4f5a64f0c9d"
-SESSION_ERRORS: dict[type[ApiError], tuple[str, str | None]] = {
+Examples = dict[type[ApiError], tuple[str, str | None]]
+"""Message and field of an example of every error that a route answers with."""
+
+SESSION_ERRORS: Examples = {
     SessionNotFoundError: (f"there is no session {_ID}", None),
     SessionBusyError: (
         f"session {_ID} is busy with another request; try again, or send 'wait_for_session': true",
@@ -42,20 +58,66 @@ SESSION_ERRORS: dict[type[ApiError], tuple[str, str | None]] = {
 }
 """Examples of what can go wrong with sessions, for `describe_errors`."""
 
+MODEL_ERRORS: Examples = {
+    ModelNotFoundError: ("there is no model 'copy-all'; served are copy-bytes", "model")
+}
+"""Of what can go wrong where a model is named."""
 
-def describe_errors(examples: dict[type[ApiError], tuple[str, str | None]]) -> dict[int | str, Any]:
+PROMPT_ERRORS: Examples = MODEL_ERRORS | {
+    MalformedBodyError: ("the key 'prompt' appears twice", None),
+    BodyTooLargeError: ("the body is larger than the limit of 1048576 bytes", None),
+    UnsupportedMediaTypeError: (
+        "the body must be JSON in UTF-8, sent with 'content-type: application/json'",
+        None,
+    ),
+}
+"""Of what can go wrong with a body that has a prompt for a model."""
+
+GENERATION_ERRORS: Examples = PROMPT_ERRORS | {
+    RequestTooLargeError: (
+        "the request may hold 9000 tokens, the server's memory pool holds 8192; shorten it "
+        "or lower max_tokens",
+        "prompt",
+    ),
+    InvalidRequestError: ("max_tokens: must be at most 16384", "max_tokens"),
+    EngineError: ("the engine failed while it worked on this request; try again", None),
+    OverloadedError: ("too many requests are waiting; try again later", None),
+    ShuttingDownError: ("the server is shutting down", None),
+    DeadlineExceededError: ("the request took longer than 2 s", None),
+    SessionNotFoundError: SESSION_ERRORS[SessionNotFoundError],
+    SessionBusyError: SESSION_ERRORS[SessionBusyError],
+    SessionEmptyError: (f"session {_ID} is empty, there is nothing to go on from", "prompt"),
+    SessionOfOtherWeightsError: SESSION_ERRORS[SessionOfOtherWeightsError],
+    SessionFullError: (
+        "prompt: is 900 tokens long; the session has 16000 already, it takes at most 381 more",
+        "prompt",
+    ),
+    SessionDamagedError: SESSION_ERRORS[SessionDamagedError],
+    StoreUnavailableError: SESSION_ERRORS[StoreUnavailableError],
+}
+"""Of what can go wrong with a request that generates."""
+
+
+def describe_errors(examples: Examples, *, openai: bool = False) -> dict[int | str, Any]:
     """FastAPI's `responses` for the errors of a route.
 
     Args:
-        examples: message and field of an example of every error that the route answers with.
+        examples: of every error that the route answers with.
+        openai: whether the route is one of OpenAI's API.
     """
     responses: dict[int | str, Any] = {}
+    if openai:  # in place of the 422 that FastAPI would document
+        responses["4XX"] = {
+            "model": OpenAIErrorResponse,
+            "description": "Anything else that is wrong with a request.",
+        }
     for error, (message, param) in examples.items():
         summary = (error.__doc__ or "").partition("\n")[0]
+        status = openai_status(error.status) if openai else int(error.status)
         response = responses.setdefault(
-            int(error.status),
+            status,
             {
-                "model": ErrorResponse,
+                "model": OpenAIErrorResponse if openai else ErrorResponse,
                 "description": summary,
                 "content": {"application/json": {"examples": {}}},
             },
@@ -64,19 +126,24 @@ def describe_errors(examples: dict[type[ApiError], tuple[str, str | None]]) -> d
             response["description"] += " " + summary
         response["content"]["application/json"]["examples"][error.type] = {
             "summary": summary,
-            "value": error_body(error.type, message, param),
+            "value": openai_body(status, error.type, message, param)
+            if openai
+            else error_body(error.type, message, param),
         }
     return responses
 
 
-def describe_events(chunk: type[BaseModel]) -> dict[str, Any]:
+def describe_events(
+    chunk: type[BaseModel], example: str, *, error: type[BaseModel] = ErrorResponse
+) -> dict[str, Any]:
     """The `content` of a response that is a stream of server-sent events.
 
     Args:
-        chunk: one of `STREAMED`, what an event holds that is neither an error nor `[DONE]`.
+        chunk: what an event holds that is neither an error nor `[DONE]`.
+        example: a whole stream.
+        error: what the last event holds if something goes wrong in mid-stream.
     """
-    names = chunk.__name__, ErrorResponse.__name__
-    content = {"anyOf": [{"$ref": _REF.format(model=name)} for name in names]}
+    content = {"anyOf": [{"$ref": _REF.format(model=name.__name__)} for name in (chunk, error)]}
     data = {
         "type": "string",
         "if": {"not": {"const": "[DONE]"}},
@@ -84,7 +151,7 @@ def describe_events(chunk: type[BaseModel]) -> dict[str, Any]:
     }
     # One event, as FastAPI describes those of its own streams, and OpenAPI 3.2 all.
     event = {"type": "object", "required": ["data"], "properties": {"data": data}}
-    return {"text/event-stream": {"itemSchema": event}}
+    return {"text/event-stream": {"itemSchema": event, "example": example}}
 
 
 class DocumentedApp(FastAPI):

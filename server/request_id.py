@@ -7,7 +7,7 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import error_body, error_response
+from server.errors import answer_with
 
 logger = logging.getLogger(__name__)
 
@@ -51,5 +51,7 @@ class RequestIdMiddleware:
             if started:
                 raise  # too late for a status; the server closes the connection
             logger.exception("request %s failed", request_id)
-            body = error_body("internal_error", "the server failed; its log has the reason")
-            await error_response(500, body)(scope, receive, send_with_id)
+            answer = answer_with(
+                scope, 500, "internal_error", "the server failed; its log has the reason"
+            )
+            await answer(scope, receive, send_with_id)

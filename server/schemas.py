@@ -1,41 +1,23 @@
 """What goes over the wire."""
 
-import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from model.framing import Mode
+from server.generation_fields import (
+    MAX_LOGPROBS,
+    MAX_SAMPLES,
+    MAX_STOP_LENGTH,
+    MAX_STOP_STRINGS,
+    MODES,
+    SESSION_ID,
+    GenerationFields,
+    Source,
+)
 from server.request_rules import generate_rules
 from server.token_stream import FinishReason
-
-MAX_STOP_STRINGS = 4
-MAX_STOP_LENGTH = 256
-MAX_SAMPLES = 32
-MAX_LOGPROBS = 20
-MAX_PRIORITY = 10
-SESSION_ID = "ses-[0-9a-f]{32}"
-
-
-def _as_list(value: Any) -> Any:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, list):
-        return value
-    raise PydanticCustomError("stop_type", "must be a string or a list of strings")
-
-
-_StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
-_Stop = Annotated[
-    list[_StopString],
-    Field(max_length=MAX_STOP_STRINGS),
-    BeforeValidator(
-        _as_list,
-        json_schema_input_type=_StopString
-        | Annotated[list[_StopString], Field(max_length=MAX_STOP_STRINGS)],
-    ),
-]
 
 _GENERATION: dict[str, Any] = {
     "id": "gen-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6",
@@ -49,18 +31,13 @@ _GENERATION: dict[str, Any] = {
 }  # fmt: skip
 
 
-class GenerateRequest(BaseModel):
+class GenerateRequest(GenerationFields):
     """What to generate from, and how."""
 
     model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
-        json_schema_extra={"examples": [{"prompt": "hello"}], **generate_rules(SESSION_ID)},
+        json_schema_extra={"examples": [{"prompt": "hello"}], **generate_rules(SESSION_ID)}
     )
 
-    model: str | None = Field(
-        default=None, description="Name of a model that is served; by default the first one."
-    )
     prompt: str | None = Field(
         default=None,
         description="Text to copy, to recall from or to go on from. Give this or `token_ids`.",
@@ -70,144 +47,19 @@ class GenerateRequest(BaseModel):
         description="Content ids in place of `prompt`. The special ids that the model needs "
         "around them are added by the server, but in `raw` mode, where they may be among these.",
     )
-    mode: Mode = Field(
-        default="copy",
-        description="`copy`: write the prompt out. `recall`: the prompt is how a passage begins "
-        "that the session read; go on from there to the passage's end. `raw`: add no special ids "
-        "to the prompt; in a session it may be empty.",
-    )
-    session_id: str | None = Field(
-        default=None,
-        description="Go on from this session, and add the prompt and what is generated to it.",
-    )
-    wait_for_session: bool = Field(
-        default=False,
-        description="Wait while another request is in the session, as long as `timeout` allows. "
-        "By default that is refused with 409.",
-    )
-    max_tokens: int | None = Field(
-        default=None,
-        ge=0,
-        description="Tokens to generate at most, by default as far as there is room: for a copy "
-        "one more than the prompt has, for a recall one more than the session has, else 16. 0, to "
-        "read the prompt only, needs `session_id` or `echo`.",
-    )
-    n: int = Field(
-        default=1,
-        ge=1,
-        le=MAX_SAMPLES,
-        description="Samples; they share the memory of the prompt. With `seed`, each draws in its "
-        "own repeatable way.",
-    )
-    temperature: float = Field(
-        default=0.0,
-        ge=0,
-        le=2,
-        allow_inf_nan=False,
-        description="0 takes the likeliest token; more draws ever more freely.",
-    )
-    top_k: int = Field(
-        default=0,
-        ge=0,
-        le=2**31 - 1,
-        description="Draw from the k likeliest tokens only; 0 for all.",
-    )
-    top_p: float = Field(
-        default=1.0,
-        gt=0,
-        le=1,
-        allow_inf_nan=False,
-        description="Draw from the fewest likeliest tokens whose probabilities reach this sum.",
-    )
-    min_p: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        allow_inf_nan=False,
-        description="Draw only from tokens at least this share as likely as the likeliest; 0 for "
-        "all.",
-    )
-    seed: int | None = Field(
-        default=None,
-        ge=0,
-        lt=2**63,  # exact as a JSON number, unlike the largest seed
-        description="Makes a draw repeatable; by default it is not.",
-    )
-    stop: _Stop | None = Field(
-        default=None,
-        description=f"Up to {MAX_STOP_STRINGS} strings that end the generation. They are not part "
-        "of `text`; `token_ids` ends with the id that completed the string.",
-    )
-    ignore_eos: bool = Field(
-        default=False,
-        description="Go on after the id that ends a string, as if it were any other; it is then "
-        "among `token_ids`.",
-    )
-    logprobs: int | None = Field(
-        default=None,
-        ge=0,
-        le=MAX_LOGPROBS,
-        description="Give the log-probability of every id of the answer, and of this many of the "
-        "likeliest in its place.",
-    )
-    echo: bool = Field(
-        default=False,
-        description="Begin the answer with the prompt; with `logprobs`, with those of its ids too.",
-    )
-    priority: int = Field(
-        default=0,
-        ge=-MAX_PRIORITY,
-        le=MAX_PRIORITY,
-        description="The lower, the sooner: a step is worth ten seconds of waiting, so that nobody "
-        "waits for ever.",
-    )
-    timeout: float | None = Field(
-        default=None,
-        gt=0,
-        le=86_400,
-        allow_inf_nan=False,
-        description="Seconds after which the request is given up, with an error.",
-    )
-    stream: bool = Field(
-        default=False, description="Send tokens as they come, as server-sent events."
-    )
+    mode: Mode = Field(default="copy", description=MODES)
 
-    @model_validator(mode="after")
-    def _check_source(self) -> Self:
-        if (self.prompt is None) == (self.token_ids is None):
-            given = "neither" if self.prompt is None else "both"
-            raise PydanticCustomError(
-                "one_source",
-                "give either 'prompt' or 'token_ids', not {given}",
-                {"given": given, "param": "prompt"},
-            )
-        in_session = self.session_id is not None
-        if not (self.prompt or self.token_ids or (in_session and self.mode == "raw")):
-            param = "prompt" if self.token_ids is None else "token_ids"
-            raise _refusal(param, "must not be empty")
-        if self.max_tokens == 0 and not (self.echo or in_session):
-            raise _refusal("max_tokens", "must be at least 1 without 'echo' or 'session_id'")
-        return self
-
-    @model_validator(mode="after")
-    def _check_session(self) -> Self:
-        if self.session_id is None:
-            if self.mode == "recall":
-                raise _refusal("mode", "'recall' needs a 'session_id'")
-            if self.wait_for_session:
-                raise _refusal("wait_for_session", "needs a 'session_id'")
-            return self
-        if not re.fullmatch(SESSION_ID, self.session_id):
-            raise _refusal("session_id", "must be 'ses-' and 32 hexadecimal digits")
-        if self.n > 1:
-            raise _refusal("n", "must be 1 with 'session_id'")
-        if self.echo and self.logprobs is not None:
-            raise _refusal("echo", "cannot be combined with 'logprobs' and 'session_id'")
-        return self
-
-
-def _refusal(param: str, reason: str) -> PydanticCustomError:
-    return PydanticCustomError("refused", "{param}: {reason}", {"param": param, "reason": reason})
+    def sources(self) -> list[Source]:
+        """The prompt, whichever way it is given."""
+        if self.prompt is not None and self.token_ids is None:
+            return [Source("prompt", self.prompt, self.mode)]
+        if self.token_ids is not None and self.prompt is None:
+            return [Source("token_ids", self.token_ids, self.mode)]
+        raise PydanticCustomError(
+            "one_source",
+            "give either 'prompt' or 'token_ids', not {given}",
+            {"given": "neither" if self.prompt is None else "both", "param": "prompt"},
+        )
 
 
 class TurnInfo(BaseModel):
@@ -239,7 +91,9 @@ class TokenLogprob(BaseModel):
     """How likely an id was: natural logarithms, of the model's own distribution."""
 
     token_id: int
-    logprob: float
+    logprob: float | None = Field(
+        description="Null for the first id of a context, which nothing comes before."
+    )
     top: list[TopLogprob] = Field(description="The likeliest first.")
 
 

@@ -20,17 +20,21 @@ class StopStrings:
         self._held = ""
         self.found = False
 
-    def push(self, text: str) -> str:
+    def push(self, text: str, *, may_end: bool = True) -> str:
         """Take a piece of text; return what is certain to lie before any stop string.
 
         Once a stop string is complete, `found` is true and everything after it is dropped.
+
+        Args:
+            text: what comes next.
+            may_end: whether a stop string that this piece completes counts.
         """
         if self.found or not text:
             return ""
         if not self._strings:
             return text
         held = self._held + text
-        for end in range(len(self._held) + 1, len(held) + 1):
+        for end in range(len(self._held) + 1, len(held) + 1) if may_end else ():
             for stop in self._strings:
                 # `startswith` from a negative place would count from the end.
                 if end >= len(stop) and held.startswith(stop, end - len(stop), end):
@@ -50,6 +54,6 @@ class StopStrings:
         """Length of the longest end of `text` with which a stop string begins."""
         for length in range(min(self._longest - 1, len(text)), 0, -1):
             end = text[len(text) - length :]
-            if any(stop.startswith(end) for stop in self._strings):
+            if any(len(stop) > length and stop.startswith(end) for stop in self._strings):
                 return length
         return 0

@@ -1,17 +1,16 @@
 """From a stream of deltas to HTTP, and back to the engine when the client leaves."""
 
 import asyncio
-import json
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Coroutine, Iterable
+from typing import Any, Protocol, TypeVar
 
 from fastapi import Response
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from model.sampling import TokenLogprob
+from server.compact_json import compact_json
 from server.errors import ApiError
-from server.journal import JournaledTurn
+from server.merged_stream import MergedStream
 from server.token_stream import Delta, TokenStream
 
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -20,6 +19,25 @@ HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _CLIENT_LEFT = 499  # what logs call it; no one is there to read it
 
 T = TypeVar("T")
+
+DeltaStream = TokenStream | MergedStream
+"""What an answer is made of."""
+
+
+class Format(Protocol):
+    """How one answer is written; made for it, and told its deltas in order."""
+
+    def chunk(self, delta: Delta) -> str:
+        """What is new in one sample, as JSON. There is one a token, so it is made fast."""
+
+    def ending(self) -> Iterable[str]:
+        """What follows the last delta of a stream, each as JSON."""
+
+    def whole(self, samples: list[Delta]) -> dict[str, Any]:
+        """A whole answer: one delta a sample."""
+
+    def error(self, error: ApiError) -> dict[str, Any]:
+        """What ends a stream that failed."""
 
 
 class EventStream(Response):
@@ -30,14 +48,14 @@ class EventStream(Response):
 
     Args:
         stream: of the generation; this response closes it.
-        model: name of the model.
+        format: of the events.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, stream: TokenStream, model: str) -> None:
+    def __init__(self, stream: DeltaStream, format: Format) -> None:
         self._stream = stream
-        self._model = model
+        self._format = format
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
 
@@ -57,32 +75,19 @@ class EventStream(Response):
                 "headers": self.raw_headers,
             }
         )
-        head = f'{{"id":{_text(self._stream.id)},"model":{_text(self._model)},'
+        format = self._format
         try:
             async for delta in self._stream:
-                await _send_event(send, f"{head}{self._chunk(delta)}}}")
+                await _send_event(send, format.chunk(delta))
+            for event in format.ending():
+                await _send_event(send, event)
             await _send_event(send, "[DONE]")
         except ApiError as error:
-            await _send_event(send, _json(error.body()))
+            await _send_event(send, compact_json(format.error(error)))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _chunk(self, delta: Delta) -> str:
-        """A `GenerateChunk` but for its head, as JSON. There is one a token, so it is made fast."""
-        reason = "null" if delta.finish_reason is None else f'"{delta.finish_reason}"'
-        chunk = (
-            f'"index":{delta.index},"text":{_text(delta.text)},'
-            f'"token_ids":[{",".join(map(str, delta.token_ids))}],"finish_reason":{reason}'
-        )
-        if delta.logprobs is not None:
-            chunk += f',"logprobs":{_json(_logprobs(delta.logprobs))}'
-        if delta.finish_reason is not None and self._stream.is_read:
-            chunk += f',"usage":{_json(_usage(self._stream))}'
-            if self._stream.turn is not None:
-                chunk += f',"session":{_json(_session(self._stream.turn))}'
-        return chunk
 
-
-async def whole_response(stream: TokenStream, model: str, receive: Receive) -> Response:
+async def whole_response(stream: DeltaStream, format: Format, receive: Receive) -> Response:
     """A generation as one JSON document; closes the stream however it ends.
 
     Raises:
@@ -90,17 +95,11 @@ async def whole_response(stream: TokenStream, model: str, receive: Receive) -> R
     """
     async with stream:
         try:
-            deltas = await unless_disconnected(receive, _collect(stream))
+            samples = await unless_disconnected(receive, _collect(stream))
         except ClientDisconnect:
             return nobody_reads()
-    samples = [_sample(delta) for delta in deltas]
-    answer = {"id": stream.id, "model": model} | samples[0] | {"usage": _usage(stream)}
-    del answer["index"]
-    if stream.turn is not None:
-        answer["session"] = _session(stream.turn)
-    if len(samples) > 1:
-        answer["samples"] = samples
-    return Response(_json(answer), headers=HEADERS, media_type="application/json")
+    answer = compact_json(format.whole(samples))
+    return Response(answer, headers=HEADERS, media_type="application/json")
 
 
 def nobody_reads() -> Response:
@@ -136,7 +135,7 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _collect(stream: TokenStream) -> list[Delta]:
+async def _collect(stream: DeltaStream) -> list[Delta]:
     """The whole of each sample."""
     parts: list[list[Delta]] = [[] for _ in range(stream.n_samples)]
     async for delta in stream:
@@ -147,48 +146,3 @@ async def _collect(stream: TokenStream) -> list[Delta]:
 async def _send_event(send: Send, data: str) -> None:
     body = f"data: {data}\n\n".encode()
     await send({"type": "http.response.body", "body": body, "more_body": True})
-
-
-_text = json.encoder.encode_basestring
-"""A string as JSON."""
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _sample(delta: Delta) -> dict[str, Any]:
-    sample: dict[str, Any] = {
-        "index": delta.index,
-        "text": delta.text,
-        "token_ids": delta.token_ids,
-        "finish_reason": delta.finish_reason,
-    }
-    if delta.logprobs is not None:
-        sample["logprobs"] = _logprobs(delta.logprobs)
-    return sample
-
-
-def _logprobs(logprobs: list[TokenLogprob]) -> list[dict[str, Any]]:
-    return [
-        {
-            "token_id": one.token_id,
-            "logprob": one.logprob,
-            "top": [{"token_id": id, "logprob": logprob} for id, logprob in one.top],
-        }
-        for one in logprobs
-    ]
-
-
-def _usage(stream: TokenStream) -> dict[str, int]:
-    read, made = stream.n_prompt_tokens, stream.n_completion_tokens
-    return {
-        "prompt_tokens": read,
-        "completion_tokens": made,
-        "total_tokens": read + made,
-        "cached_tokens": stream.progress.n_cached,
-    }
-
-
-def _session(turn: JournaledTurn) -> dict[str, Any]:
-    return {"id": turn.session_id, "n_tokens": turn.n_tokens}

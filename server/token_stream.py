@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
 from model.sampling import TokenLogprob
+from model.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # which needs what is defined here
     from server.journal import JournaledTurn
@@ -28,6 +29,7 @@ class Delta:
         logprobs: one a new id, if they were asked for.
         n_echoed: how many of the ids, the first ones, are the prompt's.
         is_eos: whether the model ended the sample, with an id that is not among these.
+        eos_logprob: of that id, if log-probabilities were asked for.
     """
 
     token_ids: list[int]
@@ -37,6 +39,7 @@ class Delta:
     logprobs: list[TokenLogprob] | None = None
     n_echoed: int = 0
     is_eos: bool = False
+    eos_logprob: TokenLogprob | None = None
 
     @property
     def n_generated(self) -> int:
@@ -58,6 +61,7 @@ class Delta:
             else [logprob for delta in deltas for logprob in delta.logprobs or ()],
             sum(delta.n_echoed for delta in deltas),
             deltas[-1].is_eos,
+            deltas[-1].eos_logprob,
         )
 
 
@@ -89,6 +93,8 @@ class TokenStream:
 
     Attributes:
         id: of the request.
+        model: name of the model.
+        tokenizer: of the model.
         n_prompt_tokens: tokens that the model reads, special ones included.
         n_completion_tokens: tokens generated so far, of all samples.
         n_samples: samples that it yields.
@@ -106,6 +112,8 @@ class TokenStream:
         progress: Progress | None = None,
     ) -> None:
         self.id = id
+        self.model = ""
+        self.tokenizer: Tokenizer | None = None
         self.n_prompt_tokens = n_prompt_tokens
         self.n_completion_tokens = 0
         self.n_samples = n_samples
@@ -119,14 +127,14 @@ class TokenStream:
         self._news = asyncio.Event()
 
     @property
+    def n_cached(self) -> int:
+        """Tokens of the prompt that were not computed for it."""
+        return self.progress.n_cached
+
+    @property
     def is_complete(self) -> bool:
         """Whether every sample is finished, read or not."""
         return not self._running
-
-    @property
-    def is_read(self) -> bool:
-        """Whether every sample is finished, and read to its end."""
-        return not self._running and not self._unread
 
     def push(self, delta: Delta, *, wake: bool = True) -> None:
         """Add what the engine made; the reader sees it now, or when it is woken."""

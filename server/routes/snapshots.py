@@ -26,9 +26,9 @@ from server.errors import (
     UnavailableError,
     UnsupportedMediaTypeError,
 )
+from server.generation_fields import SESSION_ID
 from server.openapi import SESSION_ERRORS, describe_errors
 from server.routes.sessions import describe
-from server.schemas import SESSION_ID
 from server.session_schemas import Session
 from server.snapshot import write_snapshot
 from server.streaming import nobody_reads

@@ -86,6 +86,110 @@ def test_draws_are_those_of_the_definition(
     assert [sampler.sample(logits) for _ in range(5)] == draws_by_definition(logits, params, 5)
 
 
+penalties = st.fixed_dictionaries(
+    {
+        "logit_bias": st.dictionaries(st.integers(0, 9), st.floats(-100, 100), max_size=5),
+        "presence_penalty": st.floats(-2, 2),
+        "frequency_penalty": st.floats(-2, 2),
+        "repetition_penalty": st.floats(0.1, 10),
+    }
+)
+
+
+def changed_by_definition(
+    logits: list[float], params: SamplingParams, prompt: list[int], generated: list[int]
+) -> list[float]:
+    """Logits with penalties and bias, one id at a time."""
+    changed = []
+    for token_id, logit in enumerate(logits):
+        if token_id in prompt or token_id in generated:
+            if logit > 0:
+                logit /= params.repetition_penalty
+            else:
+                logit *= params.repetition_penalty
+        count = generated.count(token_id)
+        if count:
+            logit -= params.presence_penalty + params.frequency_penalty * count
+        changed.append(logit + params.logit_bias.get(token_id, 0.0))
+    return changed
+
+
+@given(
+    st.lists(
+        st.lists(st.floats(-50, 50, width=32), min_size=10, max_size=10), min_size=1, max_size=6
+    ),
+    st.lists(st.integers(0, 9), max_size=5),
+    penalties,
+    st.none() | st.integers(0, 9),
+)
+def test_penalties_and_bias_are_those_of_the_definition(
+    steps: list[list[float]], prompt: list[int], penalties: dict[str, Any], banned: int | None
+) -> None:
+    params = SamplingParams(**penalties)
+    sampler = Sampler(params, prompt=prompt)
+    generated: list[int] = []
+    for logits in steps:
+        changed = changed_by_definition(logits, params, prompt, generated)
+        if banned is not None:
+            changed[banned] = -math.inf
+        token_id = sampler.sample(np.array(logits, np.float32), banned)
+        assert token_id == changed.index(max(changed))
+        generated.append(token_id)
+
+
+@given(
+    st.lists(st.floats(-20, 20, width=32), min_size=10, max_size=10),
+    st.lists(st.integers(0, 9), max_size=5),
+    penalties,
+    st.integers(0, 2**32),
+)
+def test_draws_come_after_penalties_and_bias(
+    logits: list[float], prompt: list[int], penalties: dict[str, Any], seed: int
+) -> None:
+    params = SamplingParams(temperature=0.8, seed=seed, **penalties)
+    changed = np.array(changed_by_definition(logits, params, prompt, []))
+    sampler = Sampler(params, prompt=prompt)
+    (wanted,) = draws_by_definition(changed, params, 1)
+    assert sampler.sample(np.array(logits, np.float32)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("params", "generated"),
+    [
+        ({"presence_penalty": 1.5}, [1, 0, 1, 1, 1]),
+        ({"frequency_penalty": 0.75}, [1, 1, 0, 1, 0]),
+        ({"repetition_penalty": 2.0}, [1, 0, 1, 1, 1]),
+        ({"logit_bias": {2: 5.0}}, [2, 2, 2, 2, 2]),
+        ({"logit_bias": {1: -100.0}}, [0, 0, 0, 0, 0]),
+        ({}, [1, 1, 1, 1, 1]),
+    ],
+)
+def test_what_was_generated_counts(params: dict[str, Any], generated: list[int]) -> None:
+    sampler = Sampler(SamplingParams(**params))
+    logits = np.array([2, 3, -1], np.float32)
+    assert [sampler.sample(logits) for _ in range(5)] == generated
+
+
+def test_only_the_repetition_penalty_looks_at_the_prompt() -> None:
+    logits = np.array([2, 3, -1], np.float32)
+    assert Sampler(SamplingParams(repetition_penalty=2.0), prompt=[1]).sample(logits) == 0
+    assert Sampler(SamplingParams(presence_penalty=2.0), prompt=[1]).sample(logits) == 1
+
+
+def test_only_the_likeliest_of_the_model_itself_is_greedy() -> None:
+    assert Sampler(SamplingParams(top_k=3)).is_greedy
+    assert not Sampler(SamplingParams(temperature=0.5)).is_greedy
+    assert not Sampler(SamplingParams(logit_bias={0: 1.0})).is_greedy
+
+
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_what_is_banned_is_never_chosen(temperature: float) -> None:
+    sampler = Sampler(SamplingParams(temperature=temperature, seed=0))
+    logits = np.array([1, 50, 0], np.float32)
+    chosen = {sampler.sample(logits, banned=1) for _ in range(100)}
+    assert chosen == ({0} if temperature == 0 else {0, 2})
+
+
 def test_everything_may_be_drawn() -> None:
     assert drawn(as_logits([0.1, 0.2, 0.3, 0.4])) == {0, 1, 2, 3}
 
@@ -186,8 +290,14 @@ def test_logits_are_left_as_they_were() -> None:
         ({"top_p": 1.1}, "top_p"),
         ({"top_p": math.nan}, "top_p"),
         ({"seed": -1}, "seed"),
+        ({"presence_penalty": math.inf}, "presence_penalty"),
+        ({"frequency_penalty": math.nan}, "frequency_penalty"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty"),
+        ({"repetition_penalty": math.nan}, "repetition_penalty"),
+        ({"logit_bias": {-1: 0.0}}, "logit_bias"),
+        ({"logit_bias": {1: math.inf}}, "logit_bias"),
     ],
 )
 def test_values_out_of_range_are_refused(params: dict[str, Any], field: str) -> None:
-    with pytest.raises(ValueError, match=f"^{field} must be"):
+    with pytest.raises(ValueError, match=f"^{field} must "):
         SamplingParams(**params)

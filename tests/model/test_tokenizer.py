@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.tokenizer import TOKENIZERS, ByteTokenizer, LetterTokenizer, Tokenizer, TokenizerError
+from model.tokenizer import (
+    TOKENIZERS,
+    ByteTokenizer,
+    LetterTokenizer,
+    Tokenizer,
+    TokenizerError,
+    special_tokens,
+)
 
 # Bytes that are cut, overlong, surrogates or beyond Unicode come up often.
 _AWKWARD = st.sampled_from(
@@ -126,3 +133,19 @@ def test_nothing_is_nothing(name: str) -> None:
     assert tokenizer.encode("") == []
     assert tokenizer.decode([]) == ""
     assert tokenizer.stream_decoder().flush() == ""
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_every_id_has_a_name_of_its_own(name: str) -> None:
+    tokenizer: Tokenizer = TOKENIZERS[name]()
+    names = [tokenizer.token(token_id) for token_id in range(tokenizer.vocab_size)]
+    assert len(set(names)) == tokenizer.vocab_size
+    specials = special_tokens(tokenizer)
+    assert sorted(specials.values()) == ["<bos>", "<eos>", "<sep>"]
+    for token_id, token in enumerate(names):
+        if token_id in specials:
+            assert token == specials[token_id]
+        elif "\ufffd" in tokenizer.decode([token_id]):
+            assert token == f"bytes:\\x{token_id:02x}"
+        else:
+            assert token == tokenizer.decode([token_id])

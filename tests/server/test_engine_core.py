@@ -134,8 +134,10 @@ def test_echo_with_log_probabilities_of_the_prompt(driver: Driver[FakeModel], n:
         assert (delta.text, delta.n_generated) == (text + text, 50)
         assert [one.token_id for one in delta.logprobs] == delta.token_ids
         # The fake wants BOS in a prompt, so nothing is likely there.
-        assert all(one.logprob < -5 for one in delta.logprobs[:50])
-        assert all(one.logprob > -0.1 for one in delta.logprobs[50:])
+        known = [one.logprob for one in delta.logprobs if one.logprob is not None]
+        assert len(known) == 100
+        assert max(known[:50]) < -5
+        assert min(known[50:]) > -0.1
 
 
 def test_a_prompt_can_be_read_without_generating(driver: Driver[FakeModel]) -> None:
@@ -145,6 +147,45 @@ def test_a_prompt_can_be_read_without_generating(driver: Driver[FakeModel]) -> N
     assert (delta.text, delta.n_generated, delta.finish_reason) == ("hello", 0, "length")
     assert delta.logprobs is not None
     assert len(delta.logprobs) == 5
+
+
+def test_the_end_of_a_text_has_a_log_probability_too(driver: Driver[FakeModel]) -> None:
+    driver.add("a", "hi", logprobs=1)
+    driver.add("b", "hi")
+    driver.run()
+    ending = driver.joined("a").eos_logprob
+    assert ending is not None
+    assert ending.token_id == 258
+    assert ending.top == ((258, ending.logprob),)
+    assert driver.joined("b").eos_logprob is None
+
+
+@pytest.mark.parametrize("min_tokens", [0, 2, 3, 5])
+def test_a_text_can_have_a_least_length(driver: Driver[FakeModel], min_tokens: int) -> None:
+    driver.add("a", "hi", 9, min_tokens=min_tokens)
+    driver.run()
+    delta = driver.joined("a")
+    assert delta.n_generated == max(2, min_tokens)
+    assert delta.token_ids[:2] == [104, 105]
+    assert 258 not in delta.token_ids
+    assert delta.finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("min_tokens", "text"), [(0, "a"), (2, "a"), (3, "aba"), (4, "aba"), (5, "ababa")]
+)
+def test_a_stop_string_cannot_come_too_early(
+    driver: Driver[FakeModel], min_tokens: int, text: str
+) -> None:
+    driver.add("a", "ababab", stop=("b",), min_tokens=min_tokens)
+    driver.run()
+    assert driver.joined("a").text == text
+
+
+def test_an_ignored_eos_counts_as_any_token(driver: Driver[FakeModel]) -> None:
+    driver.add("a", "hi", 4, ignore_eos=True, min_tokens=4)
+    driver.run()
+    assert driver.joined("a").token_ids == [104, 105, 258, 258]
 
 
 def test_eos_can_be_ignored(driver: Driver[FakeModel]) -> None:

@@ -66,3 +66,14 @@ def test_pieces_do_not_matter(text: str, stops: list[str], data: strategies.Data
 def test_any_characters(stop: str) -> None:
     strings = StopStrings([stop])
     assert "".join(feed(strings, list(f"x{stop}y"))) == "x"
+
+
+def test_a_stop_string_may_be_too_early() -> None:
+    stop = StopStrings(["ab", "cde"])
+    assert stop.push("xab", may_end=False) == "xab"
+    assert stop.push("c", may_end=False) == ""
+    assert stop.push("dey", may_end=False) == "cdey"
+    assert not stop.found
+    assert stop.push("zcd", may_end=False) == "z"  # it may be complete in time
+    assert stop.push("e") == ""
+    assert stop.found

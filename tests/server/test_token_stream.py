@@ -70,12 +70,11 @@ def test_samples_are_not_mixed_up() -> None:
         ):
             assert not stream.is_complete
             stream.push(delta)
-        assert (stream.is_complete, stream.is_read) == (True, False)
+        assert stream.is_complete
         assert [delta async for delta in stream] == [
             Delta([1, 3], "ab", "length"),
             Delta([2, 4], "xy", "stop", index=1),
         ]
-        assert stream.is_read
 
     asyncio.run(main())
 

@@ -1,0 +1,65 @@
+"""From a request's body to the answer: the one path of every route that generates."""
+
+from collections.abc import Callable
+
+from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
+
+from server.generation_fields import GenerationFields
+from server.merged_stream import MergedStream
+from server.models import Models
+from server.sessions import Sessions
+from server.streaming import (
+    DeltaStream,
+    EventStream,
+    Format,
+    nobody_reads,
+    unless_disconnected,
+    whole_response,
+)
+
+
+async def answer(
+    body: GenerationFields,
+    write: Callable[[DeltaStream], Format],
+    request: Request,
+    *,
+    models: Models,
+    sessions: Sessions,
+    label: str,
+) -> Response:
+    """Generate what a body asks for, at once or as a stream of server-sent events.
+
+    Args:
+        body: of the request.
+        write: how the answer is written.
+        request: whose body has been read.
+        models: that are served.
+        sessions: that can be gone on from.
+        label: what the log calls the request.
+
+    Raises:
+        ApiError: the request is refused, or the engine failed before the answer began.
+    """
+    try:
+        stream = await _submit(body, request, models, sessions, label)
+    except ClientDisconnect:
+        return nobody_reads()
+    if body.stream:
+        return EventStream(stream, write(stream))
+    return await whole_response(stream, write(stream), request.receive)
+
+
+async def _submit(
+    body: GenerationFields, request: Request, models: Models, sessions: Sessions, label: str
+) -> DeltaStream:
+    engine = models.get(body.model)
+    requests = [(source.prompt, body.params(source)) for source in body.sources()]
+    if body.session_id is None:
+        streams = engine.submit_all(requests, request_id=label)
+        return streams[0] if len(streams) == 1 else MergedStream(streams)
+    ((prompt, params),) = requests
+    turn = sessions.submit(
+        body.session_id, prompt, params, wait=body.wait_for_session, request_id=label
+    )
+    return await unless_disconnected(request.receive, turn)
