@@ -52,6 +52,11 @@ class LiveServer:
         """Requests that uvicorn is busy with."""
         return len(self._server.server_state.tasks)
 
+    @property
+    def n_connections(self) -> int:
+        """Connections that are open, whether busy or not."""
+        return len(self._server.server_state.connections)
+
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=20, **options)
 
