@@ -1,6 +1,7 @@
 """Text to token ids and back: bytes of any UTF-8, or the paper's 26 letters."""
 
 import codecs
+import string
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -55,7 +56,16 @@ class Tokenizer(Protocol):
 
 def special_tokens(tokenizer: Tokenizer) -> dict[int, str]:
     """The special ids with the names that stand for them where text is expected."""
-    return {tokenizer.bos_id: "<bos>", tokenizer.sep_id: "<sep>", tokenizer.eos_id: "<eos>"}
+    ids = (tokenizer.bos_id, tokenizer.sep_id, tokenizer.eos_id)
+    return {token_id: tokenizer.token(token_id) for token_id in ids}
+
+
+_SPECIAL_TOKENS = ("<bos>", "<sep>", "<eos>")
+_BYTE_TOKENS: tuple[str, ...] = (
+    *(chr(byte) if byte < 0x80 else f"bytes:\\x{byte:02x}" for byte in range(256)),
+    *_SPECIAL_TOKENS,
+)
+_LETTER_TOKENS: tuple[str, ...] = (*_SPECIAL_TOKENS, *string.ascii_lowercase)
 
 
 class ByteTokenizer:
@@ -81,9 +91,7 @@ class ByteTokenizer:
 
     def token(self, token_id: int) -> str:
         """See `Tokenizer.token`."""
-        if token_id < 0x80:
-            return chr(token_id)
-        return special_tokens(self).get(token_id, f"bytes:\\x{token_id:02x}")
+        return _BYTE_TOKENS[token_id]
 
     def stream_decoder(self) -> StreamDecoder:
         """See `Tokenizer.stream_decoder`."""
@@ -128,7 +136,7 @@ class LetterTokenizer:
 
     def token(self, token_id: int) -> str:
         """See `Tokenizer.token`."""
-        return special_tokens(self).get(token_id) or self.decode([token_id])
+        return _LETTER_TOKENS[token_id]
 
     def stream_decoder(self) -> StreamDecoder:
         """See `Tokenizer.stream_decoder`."""

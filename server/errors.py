@@ -248,8 +248,8 @@ def answer_with(
 
 
 def path_of(scope: Scope) -> str:
-    """The path of a request within the app."""
-    path: str = scope["path"]
+    """The path of a request within the app; empty for one whose path is not known."""
+    path: str = scope.get("path", "")
     return path.removeprefix(scope.get("root_path", ""))
 
 
@@ -310,8 +310,9 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 def _explain(problem: Mapping[str, Any]) -> InvalidRequestError:
     """One of pydantic's findings, in our words where they say more than its own."""
-    # The first is "body"; what is wrong with a key of an object is at that key.
-    path = tuple(part for part in problem["loc"][1:] if part != "[key]")
+    path = problem["loc"][1:]  # the first is "body"
+    if path[-1:] == ("[key]",) and problem["type"] != "extra_forbidden":
+        path = path[:-1]  # what is wrong with a key of an object is at that key
     param = _dotted(path) or problem.get("ctx", {}).get("param")
     match problem["type"]:
         case "extra_forbidden":

@@ -86,6 +86,7 @@ class Generation:
         self._specials = {tokenizer.bos_id, tokenizer.sep_id, tokenizer.eos_id}
         self._tokenizer = tokenizer
         self._sampler = Sampler(params.sampling, index, sequence.token_ids)
+        self._takes_likeliest = self._sampler.is_greedy and not params.min_tokens
         self._decoder = tokenizer.stream_decoder()
         self._stop = StopStrings(params.stop)
         self._prompt_logprobs: list[TokenLogprob] = []
@@ -131,28 +132,29 @@ class Generation:
             self.progress.first_token = now
         if not params.max_tokens:
             return self._delta([], self._last_text(""), "length", [])
-        token_id = self._choose(logits, likeliest)
+        if likeliest is not None and self._takes_likeliest:
+            token_id = likeliest
+        else:
+            token_id = self._sampler.sample(logits, self._banned())
         logprobs = [] if params.logprobs is None else [self._logprob(logits, token_id)]
         if token_id == self._eos_id and not params.ignore_eos:
             ending = self._delta([], self._last_text(""), "stop", [])
             return replace(ending, is_eos=True, eos_logprob=logprobs[0] if logprobs else None)
         sequence.token_ids.append(token_id)
-        may_end = not params.min_tokens or sequence.n_generated >= params.min_tokens
+        n_generated = sequence.n_generated
+        may_end = n_generated >= params.min_tokens
         text = self._stop.push(self._decoder.push([token_id]), may_end=may_end)
-        is_last = sequence.n_generated == params.max_tokens
+        is_last = n_generated == params.max_tokens
         if is_last:
             text = self._last_text(text)
         reason: FinishReason | None = "length" if is_last else None
         return self._delta([token_id], text, "stop" if self._stop.found else reason, logprobs)
 
-    def _choose(self, logits: NDArray[np.float32], likeliest: int | None) -> int:
+    def _banned(self) -> int | None:
+        """The id that may not come next, if there is one: EOS, while it would come too early."""
         params = self._params
-        banned = None
-        if params.min_tokens and self.sequence.n_generated < params.min_tokens:
-            banned = None if params.ignore_eos else self._eos_id
-        if likeliest is not None and likeliest != banned and self._sampler.is_greedy:
-            return likeliest
-        return self._sampler.sample(logits, banned)
+        is_early = not params.ignore_eos and self.sequence.n_generated < params.min_tokens
+        return self._eos_id if is_early else None
 
     def _delta(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 from model.sampling import TokenLogprob
 from model.tokenizer import Tokenizer
 from server.compact_json import compact_json, json_string
-from server.errors import ApiError
+from server.errors import ApiError, printable
 from server.generate_format import session
 from server.openai_errors import openai_body
 from server.streaming import DeltaStream
@@ -83,7 +83,8 @@ class CompletionFormat:
 
     def error(self, error: ApiError) -> dict[str, Any]:
         """See `Format.error`."""
-        return openai_body(error.status_code, error.type, error.message, error.param)
+        message = printable(error.message)
+        return openai_body(error.status_code, error.type, message, error.param)
 
     def _usage(self, n_completion_tokens: int) -> dict[str, Any]:
         n_prompt_tokens = self._stream.n_prompt_tokens

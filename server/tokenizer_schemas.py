@@ -25,7 +25,10 @@ class TokenizeRequest(BaseModel):
         default=True, description="Put around the ids what the model needs for `mode`."
     )
     mode: Mode = Field(default="copy", description="As for `POST /generate`.")
-    return_token_strs: bool = Field(default=False, description="Say what each id stands for.")
+    return_token_strs: bool = Field(
+        default=False,
+        description="Say what each id stands for, of as many as the model takes at most.",
+    )
 
 
 class TokenizeResponse(BaseModel):

@@ -1,4 +1,7 @@
-"""`/tokenize`, `/detokenize` and `/tokenizer_info`: between text and ids."""
+"""`/tokenize`, `/detokenize` and `/tokenizer_info`: between text and ids.
+
+A megabyte of text takes a moment, so the first two leave the event loop to others.
+"""
 
 from typing import Annotated, Any
 
@@ -39,7 +42,7 @@ class _Model(BaseModel):
     summary="Text to ids",
     responses=_errors("prompt: input should be a valid string", "prompt"),
 )
-async def tokenize(body: TokenizeRequest, models: ModelsDependency) -> TokenizeResponse:
+def tokenize(body: TokenizeRequest, models: ModelsDependency) -> TokenizeResponse:
     """Say which ids a text becomes, by default with those that a copy of it needs around them."""
     model = models.get(body.model).model
     config, tokenizer = model.config, model.tokenizer
@@ -56,6 +59,12 @@ async def tokenize(body: TokenizeRequest, models: ModelsDependency) -> TokenizeR
                 f"mode: {model.name} was not trained for {body.mode!r}", param="mode"
             )
         tokens = frame(config, tokens, body.mode if body.add_special_tokens else "raw")
+    if body.return_token_strs and len(tokens) > config.max_seq_len:
+        raise InvalidRequestError(
+            f"return_token_strs: there are {len(tokens)} tokens, up to {config.max_seq_len}, as "
+            "many as the model takes, are spelled out",
+            param="return_token_strs",
+        )
     return TokenizeResponse(
         count=len(tokens),
         max_model_len=config.max_seq_len,
@@ -71,7 +80,7 @@ async def tokenize(body: TokenizeRequest, models: ModelsDependency) -> TokenizeR
     summary="Ids to text",
     responses=_errors("tokens[0]: must be between 0 and 258", "tokens[0]"),
 )
-async def detokenize(body: DetokenizeRequest, models: ModelsDependency) -> DetokenizeResponse:
+def detokenize(body: DetokenizeRequest, models: ModelsDependency) -> DetokenizeResponse:
     """Say which text some ids are."""
     tokenizer = models.get(body.model).model.tokenizer
     specials = special_tokens(tokenizer)

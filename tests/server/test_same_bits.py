@@ -29,7 +29,17 @@ def requests() -> list[dict[str, Any]]:
     for i in range(N_REQUESTS):
         ids = BYTE_KINDS[kinds[i % len(kinds)]](rng, int(rng.integers(1, 120)))
         text = bytes(ids.tolist()).decode(errors="replace")
-        hot = SamplingParams(temperature=1.5, top_k=50, top_p=0.95, min_p=0.001, seed=i)
+        hot = SamplingParams(
+            temperature=1.5,
+            top_k=50,
+            top_p=0.95,
+            min_p=0.001,
+            seed=i,
+            logit_bias={32: 1.0} if i % 8 == 1 else {},
+            presence_penalty=0.5,
+            frequency_penalty=0.1,
+            repetition_penalty=1.1,
+        )
         made.append(
             {
                 "text": COMMON + text if i % 3 == 0 else text,

@@ -178,6 +178,7 @@ BAD: list[tuple[bytes, int, str | None, str]] = [
     (b'{"prompt": ["a", "b", "c", "d", "e"], "n": 26}', 400, "n", "more than 128"),
     (b'{"prompt": [%s]}' % b",".join([b'"a"'] * 25), 413, "prompt", "24 samples at once"),
     (b'{"prompt": "a", "suffix": "b"}', 400, "suffix", "unknown field 'suffix'"),
+    (b'{"prompt": "a", "[key]": 1}', 400, "[key]", "unknown field '[key]'"),
     (b'{"prompt": "a", "messages": []}', 400, "messages", "unknown field 'messages'"),
     (b'{"prompt": "a", "best_of": 2}', 400, "best_of", "not supported"),
     (b'{"prompt": "a", "n": 33}', 400, "n", "32"),

@@ -44,6 +44,11 @@ def test_special_ids_go_where_they_are_needed(
     assert answer["token_strs"] is None
 
 
+def test_a_text_may_be_longer_than_the_model_takes(shared: LiveServer) -> None:
+    answer = post(shared, "/tokenize", {"prompt": "x" * 10_000}).json()
+    assert answer["count"] == len(answer["tokens"]) == 10_002
+
+
 def test_what_is_tokenized_is_what_a_prompt_becomes(shared: LiveServer) -> None:
     text = "any text, 世界"
     tokens = post(shared, "/tokenize", {"prompt": text}).json()["tokens"]
@@ -71,6 +76,13 @@ def test_what_is_no_text_is_replaced(shared: LiveServer) -> None:
     [
         ("/tokenize", {}, 422, "prompt", "required"),
         ("/tokenize", {"prompt": 5}, 422, "prompt", "string"),
+        (
+            "/tokenize",
+            {"prompt": "x" * 4095, "return_token_strs": True},
+            422,
+            "return_token_strs",
+            "4097 tokens, up to 4096",
+        ),
         ("/tokenize", {"prompt": "a", "mode": "recall"}, 422, "mode", "not trained for"),
         ("/tokenize", {"prompt": "a", "text": "a"}, 422, "text", "unknown field"),
         ("/tokenize", {"prompt": "a", "model": "b"}, 404, "model", "no model 'b'"),
