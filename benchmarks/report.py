@@ -145,6 +145,8 @@ def _settings_table(names: Sequence[str]) -> str:
         if isinstance(default, Path):
             default = default.relative_to(ROOT)
         shown = "derived" if field.default_factory else f"`{default}`"
+        if default in (None, ""):
+            shown = "none"
         rows.append(f"| `CAUSALRN_{name.upper()}` | {shown} | {field.description} |")
     return "\n".join(rows)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_group
+from typer.main import get_command
 
 from model.arguments import CHECKPOINT_HELP, Threads, complete_checkpoint, load, use_threads
 from model.evaluation.cli import commands as evaluating
@@ -42,7 +42,7 @@ class _Commands(TyperGroup):
             return self.commands[cmd_name]
         for added in entry_points(group=_ADDED, name=cmd_name):
             try:
-                command = get_group(added.load())
+                command = get_command(added.load())
             except Exception as error:
                 if not ctx.resilient_parsing:  # the Tab key's line has no place for it
                     reason = " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,23 +1,30 @@
 """The ASGI app: `uvicorn server.app:app`."""
 
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from pydantic import ValidationError
 
 from model.checkpoint import CheckpointError, load_checkpoint
 from server import __version__
+from server.access import Access, SettleAccounts, require_key
+from server.api_keys import load_keys
+from server.cors import Cors
 from server.draining import SignalDrain
 from server.engine import Engine
+from server.environment import check_environment
 from server.errors import StartupError, install_handlers
+from server.header_limits import HeaderLimits
 from server.models import Models
-from server.openapi import DocumentedApp
+from server.openapi import KEY_ERRORS, OPENAI_KEY_ERRORS, DocumentedApp
 from server.request_id import RequestIdMiddleware
 from server.routes import (
     completions,
+    docs,
     generate,
     health,
     info,
@@ -27,6 +34,7 @@ from server.routes import (
     snapshots,
     tokenizer,
 )
+from server.secure_headers import SecureHeaders
 from server.served_model import ServedModel
 from server.session_store import open_store
 from server.sessions import LEASE_SECONDS, Sessions
@@ -52,6 +60,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         chosen = settings or _settings_of_environment()
         _show_log(chosen.log_level)
+        app.state.access = _open_access(chosen)
         engine = Engine(_load(load, chosen.checkpoint), chosen)
         sessions = Sessions(engine, open_store(chosen.session_store, lease_seconds=LEASE_SECONDS))
         engine.start()
@@ -79,36 +88,46 @@ def create_app(
         summary="Copies any text out of a recurrent memory pool, token by token.",
         lifespan=lifespan,
         redirect_slashes=False,
+        openapi_url=None,  # and so no documentation that takes no dependencies; see routes/docs.py
     )
     install_handlers(app)
-    app.add_middleware(RequestIdMiddleware)
-    app.add_middleware(ShortStartupErrors)
-    app.state.routers = [
-        routes.router
-        for routes in (
-            generate,
-            completions,
-            model_list,
-            tokenizer,
-            sessions,
-            snapshots,
-            health,
-            info,
-            metrics,
-        )
+    for middleware in (  # the outermost last
+        SettleAccounts,
+        HeaderLimits,
+        RequestIdMiddleware,
+        Cors,
+        SecureHeaders,
+        ShortStartupErrors,
+    ):
+        app.add_middleware(middleware)
+    openai = [routes.router for routes in (completions, model_list)]
+    own = [
+        routes.router for routes in (generate, tokenizer, sessions, snapshots, info, metrics, docs)
     ]
-    for router in app.state.routers:
-        app.include_router(router)
+    for routers, errors in ((own, KEY_ERRORS), (openai, OPENAI_KEY_ERRORS)):
+        for router in routers:
+            app.include_router(router, dependencies=[Depends(require_key)], responses=errors)
+    app.include_router(health.router)
+    app.state.routers = [*own, *openai, health.router]
     return app
 
 
 def _settings_of_environment() -> Settings:
+    check_environment(os.environ)
     try:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(["CAUSALRN", *(str(part).upper() for part in first["loc"])])
         raise StartupError(f"{name}: {first['msg']}") from None
+
+
+def _open_access(settings: Settings) -> Access:
+    text = settings.api_keys
+    keys = load_keys(None if text is None else text.get_secret_value(), settings.api_keys_file)
+    if not len(keys):
+        logger.info("there are no API keys: whoever reaches this server may use it")
+    return Access(keys)
 
 
 def _load(load: Callable[[Path], ServedModel], path: Path) -> ServedModel:

@@ -50,6 +50,13 @@ class ApiError(HTTPException):
         )
 
 
+class MalformedRequestError(ApiError):
+    """Something that is not HTTP."""
+
+    status = HTTPStatus.BAD_REQUEST
+    type = "malformed_request"
+
+
 class MalformedBodyError(ApiError):
     """A body that is not JSON."""
 
@@ -111,6 +118,57 @@ class NotReadyError(UnavailableError):
     """The engine does not move."""
 
     type = "not_ready"
+
+
+class UnauthorizedError(ApiError):
+    """The request has no API key, or one that is not known."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    type = "unauthorized"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"www-authenticate": "Bearer"})
+
+
+class ForbiddenError(ApiError):
+    """The API key may not do this."""
+
+    status = HTTPStatus.FORBIDDEN
+    type = "forbidden"
+
+
+class RateLimitedError(ApiError):
+    """The API key has used up one of its quotas; `Retry-After` says when to come back."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    type = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message, headers={"retry-after": str(retry_after)})
+
+
+class RequestTimeoutError(ApiError):
+    """The request did not arrive in time; the connection is closed."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    type = "request_timeout"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"connection": "close"})
+
+
+class HeadersTooLargeError(ApiError):
+    """The request has more headers than the server reads."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    type = "headers_too_large"
+
+
+class UrlTooLongError(ApiError):
+    """The request's URL is longer than the server reads."""
+
+    status = HTTPStatus.REQUEST_URI_TOO_LONG
+    type = "url_too_long"
 
 
 class EngineError(ApiError):

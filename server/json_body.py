@@ -1,5 +1,6 @@
 """Request bodies: JSON and nothing else, read within a limit, parsed without leniency."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from email.message import Message
@@ -8,29 +9,38 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from server.access import enter
 from server.errors import (
     BodyTooLargeError,
     MalformedBodyError,
+    RequestTimeoutError,
     UnsupportedMediaTypeError,
     printable,
 )
 
-_MOST_KEYS = 1024  # of one object; finding fault with a million of them would hold others up
+MAX_KEYS = 1024  # of one object; finding fault with a million of them would hold others up
 _LONGEST_KEY = 100  # characters of a client's key that an error repeats
 
 
 class JsonRequest(Request):
-    """A request that refuses bodies which are too large, or not strictly JSON."""
+    """A request that refuses bodies which are too large, too slow, or not strictly JSON.
+
+    FastAPI reads a body before it looks at what a route depends on; here, nothing is read from
+    somebody who may not come in.
+    """
 
     async def body(self) -> bytes:
         """Read the body.
 
         Raises:
+            UnauthorizedError, RateLimitedError: the request may not come in.
             UnsupportedMediaTypeError: it does not call itself JSON in UTF-8.
             BodyTooLargeError: it has more bytes than the server's limit.
+            RequestTimeoutError: it does not arrive in time.
             MalformedBodyError: it is empty.
         """
         if not hasattr(self, "_body"):
+            enter(self)
             self._check_media_type()
             body = await self._read()
             if not body:
@@ -63,9 +73,14 @@ class JsonRequest(Request):
             )
 
     async def _read(self) -> bytes:
+        settings = self.app.state.settings
         body = bytearray()
-        async for piece in limited_body(self, self.app.state.settings.max_body_bytes):
-            body += piece
+        try:
+            async with asyncio.timeout(settings.body_seconds):
+                async for piece in limited_body(self, settings.max_body_bytes):
+                    body += piece
+        except TimeoutError:
+            raise too_slow(settings.body_seconds) from None
         return bytes(body)
 
 
@@ -75,6 +90,7 @@ class OptionalJsonRequest(JsonRequest):
     async def body(self) -> bytes:
         """Read the body; see `JsonRequest.body`. None at all is as good as an empty object."""
         if not hasattr(self, "_body"):
+            enter(self)
             body = await self._read()
             if body:
                 self._check_media_type()
@@ -122,6 +138,11 @@ async def limited_body(request: Request, limit: int) -> AsyncIterator[bytes]:
         yield piece
 
 
+def too_slow(seconds: float) -> RequestTimeoutError:
+    """A body, or its next piece, took longer than it may."""
+    return RequestTimeoutError(f"the body did not arrive within {seconds:g} s")
+
+
 def parse_json(body: bytes) -> Any:
     """Parse JSON strictly, but for `NaN` and `Infinity`, which become floats that no field takes.
 
@@ -145,8 +166,8 @@ def parse_json(body: bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(pairs) > _MOST_KEYS:
-        raise MalformedBodyError(f"an object has {len(pairs)} keys, the limit is {_MOST_KEYS}")
+    if len(pairs) > MAX_KEYS:
+        raise MalformedBodyError(f"an object has {len(pairs)} keys, the limit is {MAX_KEYS}")
     parsed = dict(pairs)
     if len(parsed) < len(pairs):
         seen: set[str] = set()

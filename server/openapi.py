@@ -15,6 +15,7 @@ from server.errors import (
     MalformedBodyError,
     ModelNotFoundError,
     OverloadedError,
+    RateLimitedError,
     RequestTooLargeError,
     SessionBusyError,
     SessionDamagedError,
@@ -25,6 +26,7 @@ from server.errors import (
     ShuttingDownError,
     StoreUnavailableError,
     TooManySessionsError,
+    UnauthorizedError,
     UnsupportedMediaTypeError,
     error_body,
 )
@@ -167,3 +169,17 @@ class DocumentedApp(FastAPI):
             )
             document["components"]["schemas"] |= streamed["$defs"]
         return document
+
+
+_KEY_ERRORS: Examples = {
+    UnauthorizedError: ("an API key is needed: send 'Authorization: Bearer KEY'", None),
+    RateLimitedError: (
+        "this key may have 60 requests a minute, which are used up; try again in 12 s",
+        None,
+    ),
+}
+KEY_ERRORS = describe_errors(_KEY_ERRORS)
+"""Of every route that asks for a key."""
+
+OPENAI_KEY_ERRORS = describe_errors(_KEY_ERRORS, openai=True)
+"""Of those of OpenAI's API."""

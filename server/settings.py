@@ -1,15 +1,24 @@
 """What can be set, from `CAUSALRN_…` environment variables."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server.machine import usable_bytes, usable_cores
 
 _DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "copy-bytes"
+_ORIGIN = r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?"  # as browsers send it
 
 
 def default_session_store() -> str:
@@ -61,6 +70,24 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = Field(
         default=1024 * 1024, description="Largest request body, in bytes; more is refused with 413."
     )
+    body_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=30.0,
+        description="Seconds that a request body may take to arrive, a snapshot its next piece; "
+        "longer is refused with 408.",
+    )
+    api_keys: SecretStr | None = Field(
+        default=None,
+        description="API keys as a JSON list, see docs/security.md; with any, whoever has none is "
+        "refused with 401.",
+    )
+    api_keys_file: Path | None = Field(
+        default=None, description="TOML file of more API keys, see docs/security.md."
+    )
+    cors_origins: str = Field(
+        default="",
+        description="Origins, separated by commas, whose pages may use the server from a browser; "
+        "`*` for all.",
+    )
     session_store: str = Field(
         default_factory=default_session_store,
         description="Where sessions are kept: the path of an SQLite database, which one server has "
@@ -89,6 +116,14 @@ class Settings(BaseSettings):
         default="INFO",
         description="Least severe log lines that are written; INFO has one a request.",
     )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: str) -> str:
+        for origin in filter(None, map(str.strip, origins.split(","))):
+            if origin != "*" and not re.fullmatch(_ORIGIN, origin):
+                raise ValueError(f"'{origin}' is no origin, such as https://example.org:8443")
+        return origins
 
     @model_validator(mode="after")
     def _check_budget(self) -> Self:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 from fastapi import Request
 
 from server.errors import UnavailableError
-from server.json_body import limited_body
+from server.json_body import limited_body, too_slow
 
 _PIECE = 1 << 20  # bytes that are read, or written, at once
 
@@ -16,15 +16,20 @@ _PIECE = 1 << 20  # bytes that are read, or written, at once
 async def receive(request: Request, limit: int) -> BinaryIO:
     """A request's body as a file at its beginning, which is gone when it is closed.
 
+    It may take long as a whole, as it may be large; but something must come within the time that a
+    whole body may take elsewhere.
+
     Raises:
         BodyTooLargeError: it has more than `limit` bytes.
+        RequestTimeoutError: nothing of it came for too long.
         UnavailableError: there is no room for it.
         ClientDisconnect: the client left before the end.
     """
+    seconds = request.app.state.settings.body_seconds
     file = _file()
     waiting = bytearray()
     try:
-        async for piece in limited_body(request, limit):
+        async for piece in _timely(limited_body(request, limit), seconds):
             waiting += piece
             if len(waiting) >= _PIECE:
                 await asyncio.to_thread(file.write, bytes(waiting))
@@ -62,6 +67,18 @@ async def send(file: BinaryIO) -> AsyncIterator[bytes]:
     with file:
         while piece := await asyncio.to_thread(file.read, _PIECE):
             yield piece
+
+
+async def _timely(pieces: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise too_slow(seconds) from None
+        yield piece
 
 
 def _file() -> BinaryIO:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
+from server.access import Account
 from server.generation_fields import GenerationFields
 from server.merged_stream import MergedStream
 from server.models import Models
@@ -26,6 +27,7 @@ async def answer(
     *,
     models: Models,
     sessions: Sessions,
+    account: Account,
     label: str,
 ) -> Response:
     """Generate what a body asks for, at once or as a stream of server-sent events.
@@ -36,6 +38,7 @@ async def answer(
         request: whose body has been read.
         models: that are served.
         sessions: that can be gone on from.
+        account: of the request, which is charged for the tokens.
         label: what the log calls the request.
 
     Raises:
@@ -45,6 +48,7 @@ async def answer(
         stream = await _submit(body, request, models, sessions, label)
     except ClientDisconnect:
         return nobody_reads()
+    account.meter(stream)
     if body.stream:
         return EventStream(stream, write(stream))
     return await whole_response(stream, write(stream), request.receive)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
 
+from server.access import AccountDependency
 from server.dependencies import ModelsDependency, RequestId, SessionsDependency
 from server.json_body import JsonRoute
 from server.openai_format import CompletionFormat
@@ -62,6 +63,7 @@ async def complete(
     request_id: RequestId,
     request: Request,
     sessions: SessionsDependency,
+    account: AccountDependency,
 ) -> Response:
     """Copy texts or go on from them, as OpenAI's API would ask for it."""
     options = body.stream_options or StreamOptions()
@@ -71,4 +73,12 @@ async def complete(
         continuous_usage=options.continuous_usage_stats,
     )
     label = request_id if body.user is None else f"{request_id}, user {body.user!r}"
-    return await answer(body, write, request, models=models, sessions=sessions, label=label)
+    return await answer(
+        body,
+        write,
+        request,
+        models=models,
+        sessions=sessions,
+        account=account,
+        label=label,
+    )

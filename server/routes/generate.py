@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
 
+from server.access import AccountDependency
 from server.dependencies import ModelsDependency, RequestId, SessionsDependency
 from server.generate_format import GenerateFormat
 from server.json_body import JsonRoute
@@ -72,8 +73,15 @@ async def generate(
     request_id: RequestId,
     request: Request,
     sessions: SessionsDependency,
+    account: AccountDependency,
 ) -> Response:
     """Generate from a prompt, at once or as a stream of server-sent events."""
     return await answer(
-        body, GenerateFormat, request, models=models, sessions=sessions, label=request_id
+        body,
+        GenerateFormat,
+        request,
+        models=models,
+        sessions=sessions,
+        account=account,
+        label=request_id,
     )

@@ -26,6 +26,7 @@ class SessionRecord:
         created_at, used_at: seconds since 1970; used_at is when a turn last began or ended.
         ttl: seconds after `used_at` after which it is gone.
         busy: whether a turn has it.
+        owner: name of the API key that made it; "" if there was none.
     """
 
     id: str
@@ -36,6 +37,7 @@ class SessionRecord:
     used_at: float
     ttl: float
     busy: bool = False
+    owner: str = ""
 
     @property
     def expires_at(self) -> float:
@@ -99,11 +101,18 @@ class SessionStore(Protocol):
         Until `open` is called again, the store is unavailable.
         """
 
-    async def create(self, record: SessionRecord, token_ids: Sequence[int], limit: int) -> None:
+    async def create(
+        self,
+        record: SessionRecord,
+        token_ids: Sequence[int],
+        limit: int,
+        owner_limit: int | None = None,
+    ) -> None:
         """Add a session with a log, which no turn has.
 
         Raises:
-            TooManySessionsError: there are `limit` of them already.
+            TooManySessionsError: there are `limit` of them already, or `owner_limit` of the
+                record's owner.
             SessionExistsError: its id is taken.
         """
 
@@ -146,7 +155,8 @@ class SessionStore(Protocol):
     async def replace(self, record: SessionRecord, token_ids: Sequence[int]) -> None:
         """Give an existing session another log, time-to-live, model and fingerprint.
 
-        It counts as used now; the other fields of the record are not looked at.
+        It counts as used now; the other fields of the record, its owner among them, are not looked
+        at and stay.
 
         Raises:
             SessionBusyError: a turn has it.
@@ -158,9 +168,11 @@ class SessionStore(Protocol):
     async def sweep(self) -> int:
         """Remove expired sessions that no turn has; returns how many."""
 
-    async def count(self) -> int:
-        """How many sessions there are."""
+    async def count(self, owner: str | None = None) -> int:
+        """How many sessions there are, of one owner or of all."""
 
     # The last, since it hides the type of this name from what follows.
-    async def list(self, after: str | None, limit: int) -> list[SessionRecord]:
-        """Up to `limit` sessions whose ids come after one, in the order of ids."""
+    async def list(
+        self, after: str | None, limit: int, owner: str | None = None
+    ) -> list[SessionRecord]:
+        """Up to `limit` sessions, of one owner or of all, whose ids come after one, in order."""

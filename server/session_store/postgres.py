@@ -27,8 +27,8 @@ _SWEEP_SESSIONS = 32  # that one commit removes
 _CREATE = """
 WITH made AS (
     INSERT INTO causalrn_sessions
-        (id, model, fingerprint, n_tokens, crc, created_at, used_at, ttl, expires_at)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING key
+        (id, model, fingerprint, n_tokens, crc, created_at, used_at, ttl, expires_at, belongs_to)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING key
 )
 INSERT INTO causalrn_blocks (session, number, ids)
 SELECT key, number, ids FROM made, unnest(%s::integer[], %s::bytea[]) AS pieces (number, ids)
@@ -38,7 +38,6 @@ SELECT {COLUMNS},
     (SELECT string_agg(ids, ''::bytea ORDER BY number) FROM causalrn_blocks WHERE session = key)
 FROM causalrn_sessions WHERE id = %s AND {ALIVE}
 """
-_LIST = f"SELECT {COLUMNS} FROM causalrn_sessions WHERE id > %s AND {ALIVE} ORDER BY id LIMIT %s"
 _RENEW = f"""
 UPDATE causalrn_sessions SET
     lease_until = {NOW} + %(lease)s,
@@ -98,7 +97,13 @@ class PostgresStore:
         self._stray.clear()
         await self._connections.close_idle()
 
-    async def create(self, record: SessionRecord, token_ids: Sequence[int], limit: int) -> None:
+    async def create(
+        self,
+        record: SessionRecord,
+        token_ids: Sequence[int],
+        limit: int,
+        owner_limit: int | None = None,
+    ) -> None:
         """See `SessionStore.create`."""
         end, pieces = LogEnd().extend(token_ids)
 
@@ -106,13 +111,15 @@ class PostgresStore:
             await db.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))  # until it is counted
             if await rows.count(db) >= limit:
                 raise refusals.too_many(limit)
+            if owner_limit is not None and await rows.count(db, record.owner) >= owner_limit:
+                raise refusals.too_many(owner_limit, record.owner)
             if await rows.find(db, [record.id]):
                 raise refusals.exists(record.id)
             # It may be there and have expired.
             await db.execute("DELETE FROM causalrn_sessions WHERE id = %s", (record.id,))
             values = (
                 *(record.id, record.model, record.fingerprint, *end),
-                *(record.created_at, record.used_at, record.ttl, record.expires_at),
+                *(record.created_at, record.used_at, record.ttl, record.expires_at, record.owner),
                 *([number for number, _ in pieces], [data for _, data in pieces]),
             )
             await db.execute(_CREATE, values)
@@ -249,18 +256,24 @@ class PostgresStore:
             n_swept += n
         return n_swept
 
-    async def count(self) -> int:
+    async def count(self, owner: str | None = None) -> int:
         """See `SessionStore.count`."""
-        return await self._run(rows.count)
+        return await self._run(lambda db: rows.count(db, owner))
 
-    async def list(self, after: str | None, limit: int) -> list[SessionRecord]:
+    async def list(
+        self, after: str | None, limit: int, owner: str | None = None
+    ) -> list[SessionRecord]:
         """See `SessionStore.list`."""
         after = after or ""
         if not could_be_id(after):
             return []
 
         async def work(db: Connection) -> list[SessionRecord]:
-            cursor = await db.execute(_LIST, (after, limit))
+            query = (
+                f"SELECT {COLUMNS} FROM causalrn_sessions WHERE id > %(after)s AND {ALIVE}"
+                f"{rows.of(owner)} ORDER BY id LIMIT %(limit)s"
+            )
+            cursor = await db.execute(query, {"after": after, "limit": limit, "owner": owner})
             return [rows.parse(row).record for row in await cursor.fetchall()]
 
         return await self._run(work)

@@ -15,7 +15,7 @@ NOW = "extract(epoch FROM statement_timestamp())::float8"
 ALIVE = f"expires_at >= {NOW}"
 COLUMNS = (
     "key, crc, owner, id, model, fingerprint, n_tokens, created_at, used_at, ttl, "
-    f"owner IS NOT NULL AND lease_until > {NOW}"
+    f"owner IS NOT NULL AND lease_until > {NOW}, belongs_to"
 )
 
 _CHANGE = f"""
@@ -89,11 +89,17 @@ async def get(db: Connection, id: str, *, lock: bool = False) -> Found:
     raise refusals.not_found(id)
 
 
-async def count(db: Connection) -> int:
-    """How many sessions there are."""
-    cursor = await db.execute(f"SELECT count(*) FROM causalrn_sessions WHERE {ALIVE}")
+async def count(db: Connection, owner: str | None = None) -> int:
+    """How many sessions there are, of one owner or of all."""
+    query = f"SELECT count(*) FROM causalrn_sessions WHERE {ALIVE}{of(owner)}"
+    cursor = await db.execute(query, {"owner": owner})
     (n,) = await cursor.fetchone() or (0,)
     return int(n)
+
+
+def of(owner: str | None) -> str:
+    """The condition for the sessions of one owner, `%(owner)s`, or of all."""
+    return "" if owner is None else " AND belongs_to = %(owner)s"
 
 
 async def give_back(db: Connection, leases: Mapping[uuid.UUID, str]) -> None:

@@ -22,12 +22,12 @@ def exists(id: str) -> SessionExistsError:
     return SessionExistsError(f"there is a session '{id}' already")
 
 
-def too_many(limit: int) -> TooManySessionsError:
-    """There is no room for another one."""
-    return TooManySessionsError(
-        f"there are {limit} sessions, and there may be no more; delete one, or wait until one "
-        "expires"
-    )
+def too_many(limit: int, owner: str | None = None) -> TooManySessionsError:
+    """There is no room for another one, at all or for one owner."""
+    found = f"there are {limit} sessions, and there may be no more"
+    if owner is not None:
+        found = f"the key '{owner}' has {limit} sessions, and may have no more"
+    return TooManySessionsError(f"{found}; delete one, or wait until one expires")
 
 
 def busy(id: str) -> SessionBusyError:

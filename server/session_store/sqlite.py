@@ -19,7 +19,7 @@ _SWEEP_SESSIONS = 32  # that one commit removes, so that others need not wait lo
 _SHRINK_PAGES = 2048  # of 4 KiB, that the file loses at a time
 
 _ALIVE = "expires_at >= :now"
-_ROW = "key, crc, id, model, fingerprint, n_tokens, created_at, used_at, ttl"
+_ROW = "key, crc, id, model, fingerprint, n_tokens, created_at, used_at, ttl, belongs_to"
 
 
 class SqliteStore:
@@ -48,7 +48,13 @@ class SqliteStore:
         self._closed = True
         await self._thread.stop()
 
-    async def create(self, record: SessionRecord, token_ids: Sequence[int], limit: int) -> None:
+    async def create(
+        self,
+        record: SessionRecord,
+        token_ids: Sequence[int],
+        limit: int,
+        owner_limit: int | None = None,
+    ) -> None:
         """See `SessionStore.create`."""
         end, pieces = LogEnd().extend(token_ids)
         values = {
@@ -61,11 +67,14 @@ class SqliteStore:
             "used_at": record.used_at,
             "ttl": record.ttl,
             "expires_at": record.expires_at,
+            "belongs_to": record.owner,
         }
 
         def job(tx: Transaction) -> None:
             if _count(tx) >= limit:
                 raise refusals.too_many(limit)
+            if owner_limit is not None and _count(tx, record.owner) >= owner_limit:
+                raise refusals.too_many(owner_limit, record.owner)
             if _find(tx, record.id) is not None:
                 raise refusals.exists(record.id)
             tx.db.execute("DELETE FROM sessions WHERE id = :id", values)  # if it has expired
@@ -169,11 +178,13 @@ class SqliteStore:
         await self._run(_shrink, writes=True)
         return n_swept
 
-    async def count(self) -> int:
+    async def count(self, owner: str | None = None) -> int:
         """See `SessionStore.count`."""
-        return await self._run(_count, writes=False)
+        return await self._run(lambda tx: _count(tx, owner), writes=False)
 
-    async def list(self, after: str | None, limit: int) -> list[SessionRecord]:
+    async def list(
+        self, after: str | None, limit: int, owner: str | None = None
+    ) -> list[SessionRecord]:
         """See `SessionStore.list`."""
         after = after or ""
         if not could_be_id(after):
@@ -181,9 +192,9 @@ class SqliteStore:
 
         def job(tx: Transaction) -> list[SessionRecord]:
             rows = tx.db.execute(
-                f"SELECT {_ROW} FROM sessions WHERE id > :after AND {_ALIVE} ORDER BY id "
-                "LIMIT :limit",
-                {"after": after, "now": time.time(), "limit": limit},
+                f"SELECT {_ROW} FROM sessions WHERE id > :after AND {_ALIVE}{_of(owner)} "
+                "ORDER BY id LIMIT :limit",
+                {"after": after, "now": time.time(), "limit": limit, "owner": owner},
             )
             return [_parse(tx, row).record for row in rows]
 
@@ -228,9 +239,9 @@ def _get(tx: Transaction, id: str) -> _Found:
 
 
 def _parse(tx: Transaction, row: tuple[Any, ...]) -> _Found:
-    key, crc, id, model, fingerprint, n_tokens, created_at, used_at, ttl = row
+    key, crc, id, model, fingerprint, n_tokens, created_at, used_at, ttl, owner = row
     busy = tx.leases.get(id, 0.0) > time.monotonic()
-    record = SessionRecord(id, model, fingerprint, n_tokens, created_at, used_at, ttl, busy)
+    record = SessionRecord(id, model, fingerprint, n_tokens, created_at, used_at, ttl, busy, owner)
     return _Found(key, LogEnd(n_tokens, crc), record)
 
 
@@ -273,10 +284,15 @@ def _use(tx: Transaction, key: int, seconds: float) -> None:
     )
 
 
-def _count(tx: Transaction) -> int:
-    query = f"SELECT count(*) FROM sessions WHERE {_ALIVE}"
-    (n,) = tx.db.execute(query, {"now": time.time()}).fetchone()
+def _count(tx: Transaction, owner: str | None = None) -> int:
+    query = f"SELECT count(*) FROM sessions WHERE {_ALIVE}{_of(owner)}"
+    (n,) = tx.db.execute(query, {"now": time.time(), "owner": owner}).fetchone()
     return int(n)
+
+
+def _of(owner: str | None) -> str:
+    """The condition for the sessions of one owner, `:owner`, or of all."""
+    return "" if owner is None else " AND belongs_to = :owner"
 
 
 def _sweep(tx: Transaction) -> int:

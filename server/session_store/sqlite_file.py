@@ -12,7 +12,7 @@ from server.errors import StoreUnavailableError
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
 _APPLICATION_ID = 0x43524E53  # "CRNS"; in the file's header, where other programs find it
-_VERSION = 1
+_VERSION = 2
 _BUSY_SECONDS = 3.0  # for a tool that has the database locked, such as one that makes a copy
 _LOG_BYTES = 16 * 1024 * 1024  # that the write-ahead log keeps on disk when it is empty
 
@@ -30,9 +30,11 @@ CREATE TABLE sessions (
     created_at REAL NOT NULL,
     used_at REAL NOT NULL,
     ttl REAL NOT NULL,
-    expires_at REAL NOT NULL -- later than used_at + ttl while a turn needs it
+    expires_at REAL NOT NULL, -- later than used_at + ttl while a turn needs it
+    belongs_to TEXT NOT NULL DEFAULT '' -- name of the API key that made it, if one did
 );
 CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+CREATE INDEX sessions_by_owner ON sessions (belongs_to, id);
 CREATE TABLE blocks (
     session INTEGER NOT NULL REFERENCES sessions (key) ON DELETE CASCADE,
     number INTEGER NOT NULL,
@@ -40,6 +42,13 @@ CREATE TABLE blocks (
     PRIMARY KEY (session, number)
 );
 """
+
+# What makes a file of the version before one of this version.
+_MIGRATE_FROM_1 = (
+    "ALTER TABLE sessions ADD COLUMN belongs_to TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX sessions_by_owner ON sessions (belongs_to, id)",
+    f"PRAGMA user_version = {_VERSION}",
+)
 
 
 class SqliteFile:
@@ -206,18 +215,18 @@ def _check_header(path: Path) -> None:
 
 
 def _check_version(version: int) -> None:
-    if version != _VERSION:
+    if version not in (1, _VERSION):
         raise StoreUnavailableError(
-            f"the file of the session store has version {version}, and this server knows version "
-            f"{_VERSION}; it was left as it is"
+            f"the file of the session store has version {version}, and this server knows versions "
+            f"up to {_VERSION}; it was left as it is"
         )
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Check the version, and set what SQLite does not keep in the file.
+    """Check the version, bring the file up to it, and set what SQLite does not keep in the file.
 
     Raises:
-        StoreUnavailableError: another version of this program wrote it, or it cannot be logged.
+        StoreUnavailableError: a later version of this program wrote it, or it cannot be logged.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     _check_version(version)  # again: a change may still be in the write-ahead log
@@ -231,3 +240,18 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA cell_size_check = ON")  # finds damage before it spreads
     connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+    if version == 1:
+        _migrate(connection)
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring a file of version 1 up to this version, as a whole or not at all."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in _MIGRATE_FROM_1:
+            connection.execute(statement)
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back already
+            connection.execute("ROLLBACK")
+        raise

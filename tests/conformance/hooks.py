@@ -13,7 +13,11 @@ import schemathesis
 from hypothesis import strategies as st
 from schemathesis import HookContext
 
-_HTTP = httpx.Client(base_url=os.environ["CONFORMANCE_URL"], timeout=20)
+_HTTP = httpx.Client(
+    base_url=os.environ["CONFORMANCE_URL"],
+    headers={"authorization": f"Bearer {os.environ['CONFORMANCE_KEY']}"},
+    timeout=20,
+)
 _MAX_SAMPLES = 32
 _LONG = 60.0  # seconds; longer than any scenario
 

@@ -29,7 +29,7 @@ SHOWN: dict[str, Callable[[str], object]] = {
 # configured.
 SETTINGS: dict[str, dict[str, str]] = {}
 # Documents whose blocks another test runs: there is more to say about them than what they print.
-ELSEWHERE: dict[str, str] = {}
+ELSEWHERE = {"docs/security.md": "tests/end_to_end/test_security_document.py"}
 # Files that examples read and do not make.
 RECALLING = {"CAUSALRN_CHECKPOINT": str(ROOT / "checkpoints" / "recall-bytes")}
 ANY = {"id": "", "created": 0}

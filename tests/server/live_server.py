@@ -48,14 +48,14 @@ class LiveServer:
         return sessions
 
     @property
+    def n_connections(self) -> int:
+        """Connections that uvicorn has open."""
+        return len(self._server.server_state.connections)
+
+    @property
     def n_tasks(self) -> int:
         """Requests that uvicorn is busy with."""
         return len(self._server.server_state.tasks)
-
-    @property
-    def n_connections(self) -> int:
-        """Connections that are open, whether busy or not."""
-        return len(self._server.server_state.connections)
 
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=20, **options)
@@ -104,10 +104,15 @@ class LiveServer:
 
 
 @contextmanager
-def serve(model: FakeModel, settings: Settings) -> Iterator[LiveServer]:
-    """Serve a fake model until the block ends; at the end it must be idle and never misused."""
+def serve(
+    model: FakeModel, settings: Settings, *, http: type[asyncio.Protocol] | str = "auto"
+) -> Iterator[LiveServer]:
+    """Serve a fake model until the block ends; at the end it must be idle and never misused.
+
+    `http` is uvicorn's protocol; by default, that of plain uvicorn.
+    """
     app = create_app(settings, load=lambda _: model)
-    config = uvicorn.Config(app, lifespan="on", log_level="warning", ws="none")
+    config = uvicorn.Config(app, lifespan="on", log_level="warning", ws="none", http=http)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))

@@ -1,0 +1,88 @@
+"""What docs/security.md shows is what happens."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from server.header_limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
+from server.http_protocol import MAX_HEAD_BYTES, GuardedProtocol
+from server.json_body import MAX_KEYS
+from server.secure_headers import SECURE_HEADERS
+from tests.end_to_end.served import served
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+ADDRESS = "http://127.0.0.1:8000"
+COMMANDS = "[causalrn.commands]\nkey = server.key_command:app\n"
+
+
+def run(script: str, folder: Path, **environment: str) -> tuple[str, str]:
+    """Output and error output of commands that must succeed."""
+    done = subprocess.run(
+        ["bash", "-ec", script],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return done.stdout, done.stderr
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", DOCUMENT, re.DOTALL)
+
+
+def test_the_examples_work(tmp_path: Path) -> None:
+    make, *requests = blocks("sh")
+    (entry,), (shown,) = blocks("toml"), blocks("text")
+    # An installation may be older than the command.
+    info = tmp_path / "added-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: added\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(COMMANDS)
+    program = f"#!{sys.executable}\nfrom model.cli import app\napp(prog_name='causalrn')\n"
+    (tmp_path / "causalrn").write_text(program)
+    (tmp_path / "causalrn").chmod(0o700)
+    path, modules = f"{tmp_path}:{os.environ['PATH']}", f"{tmp_path}:{ROOT}"
+    _, said = run(make, tmp_path, PATH=path, PYTHONPATH=modules)
+    key, admin = re.findall(r"^crn-\S+$", said, re.MULTILINE)
+
+    file = tmp_path / "keys.toml"
+    made = tomllib.loads(file.read_text())["key"]
+    quotas = tomllib.loads(entry)["key"][0]
+    assert [one["name"] for one in made] == ["alice", "carol"]
+    assert made[0].keys() < quotas.keys()
+    file.write_text(
+        entry.replace(quotas["hash"], made[0]["hash"])
+        + file.read_text().partition("\n\n")[2]  # carol's is left as it was made
+    )
+    with served(CAUSALRN_API_KEYS_FILE=str(file)) as url:
+        script = "\n".join(requests).replace(ADDRESS, url)
+        output, _ = run(script, tmp_path, key=key)
+        assert '"text":"hello"' in output
+        got = output.lower().splitlines()
+        for line in shown.splitlines():
+            assert line in got
+        document = f'curl -sS --fail -H "authorization: Bearer $key" {url}/openapi.json'
+        assert document.replace(url, ADDRESS).replace(" -sS --fail", "") in DOCUMENT
+        for one in (key, admin):
+            assert '"openapi":"3.' in run(document, tmp_path, key=one)[0]
+
+
+def test_the_numbers_are_those_of_the_program() -> None:
+    for number in (
+        f"URL | {MAX_URL_BYTES} bytes",
+        f"headers | {MAX_HEADERS}, and {MAX_HEADER_BYTES} bytes",
+        f"head, trailers, extensions of a chunk | {MAX_HEAD_BYTES} bytes",
+        f"time for a head | {GuardedProtocol.head_seconds:g} s",
+        f"body that was refused | {GuardedProtocol.head_seconds:g} s",
+        f"when buffers are full | {GuardedProtocol.write_seconds:g} s",
+        f"{MAX_KEYS} keys an object",
+    ):
+        assert f"{number}" in DOCUMENT
+    for name, value in SECURE_HEADERS.items():
+        assert f"`{name}: {value}`" in DOCUMENT or name == "content-security-policy"
