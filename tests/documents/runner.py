@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.documents.blocks import ROOT, Block
 
 ADDRESS = "http://127.0.0.1:8000"
 _STAND_INS = Path(__file__).with_name("stand_ins.sh")
+_ADDED = "added"
 _END = "\x1e"  # of a block's output
 
 
@@ -36,6 +38,16 @@ def make_folder(folder: Path) -> None:
         if path.name not in {".git", ".venv"}:
             (folder / path.name).symlink_to(path)
     (folder / ".venv").symlink_to(sys.prefix)
+    # The installation may be older than a command that the repository adds to `causalrn`.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    entries = "".join(
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in commands.items())
+        for group, commands in project.get("entry-points", {}).items()
+    )
+    info = folder / _ADDED / "added-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: added\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(entries)
 
 
 def run(blocks: Sequence[Block], url: str, folder: Path) -> Printed:
@@ -62,7 +74,9 @@ def run(blocks: Sequence[Block], url: str, folder: Path) -> Printed:
         "HOME": str(folder),
         "XDG_STATE_HOME": str(folder / "state"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "clients" / "python" / "src")]),
+        "PYTHONPATH": os.pathsep.join(
+            map(str, (ROOT, ROOT / "clients" / "python" / "src", folder / _ADDED))
+        ),
     }
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, check=False, text=True
