@@ -4,9 +4,12 @@
 HOST = 127.0.0.1
 PORT ?= 8000
 ARGS ?=
+EXAMPLES ?= 1000
 
 VENV := .venv
 STAMP := $(VENV)/.installed
+# What only tests and checks need is installed for them, and not for those who serve.
+TEST_STAMP := $(VENV)/.installed-for-tests
 UNFINISHED := $(VENV)/.unfinished
 # Keeps two makes from installing at once. macOS lacks flock; there they are not kept apart.
 FLOCK := $(shell command -v flock 2>/dev/null)
@@ -21,10 +24,10 @@ PYTHON ?= $(shell for modules in sys,ensurepip sys; do \
 	echo $$p && exit; done; done; echo python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check reference clean
+.PHONY: help install serve test conformance check reference clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Install everything into .venv
 
@@ -32,10 +35,13 @@ serve: $(STAMP) ## Run the server on HOST and PORT (127.0.0.1 and 8000)
 	@exec $(VENV)/bin/python -m uvicorn server.app:app --host $(HOST) --port $(PORT) \
 		--http server.http_protocol:GuardedProtocol --ws none --no-server-header
 
-test: $(STAMP) ## Run the tests; ARGS="tests/server -k drain" runs some of them
+test: $(TEST_STAMP) ## Run the tests; ARGS="tests/server -k drain" runs some of them
 	@exec $(VENV)/bin/python -m pytest $(ARGS)
 
-check: $(STAMP) $(NODE_MODULES) ## Run the linters, the formatters, the type checkers and the import rules
+conformance: $(TEST_STAMP) ## Let other programs test the API for longer; EXAMPLES=1000
+	@EXAMPLES=$(EXAMPLES) exec $(VENV)/bin/python -m pytest --timeout 7200 tests/conformance $(ARGS)
+
+check: $(TEST_STAMP) $(NODE_MODULES) ## Run the linters, the formatters, the type checkers and the import rules
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
 	$(VENV)/bin/python -m mypy
@@ -62,7 +68,9 @@ ifdef INSTALLING
 # torch comes first, alone and spelled exactly so: an index that has a CPU build of this version is
 # then content with it, where a range may bring CUDA libraries of several GB. When pip fails, it
 # undoes what it did; when it is killed it cannot, and the next installation starts afresh.
-$(STAMP): pyproject.toml constraints.txt clients/python/pyproject.toml
+$(STAMP): EXTRAS = dev
+$(TEST_STAMP): EXTRAS = dev,conformance
+$(STAMP) $(TEST_STAMP): pyproject.toml constraints.txt clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		found=$$(command -v $(PYTHON) >/dev/null && $(PYTHON) --version 2>&1 || echo missing); \
 		echo "error: CausalRN needs Python 3.11 or newer, and $(PYTHON) is $$found." >&2; \
@@ -73,13 +81,13 @@ $(STAMP): pyproject.toml constraints.txt clients/python/pyproject.toml
 		exit 1; }
 	@if [ -e $(UNFINISHED) ] || ! $(VENV)/bin/python -c 'import pip' 2>/dev/null; then \
 		rm -rf $(VENV) && mkdir $(VENV) && touch $(UNFINISHED) && $(PYTHON) -m venv $(VENV); fi
-	@touch $(UNFINISHED)
+	@touch $(UNFINISHED); rm -f $(STAMP)
 	$(VENV)/bin/python -m pip install torch==2.13.0 && \
-	$(VENV)/bin/python -m pip install -c constraints.txt -e '.[dev]' -e clients/python; \
+	$(VENV)/bin/python -m pip install -c constraints.txt -e '.[$(EXTRAS)]' -e clients/python; \
 	status=$$?; rm -f $(UNFINISHED); exit $$status
-	@touch $@
+	@touch $(STAMP) $@
 else
-$(STAMP): pyproject.toml constraints.txt clients/python/pyproject.toml
+$(STAMP) $(TEST_STAMP): pyproject.toml constraints.txt clients/python/pyproject.toml
 	@$(if $(FLOCK),$(FLOCK) Makefile) \
 		$(MAKE) --no-print-directory INSTALLING=1 GOAL='$(MAKECMDGOALS)' $@
 endif

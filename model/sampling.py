@@ -77,6 +77,9 @@ class SamplingParams:
         )
 
 
+_LARGEST = 1e300  # of logits, so that no difference or sum of them is infinite
+
+
 class Sampler:
     """Chooses the tokens of one sequence.
 
@@ -128,7 +131,9 @@ class Sampler:
             known = np.fromiter(self._known, np.int64, len(self._known))
             theirs = changed[known]
             penalty = params.repetition_penalty
-            changed[known] = np.where(theirs > 0, theirs / penalty, theirs * penalty)
+            with np.errstate(over="ignore"):  # a tiny penalty makes infinities, which are cut off
+                theirs = np.where(theirs > 0, theirs / penalty, theirs * penalty)
+            changed[known] = theirs.clip(-_LARGEST, _LARGEST)
         if params.presence_penalty or params.frequency_penalty:
             for token_id, count in self._counts.items():
                 changed[token_id] -= params.presence_penalty + params.frequency_penalty * count

@@ -20,8 +20,7 @@ from server.environment import check_environment
 from server.errors import StartupError, install_handlers
 from server.header_limits import HeaderLimits
 from server.models import Models
-from server.openai_errors import is_openai
-from server.openapi import KEY_ERRORS, describe_errors
+from server.openapi import KEY_ERRORS, OPENAI_KEY_ERRORS, DocumentedApp
 from server.request_id import RequestIdMiddleware
 from server.routes import (
     admin,
@@ -81,7 +80,7 @@ def create_app(
             await models.stop()
             await sessions.stop()
 
-    app = FastAPI(
+    app = DocumentedApp(
         title="CausalRN",
         version=__version__,
         summary="Copies any text out of a recurrent memory pool, token by token.",
@@ -99,23 +98,16 @@ def create_app(
         ShortStartupErrors,
     ):
         app.add_middleware(middleware)
-    for_keys = [
-        generate.router,
-        completions.router,
-        model_list.router,
-        tokenizer.router,
-        sessions.router,
-        snapshots.router,
-        admin.router,
-        info.router,
-        metrics.router,
-        docs.router,
+    openai = [routes.router for routes in (completions, model_list)]
+    own = [
+        routes.router
+        for routes in (generate, tokenizer, sessions, snapshots, admin, info, metrics, docs)
     ]
-    for router in for_keys:
-        errors = describe_errors(KEY_ERRORS, openai=is_openai(router.prefix))
-        app.include_router(router, dependencies=[Depends(require_key)], responses=errors)
+    for routers, errors in ((own, KEY_ERRORS), (openai, OPENAI_KEY_ERRORS)):
+        for router in routers:
+            app.include_router(router, dependencies=[Depends(require_key)], responses=errors)
     app.include_router(health.router)
-    app.state.routers = [*for_keys, health.router]
+    app.state.routers = [*own, *openai, health.router]
     return app
 
 

@@ -21,8 +21,8 @@ def check_environment(names: Collection[str]) -> None:
     Raises:
         StartupError: one of them is unknown, or meant for clients where a server has no keys.
     """
-    given = {name.upper().removeprefix(_PREFIX) for name in names}
-    if "API_KEY" in given and not given & {"API_KEYS", "API_KEYS_FILE"}:
+    given = {*map(str.upper, names)}
+    if "CAUSALRN_API_KEY" in given and not given & {"CAUSALRN_API_KEYS", "CAUSALRN_API_KEYS_FILE"}:
         raise StartupError(
             "CAUSALRN_API_KEY is what a client sends; the keys of a server are in "
             "CAUSALRN_API_KEYS or CAUSALRN_API_KEYS_FILE. Set one of these, or unset it"

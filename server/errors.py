@@ -235,6 +235,13 @@ class SessionExistsError(ApiError):
     type = "session_exists"
 
 
+class SessionEmptyError(ApiError):
+    """There is nothing in the session to save, or to go on from."""
+
+    status = HTTPStatus.CONFLICT
+    type = "session_empty"
+
+
 class SessionOfOtherWeightsError(ApiError):
     """The session belongs to other weights than those that are served."""
 

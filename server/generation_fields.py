@@ -53,7 +53,11 @@ _StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 _Stop = Annotated[
     list[_StopString],
     Field(max_length=MAX_STOP_STRINGS),
-    BeforeValidator(_as_list, json_schema_input_type=_StopString | list[_StopString]),
+    BeforeValidator(
+        _as_list,
+        json_schema_input_type=_StopString
+        | Annotated[list[_StopString], Field(max_length=MAX_STOP_STRINGS)],
+    ),
 ]
 _TokenId = Annotated[
     str, AfterValidator(_check_token_id), WithJsonSchema({"type": "string", "pattern": _DECIMAL})
@@ -145,7 +149,7 @@ class GenerationFields(BaseModel):
     seed: int | None = Field(
         default=None,
         ge=0,
-        le=2**63 - 1,
+        lt=2**63,  # exact as a JSON number, unlike the largest seed
         description="Makes a draw repeatable; by default it is not.",
     )
     logit_bias: Annotated[dict[_TokenId, _Bias], Field(max_length=MAX_BIASED)] = Field(

@@ -25,8 +25,7 @@ class HeaderLimits:
         if error is None:
             await self.app(scope, receive, send)
         else:
-            answer = error.response(scope)
-            await answer(scope, receive, send)
+            await error.response(scope)(scope, receive, send)
 
 
 def _fault(scope: Scope) -> ApiError | None:

@@ -155,7 +155,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _refuse(self, error: ApiError) -> None:
         """Answer for the app, and hang up; in the middle of a response, hang up only."""
         if not self._is_busy and not self.transport.is_closing():
-            response = error.response({"path": ""})  # maybe of no request
+            response = error.response({})  # of a request whose path is not known
             response.headers.update(SECURE_HEADERS)
             response.headers["connection"] = "close"
             head = [*self.server_state.default_headers, *response.raw_headers]

@@ -150,7 +150,7 @@ def parse_json(body: bytes) -> Any:
         MalformedBodyError: see `JsonRequest.json`.
     """
     try:
-        return json.loads(body.decode(), object_pairs_hook=_object)
+        return json.loads(body.decode(), object_pairs_hook=_object, parse_float=_number)
     except UnicodeDecodeError as error:
         raise MalformedBodyError(
             f"the body is not UTF-8: byte {error.start} does not belong"
@@ -174,6 +174,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise MalformedBodyError(f"the key '{printable(twice, _LONGEST_KEY)}' appears twice")
     return parsed
+
+
+def _number(digits: str) -> float | int:
+    """A number with a point or an exponent; JSON has no second kind, 5.0 is the integer 5."""
+    value = float(digits)
+    return int(value) if value.is_integer() else value
 
 
 def _exceeds(digits: str, limit: int) -> bool:

@@ -12,19 +12,33 @@ from pydantic import (
 )
 
 from model.framing import Mode
-from server.generation_fields import MODES, GenerationFields, Source, refusal
+from server.generation_fields import (
+    MAX_SAMPLES,
+    MODES,
+    SESSION_ID,
+    GenerationFields,
+    Source,
+    refusal,
+)
 from server.openai_prompts import MAX_CHOICES, read_prompts
+from server.request_rules import allow_null, completion_rules
 from server.schemas import TurnInfo
 from server.token_stream import FinishReason
 
-_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
-_TEXT = {"type": "string", "minLength": 1}
+_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+_TEXT = {"type": "string"}
 _FORMS = [
     _TEXT,
     {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MAX_CHOICES},
     _IDS,
     {"type": "array", "items": _IDS, "minItems": 1, "maxItems": MAX_CHOICES},
 ]
+
+
+def _say_all(schema: dict[str, Any]) -> None:
+    allow_null(schema)
+    schema["examples"] = [{"model": "copy-bytes", "prompt": "hello"}]
+    schema |= completion_rules(SESSION_ID, _TEXT, _IDS)
 
 
 class StreamOptions(BaseModel):
@@ -43,9 +57,7 @@ class StreamOptions(BaseModel):
 class CompletionRequest(GenerationFields):
     """What to complete, and how; `null` stands for a field that is not there."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"model": "copy-bytes", "prompt": "hello"}]}
-    )
+    model_config = ConfigDict(json_schema_extra=_say_all)
 
     prompt: Annotated[Any, WithJsonSchema({"anyOf": _FORMS})] = Field(
         description="Text, several texts, the ids of a text, or those of several.",
@@ -54,7 +66,10 @@ class CompletionRequest(GenerationFields):
         default=None, description=f"By default `copy` for text, and `raw` for ids. {MODES}"
     )
     best_of: int | None = Field(
-        default=None, description="Not supported; it may be as many as `n`."
+        default=None,
+        ge=1,
+        le=MAX_SAMPLES,
+        description="Not supported; it may be as many as `n`.",
     )
     stream_options: StreamOptions | None = Field(default=None, description="With `stream` only.")
     user: str | None = Field(

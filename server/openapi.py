@@ -1,6 +1,10 @@
-"""Error responses in the OpenAPI document."""
+"""What FastAPI does not write into the OpenAPI document by itself: errors, and streams."""
 
 from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from server.errors import (
     ApiError,
@@ -16,6 +20,7 @@ from server.errors import (
     RequestTooLargeError,
     SessionBusyError,
     SessionDamagedError,
+    SessionEmptyError,
     SessionFullError,
     SessionNotFoundError,
     SessionOfOtherWeightsError,
@@ -28,8 +33,12 @@ from server.errors import (
 )
 from server.openai_errors import openai_body, openai_status
 from server.openai_schemas import OpenAIErrorResponse
-from server.schemas import ErrorResponse
+from server.schemas import ErrorResponse, GenerateChunk
 
+STREAMED: tuple[type[BaseModel], ...] = (GenerateChunk,)
+"""What only events of streams hold; no route returns it, so FastAPI does not know of it."""
+
+_REF = "#/components/schemas/{model}"
 _ID = "ses-019aa9c5c0d2f4a1c2d3e4f5a64f0c9d"
 Examples = dict[type[ApiError], tuple[str, str | None]]
 """Message and field of an example of every error that a route answers with."""
@@ -40,6 +49,7 @@ SESSION_ERRORS: Examples = {
         f"session {_ID} is busy with another request; try again, or send 'wait_for_session': true",
         None,
     ),
+    SessionEmptyError: (f"session {_ID} is empty, there is nothing to save", None),
     SessionOfOtherWeightsError: (
         f"session {_ID} belongs to weights 4f0c9d3e7a5b (copy-az), this server has 91be02c6d7aa "
         "(copy-bytes)",
@@ -80,6 +90,7 @@ GENERATION_ERRORS: Examples = PROMPT_ERRORS | {
     DeadlineExceededError: ("the request took longer than 2 s", None),
     SessionNotFoundError: SESSION_ERRORS[SessionNotFoundError],
     SessionBusyError: SESSION_ERRORS[SessionBusyError],
+    SessionEmptyError: (f"session {_ID} is empty, there is nothing to go on from", "prompt"),
     SessionOfOtherWeightsError: SESSION_ERRORS[SessionOfOtherWeightsError],
     SessionFullError: (
         "prompt: is 900 tokens long; the session has 16000 already, it takes at most 381 more",
@@ -126,11 +137,51 @@ def describe_errors(examples: Examples, *, openai: bool = False) -> dict[int | s
     return responses
 
 
-KEY_ERRORS: Examples = {
+def describe_events(
+    chunk: type[BaseModel], example: str, *, error: type[BaseModel] = ErrorResponse
+) -> dict[str, Any]:
+    """The `content` of a response that is a stream of server-sent events.
+
+    Args:
+        chunk: what an event holds that is neither an error nor `[DONE]`.
+        example: a whole stream.
+        error: what the last event holds if something goes wrong in mid-stream.
+    """
+    content = {"anyOf": [{"$ref": _REF.format(model=name.__name__)} for name in (chunk, error)]}
+    data = {
+        "type": "string",
+        "if": {"not": {"const": "[DONE]"}},
+        "then": {"contentMediaType": "application/json", "contentSchema": content},
+    }
+    # One event, as FastAPI describes those of its own streams, and OpenAPI 3.2 all.
+    event = {"type": "object", "required": ["data"], "properties": {"data": data}}
+    return {"text/event-stream": {"itemSchema": event, "example": example}}
+
+
+class DocumentedApp(FastAPI):
+    """An app whose document has the models of `STREAMED`, too."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document; it is made once."""
+        is_made = self.openapi_schema is not None
+        document = super().openapi()
+        if not is_made:
+            _, streamed = models_json_schema(
+                [(model, "serialization") for model in STREAMED], ref_template=_REF
+            )
+            document["components"]["schemas"] |= streamed["$defs"]
+        return document
+
+
+_KEY_ERRORS: Examples = {
     UnauthorizedError: ("an API key is needed: send 'Authorization: Bearer KEY'", None),
     RateLimitedError: (
         "this key may have 60 requests a minute, which are used up; try again in 12 s",
         None,
     ),
 }
+KEY_ERRORS = describe_errors(_KEY_ERRORS)
 """Of every route that asks for a key."""
+
+OPENAI_KEY_ERRORS = describe_errors(_KEY_ERRORS, openai=True)
+"""Of those of OpenAI's API."""

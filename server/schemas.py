@@ -12,9 +12,11 @@ from server.generation_fields import (
     MAX_STOP_LENGTH,
     MAX_STOP_STRINGS,
     MODES,
+    SESSION_ID,
     GenerationFields,
     Source,
 )
+from server.request_rules import generate_rules
 from server.token_stream import FinishReason
 
 _GENERATION: dict[str, Any] = {
@@ -32,7 +34,9 @@ _GENERATION: dict[str, Any] = {
 class GenerateRequest(GenerationFields):
     """What to generate from, and how."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "hello"}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"prompt": "hello"}], **generate_rules(SESSION_ID)}
+    )
 
     prompt: str | None = Field(
         default=None,

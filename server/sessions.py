@@ -21,6 +21,7 @@ from server.errors import (
     NotReadyError,
     OverloadedError,
     SessionBusyError,
+    SessionEmptyError,
     SessionFullError,
     SessionNotFoundError,
     SessionOfOtherWeightsError,
@@ -258,7 +259,7 @@ class Sessions:
 
         Raises:
             SessionBusyError: a request is in it.
-            InvalidRequestError: there is nothing in it yet.
+            SessionEmptyError: there is nothing in it yet.
             SessionOfOtherWeightsError: its memory cannot be computed with these weights.
             OverloadedError: there is no room to compute it now.
         """
@@ -270,7 +271,7 @@ class Sessions:
             if record.busy:
                 raise busy(id)
             if not token_ids:
-                raise InvalidRequestError(f"session {id} is empty, there is nothing to save")
+                raise SessionEmptyError(f"session {id} is empty, there is nothing to save")
             held = await self._call(engine, lambda core: core.export_session(id, token_ids))
             if held is None:
                 await _warm(engine, Turn(id, token_ids))
@@ -435,9 +436,8 @@ class Sessions:
             _check_seen(record, holder)
             engine = self._engine_for(record, model)
             if not source and not token_ids:
-                raise InvalidRequestError(
-                    "prompt: must not be empty, the session has nothing to go on from",
-                    param="prompt",
+                raise SessionEmptyError(
+                    f"session {id} is empty, there is nothing to go on from", param="prompt"
                 )
             ticket = engine.admit(source, params, Turn(id, token_ids))
             journal = self._journal_of(engine)

@@ -9,8 +9,8 @@ from server.access import AccountDependency
 from server.dependencies import ModelsDependency, RequestId, SessionsDependency
 from server.json_body import JsonRoute
 from server.openai_format import CompletionFormat
-from server.openai_schemas import Completion, CompletionRequest, StreamOptions
-from server.openapi import GENERATION_ERRORS, describe_errors
+from server.openai_schemas import Completion, CompletionRequest, OpenAIErrorResponse, StreamOptions
+from server.openapi import GENERATION_ERRORS, describe_errors, describe_events
 from server.submission import answer
 
 router = APIRouter(prefix="/v1", route_class=JsonRoute, tags=["openai"])
@@ -33,12 +33,7 @@ _OK: dict[int | str, Any] = {
         "description": "The completion: one JSON document or, with `stream`, server-sent events, "
         "each a completion with what is new, then `[DONE]`. An error after the first event is an "
         "event with an `error`, and the last one.",
-        "content": {
-            "text/event-stream": {
-                "schema": {"type": "string", "contentMediaType": "text/event-stream"},
-                "example": _EVENTS,
-            }
-        },
+        "content": describe_events(Completion, _EVENTS, error=OpenAIErrorResponse),
     }
 }
 _EXAMPLES: Any = {

@@ -8,8 +8,8 @@ from server.access import AccountDependency
 from server.dependencies import ModelsDependency, RequestId, SessionsDependency
 from server.generate_format import GenerateFormat
 from server.json_body import JsonRoute
-from server.openapi import GENERATION_ERRORS, describe_errors
-from server.schemas import GenerateRequest, GenerateResponse
+from server.openapi import GENERATION_ERRORS, describe_errors, describe_events
+from server.schemas import GenerateChunk, GenerateRequest, GenerateResponse
 from server.submission import answer
 
 router = APIRouter(route_class=JsonRoute, tags=["generate"])
@@ -31,12 +31,7 @@ _OK: dict[int | str, Any] = {
         "description": "The generation: one JSON document or, with `stream`, server-sent events, "
         "each a `GenerateChunk`, then `[DONE]`. An error after the first event is an event with "
         "an `error` in place of a chunk, and the last one.",
-        "content": {
-            "text/event-stream": {
-                "schema": {"type": "string", "contentMediaType": "text/event-stream"},
-                "example": _EVENTS,
-            }
-        },
+        "content": describe_events(GenerateChunk, _EVENTS),
     }
 }
 _EXAMPLES: Any = {

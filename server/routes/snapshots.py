@@ -18,6 +18,7 @@ from server.errors import (
     RequestTooLargeError,
     SessionBusyError,
     SessionDamagedError,
+    SessionEmptyError,
     SessionFullError,
     SessionNotFoundError,
     SessionOfOtherWeightsError,
@@ -42,7 +43,10 @@ _RESTORED: dict[int | str, Any] = {201: {"model": Session, "description": "A new
 _NO_ROOM = ("the server has no room for a file: No space left on device; try again later", None)
 _SAVE_ERRORS = describe_errors(
     {
-        InvalidRequestError: ("the session is empty, there is nothing to save", None),
+        InvalidRequestError: (
+            "token_ids: is 9000 tokens long, this model takes at most 8192",
+            "token_ids",
+        ),
         OverloadedError: ("too many requests are waiting; try again later", None),
         UnavailableError: _NO_ROOM,
         RequestTooLargeError: (
@@ -56,6 +60,7 @@ _SAVE_ERRORS = describe_errors(
         for error in (
             SessionNotFoundError,
             SessionBusyError,
+            SessionEmptyError,
             SessionOfOtherWeightsError,
             SessionDamagedError,
             StoreUnavailableError,

@@ -11,7 +11,7 @@ from server.header_limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
 from server.http_protocol import MAX_HEAD_BYTES, GuardedProtocol
 from server.json_body import MAX_KEYS
 from server.secure_headers import SECURE_HEADERS
-from tests.end_to_end.conftest import served
+from tests.end_to_end.served import served
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")

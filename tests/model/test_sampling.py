@@ -301,3 +301,16 @@ def test_logits_are_left_as_they_were() -> None:
 def test_values_out_of_range_are_refused(params: dict[str, Any], field: str) -> None:
     with pytest.raises(ValueError, match=f"^{field} must "):
         SamplingParams(**params)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("penalty", [5e-324, 1e-300, 1e-6, 10.0])
+def test_no_penalty_is_too_small_to_choose_by(penalty: float, temperature: float) -> None:
+    logits = np.array([3.0, -2.0, 4.0, 5.0], np.float32)
+    params = SamplingParams(temperature=temperature, repetition_penalty=penalty, seed=1)
+    sampler = Sampler(params, prompt=[0, 1, 2])
+    chosen = [sampler.sample(logits) for _ in range(8)]
+    assert set(chosen) <= ({0, 2, 3} if penalty < 1 else {0, 1, 2, 3})
+    if temperature == 0:
+        # Two whose logits have become too large to be told apart are a tie.
+        assert set(chosen) == {10.0: {3}, 1e-6: {2}}.get(penalty, {0})

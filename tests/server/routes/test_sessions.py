@@ -386,9 +386,9 @@ def test_what_makes_no_sense_is_refused(
 def test_an_empty_session_has_nothing_to_go_on_from(api: SessionClient) -> None:
     id = api.create()
     response = api.post(id, "", mode="raw")
-    assert error_type(response, 422) == "invalid_request"
+    assert error_type(response, 409) == "session_empty"
     assert response.json()["error"]["param"] == "prompt"
-    assert error_type(api.http.get(f"/sessions/{id}/snapshot"), 422) == "invalid_request"
+    assert error_type(api.http.get(f"/sessions/{id}/snapshot"), 409) == "session_empty"
     assert not api.get(id)["busy"]
 
 

@@ -1,0 +1,13 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.end_to_end.served import served
+
+
+@pytest.fixture(scope="session")
+def copier_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of `copy-bytes` in a process of its own."""
+    store = tmp_path_factory.mktemp("copier") / "sessions.db"
+    with served(CAUSALRN_SESSION_STORE=str(store)) as url:
+        yield url

@@ -1,0 +1,120 @@
+"""What Schemathesis must be told of the server that it tests.
+
+It runs in a process of its own, which imports this file. The document says what any server of this
+version takes; `GET /info` says what this one does, which serves one model and has settings.
+"""
+
+import copy
+import os
+from typing import Any
+
+import httpx
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis import HookContext
+
+_HTTP = httpx.Client(
+    base_url=os.environ["CONFORMANCE_URL"],
+    headers={"authorization": f"Bearer {os.environ['CONFORMANCE_KEY']}"},
+    timeout=20,
+)
+_MAX_SAMPLES = 32
+_LONG = 60.0  # seconds; longer than any scenario
+
+
+def _get(path: str) -> Any:
+    return _HTTP.get(path).raise_for_status().json()
+
+
+def _snapshot() -> bytes:
+    """A session in a file: the only octets that a server takes back."""
+    id = _HTTP.post("/sessions").raise_for_status().json()["id"]
+    turn = {"session_id": id, "prompt": "saved"}
+    _HTTP.post("/generate", json=turn).raise_for_status()
+    file = _HTTP.get(f"/sessions/{id}/snapshot").raise_for_status().content
+    _HTTP.delete(f"/sessions/{id}").raise_for_status()
+    return file
+
+
+schemathesis.openapi.media_type("application/octet-stream", st.just(_snapshot()))
+
+
+@schemathesis.hook
+def before_load_schema(_: HookContext, document: dict[str, Any]) -> None:
+    """Narrow the document down to the limits of this server, and to the ids of its model."""
+    info = _get("/info")
+    limits, tokenizer = info["limits"], info["tokenizer"]
+    schemas = document["components"]["schemas"]
+    size = tokenizer["vocab_size"]
+    n_content = min(tokenizer[name] for name in ("bos_id", "sep_id", "eos_id"))
+
+    longest = limits["session_ttl_seconds"]
+    _variant(schemas["CreateSessionRequest"], "ttl_seconds")["maximum"] = longest
+    _bound_ids(schemas["DetokenizeRequest"], n_content)
+    # Special ids are content in raw mode only; a list of ids is raw unless it says otherwise.
+    for name, field, raw in (
+        ("GenerateRequest", "token_ids", {"required": ["mode"]}),
+        ("CompletionRequest", "prompt", {}),
+    ):
+        request = schemas[name]
+        content = copy.deepcopy(request["properties"][field])
+        _bound_ids(content, n_content)
+        _bound_ids(request, size)
+        is_raw = raw | {"properties": {"mode": {"enum": ["raw", None]}}}
+        request["allOf"].append({"anyOf": [is_raw, {"properties": {field: content}}]})
+        _variant(request, "max_tokens")["maximum"] = limits["max_tokens"]
+        # Schemathesis subtracts 1 from the bound 2⁶³, which is a double and stays what it is.
+        seed = _variant(request, "seed")
+        seed["maximum"] = int(seed.pop("exclusiveMaximum")) - 1
+        bias = _variant(request, "logit_bias")
+        (value,) = bias["patternProperties"].values()
+        bias["patternProperties"] = {f"^({'|'.join(map(str, range(size)))})$": value}
+
+
+def _variant(schema: dict[str, Any], name: str) -> dict[str, Any]:
+    """The schema of an optional field where it is not null."""
+    field: dict[str, Any] = schema["properties"][name]
+    found: list[dict[str, Any]] = [
+        one for one in field.get("anyOf", [field]) if one.get("type") != "null"
+    ]
+    return found[0]
+
+
+def _bound_ids(schema: Any, n: int) -> None:
+    """Let all arrays of integers in a schema be ids below `n`."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "array" and schema["items"].get("type") == "integer":
+            schema["items"] = {"type": "integer", "minimum": 0, "maximum": n - 1}
+        for value in schema.values():
+            _bound_ids(value, n)
+    elif isinstance(schema, list):
+        for value in schema:
+            _bound_ids(value, n)
+
+
+@schemathesis.hook
+def map_body(_: HookContext, body: Any) -> Any:
+    """Make true what JSON Schema cannot say: sums, products and comparisons of fields.
+
+    And leave the server time: no session expires in a scenario, and no request is given up.
+    """
+    if not isinstance(body, dict):
+        return body
+    changed = dict(body)
+    for name in ("ttl_seconds", "timeout"):
+        if _is_number(body.get(name)) and 0 < body[name] < _LONG:
+            changed[name] = _LONG
+    n = body.get("n") or 1
+    if _is_number(n) and 1 <= n <= _MAX_SAMPLES:
+        prompts = body.get("prompt")
+        if isinstance(prompts, list) and len(prompts) > 1 and not _is_number(prompts[0]):
+            changed["n"] = n = 1
+        if _is_number(body.get("best_of")) and 1 <= body["best_of"] <= _MAX_SAMPLES:
+            changed["best_of"] = n
+    if _is_number(body.get("min_tokens")) and body["min_tokens"] > 0:
+        changed["min_tokens"] = 0
+    return changed
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool)

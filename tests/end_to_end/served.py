@@ -1,0 +1,41 @@
+"""The server as `make serve` starts it, in a process of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def served(**settings: str) -> Iterator[str]:
+    """Address of `uvicorn server.app:app`, started in the repository."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CAUSALRN_")} | settings
+    command = [sys.executable, "-m", "uvicorn", "server.app:app", "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        seen = []
+        try:
+            for line in process.stderr:
+                seen.append(line)
+                if found := re.search(r"running on (http://\S+)", line):
+                    break
+            else:
+                raise AssertionError("the server did not start:\n" + "".join(seen))
+            rest = threading.Thread(target=process.stderr.read)  # a full pipe would hold it up
+            rest.start()
+            yield found[1]
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+            rest.join()
+            assert process.returncode in (0, -signal.SIGTERM)
+        finally:
+            process.kill()
