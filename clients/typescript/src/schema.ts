@@ -24,66 +24,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/v1/completions": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Complete a prompt
-         * @description Copy texts or go on from them, as OpenAI's API would ask for it.
-         */
-        post: operations["complete_v1_completions_post"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/models": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * List models
-         * @description List the models that are served.
-         */
-        get: operations["list_models_v1_models_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/models/{name}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Look at a model
-         * @description Describe a model that is served.
-         */
-        get: operations["get_model_v1_models__name__get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/tokenize": {
         parameters: {
             query?: never;
@@ -236,6 +176,153 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List checkpoints
+         * @description List the models that are served, and the checkpoints that could be.
+         */
+        get: operations["list_models_admin_models_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/models/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Load a checkpoint
+         * @description Serve a checkpoint of the server's model folder. Other models are served meanwhile.
+         */
+        put: operations["load_admin_models__name__put"];
+        post?: never;
+        /**
+         * Unload a model
+         * @description Serve a model no more, and give its memory back.
+         *
+         *     New requests for it are refused at once, running ones have some time to finish. Its sessions
+         *     stay, and go on when it is loaded again.
+         */
+        delete: operations["unload_admin_models__name__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/info": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is served, within which limits
+         * @description Describe a model, its tokenizer and the limits of this server.
+         */
+        get: operations["info_info_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Figures for Prometheus
+         * @description Tell what is in use at this moment, and what was done so far, of each model.
+         */
+        get: operations["metrics_metrics_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/completions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Complete a prompt
+         * @description Copy texts or go on from them, as OpenAI's API would ask for it.
+         */
+        post: operations["complete_v1_completions_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List models
+         * @description List the models that are served.
+         */
+        get: operations["list_models_v1_models_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/models/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Look at a model
+         * @description Describe a model that is served.
+         */
+        get: operations["get_model_v1_models__name__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health/live": {
         parameters: {
             query?: never;
@@ -265,7 +352,9 @@ export interface paths {
         };
         /**
          * The same as /health/ready
-         * @description Answer 200 while the engine moves, 503 when it is stuck, dead or about to end.
+         * @description Answer 200 while all engines move, 503 when one is stuck or dead, or the server about to end.
+         *
+         *     There is one engine a model.
          */
         get: operations["ready_health_get"];
         put?: never;
@@ -285,49 +374,11 @@ export interface paths {
         };
         /**
          * Is it ready for requests?
-         * @description Answer 200 while the engine moves, 503 when it is stuck, dead or about to end.
+         * @description Answer 200 while all engines move, 503 when one is stuck or dead, or the server about to end.
+         *
+         *     There is one engine a model.
          */
         get: operations["ready_health_ready_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/info": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * What is served, within which limits
-         * @description Describe the model, its tokenizer and the limits of this server.
-         */
-        get: operations["info_info_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/metrics": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Figures for Prometheus
-         * @description Tell what is in use at this moment, and what was done so far.
-         */
-        get: operations["metrics_metrics_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -440,9 +491,8 @@ export interface components {
             /**
              * Wait For Session
              * @description Wait while another request is in the session, as long as `timeout` allows. By default that is refused with 409.
-             * @default false
              */
-            wait_for_session?: boolean;
+            wait_for_session?: boolean | null;
             /**
              * Max Tokens
              * @description Tokens to generate at most, by default as far as there is room: for a copy one more than the prompt has, for a recall one more than the session has, else 16. 0, to read the prompt only, needs `session_id` or `echo`.
@@ -451,39 +501,33 @@ export interface components {
             /**
              * Min Tokens
              * @description Before so many tokens are generated, neither the id that ends a string nor a stop string ends the generation.
-             * @default 0
              */
-            min_tokens?: number;
+            min_tokens?: number | null;
             /**
              * N
              * @description Samples; they share the memory of the prompt. With `seed`, each draws in its own repeatable way.
-             * @default 1
              */
-            n?: number;
+            n?: number | null;
             /**
              * Temperature
              * @description 0 takes the likeliest token; more draws ever more freely.
-             * @default 0
              */
-            temperature?: number;
+            temperature?: number | null;
             /**
              * Top K
              * @description Draw from the k likeliest tokens only; 0 for all.
-             * @default 0
              */
-            top_k?: number;
+            top_k?: number | null;
             /**
              * Top P
              * @description Draw from the fewest likeliest tokens whose probabilities reach this sum.
-             * @default 1
              */
-            top_p?: number;
+            top_p?: number | null;
             /**
              * Min P
              * @description Draw only from tokens at least this share as likely as the likeliest; 0 for all.
-             * @default 0
              */
-            min_p?: number;
+            min_p?: number | null;
             /**
              * Seed
              * @description Makes a draw repeatable; by default it is not.
@@ -495,25 +539,22 @@ export interface components {
              */
             logit_bias?: {
                 [key: string]: number;
-            };
+            } | null;
             /**
              * Presence Penalty
              * @description Taken from the logit of every id that was generated already.
-             * @default 0
              */
-            presence_penalty?: number;
+            presence_penalty?: number | null;
             /**
              * Frequency Penalty
              * @description Taken from the logit of an id as many times as it was generated already.
-             * @default 0
              */
-            frequency_penalty?: number;
+            frequency_penalty?: number | null;
             /**
              * Repetition Penalty
              * @description Divides the logit of every id that the prompt has or that was generated if it is above 0, and multiplies it if it is not. 1 changes nothing.
-             * @default 1
              */
-            repetition_penalty?: number;
+            repetition_penalty?: number | null;
             /**
              * Stop
              * @description Up to 4 strings that end the generation. They are not part of `text`; `token_ids` ends with the id that completed the string.
@@ -522,9 +563,8 @@ export interface components {
             /**
              * Ignore Eos
              * @description Go on after the id that ends a string, as if it were any other; it is then among `token_ids`.
-             * @default false
              */
-            ignore_eos?: boolean;
+            ignore_eos?: boolean | null;
             /**
              * Logprobs
              * @description Give the log-probability of every id of the answer, and of this many of the likeliest in its place: those of the model itself, before penalties and temperature.
@@ -533,15 +573,13 @@ export interface components {
             /**
              * Echo
              * @description Begin the answer with the prompt; with `logprobs`, with those of its ids too. In `raw` mode these are all ids, special ones included.
-             * @default false
              */
-            echo?: boolean;
+            echo?: boolean | null;
             /**
              * Priority
              * @description The lower, the sooner: a step is worth ten seconds of waiting, so that nobody waits for ever.
-             * @default 0
              */
-            priority?: number;
+            priority?: number | null;
             /**
              * Timeout
              * @description Seconds after which the request is given up, with an error.
@@ -550,9 +588,8 @@ export interface components {
             /**
              * Stream
              * @description Send tokens as they come, as server-sent events.
-             * @default false
              */
-            stream?: boolean;
+            stream?: boolean | null;
             /**
              * Prompt
              * @description Text, several texts, the ids of a text, or those of several.
@@ -575,7 +612,46 @@ export interface components {
              * @description Who asks, for the server's log.
              */
             user?: string | null;
-        };
+        } & ((({
+            session_id?: null;
+            /** @enum {unknown} */
+            wait_for_session?: false | null;
+        } & ({
+            prompt?: string | number[] | string[] | number[][];
+        } & {
+            /** @enum {unknown} */
+            mode?: "copy" | "raw" | null;
+        } & ({
+            max_tokens?: null | unknown;
+        } | {
+            /** @constant */
+            echo: true;
+        }))) | ({
+            session_id: string;
+            /** @enum {unknown} */
+            n?: 1 | null;
+        } & (({
+            prompt?: string | number[] | string[] | number[][];
+        } | {
+            prompt?: number[] | number[][];
+        } | ({
+            /** @constant */
+            mode: "raw";
+        } & {
+            prompt?: "" | [
+                ""
+            ];
+        })) & ({
+            /** @enum {unknown} */
+            echo?: false | null;
+        } | {
+            logprobs?: null;
+        })))) & ({
+            stream_options?: null;
+        } | {
+            /** @constant */
+            stream: true;
+        }));
         /**
          * CompletionUsage
          * @description Tokens of all prompts and choices.
@@ -594,7 +670,7 @@ export interface components {
         };
         /**
          * CreateSessionRequest
-         * @description How long a session lasts.
+         * @description How long a session lasts, and which model it belongs to.
          */
         CreateSessionRequest: {
             /**
@@ -602,6 +678,11 @@ export interface components {
              * @description Seconds after its last use after which the session is gone; by default, and at most, what the server allows. A fork's is by default that of its origin.
              */
             ttl_seconds?: number | null;
+            /**
+             * Model
+             * @description Name of a model that is served; by default the first one.
+             */
+            model?: string | null;
         };
         /**
          * DetokenizeRequest
@@ -663,6 +744,17 @@ export interface components {
          */
         ErrorResponse: {
             error: components["schemas"]["ErrorDetail"];
+        };
+        /**
+         * ForkSessionRequest
+         * @description How long a session lasts.
+         */
+        ForkSessionRequest: {
+            /**
+             * Ttl Seconds
+             * @description Seconds after its last use after which the session is gone; by default, and at most, what the server allows. A fork's is by default that of its origin.
+             */
+            ttl_seconds?: number | null;
         };
         /**
          * GenerateRequest
@@ -815,7 +907,43 @@ export interface components {
              * @enum {string}
              */
             mode?: "copy" | "recall" | "raw";
-        };
+        } & (({
+            prompt: unknown;
+            token_ids?: null;
+        } | {
+            token_ids: unknown;
+            prompt?: null;
+        }) & (({
+            session_id?: null;
+            /** @enum {unknown} */
+            wait_for_session?: false | null;
+        } & ({
+            prompt?: unknown;
+            token_ids?: unknown;
+        } & {
+            /** @enum {unknown} */
+            mode?: "copy" | "raw";
+        } & ({
+            max_tokens?: null | unknown;
+        } | {
+            /** @constant */
+            echo: true;
+        }))) | ({
+            session_id: string;
+            /** @enum {unknown} */
+            n?: 1 | null;
+        } & (({
+            /** @constant */
+            mode: "raw";
+        } | {
+            prompt?: unknown;
+            token_ids?: unknown;
+        }) & ({
+            /** @enum {unknown} */
+            echo?: false | null;
+        } | {
+            logprobs?: null;
+        })))));
         /**
          * GenerateResponse
          * @description A whole generation.
@@ -884,6 +1012,11 @@ export interface components {
         InfoResponse: {
             /** Model */
             model: string;
+            /**
+             * Models
+             * @description Names of all models that are served, the default one first.
+             */
+            models: string[];
             /**
              * Fingerprint
              * @description SHA-256 of the weights.
@@ -1037,6 +1170,46 @@ export interface components {
             fingerprint: string;
         };
         /**
+         * ModelEntries
+         * @description Every checkpoint that is served or could be, the default one first.
+         */
+        ModelEntries: {
+            /** Models */
+            models: components["schemas"]["ModelEntry"][];
+        };
+        /**
+         * ModelEntry
+         * @description A checkpoint.
+         */
+        ModelEntry: {
+            /**
+             * Name
+             * @description Of its folder; requests choose it by this.
+             */
+            name: string;
+            /**
+             * Status
+             * @description `failed`: it could not be loaded. `available`: it could be, as far as is known.
+             * @enum {string}
+             */
+            status: "serving" | "loading" | "unloading" | "failed" | "available";
+            /**
+             * Is Default
+             * @description Whether requests that name no model get it.
+             */
+            is_default: boolean;
+            /**
+             * Fingerprint
+             * @description SHA-256 of the weights, if it is in memory.
+             */
+            fingerprint: string | null;
+            /**
+             * Error
+             * @description Why it could not be loaded, if that was tried last.
+             */
+            error: string | null;
+        };
+        /**
          * ModelList
          * @description The models that are served, the default one first.
          */
@@ -1096,7 +1269,7 @@ export interface components {
         };
         /**
          * ReadyResponse
-         * @description The engine moves; and how much of it is in use, at this moment.
+         * @description The engines move; and how much of them is in use, at this moment.
          */
         ReadyResponse: {
             /**
@@ -1117,12 +1290,12 @@ export interface components {
             waiting: number;
             /**
              * Pages Used
-             * @description Pages of the memory pool in use, those of idle sessions included.
+             * @description Pages of the memory pools in use, those of idle sessions included.
              */
             pages_used: number;
             /**
              * Pages Total
-             * @description Pages of the memory pool.
+             * @description Pages of the memory pools of all models.
              */
             pages_total: number;
         };
@@ -1305,7 +1478,7 @@ export interface components {
             mode?: "copy" | "recall" | "raw";
             /**
              * Return Token Strs
-             * @description Say what each id stands for.
+             * @description Say what each id stands for, of as many as the model takes at most.
              * @default false
              */
             return_token_strs?: boolean;
@@ -1440,6 +1613,60 @@ export interface components {
              */
             cached_tokens: number;
         };
+        /**
+         * GenerateChunk
+         * @description One event of a stream: what is new since the last one.
+         * @example {
+         *       "finish_reason": null,
+         *       "id": "gen-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6",
+         *       "index": 0,
+         *       "model": "copy-bytes",
+         *       "text": "h",
+         *       "token_ids": [
+         *         104
+         *       ],
+         *       "usage": null
+         *     }
+         */
+        GenerateChunk: {
+            /** Id */
+            id: string;
+            /** Model */
+            model: string;
+            /**
+             * Index
+             * @description Of the sample.
+             */
+            index: number;
+            /**
+             * Text
+             * @description New text; whole characters only, so it may lag behind the ids.
+             */
+            text: string;
+            /** Token Ids */
+            token_ids: number[];
+            /**
+             * Finish Reason
+             * @description Null but in the last chunk of a sample.
+             */
+            finish_reason: ("stop" | "length") | null;
+            /**
+             * Logprobs
+             * @description If asked for.
+             * @default null
+             */
+            logprobs?: components["schemas"]["TokenLogprob"][] | null;
+            /**
+             * @description In the very last chunk only.
+             * @default null
+             */
+            usage?: components["schemas"]["Usage"] | null;
+            /**
+             * @description In the very last chunk, with `session_id`.
+             * @default null
+             */
+            session?: components["schemas"]["TurnInfo"] | null;
+        };
     };
     responses: never;
     parameters: never;
@@ -1478,11 +1705,20 @@ export interface operations {
                      *
                      *     data: [DONE]
                      */
-                    "text/event-stream": string;
+                    "text/event-stream": unknown;
                 };
             };
             /** @description A body that is not JSON. */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1499,7 +1735,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Another request has the session. The session belongs to other weights than those that are served. */
+            /** @description Another request has the session. There is nothing in the session to save, or to go on from. The session belongs to other weights than those that are served. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1535,6 +1771,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
             /** @description A step of the engine failed, and this request with it. The store gives back another log than was written. */
             500: {
                 headers: {
@@ -1544,7 +1789,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The queue is full. The server is about to end. The store of sessions cannot be used now; requests without a session are served. */
+            /** @description The queue is full. The model is about to be served no more, though the server goes on. The server is about to end. The store of sessions cannot be used now; requests without a session are served. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1560,181 +1805,6 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorResponse"];
-                };
-            };
-        };
-    };
-    complete_v1_completions_post: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["CompletionRequest"];
-            };
-        };
-        responses: {
-            /** @description The completion: one JSON document or, with `stream`, server-sent events, each a completion with what is new, then `[DONE]`. An error after the first event is an event with an `error`, and the last one. */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Completion"];
-                    /**
-                     * @example data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion","created":1760000000,"model":"copy-bytes","choices":[{"index":0,"text":"h","token_ids":[104],"logprobs":null,"finish_reason":null}]}
-                     *
-                     *     data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion","created":1760000000,"model":"copy-bytes","choices":[{"index":0,"text":"i","token_ids":[105],"logprobs":null,"finish_reason":null}]}
-                     *
-                     *     data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion","created":1760000000,"model":"copy-bytes","choices":[{"index":0,"text":"","token_ids":[],"logprobs":null,"finish_reason":"stop"}]}
-                     *
-                     *     data: [DONE]
-                     */
-                    "text/event-stream": string;
-                };
-            };
-            /** @description A body that is not JSON. Well-formed JSON that asks for something impossible. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["OpenAIErrorResponse"];
-                };
-            };
-            /** @description No model of this name is served. There is no such session: it never was, was deleted, or its time-to-live is over. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["OpenAIErrorResponse"];
-                };
-            };
-            /** @description Another request has the session. The session belongs to other weights than those that are served. */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["OpenAIErrorResponse"];
-                };
-            };
-            /** @description A body of more bytes than the server reads. A valid request that needs more memory than the server has. The session's log would grow beyond what the model or the server holds. */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["OpenAIErrorResponse"];
-                };
-            };
-            /** @description A body that does not call itself JSON. */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["OpenAIErrorResponse"];
-                };
-            };
-            /** @description A step of the engine failed, and this request with it. The store gives back another log than was written. */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["OpenAIErrorResponse"];
-                };
-            };
-            /** @description The queue is full. The server is about to end. The store of sessions cannot be used now; requests without a session are served. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["OpenAIErrorResponse"];
-                };
-            };
-            /** @description The request was not finished within the time that it allowed. */
-            504: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["OpenAIErrorResponse"];
-                };
-            };
-            /** @description Anything else that is wrong with a request. */
-            "4XX": {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["OpenAIErrorResponse"];
-                };
-            };
-        };
-    };
-    list_models_v1_models_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ModelList"];
-                };
-            };
-        };
-    };
-    get_model_v1_models__name__get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                name: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Model"];
-                };
-            };
-            /** @description No model of this name is served. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["OpenAIErrorResponse"];
-                };
-            };
-            /** @description Anything else that is wrong with a request. */
-            "4XX": {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["OpenAIErrorResponse"];
                 };
             };
         };
@@ -1763,6 +1833,15 @@ export interface operations {
             };
             /** @description A body that is not JSON. */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1799,6 +1878,15 @@ export interface operations {
             };
             /** @description Well-formed JSON that asks for something impossible. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1839,6 +1927,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
             /** @description No model of this name is served. */
             404: {
                 headers: {
@@ -1875,6 +1972,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
         };
     };
     tokenizer_info_tokenizer_info_get: {
@@ -1898,6 +2004,15 @@ export interface operations {
                     "application/json": components["schemas"]["TokenizerDescription"];
                 };
             };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
             /** @description No model of this name is served. */
             404: {
                 headers: {
@@ -1909,6 +2024,15 @@ export interface operations {
             };
             /** @description Well-formed JSON that asks for something impossible. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1941,8 +2065,26 @@ export interface operations {
                     "application/json": components["schemas"]["SessionList"];
                 };
             };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
             /** @description Well-formed JSON that asks for something impossible. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1985,6 +2127,24 @@ export interface operations {
             };
             /** @description A body that is not JSON. */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description No model of this name is served. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2062,6 +2222,15 @@ export interface operations {
                     "application/json": components["schemas"]["Session"];
                 };
             };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
             /** @description There is no such session: it never was, was deleted, or its time-to-live is over. */
             404: {
                 headers: {
@@ -2073,6 +2242,15 @@ export interface operations {
             };
             /** @description Well-formed JSON that asks for something impossible. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2118,6 +2296,15 @@ export interface operations {
                 };
                 content?: never;
             };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
             /** @description There is no such session: it never was, was deleted, or its time-to-live is over. */
             404: {
                 headers: {
@@ -2129,6 +2316,15 @@ export interface operations {
             };
             /** @description Well-formed JSON that asks for something impossible. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2158,7 +2354,7 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["CreateSessionRequest"] | null;
+                "application/json": components["schemas"]["ForkSessionRequest"] | null;
             };
         };
         responses: {
@@ -2173,6 +2369,15 @@ export interface operations {
             };
             /** @description A body that is not JSON. */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2274,6 +2479,15 @@ export interface operations {
                     "application/octet-stream": string;
                 };
             };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
             /** @description There is no such session: it never was, was deleted, or its time-to-live is over. */
             404: {
                 headers: {
@@ -2283,7 +2497,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Another request has the session. The session belongs to other weights than those that are served. */
+            /** @description Another request has the session. There is nothing in the session to save, or to go on from. The session belongs to other weights than those that are served. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -2303,6 +2517,15 @@ export interface operations {
             };
             /** @description Well-formed JSON that asks for something impossible. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2363,6 +2586,15 @@ export interface operations {
                     "application/json": components["schemas"]["Session"];
                 };
             };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
             /** @description Another request has the session. */
             409: {
                 headers: {
@@ -2415,6 +2647,522 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    list_models_admin_models_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelEntries"];
+                };
+            };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    load_admin_models__name__put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Of the checkpoint's folder. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It was served already. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelEntry"];
+                };
+            };
+            /** @description It is served from now on. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelEntry"];
+                };
+            };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description No model of this name is served. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The checkpoint cannot be served; what is served goes on. Well-formed JSON that asks for something impossible. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The server is about to end. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    unload_admin_models__name__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Of the checkpoint's folder. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description No model of this name is served. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The default model is served as long as the server runs. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description Well-formed JSON that asks for something impossible. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    info_info_get: {
+        parameters: {
+            query?: {
+                /** @description Name of a model that is served; by default the first one. */
+                model?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InfoResponse"];
+                };
+            };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description No model of this name is served. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description Well-formed JSON that asks for something impossible. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    metrics_metrics_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+        };
+    };
+    complete_v1_completions_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CompletionRequest"];
+            };
+        };
+        responses: {
+            /** @description The completion: one JSON document or, with `stream`, server-sent events, each a completion with what is new, then `[DONE]`. An error after the first event is an event with an `error`, and the last one. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Completion"];
+                    /**
+                     * @example data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion","created":1760000000,"model":"copy-bytes","choices":[{"index":0,"text":"h","token_ids":[104],"logprobs":null,"finish_reason":null}]}
+                     *
+                     *     data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion","created":1760000000,"model":"copy-bytes","choices":[{"index":0,"text":"i","token_ids":[105],"logprobs":null,"finish_reason":null}]}
+                     *
+                     *     data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion","created":1760000000,"model":"copy-bytes","choices":[{"index":0,"text":"","token_ids":[],"logprobs":null,"finish_reason":"stop"}]}
+                     *
+                     *     data: [DONE]
+                     */
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description A body that is not JSON. Well-formed JSON that asks for something impossible. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description No model of this name is served. There is no such session: it never was, was deleted, or its time-to-live is over. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description Another request has the session. There is nothing in the session to save, or to go on from. The session belongs to other weights than those that are served. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description A body of more bytes than the server reads. A valid request that needs more memory than the server has. The session's log would grow beyond what the model or the server holds. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description A body that does not call itself JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description A step of the engine failed, and this request with it. The store gives back another log than was written. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description The queue is full. The model is about to be served no more, though the server goes on. The server is about to end. The store of sessions cannot be used now; requests without a session are served. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description The request was not finished within the time that it allowed. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description Anything else that is wrong with a request. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+        };
+    };
+    list_models_v1_models_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelList"];
+                };
+            };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description Anything else that is wrong with a request. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+        };
+    };
+    get_model_v1_models__name__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Model"];
+                };
+            };
+            /** @description The request has no API key, or one that is not known. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description No model of this name is served. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
+                };
+            };
+            /** @description Anything else that is wrong with a request. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenAIErrorResponse"];
                 };
             };
         };
@@ -2493,46 +3241,6 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorResponse"];
-                };
-            };
-        };
-    };
-    info_info_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["InfoResponse"];
-                };
-            };
-        };
-    };
-    metrics_metrics_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "text/plain": string;
                 };
             };
         };
