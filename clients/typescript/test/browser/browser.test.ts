@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createReadStream } from "node:fs";
-import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { json } from "node:stream/consumers";
 import { test } from "node:test";
@@ -16,15 +16,13 @@ const PAGE = `<!doctype html>
 <script type="importmap">{"imports": {"causalrn-client": "/dist/index.js"}}</script>
 <script type="module" src="/build/browser/page.js"></script>`;
 
-/** Serves the page and the package, takes the report, and leaves the rest to the server. */
+/** Serves the page and the package, and takes the report. */
 class PageServer implements AsyncDisposable {
   readonly report: Promise<Report>;
   readonly #http = createServer((request, response) => this.#handle(request, response));
-  readonly #upstream: string;
   #resolve: (report: Report | Promise<Report>) => void = () => undefined;
 
-  constructor(upstream: string) {
-    this.#upstream = upstream;
+  constructor() {
     this.report = new Promise((resolve) => {
       this.#resolve = resolve;
     });
@@ -44,7 +42,7 @@ class PageServer implements AsyncDisposable {
 
   #handle(incoming: IncomingMessage, response: ServerResponse): void {
     const { url = "/" } = incoming;
-    if (url === "/page") {
+    if (url.startsWith("/page?")) {
       response.setHeader("content-type", "text/html").end(PAGE);
     } else if (/^\/(dist|build)\/[a-z/-]+\.js$/.test(url)) {
       response.setHeader("content-type", "text/javascript");
@@ -53,26 +51,17 @@ class PageServer implements AsyncDisposable {
       this.#resolve(json(incoming) as Promise<Report>);
       response.end();
     } else {
-      this.#forward(incoming, response);
+      response.writeHead(404).end();
     }
-  }
-
-  #forward(incoming: IncomingMessage, response: ServerResponse): void {
-    const { method, headers, url = "/" } = incoming;
-    const outgoing = request(this.#upstream + url, { method, headers }, (answer) => {
-      response.writeHead(answer.statusCode ?? 500, answer.headers);
-      answer.pipe(response);
-    });
-    outgoing.on("error", () => response.destroy());
-    response.on("close", () => outgoing.destroy());
-    incoming.pipe(outgoing);
   }
 }
 
 test("a page streams, stops, restores sessions and understands errors", async () => {
-  await using server = await Server.start("copy-bytes");
-  await using pages = new PageServer(server.url);
-  await using browser = await Chromium.open(`${await pages.start()}/page`);
+  await using pages = new PageServer();
+  const origin = await pages.start();
+  await using server = await Server.start("copy-bytes", { CAUSALRN_CORS_ORIGINS: origin });
+  const query = new URLSearchParams({ server: server.url });
+  await using browser = await Chromium.open(`${origin}/page?${query}`);
   const report = await Promise.race([pages.report, browser.ended()]);
   assert.equal(report.failure, null);
   const { texts, ...rest } = report;
