@@ -70,12 +70,14 @@ class Ticket:
         prompt: framed, without what its session has already.
         params: what is asked for; `max_tokens` is a number.
         turn: of its session, if it has one.
+        owner: whose memory it may share.
     """
 
     id: str
     prompt: list[int]
     params: GenerationParams
     turn: Turn | None
+    owner: str
 
 
 class Engine:
@@ -198,12 +200,14 @@ class Engine:
         requests: Items[tuple[str | Items[int], GenerationParams]],
         *,
         request_id: str = "-",
+        owner: str = "",
     ) -> list[TokenStream]:
         """Queue several requests, all of them or none; every stream must be closed.
 
         Args:
             requests: of each, text or content ids, and what is asked for.
             request_id: for the log.
+            owner: whose memory they may share, and who may share theirs.
 
         Raises:
             ApiError: as `submit`, for the first that is refused.
@@ -221,7 +225,7 @@ class Engine:
         others = self._admission.reserved_samples
         try:
             for source, params in requests:
-                tickets.append(self.admit(source, params))
+                tickets.append(self.admit(source, params, owner=owner))
         except BaseException as error:
             for ticket in tickets:
                 self.withdraw(ticket)
@@ -235,7 +239,12 @@ class Engine:
         return [self.enqueue(ticket, request_id=request_id) for ticket in tickets]
 
     def admit(
-        self, source: str | Items[int], params: GenerationParams, turn: Turn | None = None
+        self,
+        source: str | Items[int],
+        params: GenerationParams,
+        turn: Turn | None = None,
+        *,
+        owner: str = "",
     ) -> Ticket:
         """Check a request and reserve what it may need; `enqueue` or `withdraw` it next.
 
@@ -243,6 +252,7 @@ class Engine:
             source: text, or content ids.
             params: what is asked for.
             turn: of a session that it goes on from, and whose turn it is.
+            owner: see `submit_all`.
 
         Raises:
             ApiError: as `submit`; `SessionFullError` if the session has no room left for it.
@@ -251,7 +261,7 @@ class Engine:
         id = f"gen-{uuid.uuid4().hex}"
         n_context = None if turn is None else len(turn.token_ids)
         prompt, max_tokens = self._admission.admit(id, source, params, n_context)
-        return Ticket(id, prompt, replace(params, max_tokens=max_tokens), turn)
+        return Ticket(id, prompt, replace(params, max_tokens=max_tokens), turn, owner)
 
     def withdraw(self, ticket: Ticket) -> None:
         """Give back what an admitted request reserved."""
@@ -286,6 +296,7 @@ class Engine:
                     params.max_tokens,
                     turn=(now + _PRIORITY_SECONDS * params.priority, next(self._arrivals)),
                     reusable=not (params.echo and params.logprobs is not None),
+                    owner=ticket.owner,
                     session=None if turn is None else turn.session_id,
                 ),
                 params,

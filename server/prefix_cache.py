@@ -25,7 +25,8 @@ class PrefixCache:
 
     Pages form chains. A page is found by the link of the page before it and its own tokens, which
     are compared, not only hashed; a link is a number that is never given twice. So what is found
-    can only be memory of exactly these tokens after exactly those before them.
+    can only be memory of exactly these tokens after exactly those before them. Every owner has
+    chains of its own: how fast a prompt is read tells nobody what others have sent.
 
     Args:
         allocator: of the pages; whatever it evicts is forgotten here.
@@ -37,6 +38,7 @@ class PrefixCache:
         self._pages: dict[_Key, tuple[int, int]] = {}  # to page and link
         self._keys: dict[int, _Key] = {}  # of cached pages
         self._links = count(ROOT + 1)
+        self._roots = {"": ROOT}
         allocator.on_evict = self._forget
 
     @property
@@ -44,16 +46,20 @@ class PrefixCache:
         """Pages that can be found."""
         return len(self._pages)
 
-    def find(self, token_ids: list[int]) -> tuple[list[int], int]:
+    def find(self, token_ids: list[int], owner: str = "") -> tuple[list[int], int]:
         """The longest chain of cached pages with which a sequence begins.
 
         One token is always left to compute, since only that gives logits.
+
+        Args:
+            token_ids: of the sequence.
+            owner: whose pages are looked at.
 
         Returns:
             The pages, and the link of the last; the caller shares them before it allocates any.
         """
         size = self._allocator.page_size
-        pages, link = [], ROOT
+        pages, link = [], self._root(owner)
         for start in range(0, (len(token_ids) - 1) // size * size, size):
             found = self._pages.get((link, tuple(token_ids[start : start + size])))
             if found is None:
@@ -73,7 +79,8 @@ class PrefixCache:
         while (sequence.n_chained + 1) * size <= sequence.n_computed:
             page = sequence.pages[sequence.n_chained]
             start = sequence.n_chained * size
-            key = sequence.link, tuple(sequence.token_ids[start : start + size])
+            link = sequence.link if sequence.n_chained else self._root(sequence.owner)
+            key = link, tuple(sequence.token_ids[start : start + size])
             if (found := self._pages.get(key)) is not None:
                 sequence.link = found[1]  # another sequence was first; both pages hold the same
             else:
@@ -82,6 +89,10 @@ class PrefixCache:
                 self._keys[page] = key
                 self._allocator.keep(page)
             sequence.n_chained += 1
+
+    def _root(self, owner: str) -> int:
+        """What the chains of an owner begin with; it is no page's link."""
+        return self._roots.setdefault(owner, ROOT - len(self._roots))
 
     def _forget(self, page: int) -> None:
         del self._pages[self._keys.pop(page)]

@@ -206,7 +206,10 @@ class Scheduler:
 
     def _begin(self, sequence: Sequence) -> bool:
         """Give a sequence the cached pages of its beginning, if there is room for the rest."""
-        pages, link = self.cache.find(sequence.token_ids) if sequence.reusable else ([], 0)
+        pages: list[int] = []
+        link = 0
+        if sequence.reusable:
+            pages, link = self.cache.find(sequence.token_ids, sequence.owner)
         self.allocator.share(pages)
         n_known = len(sequence.token_ids)
         if not self.sessions.make_room(self.allocator.pages_for(n_known) - len(pages)):

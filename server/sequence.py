@@ -22,6 +22,7 @@ class Sequence:
         max_tokens: tokens that may be generated; 0 to read the prompt only.
         turn: when it is served: the lower, the sooner. Different for all sequences.
         reusable: whether memory of an equal beginning may stand in for computing its own.
+        owner: whose memory it may share; that of others is not found.
         session: the session whose memory it goes on with and leaves behind; None for none.
         n_prompt: tokens of the wrapped prompt.
         n_computed: tokens that the pool holds.
@@ -40,6 +41,7 @@ class Sequence:
     max_tokens: int
     turn: tuple[float, int] = (0.0, 0)
     reusable: bool = True
+    owner: str = ""
     session: str | None = None
     n_prompt: int = field(init=False)
     n_computed: int = 0

@@ -274,7 +274,7 @@ class Sessions:
                 raise SessionEmptyError(f"session {id} is empty, there is nothing to save")
             held = await self._call(engine, lambda core: core.export_session(id, token_ids))
             if held is None:
-                await _warm(engine, Turn(id, token_ids))
+                await _warm(engine, Turn(id, token_ids), record.owner)
                 held = await self._call(engine, lambda core: core.export_session(id, token_ids))
             if held is None:
                 raise OverloadedError("the session's memory was needed by others; try again later")
@@ -439,7 +439,7 @@ class Sessions:
                 raise SessionEmptyError(
                     f"session {id} is empty, there is nothing to go on from", param="prompt"
                 )
-            ticket = engine.admit(source, params, Turn(id, token_ids))
+            ticket = engine.admit(source, params, Turn(id, token_ids), owner=record.owner)
             journal = self._journal_of(engine)
             try:
                 await self._store.begin(id, len(token_ids), ticket.prompt)
@@ -533,10 +533,10 @@ def _check_seen(record: SessionRecord, holder: Holder) -> None:
         raise not_found(record.id)
 
 
-async def _warm(engine: Engine, turn: Turn) -> None:
+async def _warm(engine: Engine, turn: Turn, owner: str) -> None:
     """Compute the memory of a session, which is locked, without adding to it."""
     params = GenerationParams(max_tokens=0, mode="raw")
-    async with engine.enqueue(engine.admit([], params, turn)) as stream:
+    async with engine.enqueue(engine.admit([], params, turn, owner=owner)) as stream:
         async for _ in stream:
             pass
 

@@ -64,7 +64,7 @@ async def _submit(
 ) -> DeltaStream:
     requests = [(source.prompt, body.params(source)) for source in body.sources()]
     if body.session_id is None:
-        streams = models.get(body.model).submit_all(requests, request_id=label)
+        streams = models.get(body.model).submit_all(requests, request_id=label, owner=account.owner)
         return streams[0] if len(streams) == 1 else MergedStream(streams)
     ((prompt, params),) = requests
     turn = sessions.submit(

@@ -3,9 +3,11 @@ from server.prefix_cache import ROOT, PrefixCache
 from server.sequence import Sequence
 
 
-def computed(cache: PrefixCache, allocator: BlockAllocator, token_ids: list[int]) -> Sequence:
+def computed(
+    cache: PrefixCache, allocator: BlockAllocator, token_ids: list[int], owner: str = ""
+) -> Sequence:
     """A sequence whose tokens the pool holds."""
-    sequence = Sequence("a", token_ids, 1)
+    sequence = Sequence("a", token_ids, 1, owner=owner)
     sequence.pages = allocator.allocate(allocator.pages_for(len(token_ids)))
     sequence.n_computed = len(token_ids)
     cache.add(sequence)
@@ -47,6 +49,18 @@ def test_a_page_computed_twice_is_known_once_and_its_chain_goes_on() -> None:
     first = computed(cache, allocator, [1, 2, 3, 4, 5])
     second = computed(cache, allocator, [1, 2, 3, 4, 5, 6, 7, 8, 9])
     assert cache.find([1, 2, 3, 4, 5, 6, 7, 8, 9])[0] == [first.pages[0], second.pages[1]]
+
+
+def test_owners_find_only_what_is_theirs() -> None:
+    cache, allocator = make(n_pages=16)
+    token_ids = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    pages = {owner: computed(cache, allocator, token_ids, owner).pages for owner in ("", "a", "b")}
+    assert cache.n_pages == 6
+    for owner, held in pages.items():
+        assert cache.find(token_ids, owner)[0] == held[:2]
+    assert cache.find(token_ids, "c")[0] == []
+    computed(cache, allocator, [1, 2, 3, 4, 0], "c")
+    assert cache.find([1, 2, 3, 4, 5, 6, 7, 8, 9], "a")[0] == pages["a"][:2]
 
 
 def test_what_is_evicted_is_found_no_more_nor_what_hangs_on_it() -> None:

@@ -119,6 +119,24 @@ def test_forks_and_restored_sessions_have_owners(keys: Keys) -> None:
     assert turn(keys.root, id).json()["text"] == "hi"
 
 
+def test_what_another_key_has_sent_is_not_in_memory(keys: Keys) -> None:
+    prompt = "the same beginning of a prompt, longer than a page"
+
+    def cached(client: httpx.Client) -> int:
+        response = client.post("/generate", json={"prompt": prompt})
+        n_tokens: int = response.json()["usage"]["cached_tokens"]
+        return n_tokens
+
+    assert cached(keys.anna) == 0
+    assert cached(keys.anna) > 0
+    assert cached(keys.bert) == 0
+    assert cached(keys.bert) > 0
+    # Nor by way of sessions.
+    id = made(keys.carl)
+    assert turn(keys.carl, id, prompt).json()["usage"]["cached_tokens"] == 0
+    assert cached(keys.carl) > 0
+
+
 def test_a_key_has_as_many_sessions_as_it_may(keys: Keys) -> None:
     first, second = made(keys.carl), made(keys.carl)
     turn(keys.carl, first)
