@@ -7,7 +7,7 @@ from tests.end_to_end.served import served
 
 @pytest.fixture(scope="session")
 def copier_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of `copy-bytes` in a process of its own."""
+    """A server of the default model in a process of its own."""
     store = tmp_path_factory.mktemp("copier") / "sessions.db"
     with served(CAUSALRN_SESSION_STORE=str(store)) as url:
         yield url

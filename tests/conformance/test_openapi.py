@@ -73,10 +73,23 @@ def assert_whole(report: Mapping[str, Any], url: str) -> None:
 
 def test_every_request_to_a_model_that_watches_its_use(tmp_path: Path) -> None:
     # Few tokens at a time, so that no session becomes full.
+    models = tmp_path / "models"
     settings = make_settings(
-        pool_bytes=512 * PAGE + 8 * SLOT, max_tokens=128, max_batch_tokens=256, api_keys=KEYS
+        pool_bytes=512 * PAGE + 8 * SLOT,
+        max_tokens=128,
+        max_batch_tokens=256,
+        api_keys=KEYS,
+        checkpoint=str(models / "first"),
+        model_folder=models,
     )
-    with serve(FakeModel(recall=True), settings) as live:
+    for name in ("first", "second"):
+        (models / name).mkdir(parents=True)
+        (models / name / "config.json").touch()
+
+    def load(path: Path) -> FakeModel:
+        return FakeModel(recall=True, name=path.name, fingerprint=path.name.ljust(64, "0"))
+
+    with serve(FakeModel(), settings, load=load) as live:
         assert_whole(run_schemathesis(live.url, tmp_path, "--max-examples", EXAMPLES), live.url)
 
 

@@ -70,7 +70,7 @@ def run(blocks: Sequence[Block], url: str, folder: Path) -> Printed:
         command = ["bash", "-euo", "pipefail", "-c", script]
     environment = {
         **os.environ,
-        "CAUSALRN_URL": url,
+        "CAUSALRN_BASE_URL": url,
         "HOME": str(folder),
         "XDG_STATE_HOME": str(folder / "state"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

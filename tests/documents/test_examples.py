@@ -29,7 +29,13 @@ SHOWN: dict[str, Callable[[str], object]] = {
 # configured.
 SETTINGS: dict[str, dict[str, str]] = {}
 # Documents whose blocks another test runs: there is more to say about them than what they print.
-ELSEWHERE = {"docs/security.md": "tests/end_to_end/test_security_document.py"}
+ELSEWHERE = {
+    "clients/typescript/README.md": "clients/typescript/test/served/readme.test.ts",
+    "docs/models.md": "tests/end_to_end/test_models_document.py",
+    "docs/python-client.md": "tests/end_to_end/test_python_client_document.py",
+    "docs/python-reference.md": "tests/end_to_end/test_python_client_document.py",
+    "docs/security.md": "tests/end_to_end/test_security_document.py",
+}
 # Files that examples read and do not make.
 RECALLING = {"CAUSALRN_CHECKPOINT": str(ROOT / "checkpoints" / "recall-bytes")}
 ANY = {"id": "", "created": 0}
@@ -39,7 +45,7 @@ DATABASE = "postgresql://user:password@host/database"
 
 DOCUMENTS = [document for document in documents() if document not in ELSEWHERE]
 STAND_INS = {
-    "CONTRIBUTING.md": ["make test", "make check", "make conformance"],
+    "CONTRIBUTING.md": ["make test", "make check", "make conformance", "make reference"],
     "README.md": [
         "make test",
         "pip install",

@@ -26,14 +26,3 @@ def two_models_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         CAUSALRN_SESSION_STORE=str(store),
     ) as url:
         yield url
-
-
-@pytest.fixture(scope="session")
-def recalling_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of the model that recalls."""
-    store = tmp_path_factory.mktemp("recalling") / "sessions.db"
-    with served(
-        CAUSALRN_CHECKPOINT=str(ROOT / "checkpoints" / "recall-bytes"),
-        CAUSALRN_SESSION_STORE=str(store),
-    ) as url:
-        yield url

@@ -71,7 +71,7 @@ def _scores(
 
 def _score(client: OpenAI, prompts: list[list[int]], max_tokens: int) -> list[CompletionChoice]:
     return client.completions.create(
-        model="copy-bytes",
+        model=Settings().checkpoint[0].name,
         prompt=prompts,
         echo=True,
         logprobs=1,
