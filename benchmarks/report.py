@@ -70,6 +70,24 @@ def _turns(file: Path) -> str:
     )
 
 
+def _turns_in_short(file: Path) -> str:
+    """Sessions of many turns: copies exact of the first one and of every fifth."""
+    results = json.loads(file.read_text(encoding="utf-8"))
+    scores = [turns.TurnScore(**score) for score in results["turns"]]
+    shown = [score for score in scores if score.turn == 1 or score.turn % 5 == 0]
+    shortest, longest = results["lengths"]
+    exact = sum(score.exact for score in scores) / sum(score.n_sessions for score in scores)
+    places = " | ".join(str(score.turn) for score in shown)
+    rows = [
+        f"| turn, of strings of {shortest} to {longest} tokens | {places} | all |",
+        "|---|" + "---:|" * (len(shown) + 1),
+        f"| exact, in {scores[0].n_sessions} sessions | "
+        + " | ".join(f"{_floor(s.exact / s.n_sessions)} %" for s in shown)
+        + f" | {_floor(exact)} % |",
+    ]
+    return "\n".join(rows)
+
+
 def _recall(file: Path) -> str:
     """Recall of what was read, by kind of text, pool and prefix."""
     results = json.loads(file.read_text(encoding="utf-8"))
@@ -85,8 +103,8 @@ def _recall(file: Path) -> str:
 def _summary(folder: Path) -> str:
     """By length, over all kinds: strings exact, of the worst kind too, and characters right."""
     rows = ["| bytes | strings | exact | worst kind | bytes right |", "|---:|---:|---:|---:|---:|"]
-    names = ("evaluation", "evaluation-long", "evaluation-longest")
-    cells = [cell for name in names for cell in _cells(folder / f"{name}.json")]
+    files = [folder / f"evaluation{longer}.json" for longer in ("", "-long", "-longest")]
+    cells = [cell for file in files if file.exists() for cell in _cells(file)]
     for length in sorted({cell.length for cell in cells}):
         here = [cell for cell in cells if cell.length == length]
         n_strings = sum(cell.n_strings for cell in here)
@@ -154,7 +172,7 @@ def _settings_table(names: Sequence[str]) -> str:
 
 
 _BLOCKS: dict[str, Callable[[Path], str]] = {
-    "copying": lambda root: _summary(root / "checkpoints" / "copy-bytes"),
+    "copying": _summary,
     "crashes": lambda _: session_tables.crashes(),
     "evaluation": _evaluation,
     "load": lambda _: engine_tables.load(),
@@ -173,6 +191,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "steps": lambda _: engine_tables.steps(),
     "training": _training,
     "turns": _turns,
+    "turns-in-short": _turns_in_short,
 }
 
 
