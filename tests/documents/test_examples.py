@@ -36,10 +36,13 @@ ELSEWHERE = {
     "docs/python-reference.md": "tests/end_to_end/test_python_client_document.py",
     "docs/security.md": "tests/end_to_end/test_security_document.py",
 }
-# Files that examples read and do not make.
 RECALLING = {"CAUSALRN_CHECKPOINT": str(ROOT / "checkpoints" / "recall-bytes")}
 ANY = {"id": "", "created": 0}
-FILES = {"chapter.txt": "Call me Ishmael. Some years ago I thought I would sail about a little."}
+# Files that examples read and do not make.
+FILES = {
+    "chapter.txt": "Call me Ishmael. Some years ago I thought I would sail about a little.",
+    "prompts.txt": "one\ntwo\n",
+}
 # A place that no reader has.
 DATABASE = "postgresql://user:password@host/database"
 
