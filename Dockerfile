@@ -30,7 +30,6 @@ ENV PATH=/opt/venv/bin:$PATH \
     CAUSALRN_SESSION_STORE=/var/lib/causalrn/sessions.db \
     UVICORN_HOST=0.0.0.0 \
     UVICORN_PORT=8000 \
-    UVICORN_HTTP=server.http_protocol:GuardedProtocol \
     UVICORN_WS=none \
     UVICORN_SERVER_HEADER=false
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin causalrn \

@@ -33,7 +33,7 @@ install: $(STAMP) ## Install everything into .venv
 
 serve: $(STAMP) ## Run the server on HOST and PORT (127.0.0.1 and 8000)
 	@exec $(VENV)/bin/python -m uvicorn server.app:app --host $(HOST) --port $(PORT) \
-		--http server.http_protocol:GuardedProtocol --ws none --no-server-header
+		--ws none --no-server-header
 
 test: $(TEST_STAMP) ## Run the tests; ARGS="tests/server -k drain" runs some of them
 	@exec $(VENV)/bin/python -m pytest $(ARGS)

@@ -14,6 +14,7 @@ from model.ops import jit
 from server import __version__
 from server.access import Access, SettleAccounts, require_key
 from server.api_keys import load_keys
+from server.connection_guard import GuardedApp
 from server.cors import Cors
 from server.draining import SignalDrain
 from server.environment import check_environment
@@ -43,6 +44,10 @@ from server.settings import Settings
 from server.startup import ShortStartupErrors
 
 logger = logging.getLogger(__name__)
+
+
+class _App(GuardedApp, DocumentedApp):
+    pass
 
 
 def create_app(
@@ -80,7 +85,7 @@ def create_app(
             await models.stop()
             await sessions.stop()
 
-    app = DocumentedApp(
+    app = _App(
         title="CausalRN",
         version=__version__,
         summary="Copies any text out of a recurrent memory pool, token by token.",

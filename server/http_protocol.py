@@ -1,8 +1,8 @@
 """uvicorn's HTTP protocol, with limits on what comes before a request is one, and after.
 
-For `uvicorn --http server.http_protocol:GuardedProtocol`. The app can limit only what uvicorn
-gives it. Left to itself, uvicorn waits for a head, or for a client to read, as long as it takes,
-and keeps all that a head or a chunked body's trailers bring.
+The app can limit only what uvicorn gives it. Left to itself, uvicorn waits for a head, or for a
+client to read, as long as it takes, and keeps all that a head or a chunked body's trailers bring.
+`server.connection_guard` makes uvicorn use it.
 """
 
 import asyncio

@@ -2,10 +2,12 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from server.header_limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
 from server.http_protocol import MAX_HEAD_BYTES, GuardedProtocol
@@ -86,3 +88,18 @@ def test_the_numbers_are_those_of_the_program() -> None:
         assert f"{number}" in DOCUMENT
     for name, value in SECURE_HEADERS.items():
         assert f"`{name}: {value}`" in DOCUMENT or name == "content-security-policy"
+
+
+def test_plain_uvicorn_waits_for_no_head_for_ever() -> None:
+    """Not in a thread of the test, but started as users start it."""
+    with served() as url:
+        address = urlsplit(url)
+        assert address.hostname is not None
+        slow, endless = (
+            socket.create_connection((address.hostname, address.port or 0), 30) for _ in range(2)
+        )
+        with slow, endless:
+            slow.sendall(b"GET /info HTTP/1.1\r\nhost: te")
+            endless.sendall(b"GET / HTTP/1.1\r\nx: " + b"y" * (MAX_HEAD_BYTES + 1))
+            assert b" 431 " in endless.recv(100)
+            assert b" 408 " in slow.recv(100)

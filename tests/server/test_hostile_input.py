@@ -1,7 +1,6 @@
 """Whatever is sent gets a 4xx or a closed connection, and leaves nothing behind.
 
-With our protocol class and with plain uvicorn, which differ in what they wait for: see
-`test_http_protocol.py`.
+For what comes too slowly, and for heads, see `test_http_protocol.py`.
 """
 
 import json
@@ -28,11 +27,10 @@ from tests.server.raw_http import (
 )
 
 
-@pytest.fixture(scope="module", params=["guarded", "plain"])
-def live(request: pytest.FixtureRequest) -> Iterator[LiveServer]:
-    http = QuickProtocol if request.param == "guarded" else "auto"
+@pytest.fixture(scope="module")
+def live() -> Iterator[LiveServer]:
     settings = make_settings(body_seconds=PATIENCE, max_waiting=1000, max_reserved_pools=1000)
-    with serve(FakeModel(), settings, http=http) as live, unharmed(live):
+    with serve(FakeModel(), settings, http=QuickProtocol) as live, unharmed(live):
         yield live
 
 

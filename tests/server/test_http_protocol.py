@@ -1,4 +1,4 @@
-"""What comes before a request is one, and after it, with our protocol class; and without."""
+"""What comes before a request is one, and after it."""
 
 import json
 import random
@@ -213,13 +213,3 @@ def test_garbage_after_a_request_does_not_get_into_its_answer(guarded: LiveServe
     start = GOOD.replace(b"connection: close\r\n", b"")
     (answer,) = exchange(guarded, start + b"nonsense\r\n\r\n")
     assert answer.count(b"HTTP/1.1 ") <= 1
-
-
-def test_plain_uvicorn_waits_for_a_head() -> None:
-    """As docs/security.md says; if this fails, uvicorn has learnt it, and our class may go."""
-    with serve(FakeModel(), make_settings()) as live, live.connect() as connection:
-        for end in (b"GE", b"T /info HTT", b"P/1.1\r\nhost: te"):
-            connection.sendall(end)
-            time.sleep(2 * PATIENCE)
-        connection.sendall(b"st\r\nconnection: close\r\n\r\n")
-        assert statuses(read_all(connection)) == [200]
