@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from server.block_allocator import BlockAllocator
 from server.prefix_cache import PrefixCache
 from server.sequence import Sequence, Status
-from server.warm_sessions import WarmSession, WarmSessions
+from server.warm_sessions import PoolUse, WarmSession, WarmSessions
 
 _LEAST_TOKENS = 32  # of a prompt without context that a step takes beside the fewest others
 
@@ -138,6 +138,13 @@ class Scheduler:
         chunk.sequence.n_computed += chunk.n_tokens
         if not chunk.sequence.private:
             self.cache.add(chunk.sequence)
+
+    def session_use(self, id: str) -> PoolUse:
+        """How much the pool holds of a session, whether it is idle or a turn of it runs."""
+        for sequence in self.running:
+            if sequence.session == id:
+                return self.sessions.count(sequence.n_computed, sequence.pages)
+        return self.sessions.use(id)
 
     def fork(self, origin: Sequence, sequence: Sequence) -> tuple[int, int] | None:
         """Let a new sequence go on from where a running one of the same tokens is.

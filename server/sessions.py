@@ -543,7 +543,7 @@ async def _warm(engine: Engine, turn: Turn, owner: str) -> None:
 
 def _uses(ids: list[str], core: EngineCore) -> list[PoolUse]:
     """What the pool has of each session."""
-    return [core.scheduler.sessions.use(id) for id in ids]
+    return [core.scheduler.session_use(id) for id in ids]
 
 
 def _new_id(now: float) -> str:

@@ -75,11 +75,14 @@ class WarmSessions:
         return self._sessions.get(id)
 
     def use(self, id: str) -> PoolUse:
-        """How much is held of a session."""
-        if (session := self._sessions.get(id)) is None:
-            return PoolUse()
-        shared = sum(self._allocator.n_users(page) > 1 for page in session.pages)
-        return PoolUse(len(session.token_ids), len(session.pages) - shared, shared)
+        """How much is held of an idle session."""
+        session = self._sessions.get(id)
+        return PoolUse() if session is None else self.count(len(session.token_ids), session.pages)
+
+    def count(self, n_tokens: int, pages: Collection[int]) -> PoolUse:
+        """The use of pages that hold so many tokens."""
+        shared = sum(self._allocator.n_users(page) > 1 for page in pages)
+        return PoolUse(n_tokens, len(pages) - shared, shared)
 
     def keep(self, id: str, session: WarmSession) -> None:
         """Take over the pages of a session, in place of those that are held of it."""

@@ -35,7 +35,7 @@ def talk(driver: Driver[FakeModel], id: str, text: str, session: str = "s", **op
 
 
 def use(driver: Driver[FakeModel], session: str = "s") -> PoolUse:
-    return driver.core.scheduler.sessions.use(session)
+    return driver.core.scheduler.session_use(session)
 
 
 def test_a_turn_computes_only_what_is_new(driver: Driver[FakeModel]) -> None:
@@ -94,6 +94,23 @@ def test_an_aborted_turn_leaves_what_is_known(driver: Driver[FakeModel], n_steps
     driver.run()
     assert driver.text["c"] == "world"
     assert driver.progress["c"].n_cached >= min(known - 1, 12 + 31 * n_steps)
+    driver.assert_nothing_leaks()
+
+
+def test_a_session_is_warm_in_the_middle_of_its_turn(driver: Driver[FakeModel]) -> None:
+    talk(driver, "a", "hello")
+    driver.fork("s", "child")
+    driver.add("b", "x" * 60, session="s")
+    before = use(driver)
+    assert before == PoolUse(n_tokens=12, pages_shared=1)
+    driver.step()
+    (sequence,) = driver.core.scheduler.running
+    during = use(driver)
+    assert before.n_tokens < during.n_tokens == sequence.n_computed
+    assert during.pages_own == len(sequence.pages) > 1
+    assert use(driver, "child") == PoolUse(n_tokens=12, pages_own=1)
+    driver.run()
+    assert use(driver).n_tokens > during.n_tokens
     driver.assert_nothing_leaks()
 
 
