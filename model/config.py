@@ -7,6 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 Mixer = Literal["normalized", "separable"]
 Positions = Literal["learned", "none", "coupled"]
 
+_OPTIONAL = {"recall", "recall_layers", "recall_shift_width", "norm_eps"}
+
 
 class ConfigError(ValueError):
     """A configuration that no decoder can have. The message names the field."""
@@ -32,6 +34,9 @@ class ModelConfig:
         max_seq_len: longest sequence, in tokens, that a decoder is asked to hold.
         recall: whether the decoder knows turns of recall, which a SEP right after its BOS opens;
             only with coupled positions.
+        recall_layers: layers, the first ones, that are for recall alone: they remember every token,
+            and write only in turns of recall.
+        recall_shift_width: taps of those layers, in place of `shift_width`; 0 if there are none.
         norm_eps: added to every standard deviation that is divided by.
     """
 
@@ -48,6 +53,8 @@ class ModelConfig:
     shift_width: int
     max_seq_len: int
     recall: bool = False
+    recall_layers: int = 0
+    recall_shift_width: int = 0
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -91,6 +98,16 @@ class ModelConfig:
             )
         if self.recall and self.positions != "coupled":
             raise ConfigError(f"recall needs coupled positions, got {self.positions}")
+        if not 0 <= self.recall_layers <= self.n_layer * self.recall:
+            raise ConfigError(
+                f"recall_layers must be between 0 and {self.n_layer * self.recall}, "
+                f"got {self.recall_layers}"
+            )
+        if (self.recall_shift_width > 0) != (self.recall_layers > 0) or self.recall_shift_width < 0:
+            raise ConfigError(
+                "recall_shift_width must be at least 1 with recall_layers, and 0 without, "
+                f"got {self.recall_shift_width}"
+            )
         if not 0 <= self.norm_eps < 1:
             raise ConfigError(f"norm_eps must be at least 0 and below 1, got {self.norm_eps}")
 
@@ -104,6 +121,15 @@ class ModelConfig:
         """Channels K of one relation head."""
         return self.d_relation // self.n_head
 
+    @property
+    def match_width(self) -> int:
+        """Taps of the layers that find a recall."""
+        return self.recall_shift_width or self.shift_width
+
+    def layer_shift_width(self, layer: int) -> int:
+        """Taps of one layer."""
+        return self.recall_shift_width if layer < self.recall_layers else self.shift_width
+
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-ready values."""
         return asdict(self) | {"mixers": list(self.mixers)}
@@ -114,7 +140,7 @@ class ModelConfig:
         known = {field.name: field for field in fields(cls)}
         if unknown := sorted(set(values) - set(known)):
             raise ConfigError(f"unknown key {unknown[0]!r}; known keys: {', '.join(known)}")
-        if missing := sorted(known.keys() - values.keys() - {"recall", "norm_eps"}):
+        if missing := sorted(known.keys() - values.keys() - _OPTIONAL):
             raise ConfigError(f"missing key {missing[0]!r}")
         checked = {name: _typed(name, value, known[name].type) for name, value in values.items()}
         return cls(**checked)

@@ -15,7 +15,7 @@ from model.mixers.normalized_relation import NormalizedRelation
 from model.mixers.separable_relation import SeparableRelation
 from model.ops.extend import classify
 from model.ops.norm import norm
-from model.ops.positions import STATE_SIZE, advance
+from model.ops.positions import RECALL, STATE_SIZE, advance
 from model.ops.relation.cpu import SEGMENT
 from model.state import DecoderState, RaggedBatch
 from model.weights import WeightViews
@@ -37,7 +37,9 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = Embedding(config)
-        self.mixers = nn.ModuleList(_MIXERS[name](config) for name in config.mixers)
+        self.mixers = nn.ModuleList(
+            _MIXERS[name](config, layer) for layer, name in enumerate(config.mixers)
+        )
         self.classifier = nn.Linear(config.d_model, config.vocab_size, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.02)
         self._weights = WeightViews((self.classifier, "weight"))
@@ -62,14 +64,18 @@ class Decoder(nn.Module):
         Returns:
             float32 logits `[B, T, vocab_size]`.
         """
-        x = self.embedding(token_ids, offsets)
-        for mixer in self.mixers:
-            x = x + mixer(norm(x, self.config.norm_eps))
+        x, phases = self.embedding(token_ids, offsets)
+        is_recall = (phases == RECALL)[..., None]
+        for layer, mixer in enumerate(self.mixers):
+            written = mixer(norm(x, self.config.norm_eps))
+            x = x + (written * is_recall if layer < self.config.recall_layers else written)
         return self._logits(x)
 
     def new_state(self, *, n_pages: int, page_size: int, n_slots: int) -> DecoderState:
         """Allocate storage for up to `n_slots` sequences that share `n_pages` pages."""
-        specs = [_MIXERS[name].spec(self.config) for name in self.config.mixers]
+        specs = [
+            _MIXERS[name].spec(self.config, layer) for layer, name in enumerate(self.config.mixers)
+        ]
         return DecoderState(
             specs,
             n_pages=n_pages,
@@ -117,8 +123,13 @@ class Decoder(nn.Module):
         n_pairs = int(counts @ lengths)
         space.make_room(len(batch.token_ids), -(-int(lengths.max()) // SEGMENT))
         self.embedding.extend(batch, state)
-        for mixer, layer in zip(self.mixers, state.layers, strict=True):
-            cast(RelationMixer, mixer).extend(batch, state, layer, n_pairs)
+        in_recall = space.phases[: len(batch.token_ids)] == RECALL
+        n_recall_pairs = n_pairs if in_recall.any() else 0
+        for i, (mixer, layer) in enumerate(zip(self.mixers, state.layers, strict=True)):
+            work = (in_recall, n_recall_pairs)
+            if i >= self.config.recall_layers:
+                work = (space.all_active, n_pairs)
+            cast(RelationMixer, mixer).extend(batch, state, layer, *work)
         logits = np.empty((len(rows), self.config.vocab_size), np.float32)
         classify(
             space.x, rows, self.config.norm_eps, *self._weights(),

@@ -33,8 +33,16 @@ class Embedding(nn.Module):
         self._weights = WeightViews(*((table, "weight") for table in tables))
         self._none = np.empty((0, config.d_model), np.float32)
 
-    def forward(self, token_ids: Tensor, offsets: Tensor | None = None) -> Tensor:
-        """Embed whole sequences `[B, T]` as `[B, T, D]`; `offsets` `[B]` shift their positions."""
+    def forward(self, token_ids: Tensor, offsets: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Embed whole sequences.
+
+        Args:
+            token_ids: `[B, T]` int64.
+            offsets: `[B]` int64, tokens that positions pretend to have seen before.
+
+        Returns:
+            `[B, T, D]`, and the phases `[B, T]` int64 (`model.ops.positions`).
+        """
         config = self.config
         n_sequences, length = token_ids.shape
         counters = np.zeros((n_sequences, STATE_SIZE), np.int64)
@@ -56,23 +64,23 @@ class Embedding(nn.Module):
         elif coupled:
             codes = codes.to(x.dtype)
             x = torch.cat([x, codes], -1) + self.phase(torch.from_numpy(phases))
-        return x.view(n_sequences, length, -1)
+        return x.view(n_sequences, length, -1), torch.from_numpy(phases).view_as(token_ids)
 
     def extend(self, batch: RaggedBatch, state: DecoderState) -> None:
-        """Write the embeddings of new tokens to `state.workspace.x`, advancing the counters."""
+        """Write embeddings and phases of new tokens to the workspace, advancing the counters."""
         config = self.config
         weights = self._weights()
-        places = phases = self._none
+        places = phase_vectors = self._none
         if config.positions == "learned":
             self._check_length(int((batch.context_lens + np.diff(batch.starts)).max()))
             places = weights[1]
         elif config.positions == "coupled":
-            phases = weights[1]
+            phase_vectors = weights[1]
         embed(
             batch.token_ids, batch.starts, batch.context_lens, batch.slots, batch.block_tables,
             state.n_slots, state.page_size, config.bos_id, config.sep_id,
             config.positions == "coupled", config.recall, state.counter_array,
-            weights[0], places, phases, state.workspace.x,
+            weights[0], places, phase_vectors, state.workspace.x, state.workspace.phases,
             work=len(batch.token_ids) * config.d_model,
         )  # fmt: skip
 

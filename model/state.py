@@ -102,6 +102,8 @@ class Workspace:
         x, z, readers, memories: `[N, D]` float32.
         a, b, o: `[N, R]` float32.
         partials: `[n_segments, N, R]` float32.
+        phases: `[N]` int64.
+        all_active: `[N]` bool, all true.
     """
 
     def __init__(self, d_model: int, d_relation: int) -> None:
@@ -119,6 +121,8 @@ class Workspace:
         self.x, self.z, self.readers, self.memories = np.empty((4, n_rows, d), np.float32)
         self.a, self.b, self.o = np.empty((3, n_rows, r), np.float32)
         self.partials = np.empty((n_segments, n_rows, r), np.float32)
+        self.phases = np.empty(n_rows, np.int64)
+        self.all_active = np.ones(n_rows, np.bool_)
 
 
 class DecoderState:

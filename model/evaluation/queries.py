@@ -47,7 +47,7 @@ def draw_queries(
         for passage in reading.passages
         for i in range(len(passage) - n_prefix + 1)
     )
-    width = 2 * config.shift_width
+    width = 2 * config.match_width
     followers = _followers(reading, width, config.eos_id)
     queries = []
     for passage in reading.passages:

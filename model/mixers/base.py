@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.config import ModelConfig
@@ -27,11 +28,12 @@ class RelationMixer(nn.Module, ABC):
     Source: arXiv 2406.16168, section 3; the token shift in front of W_a and W_b is an addition.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         d, r = config.d_model, config.d_relation
         self.n_head, self.eps = config.n_head, config.norm_eps
-        self.shift = TokenShift(config.shift_width, d) if config.shift_width > 1 else None
+        width = config.layer_shift_width(layer)
+        self.shift = TokenShift(width, d) if width > 1 else None
         self.reader = nn.Linear(d, r)
         self.memory = nn.Linear(d, r, bias=False)
         self.output = nn.Linear(r, d)
@@ -111,7 +113,7 @@ class RelationMixer(nn.Module, ABC):
 
     @staticmethod
     @abstractmethod
-    def spec(config: ModelConfig) -> LayerSpec:
+    def spec(config: ModelConfig, layer: int) -> LayerSpec:
         """What a layer of this kind keeps of its sequences."""
 
     @abstractmethod
@@ -120,7 +122,12 @@ class RelationMixer(nn.Module, ABC):
 
     @abstractmethod
     def extend(
-        self, batch: RaggedBatch, state: DecoderState, layer: LayerState, n_pairs: int
+        self,
+        batch: RaggedBatch,
+        state: DecoderState,
+        layer: LayerState,
+        active: NDArray[np.bool_],
+        n_pairs: int,
     ) -> None:
         """Mix the new tokens of a ragged batch, whose rows are `state.workspace.x`, in place.
 
@@ -128,7 +135,8 @@ class RelationMixer(nn.Module, ABC):
             batch: the new tokens.
             state: of the decoder, for its sizes and its scratch.
             layer: this layer's storage, updated in place.
-            n_pairs: pairs of a new token and one that it sees.
+            active: `[N]` bool, tokens that the layer writes to; it remembers the others, too.
+            n_pairs: pairs of an active token and one that it sees, about.
         """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -145,6 +153,6 @@ class RelationMixer(nn.Module, ABC):
         return out
 
 
-def tail_shape(config: ModelConfig) -> tuple[int, int]:
-    """Shape of the inputs that the token shift keeps of each sequence."""
-    return config.shift_width - 1, config.d_model
+def tail_shape(config: ModelConfig, layer: int) -> tuple[int, int]:
+    """Shape of the inputs that the token shift of a layer keeps of each sequence."""
+    return config.layer_shift_width(layer) - 1, config.d_model

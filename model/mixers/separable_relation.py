@@ -1,5 +1,7 @@
 """The reducible mixer: a prefix sum, O(T), with a state whose size does not grow."""
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.config import ModelConfig
@@ -13,9 +15,9 @@ class SeparableRelation(RelationMixer):
     """`exp(norm(a_t)) · mean over v <= t of exp(norm(b_v))`: a summary of the context."""
 
     @staticmethod
-    def spec(config: ModelConfig) -> LayerSpec:
+    def spec(config: ModelConfig, layer: int) -> LayerSpec:
         """Running sums of R numbers a sequence, no pool."""
-        return LayerSpec(0, config.n_head, config.d_relation, tail_shape(config))
+        return LayerSpec(0, config.n_head, config.d_relation, tail_shape(config, layer))
 
     def relate(self, a: Tensor, b: Tensor) -> Tensor:
         """See `RelationMixer.relate`."""
@@ -26,13 +28,14 @@ class SeparableRelation(RelationMixer):
         batch: RaggedBatch,
         state: DecoderState,
         layer: LayerState,
+        active: NDArray[np.bool_],
         n_pairs: int,  # noqa: ARG002
     ) -> None:
         """See `RelationMixer.extend`."""
         space, sums = state.workspace, layer.arrays[1]
         n_rows, width = len(batch.token_ids), self.reader.out_features
         extend.separable_layer(
-            space.x, batch.starts, batch.context_lens, batch.slots, batch.block_tables,
+            space.x, active, batch.starts, batch.context_lens, batch.slots, batch.block_tables,
             state.n_slots, state.page_size, self.n_head, self.eps, *self._taps(), *self._weights(),
             layer.arrays[2], sums, space.z, space.readers, space.memories,
             space.a, space.b, space.o, work=width * (n_rows + n_rows * width // 8),

@@ -26,7 +26,7 @@ _TILE = 8  # rows that one thread takes at a time
 @jit.dealt_kernel
 def embed(
     token_ids, starts, context_lens, slots, block_tables, n_slots, page_size,
-    bos_id, sep_id, coupled, recall, counters, tokens, places, phases, x,
+    bos_id, sep_id, coupled, recall, counters, tokens, places, phase_vectors, x, phases,
 ):  # fmt: skip
     """Write the embeddings of the new tokens to `x` and advance the counters.
 
@@ -36,23 +36,24 @@ def embed(
         counters: `[rows, STATE_SIZE]` int64, updated in place.
         tokens: `[V, D - P]` float32, the table of tokens; the other P channels hold codes.
         places: `[L, D]`, the table of learned positions, or no rows.
-        phases: `[n_phases, D]`, the vectors of the phases, or no rows.
+        phase_vectors: `[n_phases, D]`, or no rows.
         x: `[N, D]`, written.
+        phases: `[N]` int64, written.
     """
     d_token = tokens.shape[1]
     for s in jit.prange(slots.shape[0]):
         own = counters[slots[s]]
         for n in range(starts[s], starts[s + 1]):
-            index, phase = step(token_ids[n], bos_id, sep_id, coupled, recall, own)
+            index, phases[n] = step(token_ids[n], bos_id, sep_id, coupled, recall, own)
             for i in range(d_token):
                 x[n, i] = tokens[token_ids[n], i]
             write_code(index, x[n, d_token:])
             if places.shape[0]:
                 for i in range(x.shape[1]):
                     x[n, i] += places[index, i]
-            if phases.shape[0]:
+            if phase_vectors.shape[0]:
                 for i in range(x.shape[1]):
-                    x[n, i] += phases[phase, i]
+                    x[n, i] += phase_vectors[phases[n], i]
             held = context_lens[s] + n - starts[s] + 1
             if held % page_size == 0:
                 counters[n_slots + block_tables[s, held // page_size - 1]] = own
@@ -88,18 +89,25 @@ def _project(first, last, readers, memories, w_reader, b_reader, w_memory, a, b)
 
 
 @jit.inline
-def _write(first, last, o, w_output, b_output, eps, x):
-    """x += w_output · norm(o) + b_output, in rows."""
-    for n in range(first, last):
-        normalize(o[n], eps, o[n])
-        for i in range(b_output.shape[0]):
-            x[n, i] += b_output[i]
-    add_product(o, first, last, w_output, x)
+def _write(first, last, active, o, w_output, b_output, eps, x):
+    """x += w_output · norm(o) + b_output, in active rows."""
+    while first < last:
+        if not active[first]:
+            first += 1
+            continue
+        end = first
+        while end < last and active[end]:
+            normalize(o[end], eps, o[end])
+            for i in range(b_output.shape[0]):
+                x[end, i] += b_output[i]
+            end += 1
+        add_product(o, first, end, w_output, x)
+        first = end
 
 
 @jit.dealt_kernel
 def normalized_layer(
-    x, starts, context_lens, slots, block_tables, n_slots, page_size, n_parts, eps,
+    x, active, starts, context_lens, slots, block_tables, n_slots, page_size, n_parts, eps,
     taps, w_reader, b_reader, w_memory, w_output, b_output,
     tails, pool, z, readers, memories, a, b, o, partials,
 ):  # fmt: skip
@@ -107,6 +115,7 @@ def normalized_layer(
 
     Args:
         x: `[N, D]` residual stream, updated in place.
+        active: `[N]` bool, rows that read and are added to; the others are remembered only.
         n_parts: parts that the work on the pools is dealt into, each one thread's.
         taps: `[2, W, D]` of the token shift.
         w_reader, b_reader, w_memory: `[R, D]`, `[R]`, `[R, D]`.
@@ -132,21 +141,23 @@ def normalized_layer(
             append(b, n, context_lens[s] + n - starts[s], block_tables[s], pool)
     for part in jit.prange(n_parts):
         relate(
-            part, n_parts, a, starts, context_lens, block_tables, pool, np.float32(eps), partials
-        )
+            part, n_parts, a, active, starts, context_lens, block_tables, pool, np.float32(eps),
+            partials,
+        )  # fmt: skip
     for tile in jit.prange(n_tiles):
         first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
         s = np.searchsorted(starts, first, side="right") - 1
         for n in range(first, last):
             while n >= starts[s + 1]:
                 s += 1
-            combine(n, context_lens[s] + n - starts[s] + 1, partials, o)
-        _write(first, last, o, w_output, b_output, eps, x)
+            if active[n]:
+                combine(n, context_lens[s] + n - starts[s] + 1, partials, o)
+        _write(first, last, active, o, w_output, b_output, eps, x)
 
 
 @jit.dealt_kernel
 def separable_layer(
-    x, starts, context_lens, slots, block_tables, n_slots, page_size, n_heads, eps,
+    x, active, starts, context_lens, slots, block_tables, n_slots, page_size, n_heads, eps,
     taps, w_reader, b_reader, w_memory, w_output, b_output,
     tails, sums, z, readers, memories, a, b, o,
 ):  # fmt: skip
@@ -178,7 +189,7 @@ def separable_layer(
                 sums[n_slots + block_tables[s, held // page_size - 1], i : i + k] = own
     for tile in jit.prange(n_tiles):
         first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
-        _write(first, last, o, w_output, b_output, eps, x)
+        _write(first, last, active, o, w_output, b_output, eps, x)
 
 
 @jit.dealt_kernel

@@ -94,7 +94,7 @@ def copy_batch(
     for row in range(n_rows):
         begin = 0
         strings: list[Ids] = []
-        followers = _Followers(2 * config.shift_width, config.eos_id)
+        followers = _Followers(2 * config.match_width, config.eos_id)
         for n in drawn[row].tolist():
             if recall and strings and rng.random() < recall:
                 for turn, wanted in _recalls(rng, config, strings, followers, 2 * n + 3):
@@ -138,7 +138,7 @@ def _recalls(
         string = strings[rng.integers(len(strings))]
         begin = int(rng.integers(len(string))) if rng.random() < 0.5 else 0
         part = string[begin : begin + room - 3]
-        n_prefix = int(rng.integers(1, 2 * config.shift_width + 1))
+        n_prefix = int(rng.integers(1, 2 * config.match_width + 1))
         turn = np.array([config.bos_id, config.sep_id, *part, config.eos_id])
         wanted = np.full_like(turn, IGNORED)
         following = [*string.tolist(), config.eos_id][begin + 1 : begin + len(part) + 1]

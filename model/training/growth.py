@@ -11,20 +11,23 @@ from model.decoder import Decoder
 from model.mixers.base import RelationMixer
 from model.ops.positions import RECALL, SOURCE
 
-_GROWING = "mixers", "shift_width", "recall"
+_GROWING = "mixers", "shift_width", "recall", "recall_layers", "recall_shift_width"
 
 
 def can_grow(start: ModelConfig, config: ModelConfig) -> bool:
     """Whether a decoder of one shape can be made into one of another.
 
-    It may gain layers in front of its own, taps of the token shift, and turns of recall.
+    It may gain layers in front of its own, taps of the token shift, and turns of recall. Its first
+    layers may become layers for recall alone, and the others then lose taps.
     """
     same = {name: getattr(config, name) for name in _GROWING}
     return (
         replace(start, **same) == config
         and config.mixers[-start.n_layer :] == start.mixers
-        and 1 < start.shift_width <= config.shift_width
+        and min(start.shift_width, config.shift_width) > 1
+        and config.match_width >= start.match_width
         and config.recall >= start.recall
+        and config.recall_layers >= start.recall_layers
     )
 
 
@@ -63,6 +66,7 @@ def grow(start: Decoder, decoder: Decoder) -> None:
 
 
 def _fill(tensor: Tensor, known: Tensor) -> None:
-    """Copy a tensor into one that may have more rows or taps; the rest becomes zeros."""
+    """Copy a tensor into one with more or fewer rows or taps; what is new becomes zeros."""
     tensor.zero_()
-    tensor[tuple(slice(n) for n in known.shape)] = known
+    both = tuple(slice(min(sizes)) for sizes in zip(tensor.shape, known.shape, strict=True))
+    tensor[both] = known[both]

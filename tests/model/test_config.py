@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from model.config import ConfigError, ModelConfig
+from model.config import _OPTIONAL, ConfigError, ModelConfig
 from tests.model.tiny import tiny_config
 
 
@@ -28,6 +28,14 @@ def test_there_is_no_recall_by_default() -> None:
     del values["recall"]
     assert not ModelConfig.from_dict(values).recall
     assert ModelConfig.from_dict(values | {"recall": True}) == tiny_config(recall=True)
+
+
+def test_layers_for_recall_have_taps_of_their_own() -> None:
+    config = tiny_config(recall=True, recall_layers=1, recall_shift_width=7)
+    assert [config.layer_shift_width(layer) for layer in (0, 1)] == [7, 3]
+    assert config.match_width == 7
+    assert tiny_config(recall=True).match_width == 3
+    assert ModelConfig.from_dict(config.to_dict()) == config
 
 
 def test_layers_and_heads_are_counted() -> None:
@@ -61,6 +69,18 @@ def test_layers_and_heads_are_counted() -> None:
             {"positions": "learned", "d_position": 0, "recall": True},
             "recall needs coupled positions, got learned",
         ),
+        ({"recall_layers": 1, "recall_shift_width": 3}, "recall_layers must be between 0 and 0"),
+        (
+            {"recall": True, "recall_layers": 3, "recall_shift_width": 3},
+            "recall_layers must be between 0 and 2, got 3",
+        ),
+        ({"recall_layers": -1}, "recall_layers must be between 0 and 0, got -1"),
+        (
+            {"recall": True, "recall_layers": 1},
+            "recall_shift_width must be at least 1 with recall_layers, and 0 without, got 0",
+        ),
+        ({"recall": True, "recall_shift_width": 3}, "recall_shift_width must be .* got 3"),
+        ({"recall_shift_width": -1}, "recall_shift_width must be .* got -1"),
         ({"norm_eps": -1e-9}, "norm_eps must be at least 0"),
         ({"norm_eps": 1.0}, "norm_eps must be at least 0 and below 1"),
         ({"norm_eps": float("nan")}, "norm_eps must be at least 0"),
@@ -92,7 +112,7 @@ def test_json_of_another_kind(changes: dict[str, Any], message: str) -> None:
         ModelConfig.from_dict(tiny_config().to_dict() | changes)
 
 
-@pytest.mark.parametrize("key", sorted(tiny_config().to_dict().keys() - {"recall", "norm_eps"}))
+@pytest.mark.parametrize("key", sorted(tiny_config().to_dict().keys() - _OPTIONAL))
 def test_each_key_is_needed(key: str) -> None:
     values = tiny_config().to_dict()
     del values[key]

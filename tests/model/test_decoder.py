@@ -34,6 +34,7 @@ POSITIONS = {
     "learned": replace(CONFIG, positions="learned", d_position=0),
     "none": replace(CONFIG, positions="none", d_position=0, shift_width=1, n_head=1),
     "recall": replace(CONFIG, recall=True),
+    "recall layer": replace(CONFIG, recall=True, recall_layers=1, recall_shift_width=5),
 }
 
 
@@ -262,7 +263,7 @@ def test_readers_can_start_out_looking_for_the_source_of_the_next_token() -> Non
     string = np.random.default_rng(0).integers(0, 17, n)
     ids = torch.from_numpy(np.array([[config.bos_id, *string, config.sep_id, *string]]))
     mixer: Any = decoder.mixers[0]
-    xa, xb = mixer.shift(norm(decoder.embedding(ids), config.norm_eps))
+    xa, xb = mixer.shift(norm(decoder.embedding(ids)[0], config.norm_eps))
     readers, memories = mixer.reader(xa)[0], mixer.memory(xb)[0]
     for place in range(n + 1):  # the last one looks for SEP, which tells the end
         seen = n + 2 + place
@@ -272,4 +273,4 @@ def test_readers_can_start_out_looking_for_the_source_of_the_next_token() -> Non
 
 def test_places_cannot_be_matched_without_a_shift() -> None:
     with pytest.raises(ValueError, match="behind a token shift"):
-        NormalizedRelation(POSITIONS["none"]).match_places(8)
+        NormalizedRelation(POSITIONS["none"], 0).match_places(8)

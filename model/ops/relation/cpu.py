@@ -247,15 +247,17 @@ def append(b, n, entry, table, pool):
 
 
 @jit.inline
-def relate(part, n_parts, a, starts, context_lens, block_tables, pool, eps, partials):
+def relate(part, n_parts, a, active, starts, context_lens, block_tables, pool, eps, partials):
     """One of `n_parts` parts of equal cost of the work of relating new readers to their pools.
 
     The work consists of pieces: a tile of readers, one head, one segment of their pool. So many
-    short pools and one long one are dealt out alike; `combine` puts the segments together.
+    short pools and one long one are dealt out alike; `combine` puts the segments together. A tile
+    none of whose readers is active is no work.
 
     Args:
         part, n_parts: which part, of how many.
         a: new readers `[N, R]`.
+        active: `[N]` bool, readers that are asked for.
         starts: `[S + 1]` int64; sequence s brings rows `starts[s]:starts[s + 1]`.
         context_lens: `[S]` int64, memories that each pool held before these.
         block_tables: `[S, M]` int32, pages of each pool in order.
@@ -269,7 +271,8 @@ def relate(part, n_parts, a, starts, context_lens, block_tables, pool, eps, part
     for s in range(context_lens.shape[0]):
         for n in range(starts[s], starts[s + 1], _TILE):
             readers, length = _tile(starts, context_lens, s, n)
-            total += n_heads * readers * length
+            if active[n : n + readers].any():
+                total += n_heads * readers * length
     scales, shifts = np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
     means = np.empty(_RUN)
     readers = np.empty((_TILE, k), np.float32)
@@ -279,6 +282,8 @@ def relate(part, n_parts, a, starts, context_lens, block_tables, pool, eps, part
     for s in range(context_lens.shape[0]):
         for n0 in range(starts[s], starts[s + 1], _TILE):
             n_readers, t1 = _tile(starts, context_lens, s, n0)
+            if not active[n0 : n0 + n_readers].any():
+                continue
             t0 = t1 - n_readers
             for segment in range(0, t1, SEGMENT):
                 end = min(segment + SEGMENT, t1)

@@ -16,7 +16,7 @@ from model.training.growth import can_grow, grow
 from tests.model.tiny import tiny_config
 
 SMALL = tiny_config(shift_width=2)
-LAYERS = {"mixers": ("normalized", "separable", "normalized")}
+LAYERS: dict[str, Any] = {"mixers": ("normalized", "separable", "normalized")}
 CHANGES: list[dict[str, Any]] = [
     {},
     {"shift_width": 5},
@@ -24,6 +24,7 @@ CHANGES: list[dict[str, Any]] = [
     LAYERS,
     LAYERS | {"shift_width": 4, "recall": True},
 ]
+SPLIT: dict[str, Any] = LAYERS | {"recall": True, "recall_layers": 1, "recall_shift_width": 5}
 
 
 def decoder(config: ModelConfig, seed: int) -> Decoder:
@@ -59,6 +60,32 @@ def test_what_was_learned_stays(changes: dict[str, Any]) -> None:
     bos, sep = (torch.full((4, 1), token) for token in (SMALL.bos_id, SMALL.sep_id))
     tokens = torch.cat([bos, string, sep, string, bos, string, sep], 1)
     torch.testing.assert_close(large(tokens), small(tokens), rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_for_recall_changes_nothing_else() -> None:
+    """Not a bit of the turns that the smaller one knew, though new layers are not silenced."""
+    small, large = grown(SPLIT)
+    string = torch.randint(3, 29, (4, 12))
+    bos, sep = (torch.full((4, 1), token) for token in (SMALL.bos_id, SMALL.sep_id))
+    turn = torch.cat([bos, string, sep, string], 1)
+    before = torch.cat([turn, turn], 1)
+    assert large(before).equal(small(before))
+    recall = torch.cat([before, bos, sep, string[:, :4]], 1)
+    assert large(recall)[:, : before.shape[1] + 1].equal(small(recall)[:, : before.shape[1] + 1])
+    new = large.mixers[0]
+    assert isinstance(new, RelationMixer)
+    with_it = large(recall)[:, -1]
+    silence(new)
+    assert (with_it - large(recall)[:, -1]).abs().max() > 1e-3
+
+
+def test_layers_lose_taps_when_one_becomes_the_layer_for_recall() -> None:
+    wide = decoder(replace(SMALL, **LAYERS, recall=True, shift_width=5), 0)
+    split = decoder(replace(SMALL, **SPLIT), 1)
+    grow(wide, split)
+    for layer, width in enumerate((5, 2, 2)):
+        known, kept = (m.state_dict()[f"mixers.{layer}.shift.weight"] for m in (wide, split))
+        assert kept.equal(known[:, :width])
 
 
 def test_the_smaller_one_is_left_alone() -> None:
@@ -117,6 +144,10 @@ def test_nothing_can_be_lost() -> None:
     assert not can_grow(replace(SMALL, shift_width=3), SMALL)
     assert not can_grow(replace(SMALL, shift_width=1), SMALL)  # nothing to put taps to
     assert can_grow(replace(SMALL, recall=True), replace(SMALL, recall=True, shift_width=3))
+    split = replace(SMALL, **SPLIT)
+    assert can_grow(SMALL, split)
+    assert not can_grow(split, replace(SMALL, **LAYERS, recall=True, shift_width=5))
+    assert not can_grow(replace(SMALL, **LAYERS, recall=True, shift_width=6), split)
 
 
 def wide_layer() -> tuple[Decoder, RelationMixer]:
@@ -140,7 +171,7 @@ def test_readers_can_start_out_looking_for_content() -> None:
     for begin in (0, 17, 40):
         part = string[begin : begin + 12]
         ids = np.array([config.bos_id, *string, config.sep_id, config.bos_id, config.sep_id, *part])
-        x = norm(made.embedding(torch.from_numpy(ids)[None]), config.norm_eps)
+        x = norm(made.embedding(torch.from_numpy(ids)[None])[0], config.norm_eps)
         assert mixer.shift is not None
         readers, memories = mixer._read(*mixer.shift(x))
         first = len(ids) - len(part)

@@ -23,16 +23,17 @@ Extend = Callable[[Tensor, Tensor, RaggedBatch], Tensor]
 
 @jit.kernel
 def _append_and_relate(  # type: ignore[no-untyped-def]
-    a, b, starts, context_lens, block_tables, pool, eps, n_parts, partials, out
+    a, b, active, starts, context_lens, block_tables, pool, eps, n_parts, partials, out
 ):
     for s in jit.prange(context_lens.shape[0]):
         for n in range(starts[s], starts[s + 1]):
             append(b, n, context_lens[s] + n - starts[s], block_tables[s], pool)
     for part in jit.prange(n_parts):
-        relate(part, n_parts, a, starts, context_lens, block_tables, pool, eps, partials)
+        relate(part, n_parts, a, active, starts, context_lens, block_tables, pool, eps, partials)
     for s in jit.prange(context_lens.shape[0]):
         for n in range(starts[s], starts[s + 1]):
-            combine(n, context_lens[s] + n - starts[s] + 1, partials, out)
+            if active[n]:
+                combine(n, context_lens[s] + n - starts[s] + 1, partials, out)
 
 
 @jit.kernel
@@ -82,7 +83,8 @@ def _run(extend: Extend, a: Tensor, b: Tensor, page_size: int, rng: np.random.Ge
     return out
 
 
-def _normalized(length: int, page_size: int) -> Extend:
+def _normalized(length: int, page_size: int, *, some: bool = False) -> Extend:
+    """All readers active, or those whose first number is positive."""
     n_pages = N_SEQUENCES * -(-length // page_size)
     pool = torch.full((n_pages, HEADS, page_size, K), float("nan"))
 
@@ -93,7 +95,8 @@ def _normalized(length: int, page_size: int) -> Extend:
         longest = int((batch.context_lens + np.diff(batch.starts)).max())
         partials = np.full((-(-longest // SEGMENT), *new_a.shape), np.nan, np.float32)
         arrays = *where, pool.numpy(), np.float32(EPS), 2 * jit.num_threads()
-        _append_and_relate(new_a, new_b, *arrays, partials, new_out, work=1)
+        active = new_a[:, 0] > (0 if some else -np.inf)
+        _append_and_relate(new_a, new_b, active, *arrays, partials, new_out, work=1)
         return out
 
     return extend
@@ -116,6 +119,19 @@ def _separable() -> Extend:
 @given(st.integers(1, 150), st.sampled_from([16, 32, 48]), st.integers(0, 10**6))
 def test_normalized(length: int, page_size: int, seed: int) -> None:
     _check_normalized(length, page_size, seed)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5])
+def test_readers_that_are_not_active_change_nothing(share: float) -> None:
+    """Not even where all readers of a tile, of a chunk or of all sequences are not."""
+    a, b = _inputs(150, 1)
+    a[..., 0, 0] = -a[..., 0, 0].abs()
+    is_active = torch.rand(a.shape[:2], generator=torch.Generator().manual_seed(2)) < share
+    a[is_active, 0, 0] *= -1
+    whole = _run(_normalized(150, 16), a, b, 16, np.random.default_rng(3))
+    some = _run(_normalized(150, 16, some=True), a, b, 16, np.random.default_rng(4))
+    assert some[is_active].equal(whole[is_active])
+    assert some[~is_active].isnan().all()
 
 
 @pytest.mark.parametrize("length", [SEGMENT - 1, SEGMENT + 1, 2 * SEGMENT + 3])
