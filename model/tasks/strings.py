@@ -120,6 +120,16 @@ def varied_byte_string(rng: Generator, n: int) -> Ids:
     return source(rng, n)
 
 
+_REPEATING = "few", "periodic", "runs", "changed-lines", "scripts"
+
+
+def repetitive_byte_string(rng: Generator, n: int) -> Ids:
+    """A string of n bytes: half the time as `varied_byte_string`, else of a kind that repeats."""
+    if rng.random() < 0.5:
+        return varied_byte_string(rng, n)
+    return BYTE_KINDS[_REPEATING[rng.integers(len(_REPEATING))]](rng, n)
+
+
 def letter_string(rng: Generator, n: int) -> Ids:
     """The paper's strings: n letters, independent and uniform."""
     return LETTER_KINDS["uniform"](rng, n)
@@ -135,6 +145,10 @@ def varied_letter_string(rng: Generator, n: int) -> Ids:
 
 # What a preset may train on, by its tokenizer.
 SOURCES: dict[str, dict[str, Source]] = {
-    "bytes": {"bytes": byte_string, "varied-bytes": varied_byte_string},
+    "bytes": {
+        "bytes": byte_string,
+        "varied-bytes": varied_byte_string,
+        "repetitive-bytes": repetitive_byte_string,
+    },
     "letters": {"letters": letter_string, "varied-letters": varied_letter_string},
 }

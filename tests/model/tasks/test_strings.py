@@ -35,7 +35,7 @@ def test_sources_give_content_ids_of_their_tokenizer(of: str, name: str) -> None
     specials = {tokenizer.bos_id, tokenizer.sep_id, tokenizer.eos_id}
     rng = np.random.default_rng(0)
     seen: set[int] = set()
-    for n in LENGTHS * 3:
+    for n in LENGTHS * 6:
         string = SOURCES[of][name](rng, n)
         assert string.shape == (n,)
         assert string.dtype == np.int64
@@ -96,3 +96,12 @@ def test_varied_bytes_have_words_of_a_small_vocabulary() -> None:
         words = text.split(b" ")[:-1]
         n_texts += text.isascii() and len(words) > 25 and len(set(words)) < 0.9 * len(words)
     assert 0.1 < n_texts / 400 < 0.3
+
+
+def test_repetitive_bytes_are_half_varied_half_of_kinds_that_repeat() -> None:
+    rng = np.random.default_rng(0)
+    counts = [len(set(SOURCES["bytes"]["repetitive-bytes"](rng, 256).tolist())) for _ in range(400)]
+    few = sum(count <= 20 for count in counts)  # runs, periods and small alphabets
+    varied = sum(count > 120 for count in counts)  # uniform bytes, which none of those kinds have
+    assert 120 < few < 240
+    assert 10 < varied < 60

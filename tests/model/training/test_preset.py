@@ -51,6 +51,7 @@ def test_the_project_has_these_presets() -> None:
         "recall-bytes-2",
         "recall-bytes-3",
         "recall-bytes-4",
+        "recall-bytes-5",
     ]
 
 
