@@ -160,7 +160,7 @@ def generate(
     ] = None,
     checkpoint: Annotated[
         str, typer.Option(help=CHECKPOINT_HELP, autocompletion=complete_checkpoint)
-    ] = "copy-bytes",
+    ] = "recall-bytes",
     max_tokens: Annotated[
         int | None,
         typer.Option(help="Tokens at most; what a copy needs if left out.", min=1, metavar="N"),

@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     checkpoint: Annotated[
         tuple[Path, ...], NoDecode, BeforeValidator(_folders), Field(min_length=1)
     ] = Field(
-        default=(_CHECKPOINTS / "copy-bytes",),
+        default=(_CHECKPOINTS / "recall-bytes",),
         description="Folder of the checkpoint to serve, or several with a colon between them (a "
         "semicolon on Windows); the first one is the default model. All sizes below but those of "
         "sessions are for each model.",

@@ -239,7 +239,7 @@ def test_sessions_are_kept_in_a_volume_that_the_user_may_write(stages: list[Stag
 
 def test_whoever_runs_it_may_read_it(image: Image) -> None:
     files = [path for path in image.workdir.rglob("*") if path.is_file()]
-    assert image.workdir / "checkpoints/copy-bytes/model.safetensors" in files
+    assert image.workdir / "checkpoints/recall-bytes/model.safetensors" in files
     assert [path for path in files if not path.stat().st_mode & 0o004] == []
 
 
@@ -283,11 +283,11 @@ def test_it_copies_without_compiling_and_leaves_at_a_signal(
         ("model/ops/__pycache__/jit.nbc", False),
         ("model_old/config.py", False),
         ("checkpoints/other/config.json", False),
-        ("checkpoints/copy-bytes/config.json", True),
+        ("checkpoints/recall-bytes/config.json", True),
     ],
 )
 def test_the_last_matching_pattern_decides(path: str, sent: bool) -> None:
-    patterns = ["*", "!model", "!checkpoints/copy-bytes", "**/__pycache__"]
+    patterns = ["*", "!model", "!checkpoints/recall-bytes", "**/__pycache__"]
     assert is_sent(PurePosixPath(path), patterns) is sent
 
 

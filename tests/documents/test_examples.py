@@ -36,7 +36,6 @@ ELSEWHERE = {
     "docs/python-reference.md": "tests/end_to_end/test_python_client_document.py",
     "docs/security.md": "tests/end_to_end/test_security_document.py",
 }
-RECALLING = {"CAUSALRN_CHECKPOINT": str(ROOT / "checkpoints" / "recall-bytes")}
 ANY = {"id": "", "created": 0}
 # Files that examples read and do not make.
 FILES = {
@@ -141,8 +140,7 @@ def url_for(document: str, blocks: Sequence[Block], servers: Servers) -> str:
     text = "".join(block.text for block in blocks)
     if ADDRESS not in text and "causalrn session" not in text:
         return ADDRESS
-    settings = SETTINGS.get(document, {})
-    return servers.url(RECALLING | settings if "recall" in text else settings)
+    return servers.url(SETTINGS.get(document, {}))
 
 
 def same_each_time(output: str) -> list[Any]:
