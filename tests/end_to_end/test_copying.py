@@ -63,6 +63,16 @@ def test_copies_bytes_that_are_no_text(server_url: str) -> None:
         assert client.generate(token_ids=ids).token_ids == ids
 
 
+def test_a_session_copies_as_exactly_in_its_twentieth_turn_as_in_its_first(
+    server_url: str,
+) -> None:
+    kinds = sorted(BYTE_KINDS.keys() - {"random bytes"})
+    texts = [_sample(kinds[turn % len(kinds)], 8 + 3 * turn, seed=turn) for turn in range(19)]
+    texts.append(texts[7])
+    with Client(server_url) as client, client.session() as session:
+        assert [session.generate(text).text for text in texts] == texts
+
+
 def test_of_32_clients_the_half_that_stays_gets_exact_copies(server_url: str) -> None:
     """The other half leaves in mid-stream; afterwards nothing is in use."""
     kinds = sorted(BYTE_KINDS.keys() - {"random bytes"})
