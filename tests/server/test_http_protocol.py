@@ -175,15 +175,17 @@ def test_the_rest_of_a_body_that_was_refused_is_not_awaited_for_ever(guarded: Li
 
 
 def test_a_client_that_does_not_read_is_cut_off() -> None:
-    settings = make_settings(pool_bytes=10_000_000, max_batch_tokens=1000)
+    settings = make_settings(pool_bytes=100_000, max_batch_tokens=1000)
     with serve(FakeModel(VerboseTokenizer()), settings, http=QuickProtocol) as live:
         with live.connect(receive_buffer=4096) as connection:
-            live.send_generate(
-                connection, {"prompt": "x" * 3000, "max_tokens": 3000, "stream": True, "n": 4}
-            )
-            live.wait_until(lambda: live.n_tasks > 0)
+            # Ten million characters, more than all buffers on the way take.
+            live.send_generate(connection, {"prompt": "x" * 1000, "stream": True})
+            begin = connection.recv(12)
+            assert begin == b"HTTP/1.1 200"
+            assert live.n_tasks == 1
             live.wait_until(lambda: live.n_connections == 0)
-        live.wait_until(lambda: live.n_tasks == 0)
+            live.wait_until(lambda: live.n_tasks == 0)
+            assert not read_all(connection).endswith(b"0\r\n\r\n")
         live.wait_until_idle()
 
 
