@@ -14,6 +14,7 @@ import {
   SessionBusyError,
   UnprocessableEntityError,
 } from "causalrn-client";
+import { HeldTimers } from "./held-timers.js";
 import {
   type Answer,
   GENERATION,
@@ -168,13 +169,13 @@ test("a request is sent again as often as was allowed, and no more", async () =>
 
 test("a wait before the next attempt ends with the signal", () =>
   serving([refuse(503, "overloaded", { "retry-after": "50" })], async (client, server) => {
+    using timers = new HeldTimers(50_000);
     const controller = new AbortController();
     const generating = client.generate("a", { signal: controller.signal });
-    while ((await server.received[0]?.over) !== "answered") {
-      await new Promise(setImmediate);
-    }
+    await timers.reached(1); // the answer has come, and the wait has begun
     controller.abort(new Error("enough"));
     await assert.rejects(generating, /^Error: enough$/);
+    assert.equal(timers.running, 0);
     assert.equal(server.received.length, 1);
   }));
 
@@ -222,25 +223,36 @@ test("a server that says nothing is waited for so long, and asked once", () =>
   serving(
     [() => undefined],
     async (client, server) => {
-      await assert.rejects(client.generate("a"), (error) => {
+      using timers = new HeldTimers(12_345);
+      const refused = assert.rejects(client.generate("a"), (error) => {
         assert.ok(error instanceof APITimeoutError);
         assert.equal(error.mayHaveArrived, true);
         return true;
       });
+      while (server.received.length === 0) {
+        await new Promise(setImmediate);
+      }
+      timers.ring();
+      await refused;
+      assert.equal(timers.count, 1);
       assert.equal(await server.received[0]?.over, "left");
       assert.equal(server.received.length, 1);
     },
-    { timeoutMs: 50 },
+    { timeoutMs: 12_345 },
   ));
 
 test("so is one that stops in the middle of its answer", () =>
   serving(
     [(response) => response.writeHead(200, { "content-type": "application/json" }).write('{"id')],
     async (client, server) => {
-      await assert.rejects(client.generate("a"), APITimeoutError);
+      using timers = new HeldTimers(12_345);
+      const refused = assert.rejects(client.generate("a"), APITimeoutError);
+      await timers.reached(3); // for the head, the first piece, and the next one
+      timers.ring();
+      await refused;
       assert.equal(await server.received[0]?.over, "left");
     },
-    { timeoutMs: 50 },
+    { timeoutMs: 12_345 },
   ));
 
 test("an answer that breaks off is none", () =>

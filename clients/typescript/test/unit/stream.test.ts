@@ -11,6 +11,7 @@ import {
   type Stream,
   StreamError,
 } from "causalrn-client";
+import { HeldTimers } from "./held-timers.js";
 import {
   type Answer,
   chunk,
@@ -229,23 +230,38 @@ test("a stream that pauses too long is given up", () =>
   streaming(
     [beginning],
     async (stream, server) => {
+      using timers = new HeldTimers(12_345);
       assert.equal((await stream.next()).value?.text, "h");
-      await assert.rejects(stream.next(), APITimeoutError);
+      const before = timers.count;
+      const refused = assert.rejects(stream.next(), APITimeoutError);
+      await timers.reached(before + 1);
+      timers.ring();
+      await refused;
       assert.equal(await server.received[0]?.over, "left");
     },
-    { timeoutMs: 50 },
+    { timeoutMs: 12_345 },
   ));
 
-test("a reader may take longer than that", () =>
-  streaming(
-    [HE],
+test("a reader may take longer than that", () => {
+  let goOn: () => unknown = () => assert.fail("nobody has asked yet");
+  const answer: Answer = (response) => {
+    beginning(response);
+    goOn = () =>
+      response.end(data(chunk("", [195])) + data(chunk("é", [169], LAST)) + data("[DONE]"));
+  };
+  return streaming(
+    [answer],
     async (stream) => {
+      using timers = new HeldTimers(12_345);
       await stream.next();
-      await new Promise((resolve) => setTimeout(resolve, 300));
+      assert.ok(timers.count > 0);
+      timers.ring(); // those that run while nobody asks for the next chunk
+      goOn();
       assert.deepEqual(await texts(stream), ["", "é"]);
     },
-    { timeoutMs: 150 },
-  ));
+    { timeoutMs: 12_345 },
+  );
+});
 
 test("an error in mid-stream is one of the stream", () =>
   streaming(
