@@ -5,6 +5,7 @@ import gc
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import httpx
 import pytest
 
 from causalrn_client import AsyncClient, ServiceUnavailableError
@@ -63,10 +64,21 @@ async def test_cancelling_the_reader_ends_the_generation(server: ContractServer)
 @pytest.mark.parametrize("content", [b"", STREAM_HEAD], ids=["nothing", "head"])
 @pytest.mark.parametrize("way", ["generate", "stream"])
 async def test_cancelling_the_wait_for_an_answer(content: bytes, way: str) -> None:
+    heads: list[httpx.Response] = []
+
+    async def note(response: httpx.Response) -> None:
+        heads.append(response)
+
+    def waits() -> bool:
+        return server.connections == 1 and bool(heads) == bool(content)
+
     with raw_server(Reply(content, then_silence=True)) as server:
-        async with AsyncClient(server.url) as client:
+        async with (
+            httpx.AsyncClient(event_hooks={"response": [note]}) as http,
+            AsyncClient(server.url, http_client=http) as client,
+        ):
             answer = client.generate("x") if way == "generate" else client.stream("x").result()
-            await cancel(answer, when=lambda: server.connections == 1)
+            await cancel(answer, when=waits)
             assert busy_connections(client) == []
             assert server.connections == 1
 
