@@ -16,6 +16,9 @@ def reply(*chunks: tuple[str, str | None], last: str = "[DONE]") -> Reply:
     return Reply(200, events=[(0.0, data) for data in (*values, last)], is_whole=True)
 
 
+COPY = reply(("ab", "stop"))
+
+
 def test_random_texts_have_the_size_that_is_asked_for() -> None:
     rng = Random(0)
     texts = [random_text(rng, n_bytes) for n_bytes in range(1, 129)]
@@ -36,13 +39,14 @@ def test_a_copy() -> None:
     "answer",
     [
         Reply(),
-        Reply(500, is_whole=True),
+        Reply(500, events=COPY.events, is_whole=True),
         reply(("a", None), ("c", "stop")),
         reply(("ab", "length")),
         reply(("ab", None)),
         reply(("ab", "stop"), last='{"error":{}}'),
+        Reply(200, events=[(0.0, '{"error":{}}'), *COPY.events], is_whole=True),
         Reply(200, events=[(0.0, "[DONE]")], is_whole=True),
-        Reply(200, events=reply(("ab", "stop")).events, is_whole=False),
+        Reply(200, events=COPY.events, is_whole=False),
     ],
 )
 def test_what_is_no_copy(answer: Reply) -> None:
