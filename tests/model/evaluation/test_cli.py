@@ -169,7 +169,8 @@ class TestRecall:
         assert values["fingerprint"] == load_checkpoint(tmp_path / "model").fingerprint
         assert (values["checkpoint"], values["seed"]) == ("model", 3)
         assert len(values["cells"]) == 2 * len(KINDS["bytes"])
-        assert {cell["n_queries"] for cell in values["cells"]} <= {0, 1, 2, 3}
+        asked = [cell["n_queries"] for cell in values["cells"]]
+        assert 0 <= min(asked) <= max(asked) == 3
 
     def test_perfect_recall(self, monkeypatch: pytest.MonkeyPatch) -> None:
         perfect(monkeypatch)

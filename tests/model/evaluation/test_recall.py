@@ -7,7 +7,7 @@ import pytest
 
 from model.evaluation import recall as module
 from model.evaluation.errors import EvaluationError
-from model.evaluation.passages import LONGEST, SHORTEST
+from model.evaluation.passages import KINDS, LONGEST, SHORTEST
 from model.evaluation.recall import Cell, evaluate_recall, markdown_tables
 from tests.model.tiny import answering, random_checkpoint, scripted_checkpoint, tiny_config
 
@@ -119,14 +119,18 @@ def test_what_cannot_be_measured(changes: dict[str, tuple[int, ...]], message: s
 
 
 def test_a_model_without_recall_recalls_nothing(tmp_path: Path) -> None:
-    cells = evaluate_recall(
-        random_checkpoint(tmp_path / "model", "bytes"),
-        pools=[200],
-        prefixes=[8],
-        n_queries=3,
-        seed=0,
-        advance=lambda _: None,
+    cells = list(
+        evaluate_recall(
+            random_checkpoint(tmp_path / "model", "bytes"),
+            pools=[200],
+            prefixes=[8],
+            n_queries=3,
+            seed=0,
+            advance=lambda _: None,
+        )
     )
+    assert [cell.kind for cell in cells] == list(KINDS["bytes"])
+    assert sum(cell.n_queries for cell in cells) > len(cells)  # it was asked
     assert sum(cell.exact for cell in cells) == 0
 
 
