@@ -16,6 +16,7 @@ from causalrn_client import (
     Generation,
     InvalidRequestError,
     ModelNotFoundError,
+    PermissionDeniedError,
     UnprocessableEntityError,
 )
 from causalrn_client.async_run_batch import async_run_batch
@@ -78,7 +79,11 @@ def test_failures_leave_the_others(client: AnyClient, server: ContractServer) ->
 
 @pytest.mark.parametrize(
     ("status", "kind", "error"),
-    [(401, "unauthorized", AuthenticationError), (404, "model_not_found", ModelNotFoundError)],
+    [
+        (401, "unauthorized", AuthenticationError),
+        (403, "forbidden", PermissionDeniedError),
+        (404, "model_not_found", ModelNotFoundError),
+    ],
 )
 def test_what_holds_for_all_is_asked_once(
     client: AnyClient, server: ContractServer, status: int, kind: str, error: type[CausalRNError]
