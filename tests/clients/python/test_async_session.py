@@ -4,17 +4,22 @@ import asyncio
 import io
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import httpx
 import pytest
 
 from causalrn_client import AsyncClient, AsyncSession
+from causalrn_client.session_requests import snapshot_call
 from tests.clients.python.blocking import busy_connections
 from tests.clients.python.contract_server import Canned, ContractServer
 from tests.clients.python.contract_sessions import MAGIC
 from tests.clients.python.raw_server import Reply, http_reply, raw_server
 from tests.clients.python.test_async_client import PATIENCE_S, cancel
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 pytestmark = pytest.mark.anyio
 
@@ -151,3 +156,23 @@ async def test_the_loop_goes_on_while_the_disk_is_slow(server: ContractServer) -
         assert not restoring.done()
         released.set()
         assert (await restoring).id == ID
+
+
+async def test_so_it_does_while_what_comes_is_written(server: ContractServer) -> None:
+    class SlowDisk(io.BytesIO):
+        def write(self, data: "ReadableBuffer", /) -> int:
+            asked.set()
+            assert released.wait(PATIENCE_S)
+            return super().write(data)
+
+    asked, released = threading.Event(), threading.Event()
+    id = server.sessions.add().id
+    async with AsyncClient(server.url) as client:
+        file = SlowDisk()
+        saving = asyncio.create_task(client._connection.download(snapshot_call(id), file, None))
+        assert await asyncio.to_thread(asked.wait, PATIENCE_S)
+        assert await client.ready()
+        assert not saving.done()
+        released.set()
+        await saving
+    assert file.getvalue().startswith(MAGIC)
