@@ -261,13 +261,22 @@ def test_a_run_that_diverges_stops(preset: Preset, tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from model.training import run as module
 from model.training.preset import load_preset
-from model.training.run import Run
 from model.training.trainer import Trainer
 
-trainer = Trainer(load_preset(sys.argv[1]), Run(Path(sys.argv[2])))
+preset, folder, last = sys.argv[1:]
+trainer = Trainer(load_preset(preset), module.Run(Path(folder)))
+save_file = module.save_file
+
+def save_half(tensors, file, metadata):
+    save_file(tensors, file, metadata)
+    os.truncate(file, os.path.getsize(file) // 2)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 def stop():
+    if trainer.step == int(last):
+        module.save_file = save_half
     trainer.save()
     print(trainer.step, flush=True)
     return False
@@ -277,18 +286,18 @@ trainer.train(lambda now: None, stop)
 
 
 def test_a_killed_run_can_be_resumed(straight: Trainer, tmp_path: Path) -> None:
-    """The process saves after every step, so that the kill often comes in the middle of it."""
+    """The process saves after every step, and is killed when half of a state is written."""
     killed = tmp_path / "killed"
-    command = [sys.executable, "-c", KILLED, str(TINY), str(killed)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) >= 23:
-                process.kill()
-                break
-    assert process.returncode == -9
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split()[-1] == "45"
+
+    def run(last: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", KILLED, str(TINY), str(killed), str(last)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    first = run(23)
+    assert (first.returncode, first.stdout.split()[-1]) == (-9, "22"), first.stderr
+    second = run(0)
+    assert second.returncode == 0, second.stderr
+    assert second.stdout.split() == [str(step) for step in range(23, 46)]
     whole = load_checkpoint(straight.run.folder)
     assert load_checkpoint(killed).fingerprint == whole.fingerprint
     assert timeless(Run(killed)) == timeless(straight.run)
