@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import load_checkpoint
+from model.training import trainer as trainer_module
 from model.training.preset import Preset, Schedule, load_preset
 from model.training.run import Run, RunError
 from model.training.trainer import (
@@ -301,6 +302,22 @@ def test_a_killed_run_can_be_resumed(straight: Trainer, tmp_path: Path) -> None:
     whole = load_checkpoint(straight.run.folder)
     assert load_checkpoint(killed).fingerprint == whole.fingerprint
     assert timeless(Run(killed)) == timeless(straight.run)
+
+
+def test_a_long_run_is_saved_now_and_then(
+    preset: Preset, straight: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that one that ends without a word, killed say, has not been in vain."""
+    monkeypatch.setattr(trainer_module, "_SAVE_SECONDS", -1)
+
+    def end(now: Progress) -> None:
+        if now.step == 23:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        Trainer(preset, Run(tmp_path)).train(end, lambda: False)
+    assert Trainer(preset, Run(tmp_path)).step == 22
+    assert_same(train(preset, tmp_path)[0], straight)
 
 
 @pytest.fixture
