@@ -45,7 +45,8 @@ RUN find model -name '*.py' -exec touch --date="@$(date +%s)" {} + \
     && python -m compileall -q model server \
     && chmod -R a+rX .
 USER causalrn
-# Compiles the kernels for the kind of CPU that builds; another kind compiles at its first start.
+# For the kind of CPU that builds; another kind compiles at every start.
+RUN python -m server.precompile
 RUN test "$(causalrn generate 'A copy, byte by byte.')" = 'A copy, byte by byte.'
 VOLUME /var/lib/causalrn
 EXPOSE 8000

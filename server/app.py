@@ -1,13 +1,11 @@
 """The ASGI app: `uvicorn server.app:app`."""
 
 import logging
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import Depends, FastAPI
-from pydantic import ValidationError
 
 from model.checkpoint import load_checkpoint
 from model.ops import jit
@@ -17,8 +15,8 @@ from server.api_keys import load_keys
 from server.connection_guard import GuardedApp
 from server.cors import Cors
 from server.draining import SignalDrain
-from server.environment import check_environment
-from server.errors import StartupError, install_handlers
+from server.environment import settings_of_environment
+from server.errors import install_handlers
 from server.header_limits import HeaderLimits
 from server.models import Models
 from server.openapi import KEY_ERRORS, OPENAI_KEY_ERRORS, DocumentedApp
@@ -64,7 +62,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        chosen = settings or _settings_of_environment()
+        chosen = settings or settings_of_environment()
         _show_log(chosen.log_level)
         app.state.access = _open_access(chosen)
         models = Models(chosen, load)
@@ -114,16 +112,6 @@ def create_app(
     app.include_router(health.router)
     app.state.routers = [*own, *openai, health.router]
     return app
-
-
-def _settings_of_environment() -> Settings:
-    check_environment(os.environ)
-    try:
-        return Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "_".join(["CAUSALRN", *(str(part).upper() for part in first["loc"])])
-        raise StartupError(f"{name}: {first['msg']}") from None
 
 
 def _open_access(settings: Settings) -> Access:

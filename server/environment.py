@@ -1,13 +1,31 @@
-"""Which environment variables may be set."""
+"""The settings of a server, from environment variables, and which of these may be set."""
 
 import difflib
+import os
 from collections.abc import Collection
+
+from pydantic import ValidationError
 
 from server.errors import LONGEST_ECHO, StartupError, printable
 from server.settings import Settings
 
 _PREFIX = "CAUSALRN_"
 _OF_CLIENTS = ("BASE_URL", "API_KEY")  # which a machine may have that runs a server, too
+
+
+def settings_of_environment() -> Settings:
+    """The settings that the environment gives.
+
+    Raises:
+        StartupError: a variable is unknown, or its value cannot be used; the message names it.
+    """
+    check_environment(os.environ)
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(["CAUSALRN", *(str(part).upper() for part in first["loc"])])
+        raise StartupError(f"{name}: {first['msg']}") from None
 
 
 def check_environment(names: Collection[str]) -> None:

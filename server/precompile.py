@@ -1,0 +1,34 @@
+"""`python -m server.precompile`: compile the kernels now, so that no start of a server has to.
+
+They are kept where Numba keeps what it compiles, for this kind of CPU and these sources.
+"""
+
+import sys
+
+from model.checkpoint import CheckpointError, load_checkpoint
+from server.engine_core import EngineCore
+from server.environment import settings_of_environment
+from server.errors import StartupError
+from server.settings import Settings
+
+_BATCH_TOKENS = 4096  # work enough for the parallel form of every kernel, whatever the machine
+
+
+def precompile(settings: Settings) -> None:
+    """Compile what the engines of a server with these settings run.
+
+    Raises:
+        CheckpointError: one of the checkpoints cannot be loaded.
+        StartupError: the memory pool is too small to hold anything.
+    """
+    many = settings.model_copy(update={"max_batch_tokens": _BATCH_TOKENS})
+    for path in settings.checkpoint:
+        model = load_checkpoint(path)
+        EngineCore(model, many).warm_up(model.config.bos_id)
+
+
+if __name__ == "__main__":
+    try:
+        precompile(settings_of_environment())
+    except (CheckpointError, StartupError) as error:
+        sys.exit(f"error: {error}")
