@@ -224,9 +224,13 @@ def test_layers_hold_equally_many_tokens() -> None:
 
 @pytest.mark.parametrize("metadata", [None, {}])
 def test_a_file_that_says_nothing_of_itself_is_refused(metadata: Any) -> None:
-    refused(
-        write(dict(load(DATA)), metadata) if metadata else save({"a": POOL}), "not the snapshot"
-    )
+    tensors = dict(load(DATA))
+    del tensors["sha256"]
+    refused(write(tensors, metadata), "not the snapshot of a session")
+
+
+def test_a_file_of_another_program_is_refused() -> None:
+    refused(save({"a": POOL}), "not the snapshot of a session")
 
 
 def raw(text: str, body: bytes = b"") -> bytes:
