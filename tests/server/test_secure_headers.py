@@ -1,5 +1,8 @@
 """What browsers are told: headers of every response, and which pages may use the server."""
 
+import base64
+import hashlib
+import re
 from collections.abc import Iterator
 
 import httpx
@@ -13,11 +16,23 @@ from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, serve
 
 PAGE = "https://example.org"
+CDN = "https://cdn.jsdelivr.net"
 
 
 def assert_secure(response: httpx.Response) -> None:
     for name, value in SECURE_HEADERS.items():
         assert response.headers.get_list(name) == [value]
+
+
+def test_what_they_are() -> None:
+    """The other tests compare with the constant, whatever it holds."""
+    assert SECURE_HEADERS == {
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "x-frame-options": "DENY",
+        "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+        "cross-origin-resource-policy": "same-origin",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +63,33 @@ def test_every_response_has_them(open_to_page: LiveServer) -> None:
             assert response.status_code == status
             assert_secure(response)
     for stream in (False, True):
-        assert_secure(open_to_page.post({"prompt": "hi", "stream": stream}))
+        response = open_to_page.post({"prompt": "hi", "stream": stream})
+        assert response.status_code == 200
+        assert_secure(response)
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc"])
-def test_the_documentation_may_load_what_it_needs(shared: LiveServer, path: str) -> None:
+@pytest.mark.parametrize(("path", "n_scripts"), [("/docs", 1), ("/redoc", 0)])
+def test_the_documentation_may_load_what_it_needs(
+    shared: LiveServer, path: str, n_scripts: int
+) -> None:
+    """As a browser reads the policy: what it does not name is not loaded, and nothing is shown."""
     with shared.client() as client:
         response = client.get(path)
     (policy,) = response.headers.get_list("content-security-policy")
-    assert policy.startswith("default-src 'none'; script-src https://cdn.jsdelivr.net")
-    assert policy.count("'sha256-") == response.text.count("<script>")
-    assert "'unsafe-inline'" not in policy.partition("style-src")[0]
+    directives = [directive.split() for directive in policy.split("; ")]
+    sources = {name: set(allowed) for name, *allowed in directives}
+    assert sources["default-src"] == {"'none'"}
+    scripts = re.findall(r"<script>(.*?)</script>", response.text, re.DOTALL)
+    assert len(scripts) == n_scripts
+    digests = [base64.b64encode(hashlib.sha256(one.encode()).digest()) for one in scripts]
+    assert sources["script-src"] == {CDN, *(f"'sha256-{digest.decode()}'" for digest in digests)}
+    assert sources["style-src"] == {CDN, "'unsafe-inline'"}
+    loaded = re.findall(r'<script src="([^"]+)"', response.text)
+    assert len(loaded) == 1
+    loaded += re.findall(r'rel="stylesheet" href="([^"]+)"', response.text)
+    assert all(url.startswith(f"{CDN}/") for url in loaded)
+    assert sources["connect-src"] == {"'self'"}  # for what they show, which is here
+    assert '"/openapi.json"' in response.text.replace("'", '"')
     assert response.headers["x-frame-options"] == "DENY"
 
 
@@ -77,6 +108,7 @@ def test_no_page_may_use_it_by_default(shared: LiveServer) -> None:
     assert response.status_code == 405
     assert "access-control-allow-origin" not in response.headers
     response = shared.post({"prompt": "hi"}, headers={"origin": PAGE})
+    assert response.status_code == 200
     assert not [name for name in response.headers if name.startswith("access-control")]
 
 
