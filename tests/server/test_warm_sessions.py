@@ -360,6 +360,10 @@ def test_a_preempted_turn_of_restored_memory_is_shared_again(model: FakeModel) -
     driver.run()
     assert driver.core.scheduler.n_preemptions > 0
     assert (driver.text["first"], driver.text["b"]) == ("y" * 30, "z" * 10)
+    # By now all of it was computed here, so that whoever begins alike may have its first page.
+    driver.add("c", "x" * 20)
+    driver.run()
+    assert (driver.text["c"], driver.progress["c"].n_cached) == ("x" * 20, 16)
     driver.assert_nothing_leaks()
 
 
