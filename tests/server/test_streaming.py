@@ -39,16 +39,27 @@ def test_a_client_that_leaves_frees_everything(
 def test_a_client_that_leaves_the_queue_frees_its_place(
     model: FakeModel, gate: Gate, stream: bool
 ) -> None:
-    with serve(model, make_settings()) as live:
+    with (
+        serve(model, make_settings(max_running=1, max_waiting=1)) as live,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
         model.decoder.before_extend = gate
         connections = [live.connect() for _ in range(2)]
         for connection in connections:
             live.send_generate(connection, {"prompt": "x" * 400, "stream": stream})
         live.wait_until(lambda: live.engine.n_streams == 2)
+        assert live.post({"prompt": "hello"}).status_code == 503  # there is no place left
         for connection in connections:
             connection.close()
         live.wait_until(lambda: live.engine.n_streams == 0)
+        answer = pool.submit(live.post, {"prompt": "hello"})
+        live.wait_until(lambda: live.engine.n_streams == 1)
+        n_steps = len(model.decoder.batches)
         gate.open()
+        assert answer.result(20).json()["text"] == "hello"
+        live.wait_until_idle()
+        # A prompt that was left took 13 steps of 32 tokens; this one and its answer took fewer.
+        assert len(model.decoder.batches) < n_steps + 13
 
 
 def test_half_of_32_clients_drop_and_the_rest_get_exact_copies(model: FakeModel) -> None:
