@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
@@ -354,20 +355,41 @@ def test_a_full_queue_is_tried_again(live: LiveServer, gate: Gate) -> None:
 
 def test_a_client_that_loses_patience_frees_everything(live: LiveServer, gate: Gate) -> None:
     live.model.decoder.before_extend = gate
-    with connect(live, timeout=0.3) as client:
+    timeout = httpx.Timeout(20, read=0.3)  # once the request is sent, however long that takes
+    prompts = ["x" * 100, "y" * 100]
+    with connect(live, timeout=timeout) as client:
         with pytest.raises(openai.APITimeoutError):
-            client.completions.create(model="fake-copy", prompt=["hello", "there"], n=2)
-        live.wait_until(lambda: live.engine.n_streams == 0)
-    gate.open()
-    live.wait_until_idle()
+            client.completions.create(model="fake-copy", prompt=prompts, n=2)
+        live.wait_until(lambda: live.engine.metrics.finished["abort"] == 2)
+    assert_nothing_goes_on(live, gate)
 
 
-def test_a_reader_that_leaves_ends_all_prompts(live: LiveServer, client: OpenAI) -> None:
+def test_a_reader_that_leaves_ends_all_prompts(
+    live: LiveServer, client: OpenAI, gate: Gate
+) -> None:
+    n_steps = 0
+
+    def hold_the_tenth(batch: RaggedBatch) -> None:
+        nonlocal n_steps
+        n_steps += 1
+        if n_steps >= 10:  # of 20 or so that the prompts take; the first one has begun to stream
+            gate(batch)
+
+    live.model.decoder.before_extend = hold_the_tenth
     prompts = ["x" * 100, "y" * 100, "z" * 100]
     with client.completions.create(model="fake-copy", prompt=prompts, n=2, stream=True) as stream:
         next(iter(stream))
+    live.wait_until(lambda: live.engine.metrics.finished["abort"] == 3)
+    assert_nothing_goes_on(live, gate)
+
+
+def assert_nothing_goes_on(live: LiveServer, gate: Gate) -> None:
+    """What is not wanted any more makes no steps, but for one that is under way."""
+    assert live.engine.n_streams == 0
+    n_steps = len(live.model.decoder.batches)
+    gate.open()
     live.wait_until_idle()
-    assert live.engine.metrics.finished["abort"] >= 1
+    assert len(live.model.decoder.batches) <= n_steps + 2
 
 
 def test_a_deadline_is_not_sent_again(live: LiveServer, gate: Gate) -> None:
