@@ -173,7 +173,7 @@ async def test_a_copy_can_be_made_while_it_runs(path: Path, tmp_path: Path) -> N
 async def test_a_lock_of_another_program(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.session_store.sqlite_file._BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("server.session_store.sqlite_file._BUSY_SECONDS", 0.2)
     caplog.set_level(logging.INFO)
     async with opened(str(path)) as store:
         id, other = await added(store, 1), await added(store, 1)
@@ -195,7 +195,7 @@ async def test_a_lock_of_another_program(
                 *(store.renew([id]) for _ in range(30)), return_exceptions=True
             )
             assert {type(error) for error in refused} == {StoreUnavailableError}
-            assert time.monotonic() - started < 1  # they wait together, not one after another
+            assert time.monotonic() - started < 4  # they wait together, not one after another
             with pytest.raises(StoreUnavailableError):
                 await store.begin(other, 1, [2])
             assert not (await store.get(other)).busy
