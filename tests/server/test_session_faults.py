@@ -278,15 +278,26 @@ def test_a_server_starts_though_postgres_is_not_there(tmp_path: Path) -> None:
         assert "secret" not in api.http.post("/sessions").text
 
 
-def test_postgres_stops_in_mid_turn(postgres: PostgresServer) -> None:
+def test_postgres_stops_in_mid_turn(postgres: PostgresServer, gate: Gate) -> None:
     with thread(postgres.new_place()) as (live, api):
         id = api.create()
-        live.model.decoder.before_extend = lambda _: time.sleep(0.01)
+        n_steps = 0
+
+        def take_time(batch: RaggedBatch) -> None:
+            """There is something to commit when it stops, however long it takes to."""
+            nonlocal n_steps
+            n_steps += 1
+            time.sleep(0.01)
+            if n_steps == 60:
+                gate(batch)
+
+        live.model.decoder.before_extend = take_time
         text = TEXT * 4
         got = ""
         with api.stream(id, text) as stream:
             got += next(stream)["text"]
             postgres.stop()
+            gate.open()
             try:
                 for event in stream:
                     if "error" in event:
@@ -418,7 +429,7 @@ def test_a_server_that_is_killed_in_mid_turn(
     store = str(tmp_path / "sessions.db")
     if kind == "postgres":
         store = request.getfixturevalue("postgres").new_place()
-    with process(store, step_seconds=0.02) as first:
+    with process(store, step_seconds=0.1) as first:
         id = first.create()
         first.turn(id, "hello")
         with thread_if(kind == "postgres", store) as second, first.stream(id, TEXT) as stream:
@@ -456,7 +467,7 @@ def goes_on(api: SessionClient | None, id: str, got: str) -> None:
 
 def test_a_server_that_ends_in_mid_turn_gives_its_sessions_back(tmp_path: Path) -> None:
     store = str(tmp_path / "sessions.db")
-    with process(store, step_seconds=0.02) as first:
+    with process(store, step_seconds=0.1) as first:
         id = first.create()
         first.turn(id, "hello")
         events: list[Any] = []
