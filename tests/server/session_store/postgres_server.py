@@ -1,5 +1,6 @@
 """A real PostgreSQL server for tests."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -134,3 +135,14 @@ def postgres_server() -> Iterator[PostgresServer]:
             yield server
         finally:
             server.stop()
+
+
+async def until_it_waits_for_a_lock(url: str) -> None:
+    """Return when a statement of a store waits for somebody else to end a transaction."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'causalrn' "
+        "AND wait_event_type = 'Lock'"
+    )
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as admin:
+        while await (await admin.execute(waiting)).fetchone() == (0,):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

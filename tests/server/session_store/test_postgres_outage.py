@@ -18,7 +18,10 @@ from server.errors import (
 from server.session_store import open_store
 from server.session_store.base import Append
 from server.session_store.postgres import PostgresStore
-from tests.server.session_store.postgres_server import PostgresServer
+from tests.server.session_store.postgres_server import (
+    PostgresServer,
+    until_it_waits_for_a_lock,
+)
 from tests.server.session_store.stores import (
     added,
     end,
@@ -117,17 +120,6 @@ async def test_connections_that_are_cut(postgres: PostgresServer, postgres_url: 
                 await append
         assert await log_of(store, id) == [1, 2]
         await end(store, id, 2, 3)
-
-
-async def until_it_waits_for_a_lock(url: str) -> None:
-    """Return when a statement of a store waits for somebody else to end a transaction."""
-    waiting = (
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'causalrn' "
-        "AND wait_event_type = 'Lock'"
-    )
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as admin:
-        while await (await admin.execute(waiting)).fetchone() == (0,):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 @in_loop

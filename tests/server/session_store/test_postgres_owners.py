@@ -11,6 +11,7 @@ from server.errors import (
 )
 from server.session_store import open_store
 from server.session_store.base import Append, SessionStore
+from tests.server.session_store.postgres_server import until_it_waits_for_a_lock
 from tests.server.session_store.stores import (
     added,
     end,
@@ -89,6 +90,24 @@ async def test_renewing_keeps_others_off(postgres_url: str) -> None:
             with pytest.raises(SessionBusyError):
                 await other.begin(id, 1, [])
         await end(one, id, 1)
+
+
+@in_loop
+async def test_a_turn_that_was_cancelled_is_free_for_others(postgres_url: str) -> None:
+    async with opened(postgres_url) as one, opened(postgres_url) as other:
+        id = await added(one, 1)
+        async with await psycopg.AsyncConnection.connect(postgres_url) as admin:
+            await admin.execute("SELECT 1 FROM causalrn_sessions FOR UPDATE")
+            begin = asyncio.create_task(one.begin(id, 1, [2]))
+            await until_it_waits_for_a_lock(postgres_url)
+            begin.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await begin
+        # It is committed only now, and given back without waiting for its lease or for `renew`.
+        async with asyncio.timeout(20):
+            while (found := await other.get(id)).busy or found.n_tokens < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await other.begin(id, 2, [3])
 
 
 @in_loop
