@@ -63,6 +63,13 @@ def turn(client: httpx.Client, id: str, prompt: str = "hi") -> httpx.Response:
     return client.post("/generate", json={"session_id": id, "prompt": prompt})
 
 
+def cached(client: httpx.Client, prompt: str) -> int:
+    """Tokens of a prompt that were in memory already."""
+    response = client.post("/generate", json={"prompt": prompt})
+    n_tokens: int = response.json()["usage"]["cached_tokens"]
+    return n_tokens
+
+
 def ids(client: httpx.Client) -> list[str]:
     return [session["id"] for session in client.get("/sessions").json()["sessions"]]
 
@@ -121,20 +128,30 @@ def test_forks_and_restored_sessions_have_owners(keys: Keys) -> None:
 
 def test_what_another_key_has_sent_is_not_in_memory(keys: Keys) -> None:
     prompt = "the same beginning of a prompt, longer than a page"
-
-    def cached(client: httpx.Client) -> int:
-        response = client.post("/generate", json={"prompt": prompt})
-        n_tokens: int = response.json()["usage"]["cached_tokens"]
-        return n_tokens
-
-    assert cached(keys.anna) == 0
-    assert cached(keys.anna) > 0
-    assert cached(keys.bert) == 0
-    assert cached(keys.bert) > 0
+    assert cached(keys.anna, prompt) == 0
+    assert cached(keys.anna, prompt) > 0
+    assert cached(keys.bert, prompt) == 0
+    assert cached(keys.bert, prompt) > 0
     # Nor by way of sessions.
     id = made(keys.carl)
     assert turn(keys.carl, id, prompt).json()["usage"]["cached_tokens"] == 0
-    assert cached(keys.carl) > 0
+    assert cached(keys.carl, prompt) > 0
+
+
+def test_what_is_computed_for_a_snapshot_is_its_owners(live: LiveServer, keys: Keys) -> None:
+    prompt = "what somebody has said, longer than a page as well"
+    theirs = made(keys.bert)
+    turn(keys.bert, theirs, prompt)
+    snapshot = keys.bert.get(f"/sessions/{theirs}/snapshot").content
+    content = {"content-type": "application/octet-stream"}
+    id = "ses-" + "c" * 32
+    put = keys.anna.put(f"/sessions/{id}/snapshot", content=snapshot, headers=content)
+    assert put.status_code == 201
+    # What was restored is in nobody's cache, so what is there then was computed for the snapshot.
+    live.forget_sessions()
+    assert keys.root.get(f"/sessions/{id}/snapshot").status_code == 200
+    assert cached(keys.root, prompt) == 0
+    assert cached(keys.anna, prompt) > 0
 
 
 def test_a_key_has_as_many_sessions_as_it_may(keys: Keys) -> None:
