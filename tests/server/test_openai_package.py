@@ -314,6 +314,7 @@ def test_a_failure_in_mid_stream_is_raised(
     assert (failed.value.code, failed.value.type) == ("engine_error", "server_error")
     assert "hello".startswith(texts[0])
     assert "there".startswith(texts[1])
+    assert any(texts)  # what two steps had made came before it
     live.wait_until_idle()
 
 
