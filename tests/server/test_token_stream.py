@@ -59,6 +59,22 @@ def test_what_is_held_back_is_seen_when_the_reader_is_woken_or_at_the_end() -> N
     asyncio.run(main())
 
 
+def test_what_is_held_back_is_not_seen_by_a_reader_that_comes_later() -> None:
+    async def main() -> None:
+        stream, _ = make()
+        stream.push(Delta([1], "a"))
+        assert await anext(stream) == Delta([1], "a")
+        stream.push(Delta([2], "b"), wake=False)
+        reading = asyncio.ensure_future(anext(stream))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not reading.done()
+        stream.wake()
+        assert await reading == Delta([2], "b")
+
+    asyncio.run(main())
+
+
 def test_samples_are_not_mixed_up() -> None:
     async def main() -> None:
         stream = TokenStream("a", 5, lambda _: None, n_samples=2)
