@@ -215,6 +215,18 @@ def test_the_longest_unused_is_evicted_first_and_comes_back(model: FakeModel) ->
     driver.assert_nothing_leaks()
 
 
+def test_a_fork_is_a_use_of_both_sessions(model: FakeModel) -> None:
+    driver = Driver(model, small(12))
+    for session in "abc":
+        talk(driver, session, session * 20, session)  # three pages each
+    driver.fork("a", "child")
+    driver.add("other", "z" * 39)  # six pages, three are free
+    driver.run()
+    sessions = driver.core.scheduler.sessions
+    assert (sessions.ids, sessions.n_evictions) == (["c", "child", "a"], 1)
+    driver.assert_nothing_leaks()
+
+
 def test_nobody_who_runs_is_preempted_while_somebody_is_idle(model: FakeModel) -> None:
     driver = Driver(model, small(8))
     talk(driver, "a", "x" * 20, "idle")
