@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server.conftest import make_settings
+from model.state import RaggedBatch
+from tests.server.conftest import Gate, make_settings
 from tests.server.fake_model import FakeModel, VerboseTokenizer
 from tests.server.live_server import LiveServer, serve
 from tests.server.raw_http import (
@@ -165,7 +166,9 @@ def test_an_endless_head_is_cut_off(guarded: LiveServer, start: bytes, piece: by
             sent = send(connection, piece)
             n_sent += len(piece)
         assert n_sent < 100_000_000
-        assert_refused(read_all(connection))
+        answer = read_all(connection)
+        assert_refused(answer)
+        assert 408 not in statuses(answer)  # for its size, before it could be late
 
 
 def test_the_rest_of_a_body_that_was_refused_is_not_awaited_for_ever(guarded: LiveServer) -> None:
@@ -189,12 +192,19 @@ def test_a_client_that_does_not_read_is_cut_off() -> None:
         live.wait_until_idle()
 
 
-def test_a_head_that_waits_for_the_response_before_it_is_not_late(guarded: LiveServer) -> None:
+def test_a_head_that_waits_for_the_response_before_it_is_not_late(
+    guarded: LiveServer, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A slow answer is no reason to hang up on who asked for it."""
+    monkeypatch.setattr(guarded.model.decoder, "before_extend", gate)
     with guarded.connect() as connection:
         start = GOOD.replace(b"connection: close\r\n", b"")
-        connection.sendall(start + GOOD[:20])
+        connection.sendall(start)
+        assert gate.reached.wait(10)
+        connection.sendall(GOOD[:20])
+        time.sleep(2 * PATIENCE)  # more than a head may take
         connection.sendall(GOOD[20:])
+        gate.open()
         assert statuses(read_all(connection)) == [200, 200]
 
 
@@ -211,7 +221,25 @@ def test_what_is_not_http_is_told_in_the_one_shape(guarded: LiveServer) -> None:
     assert error_type(answer) == "malformed_request"
 
 
-def test_garbage_after_a_request_does_not_get_into_its_answer(guarded: LiveServer) -> None:
+def test_garbage_after_a_request_does_not_get_into_its_answer(
+    guarded: LiveServer, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hold_after_the_prompt(batch: RaggedBatch) -> None:
+        if len(batch.token_ids) == len(batch.slots):
+            gate(batch)
+
+    monkeypatch.setattr(guarded.model.decoder, "before_extend", hold_after_the_prompt)
+    with guarded.connect() as connection:
+        guarded.send_generate(connection, {"prompt": "hi", "stream": True})
+        answer = b""
+        while b'"text":"h"' not in answer:  # in the middle of the answer
+            piece = connection.recv(65536)
+            assert piece, answer
+            answer += piece
+        connection.sendall(b"nonsense\r\n\r\n")
+        answer += read_all(connection)
+    gate.open()
+    assert answer.count(b"HTTP/1.1 ") == 1
     start = GOOD.replace(b"connection: close\r\n", b"")
     (answer,) = exchange(guarded, start + b"nonsense\r\n\r\n")
     assert answer.count(b"HTTP/1.1 ") <= 1
