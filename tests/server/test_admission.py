@@ -102,12 +102,13 @@ def test_samples_and_bytes_are_limits() -> None:
     for id in "ab":
         admission.release(id)
     one_page = GenerationParams(max_tokens=1)
-    most = int(8 * make_settings().pool_bytes / 100)
-    admission.admit("big", "x" * 500, GenerationParams(max_tokens=1, n=8))
-    n = 8 * 32
-    assert admission.reserved_bytes == n * 100
-    assert n < most  # bytes are no limit here; samples are
-    for i in range(16):
-        admission.admit(str(i), "x", one_page)
+    most = 8 * make_settings().pool_bytes // 100  # pages of 100 bytes
+    admission.admit("big", "x" * 500, GenerationParams(max_tokens=1, n=12))
+    admission.admit("small", "x", one_page)
+    assert admission.reserved_bytes == (12 * 32 + 1) * 100
+    left = most - 12 * 32 - 1
     with pytest.raises(OverloadedError):
-        admission.admit("one more", "x", one_page)
+        admission.admit("too much", "x" * 16 * left, one_page)
+    admission.admit("all the rest", "x" * 16 * (left - 1), one_page)
+    assert admission.reserved_bytes == most * 100
+    assert admission.reserved_samples < 24  # which are no limit here
