@@ -236,7 +236,9 @@ def test_changes_of_one_model_come_one_after_the_other(shelf: Shelf, gate: Gate)
             await until(gate.reached.is_set)
             unloading = asyncio.create_task(models.unload("b"))
             other = asyncio.create_task(models.load("c"))
-            await until(lambda: "c" in models._changes)  # it waits, too, for memory and cores
+            await until(lambda: "c" in models._changes)
+            await asyncio.sleep(0.1)  # in which it could begin
+            assert shelf.n_loads == 2  # it waits, too, for memory and cores
             gate.open()
             assert (await loading)[1]
             await unloading
