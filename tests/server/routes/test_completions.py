@@ -1,12 +1,14 @@
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any
 
 import httpx
 import pytest
 
+from model.state import RaggedBatch
 from server.openai_schemas import Completion, OpenAIErrorResponse
-from tests.server.conftest import make_settings
+from tests.server.conftest import Gate, make_settings
 from tests.server.fake_model import FakeModel, letters
 from tests.server.live_server import LiveServer, events, serve
 
@@ -109,8 +111,11 @@ def test_null_is_as_good_as_nothing(shared: LiveServer) -> None:
         ({"min_tokens": 6, "max_tokens": 6, "stop": "l"}, "hello\0"),
         ({"ignore_eos": True, "max_tokens": 7}, "hello"),
         ({"best_of": 1, "n": 1}, "hello"),
-        ({"temperature": 1, "seed": 1, "top_k": 1, "top_p": 0.5, "min_p": 0.1}, "hello"),
-        ({"priority": -3, "timeout": 10, "user": "somebody"}, "hello"),
+        # At this temperature the likeliest token has a sixth of the probability.
+        ({"temperature": 2, "seed": 1, "top_k": 1}, "hello"),
+        ({"temperature": 2, "seed": 1, "top_p": 0.1}, "hello"),
+        ({"temperature": 2, "seed": 1, "min_p": 0.5}, "hello"),
+        ({"timeout": 10, "user": "somebody"}, "hello"),
     ],
 )
 def test_every_field_has_its_effect_on_both_routes(
@@ -121,6 +126,44 @@ def test_every_field_has_its_effect_on_both_routes(
     assert response.json()["choices"][0]["text"] == text
     ours = {name: value for name, value in ask.items() if name not in ("best_of", "user")}
     assert shared.post({"prompt": "hello"} | ours).json()["text"] == text
+
+
+def test_a_request_can_go_on_after_eos(shared: LiveServer) -> None:
+    ask = {"prompt": "hello", "ignore_eos": True, "max_tokens": 7}
+    (choice,) = post(shared, ask).json()["choices"]
+    assert choice["token_ids"] == [*b"hello", 258, 258]
+    assert choice["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/generate"])
+def test_priority_decides_who_waits(model: FakeModel, gate: Gate, path: str) -> None:
+    with (
+        serve(model, make_settings(max_running=1)) as live,
+        live.client() as client,
+        ThreadPoolExecutor(4) as pool,
+    ):
+
+        def ask(prompt: str, priority: int) -> None:
+            body = {"prompt": prompt, "priority": priority}
+            assert client.post(path, json=body).status_code == 200
+
+        order: list[int] = []
+
+        def note(batch: RaggedBatch) -> None:
+            gate(batch)
+            order.extend(id for id in batch.token_ids.tolist() if id in set(b"abc"))
+
+        model.decoder.before_extend = note
+        first = pool.submit(ask, "x", 0)
+        assert gate.reached.wait(10)
+        rest = []
+        for number, (prompt, priority) in enumerate((("a", 2), ("b", 0), ("c", -2)), 1):
+            rest.append(pool.submit(ask, prompt, priority))
+            live.wait_until(lambda: live.engine.usage.waiting == number)  # noqa: B023
+        gate.open()
+        for future in (first, *rest):
+            future.result(20)
+        assert bytes(dict.fromkeys(order)) == b"cba"
 
 
 def test_the_log_says_who_asked(shared: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
