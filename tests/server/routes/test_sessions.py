@@ -210,7 +210,7 @@ def test_too_many_sessions_are_429(model: FakeModel) -> None:
 
 
 def test_a_session_is_gone_after_its_time(own: SessionClient, live: LiveServer) -> None:
-    short, long = own.create(ttl_seconds=0.2), own.create()
+    short, long = own.create(ttl_seconds=2), own.create()
     assert own.turn(short, "hello")["session"]["n_tokens"] == 13
     until = own.get(short)["expires_at"]
     live.wait_until(lambda: time.time() > until)
@@ -493,7 +493,7 @@ def test_a_second_request_is_409_and_changes_nothing(
 def test_a_busy_session_says_so(own: SessionClient, live: LiveServer) -> None:
     id = own.create()
     seen: list[bool] = []
-    live.model.decoder.before_extend = lambda _: time.sleep(0.005)
+    live.model.decoder.before_extend = lambda _: time.sleep(0.1)  # six seconds to look in
     with own.stream(id, "x" * 60) as stream:
         next(stream)
         seen.append(own.get(id)["busy"])
@@ -660,7 +660,7 @@ def test_a_client_that_leaves_in_mid_turn(
 ) -> None:
     id = own.create()
     own.turn(id, "before")
-    live.model.decoder.before_extend = lambda _: time.sleep(0.003)
+    live.model.decoder.before_extend = lambda _: time.sleep(0.03)  # five seconds to leave in
     text = "a text that is longer than what is read of it, by far" * 3
     with own.stream(id, text) as stream:
         sent = "".join(next(stream)["text"] for _ in range(n_read))
@@ -735,7 +735,7 @@ def test_a_turn_that_takes_too_long(
 ) -> None:
     id = own.create()
     hold_step(live, gate, 4)
-    response = own.post(id, "hello there", timeout=0.3, stream=stream)
+    response = own.post(id, "hello there", timeout=1, stream=stream)
     if stream:
         assert events(response)[-1]["error"]["type"] == "deadline_exceeded"
     else:
