@@ -17,6 +17,7 @@ from tests.server.conftest import PAGE, SLOT, Gate, make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, events, serve
 from tests.server.session_client import SessionClient, error_type
+from tests.server.test_snapshot import with_digest
 
 NOBODY = "ses-" + "0" * 32
 EOS = 258
@@ -946,17 +947,20 @@ def test_a_bad_snapshot_changes_nothing(own: SessionClient, live: LiveServer) ->
     own.turn(id, "hello")
     data = own.save(id)
     before = own.get(id)
-    middle = len(data) // 2
-    for bad in (
-        b"", b"hello", data[:-1], data[:middle], data + b"\0",
-        data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
-        data.replace(b'"version":"1"', b'"version":"2"'),
-        data.replace(b"0" * 64, b"1" * 64),
-    ):  # fmt: skip
+    for bad, reason in (
+        (b"", "not a safetensors file"),
+        (b"hello", "not a safetensors file"),
+        (data[:-1], "a truncated one"),
+        (data[: len(data) // 2], "a truncated one"),
+        (data + b"\0", "not a safetensors file"),
+        (data[:-33] + bytes([data[-33] ^ 1]) + data[-32:], "its digest does not fit"),
+        (with_digest(data.replace(b'"version":"1"', b'"version":"2"')), "has version 2"),
+        (with_digest(data.replace(b"0" * 64, b"1" * 64)), "is of weights 111111111111, "),
+    ):
         for target in (id, NOBODY):
             refused = own.restore(target, bad)
             assert error_type(refused, 422) == "invalid_snapshot"
-            assert refused.json()["error"]["message"]
+            assert reason in refused.json()["error"]["message"]
     assert error_type(own.http.get(f"/sessions/{NOBODY}"), 404) == "session_not_found"
     after = own.get(id)
     del before["age_seconds"], after["age_seconds"]
