@@ -819,6 +819,8 @@ def test_a_storm_over_http(model: FakeModel, pool: ThreadPoolExecutor) -> None:
     """Turns, forks, deletions and clients that leave, on a pool that is far too small."""
     settings = make_settings(pool_bytes=24 * PAGE + 8 * SLOT)
     failures: list[Any] = []
+    left: list[bool] = []  # whether in mid-stream, of those who left
+    forks: list[str] = []
     with serve(model, settings) as live, live.client() as client:
         api = SessionClient(client)
         ids = [api.create() for _ in range(6)]
@@ -831,21 +833,32 @@ def test_a_storm_over_http(model: FakeModel, pool: ThreadPoolExecutor) -> None:
                 text = f"{number} says {i}"
                 kind = (number + 3 * i) % 7
                 if kind == 5:
-                    with api.http.stream(
-                        "POST", "/generate",
-                        json={"session_id": id, "prompt": text * 4, "stream": True},
-                    ) as response:  # fmt: skip
-                        response.iter_raw(1)
+                    body = {"session_id": id, "prompt": text * 4, "wait_for_session": True}
+                    with client.stream(
+                        "POST", "/generate", json=body | {"stream": True}
+                    ) as response:
+                        begin = next(response.iter_raw())
+                    if response.status_code == 200 and b'"text":' in begin:
+                        left.append(b"[DONE]" not in begin)
+                    elif response.status_code != 413:
+                        failures.append(begin)
                     continue
                 if kind == 6:
-                    response = client.post(f"/sessions/{id}/fork")
-                    if response.status_code == 201:
-                        child = response.json()["id"]
-                        if (answer := api.post(child, text).json()).get("text") != text:
-                            failures.append(answer)
-                        api.delete(child)
-                    elif response.status_code != 409:
+                    deadline = time.monotonic() + 20
+                    while (response := client.post(f"/sessions/{id}/fork")).status_code == 409:
+                        # Somebody is in it; forks do not wait.
+                        assert time.monotonic() < deadline, response.text
+                        time.sleep(0.001)
+                    if response.status_code != 201:
                         failures.append(response.text)
+                        continue
+                    child = response.json()["id"]
+                    answer = api.post(child, text)
+                    if answer.status_code == 200 and answer.json()["text"] == text:
+                        forks.append(child)
+                    elif answer.status_code != 413:
+                        failures.append(answer.text)
+                    api.delete(child)
                     continue
                 response = api.post(id, text, wait_for_session=True, max_tokens=20)
                 if response.status_code == 413:  # it is full
@@ -857,6 +870,8 @@ def test_a_storm_over_http(model: FakeModel, pool: ThreadPoolExecutor) -> None:
         for future in [pool.submit(work, number) for number in range(6)]:
             future.result(60)
         assert failures == []
+        assert any(left)
+        assert forks
         live.wait_until_idle()
         for session in client.get("/sessions").json()["sessions"]:
             live.wait_until(lambda: not api.get(session["id"])["busy"])  # noqa: B023
