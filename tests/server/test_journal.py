@@ -1,7 +1,7 @@
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, strategies
@@ -29,13 +29,19 @@ class Store:
         logs: what is committed.
         done: sessions that were given back.
         commits: the ids of each commit.
+        gaps: appends that were not to what is committed. Raised, they would be an error like
+            any other to the journal, which would end the turns and go on.
         error: raised by the next commits, or, by id, what they return.
     """
 
+    made: ClassVar[list["Store"]] = []
+
     def __init__(self, *ids: str) -> None:
+        self.made.append(self)
         self.logs: dict[str, list[int]] = {id: [] for id in ids}
         self.done: list[str] = []
         self.commits: list[list[str]] = []
+        self.gaps: list[tuple[Append, int]] = []
         self.error: Exception | dict[str, ApiError] | None = None
         self.may_commit = asyncio.Event()
         self.may_commit.set()
@@ -50,10 +56,18 @@ class Store:
         errors = self.error or {}
         for append in appends:
             if append.id not in errors:
-                assert append.start == len(self.logs[append.id])
+                if append.start != (end := len(self.logs[append.id])):
+                    self.gaps.append((append, end))
                 self.logs[append.id] += append.token_ids
                 self.done += [append.id] * append.done
         return [errors.get(append.id) for append in appends]
+
+
+@pytest.fixture(autouse=True)
+def _no_gaps() -> Iterator[None]:
+    Store.made.clear()
+    yield
+    assert [store.gaps for store in Store.made if store.gaps] == []
 
 
 class Desk:
@@ -383,6 +397,7 @@ def test_whatever_happens_logs_have_no_gaps_and_every_turn_is_freed_once(
 
 
 def check(store: Store, desk: Desk) -> None:
+    assert store.gaps == []
     for id, log in store.logs.items():
         got = desk.token_ids(id)
         assert got == log[: len(got)]
