@@ -209,3 +209,20 @@ def busy_connections(client: AnyClient | AsyncClient) -> list[str]:
     return [
         info for info in open_connections(client) if "IDLE" not in info and "CLOSED" not in info
     ]
+
+
+def expect_the_rest_within(client: AnyClient, seconds: float) -> None:
+    """Wait longer for the head of an answer, as a busy machine needs it, than for what follows.
+
+    What a server sends together with the head is there with it.
+    """
+    http = http_of(client)
+
+    def shorten(response: httpx.Response) -> None:
+        response.request.extensions["timeout"]["read"] = seconds
+
+    async def shorten_async(response: httpx.Response) -> None:
+        shorten(response)
+
+    hook = shorten if isinstance(http, httpx.Client) else shorten_async
+    http.event_hooks = {"response": [hook]}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -33,13 +33,24 @@ class RawServer:
     """
 
     replies: list[Reply]
+    portal: BlockingPortal
     goes_away: bool = False
     url: str = ""
-    connections: int = 0
     listener: asyncio.Server | None = None
+    n_served: int = 0
+
+    @property
+    def connections(self) -> int:
+        """How many there were so far, those included that a busy machine has not accepted yet."""
+        return self.portal.call(self._count)
+
+    async def _count(self) -> int:
+        for _ in range(20):  # from the listener to `serve` it takes a few turns of the loop
+            await asyncio.sleep(0)
+        return self.n_served
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
+        self.n_served += 1
         reply = self.replies.pop(0) if self.replies else Reply()
         if self.goes_away and not self.replies and self.listener is not None:
             self.listener.close()
@@ -67,8 +78,8 @@ class RawServer:
 
 @contextmanager
 def raw_server(*replies: Reply, goes_away: bool = False) -> Iterator[RawServer]:
-    server = RawServer(list(replies), goes_away)
     with start_blocking_portal() as portal:
+        server = RawServer(list(replies), portal, goes_away)
 
         async def start() -> asyncio.Server:
             return await asyncio.start_server(server.serve, "127.0.0.1", 0)

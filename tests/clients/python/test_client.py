@@ -362,7 +362,7 @@ def test_errors_do_not_show_passwords(connect: Connect, unused_url: str) -> None
 def test_a_slow_answer_times_out_and_is_not_asked_for_again(connect: Connect) -> None:
     with raw_server(Reply(then_silence=True)) as server:
         with pytest.raises(APITimeoutError, match="read") as caught:
-            connect(server.url, timeout=0.5).generate("hi")
+            connect(server.url, timeout=httpx.Timeout(20, read=0.5)).generate("hi")
         assert caught.value.phase == "read"
         assert server.connections == 1
     again = pickle.loads(pickle.dumps(caught.value))

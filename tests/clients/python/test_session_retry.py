@@ -175,7 +175,7 @@ def test_a_slow_answer_is_not_asked_for_again(
 ) -> None:
     with raw_server(Reply(then_silence=True)) as server:
         with pytest.raises(APITimeoutError) as caught:
-            act(connect(server.url, timeout=0.3))
+            act(connect(server.url, timeout=httpx.Timeout(20, read=0.3)))
         assert caught.value.may_have_arrived
         assert server.connections == 1
 

@@ -22,7 +22,7 @@ from causalrn_client import (
 )
 from causalrn_client.partial_file import PartialFile
 from causalrn_client.upload import PIECE_BYTES
-from tests.clients.python.blocking import AnyClient
+from tests.clients.python.blocking import AnyClient, expect_the_rest_within
 from tests.clients.python.conftest import Connect
 from tests.clients.python.contract_server import Canned, ContractServer
 from tests.clients.python.contract_sessions import MAGIC
@@ -109,8 +109,10 @@ class TestDownload:
 
     def test_a_connection_that_stalls(self, connect: Connect, tmp_path: Path) -> None:
         with raw_server(Reply(CUT.content, then_silence=True)) as server:
+            client = connect(server.url, timeout=20)
+            expect_the_rest_within(client, 0.3)
             with pytest.raises(APITimeoutError):
-                connect(server.url, timeout=0.3).session(ID).snapshot(tmp_path / "chat")
+                client.session(ID).snapshot(tmp_path / "chat")
             assert server.connections == 1
         assert list(tmp_path.iterdir()) == []
 

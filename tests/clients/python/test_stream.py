@@ -10,6 +10,7 @@ import pytest
 from causalrn_client import (
     APIConnectionError,
     APITimeoutError,
+    Chunk,
     Client,
     IncompleteStreamError,
     ResponseFormatError,
@@ -17,7 +18,12 @@ from causalrn_client import (
     StreamError,
     UnprocessableEntityError,
 )
-from tests.clients.python.blocking import AnyClient, busy_connections, open_connections
+from tests.clients.python.blocking import (
+    AnyClient,
+    busy_connections,
+    expect_the_rest_within,
+    open_connections,
+)
 from tests.clients.python.conftest import Connect
 from tests.clients.python.contract_server import Canned, ContractServer
 from tests.clients.python.raw_server import STREAM_HEAD, Reply, chunked, raw_server
@@ -290,7 +296,8 @@ def test_a_connection_cut_before_the_answer_is_an_error_in_the_end(connect: Conn
 def test_nothing_after_done_matters(connect: Connect, end: Reply) -> None:
     content = STREAM_HEAD + FIRST_EVENT + LAST_EVENT + DONE_EVENT + end.content
     with raw_server(Reply(content, end.then_silence)) as server:
-        client = connect(server.url, timeout=1.0)
+        client = connect(server.url, timeout=PATIENCE_S)
+        expect_the_rest_within(client, 0.5)
         assert client.stream("hello").result().text == "aa"
         assert busy_connections(client) == []
 
@@ -300,10 +307,14 @@ def test_nothing_after_done_matters(connect: Connect, end: Reply) -> None:
 )
 def test_a_stalled_stream_times_out(connect: Connect, content: bytes) -> None:
     with raw_server(Reply(content, then_silence=True)) as server:
-        client = connect(server.url, timeout=0.5)
+        read_s = PATIENCE_S if content else 0.5
+        client = connect(server.url, timeout=httpx.Timeout(PATIENCE_S, read=read_s))
+        expect_the_rest_within(client, 0.5)
+        chunks: list[Chunk] = []
         with pytest.raises(APITimeoutError) as caught:
-            list(client.stream("hello"))
+            chunks.extend(client.stream("hello"))
         assert caught.value.phase == "read"
+        assert len(chunks) == content.count(b"data:")
         assert busy_connections(client) == []
         assert server.connections == 1
 
