@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from server.http_protocol import GuardedProtocol
 from server.schemas import GenerateRequest
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
@@ -34,6 +35,14 @@ def live() -> Iterator[LiveServer]:
         yield live
 
 
+@pytest.fixture(scope="module")
+def patient() -> Iterator[LiveServer]:
+    """For what is whole: on a busy machine it may come later than `live` would wait for it."""
+    settings = make_settings(max_waiting=1000, max_reserved_pools=1000)
+    with serve(FakeModel(), settings, http=GuardedProtocol) as live, unharmed(live):
+        yield live
+
+
 def test_a_client_that_hangs_up_anywhere(live: LiveServer) -> None:
     for end in range(len(GOOD) + 1):
         with live.connect() as connection:
@@ -48,9 +57,9 @@ CHUNK = b"10\r\n" + BODY + b"\r\n"
 # What comes with the oddities below is right, so that nothing but them can be refused.
 
 
-def test_nothing_but_the_oddities_is_odd(live: LiveServer) -> None:
+def test_nothing_but_the_oddities_is_odd(patient: LiveServer) -> None:
     answers = exchange(
-        live,
+        patient,
         post(BODY, b"content-length: 16", length=False),
         post(CHUNK + b"0\r\n\r\n", CHUNKED, length=False),
         post(BODY, b"x: y"),
@@ -66,7 +75,6 @@ def test_nothing_but_the_oddities_is_odd(live: LiveServer) -> None:
         b"+10\r\n" + BODY + b"\r\n0\r\n\r\n",
         b"0x10\r\n" + BODY + b"\r\n0\r\n\r\n",
         b"fffffffffffffffff\r\n" + BODY,
-        b"ffffffffffffffff\r\n" + BODY,
         b"f\r\n" + BODY + b"\r\n0\r\n\r\n",
         b"10\r\n" + BODY + b"0\r\n\r\n",
         b"10\n" + BODY + b"\n0\n\n",
@@ -76,9 +84,10 @@ def test_nothing_but_the_oddities_is_odd(live: LiveServer) -> None:
         b"0\r\n\r\n" + CHUNK,
     ],
 )
-def test_odd_chunks(live: LiveServer, body: bytes) -> None:
-    for answer in exchange(live, post(body, CHUNKED, length=False)):
+def test_odd_chunks(patient: LiveServer, body: bytes) -> None:
+    for answer in exchange(patient, post(body, CHUNKED, length=False)):
         assert_refused(answer)
+        assert 408 not in statuses(answer)
 
 
 @pytest.mark.parametrize(
@@ -102,25 +111,37 @@ def test_odd_chunks(live: LiveServer, body: bytes) -> None:
         [b"transfer-encoding: gzip"],
         [b"transfer-encoding: chunked, gzip"],
         [b"transfer-encoding: \x0bchunked"],
-        [b"content-length: 17"],
         [],
     ],
 )
-def test_odd_lengths(live: LiveServer, headers: list[bytes]) -> None:
+def test_odd_lengths(patient: LiveServer, headers: list[bytes]) -> None:
     bodies = [BODY]
     if any(b"chunked" in header for header in headers):
         bodies.append(CHUNK + b"0\r\n\r\n")
-    for answer in exchange(live, *(post(body, *headers, length=False) for body in bodies)):
+    for answer in exchange(patient, *(post(body, *headers, length=False) for body in bodies)):
         assert_refused(answer)
+        assert 408 not in statuses(answer)
 
 
-def test_two_ways_to_find_the_end(live: LiveServer) -> None:
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [(b"content-length: 17", BODY), (CHUNKED, b"ffffffffffffffff\r\n" + BODY)],
+)
+def test_bodies_that_are_shorter_than_they_say(
+    live: LiveServer, header: bytes, body: bytes
+) -> None:
+    (answer,) = exchange(live, post(body, header, length=False))
+    assert statuses(answer) == [408]
+
+
+def test_two_ways_to_find_the_end(patient: LiveServer) -> None:
     """Each is right by itself; a proxy might go by the other one."""
     body = CHUNK + b"0\r\n\r\n"
     headers = [b"content-length: %d" % len(body), CHUNKED]
     both_ways = [post(body, *headers, length=False), post(body, *headers[::-1], length=False)]
-    for answer in exchange(live, *both_ways):
+    for answer in exchange(patient, *both_ways):
         assert_refused(answer)
+        assert 408 not in statuses(answer)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +159,10 @@ def test_two_ways_to_find_the_end(live: LiveServer) -> None:
         b"\r\n".join(b"x: y" for _ in range(2000)),
     ],
 )
-def test_odd_headers(live: LiveServer, header: bytes) -> None:
-    for answer in exchange(live, post(BODY, header)):
+def test_odd_headers(patient: LiveServer, header: bytes) -> None:
+    for answer in exchange(patient, post(BODY, header)):
         assert_refused(answer)
+        assert 408 not in statuses(answer)
 
 
 @pytest.mark.parametrize(
@@ -157,19 +179,21 @@ def test_odd_headers(live: LiveServer, header: bytes) -> None:
         b"host: a\r\nhost: b",
     ],
 )
-def test_headers_that_somebody_may_mean(live: LiveServer, header: bytes) -> None:
+def test_headers_that_somebody_may_mean(patient: LiveServer, header: bytes) -> None:
     """Good requests and bad ones; neither is taken for something that went wrong here."""
-    good, bad = exchange(live, post(BODY, header), post(b'{"prompt": 1}', header))
+    good, bad = exchange(patient, post(BODY, header), post(b'{"prompt": 1}', header))
     assert good
     assert_harmless(good)
     assert bad
     assert_refused(bad)
-    assert statuses(exchange(live, GOOD)[0]) == [200]
+    assert statuses(exchange(patient, GOOD)[0]) == [200]
 
 
-def test_trailers_that_would_matter_as_headers(live: LiveServer) -> None:
+def test_trailers_that_would_matter_as_headers(patient: LiveServer) -> None:
     trailers = b"content-type: text/plain\r\nauthorization: Bearer x\r\nexpect: 200-ok\r\n"
-    (answer,) = exchange(live, post(CHUNK + b"0\r\n" + trailers + b"\r\n", CHUNKED, length=False))
+    (answer,) = exchange(
+        patient, post(CHUNK + b"0\r\n" + trailers + b"\r\n", CHUNKED, length=False)
+    )
     assert statuses(answer) == [200]
 
 
@@ -209,8 +233,8 @@ def test_trailers_that_would_matter_as_headers(live: LiveServer) -> None:
         b"[]",
     ],
 )
-def test_odd_bodies(live: LiveServer, body: bytes) -> None:
-    for answer in exchange(live, post(body), post(body, b"expect: 100-continue")):
+def test_odd_bodies(patient: LiveServer, body: bytes) -> None:
+    for answer in exchange(patient, post(body), post(body, b"expect: 100-continue")):
         assert_refused(answer)
         assert 408 not in statuses(answer)  # it was read to its end
 
@@ -224,11 +248,11 @@ VALUES: list[Any] = [
 
 
 @pytest.mark.parametrize("field", GenerateRequest.model_fields)
-def test_odd_values_of_every_field(live: LiveServer, field: str) -> None:
+def test_odd_values_of_every_field(patient: LiveServer, field: str) -> None:
     bodies = [
         json.dumps({"prompt": "hi", "max_tokens": 4, field: value}).encode() for value in VALUES
     ]
-    for answer in exchange(live, *map(post, bodies)):
+    for answer in exchange(patient, *map(post, bodies)):
         if field == "timeout" and 504 in statuses(answer):
             continue  # it was asked for, and is documented
         assert_harmless(answer)
@@ -313,11 +337,11 @@ def test_other_protocols(live: LiveServer, greeting: bytes) -> None:
         assert_refused(answer)
 
 
-def test_pipelines(live: LiveServer) -> None:
+def test_pipelines(patient: LiveServer) -> None:
     kept = GOOD.replace(b"connection: close\r\n", b"")
     bad = kept.replace(b'{"prompt": "hi"}', b'{"prompt": 12345}'[: len(b'{"prompt": "hi"}')])
     answers = exchange(
-        live,
+        patient,
         kept * 20 + GOOD,
         bad * 20 + GOOD,
         kept + b"nonsense\r\n\r\n",
@@ -333,11 +357,11 @@ def test_pipelines(live: LiveServer) -> None:
         assert_harmless(answer)
 
 
-def test_snapshots_of_noise(live: LiveServer) -> None:
+def test_snapshots_of_noise(patient: LiveServer) -> None:
     noise = random.Random(1)
     path = "/sessions/ses-" + "0" * 32 + "/snapshot"
     bodies = [b"", b"\0" * 8, b"\xff" * 8, (2**63).to_bytes(8, "little") + b"{}"]
     bodies += [noise.randbytes(noise.randrange(1, 5000)) for _ in range(50)]
-    with live.client(headers={"content-type": "application/octet-stream"}) as client:
+    with patient.client(headers={"content-type": "application/octet-stream"}) as client:
         for body in bodies:
             assert client.put(path, content=body).status_code == 422
