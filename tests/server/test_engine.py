@@ -221,8 +221,8 @@ def test_a_dead_thread_fails_everyone_and_is_not_ready(
 
 def test_a_stuck_step_is_not_ready_and_leaves_nobody_hanging(model: FakeModel, gate: Gate) -> None:
     async def main() -> None:
-        async with running(model, make_settings(stall_seconds=0.5)) as engine:
-            await asyncio.sleep(0.7)  # to be idle for longer than that is no stall
+        async with running(model, make_settings(stall_seconds=1.0)) as engine:
+            await asyncio.sleep(1.2)  # to be idle for longer than that is no stall
             model.decoder.before_extend = gate
             with engine._mail.changed:  # nor before the thread has noticed that there is work
                 streams = [engine.submit("hello") for _ in range(20)]

@@ -400,7 +400,7 @@ def test_twenty_loads_and_unloads_leave_nothing_behind(shelf: Shelf) -> None:
 
 def test_one_that_is_stuck_is_named_and_leaves_nobody_hanging(shelf: Shelf, gate: Gate) -> None:
     async def main() -> None:
-        async with running(shelf, shelf.settings("a", "b", stall_seconds=0.3)) as models:
+        async with running(shelf, shelf.settings("a", "b", stall_seconds=1.0)) as models:
             shelf.models["b"].decoder.before_extend = gate
             holder = models.get("b").submit("hello")
             await until(gate.reached.is_set)
@@ -425,7 +425,7 @@ def test_one_that_is_stuck_when_it_is_unloaded(
     monkeypatch.setattr("server.engine._JOIN_SECONDS", 0.1)
 
     async def main() -> None:
-        settings = shelf.settings("a", "b", stall_seconds=0.3, drain_seconds=0)
+        settings = shelf.settings("a", "b", stall_seconds=1.0, drain_seconds=0)
         async with running(shelf, settings) as models:
             shelf.models["b"].decoder.before_extend = gate
             stream = models.get("b").submit("hello")
@@ -434,7 +434,7 @@ def test_one_that_is_stuck_when_it_is_unloaded(
             with pytest.raises(ModelUnloadedError):
                 await read(stream)
             # It still has the turnstile, and `a` can make no step.
-            await until(lambda: models._turnstile.seconds_held() > 0.3)
+            await until(lambda: models._turnstile.seconds_held() > 1.0)
             with pytest.raises(NotReadyError, match="a step of b has not ended"):
                 models.check_ready()
             gate.open()

@@ -576,9 +576,9 @@ def test_a_session_that_another_server_has_is_waited_for_as_long_as_it_was_said(
 
     monkeypatch.setattr(live.sessions._store, "begin", begin_later)
     assert error_type(own.post(id, "hello"), 409) == "session_busy"
-    # A second of waiting leaves enough of five for the turn itself.
+    # A second of waiting leaves enough for the turn itself, on a busy machine too.
     live.model.decoder.before_extend = lambda _: time.sleep(0.02)
-    assert own.turn(id, "hello", wait_for_session=True, timeout=5)["text"] == "hello"
+    assert own.turn(id, "hello", wait_for_session=True, timeout=15)["text"] == "hello"
     assert calls == 21
     assert own.log(id) == copied("hello")
 
@@ -777,7 +777,7 @@ def test_a_step_that_fails_leaves_the_session_usable(
 def test_an_engine_that_is_stuck_or_dead_leaves_nobody_hanging(
     model: FakeModel, gate: Gate
 ) -> None:
-    with serve(model, make_settings(stall_seconds=0.3)) as live, live.client() as client:
+    with serve(model, make_settings(stall_seconds=1.0)) as live, live.client() as client:
         api = SessionClient(client)
         id = api.create()
         api.turn(id, "hello")
