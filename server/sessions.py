@@ -6,33 +6,31 @@ import functools
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
 
 from server.engine import Engine, Turn
 from server.engine_core import EngineCore
 from server.errors import (
     ApiError,
-    DeadlineExceededError,
     InvalidRequestError,
     InvalidSnapshotError,
     NotReadyError,
     OverloadedError,
-    SessionBusyError,
     SessionEmptyError,
     SessionFullError,
     SessionNotFoundError,
-    SessionOfOtherWeightsError,
 )
 from server.generation import GenerationParams
-from server.journal import Journal, JournaledTurn
 from server.models import Models
 from server.served_model import ServedModel
+from server.session_engines import SessionEngines
+from server.session_holder import Holder, check_seen
 from server.session_locks import SessionLocks, busy
 from server.session_store.base import SessionRecord, SessionStore
-from server.session_store.refusals import exists, not_found
+from server.session_store.refusals import exists
+from server.session_turns import SessionTurns
 from server.settings import Settings
 from server.snapshot import Snapshot, fingerprint_of, largest_size, read_snapshot
 from server.token_stream import TokenStream
@@ -40,30 +38,11 @@ from server.warm_sessions import PoolUse
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 LEASE_SECONDS = 15.0
 """After which the sessions of a server that vanished are free for others."""
 
 _SWEEP_SECONDS = 60.0
-_POLL_SECONDS = 0.05  # between two looks at a session that another server has
 _MAX_SNAPSHOTS = 4  # that are held in memory at once
-
-
-class Holder(Protocol):
-    """Who asks for sessions; a request's `Account` is one."""
-
-    @property
-    def owner(self) -> str:
-        """Whose new sessions are."""
-
-    @property
-    def sees(self) -> str | None:
-        """Whose sessions alone there are for it; None for everybody's."""
-
-    @property
-    def max_sessions(self) -> int | None:
-        """How many sessions the owner may have; None for any number."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +65,7 @@ class SessionInfo:
 class Sessions:
     """All that can be done with sessions. Belongs to one event loop's thread.
 
-    A session belongs to the weights that it was made with: any engine that has these computes it,
-    that of the model of the same name before others. While there is none, it can be looked at,
-    forked and deleted.
+    While no engine has the weights of a session, it can be looked at, forked and deleted.
 
     Every method raises `StoreUnavailableError` when the store cannot be used, and those that are
     given an id `SessionNotFoundError` when there is no such session, or none that its holder sees.
@@ -106,12 +83,11 @@ class Sessions:
         self._models = models
         self._store = store
         self._settings = settings
-        self._journals: dict[Engine, Journal] = {}
         self._locks = SessionLocks()
+        self._engines = SessionEngines(models)
+        self._turns = SessionTurns(models, self._engines, store, self._locks)
         self.snapshots = asyncio.Semaphore(_MAX_SNAPSHOTS)
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._beginnings: set[asyncio.Task[TokenStream]] = set()
-        models.at_parting(self._part)
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def max_snapshot_bytes(self) -> int:
@@ -124,13 +100,12 @@ class Sessions:
             await self._store.open()
         except ApiError as error:
             logger.error("sessions are unavailable: %s", error.message)
-        self._spawn(self._every(LEASE_SECONDS / 3, self._renew))
-        self._spawn(self._every(_SWEEP_SECONDS, self._sweep))
+        for seconds, work in ((LEASE_SECONDS / 3, self._renew), (_SWEEP_SECONDS, self._sweep)):
+            self._tasks.append(asyncio.create_task(_every(seconds, work)))
 
     async def stop(self) -> None:
         """Commit what is still to be, give all sessions back, and close the store."""
-        for journal in list(self._journals.values()):
-            await journal.flush()
+        await self._turns.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -161,7 +136,7 @@ class Sessions:
             record, token_ids = await self._store.read(id)
         else:
             record = await self._store.get(id)
-        _check_seen(record, holder)
+        check_seen(record, holder)
         (info,) = await self._describe([record])
         return replace(info, token_ids=token_ids)
 
@@ -172,13 +147,10 @@ class Sessions:
     async def delete(self, holder: Holder, id: str) -> None:
         """Remove a session and free what the pool holds of it; ends a request that is in it."""
         record = await self._store.get(id)
-        _check_seen(record, holder)
+        check_seen(record, holder)
         await self._store.delete(id)
-        for engine, journal in self._journals.items():
-            for turn in journal.turns:
-                if turn.session_id == id:
-                    engine.abort(turn.request_id, _deleted(id))
-        await self._cool(id, record.fingerprint)
+        self._turns.end(id)
+        await self._engines.cool(id, record.fingerprint)
 
     async def fork(self, holder: Holder, id: str, ttl: float | None) -> SessionInfo:
         """Make a session that goes on from where another is, and shares its memory and its owner.
@@ -187,16 +159,18 @@ class Sessions:
             SessionBusyError: a request is in it.
             TooManySessionsError: there are as many as there may be, or the holder has.
         """
-        await self._lock(id)
+        await self._turns.lock(id)
         try:
             record, token_ids = await self._store.read(id)
-            _check_seen(record, holder)
+            check_seen(record, holder)
             if record.busy:
                 raise busy(id)
             child = self._child(record, record.ttl if ttl is None else self._ttl(ttl))
             await self._create(child, token_ids, holder)
-            if (engine := self._engine_of(record)) is not None:
-                await self._call(engine, lambda core: core.scheduler.sessions.fork(id, child.id))
+            if (engine := self._engines.of(record)) is not None:
+                await self._engines.call(
+                    engine, lambda core: core.scheduler.sessions.fork(id, child.id)
+                )
         finally:
             self._locks.release(id)
         (info,) = await self._describe([child])
@@ -234,25 +208,9 @@ class Sessions:
             DeadlineExceededError: the wait took too long.
             ApiError: as `Engine.submit`.
         """
-        timeout = params.timeout
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(timeout):
-                while True:
-                    await self._lock(id, wait=wait)
-                    try:
-                        if timeout is not None:
-                            left = timeout - (time.monotonic() - began)
-                            params = replace(params, timeout=max(left, 1e-3))
-                        return await self._unbroken(
-                            self._begin(holder, id, source, params, request_id, model)
-                        )
-                    except SessionBusyError:
-                        if not wait:
-                            raise
-                    await asyncio.sleep(_POLL_SECONDS)  # another server has it
-        except TimeoutError:
-            raise DeadlineExceededError(f"the request took longer than {timeout:g} s") from None
+        return await self._turns.submit(
+            holder, id, source, params, wait=wait, request_id=request_id, model=model
+        )
 
     async def snapshot(self, holder: Holder, id: str) -> tuple[Snapshot, ServedModel]:
         """A session with its memory, which is computed first if it is cold, and its model.
@@ -263,19 +221,21 @@ class Sessions:
             SessionOfOtherWeightsError: its memory cannot be computed with these weights.
             OverloadedError: there is no room to compute it now.
         """
-        await self._lock(id)
+        await self._turns.lock(id)
         try:
             record, token_ids = await self._store.read(id)
-            _check_seen(record, holder)
-            engine = self._engine_for(record)
+            check_seen(record, holder)
+            engine = self._engines.wanted(record)
             if record.busy:
                 raise busy(id)
             if not token_ids:
                 raise SessionEmptyError(f"session {id} is empty, there is nothing to save")
-            held = await self._call(engine, lambda core: core.export_session(id, token_ids))
+            held = await self._engines.call(engine, lambda core: core.export_session(id, token_ids))
             if held is None:
                 await _warm(engine, Turn(id, token_ids), record.owner)
-                held = await self._call(engine, lambda core: core.export_session(id, token_ids))
+                held = await self._engines.call(
+                    engine, lambda core: core.export_session(id, token_ids)
+                )
             if held is None:
                 raise OverloadedError("the session's memory was needed by others; try again later")
         finally:
@@ -296,10 +256,11 @@ class Sessions:
             TooManySessionsError: there are as many as there may be, or the holder has.
         """
         fingerprint = await asyncio.to_thread(fingerprint_of, data)
-        fitting = [one for one in self._models if one.model.fingerprint == fingerprint]
+        fitting = self._engines.of_weights(fingerprint)
         if fingerprint is not None and not fitting:
             raise InvalidSnapshotError(
-                f"the snapshot is of weights {fingerprint:.12}, this server has {self._served()}"
+                f"the snapshot is of weights {fingerprint:.12}, "
+                f"this server has {self._engines.names()}"
             )
         engine, *_ = [*fitting, self._models.default]  # any can tell that it is no snapshot
         model = engine.model
@@ -310,7 +271,7 @@ class Sessions:
             raise SessionFullError(
                 f"the snapshot has {len(token_ids)} tokens, a session may have {most}"
             )
-        await self._lock(id)
+        await self._turns.lock(id)
         try:
             record = replace(
                 self._new(model, self._settings.session_ttl, holder, id), n_tokens=len(token_ids)
@@ -328,8 +289,10 @@ class Sessions:
                 )
                 await self._store.replace(record, token_ids)
                 is_new = False
-                await self._cool(id, known.fingerprint)
-            await self._call(engine, lambda core: core.import_session(id, held, snapshot.memory))
+                await self._engines.cool(id, known.fingerprint)
+            await self._engines.call(
+                engine, lambda core: core.import_session(id, held, snapshot.memory)
+            )
         finally:
             self._locks.release(id)
         (info,) = await self._describe([record])
@@ -362,52 +325,14 @@ class Sessions:
         now = time.time()
         return replace(parent, id=_new_id(now), created_at=now, used_at=now, ttl=ttl)
 
-    def _engine_of(self, record: SessionRecord) -> Engine | None:
-        """The engine that can go on with a session, if there is one."""
-        engines = [one for one in self._models if one.model.fingerprint == record.fingerprint]
-        return min(engines, key=lambda one: one.model.name != record.model, default=None)
-
-    def _engine_for(self, record: SessionRecord, model: str | None = None) -> Engine:
-        """The engine that goes on with a session, which must belong to a model, if one is named.
-
-        Raises:
-            SessionOfOtherWeightsError: there is none, or it is of another model.
-        """
-        engine = self._engine_of(record)
-        if engine is None:
-            raise SessionOfOtherWeightsError(
-                f"session {record.id} belongs to weights {record.fingerprint:.12} "
-                f"({record.model}), this server has {self._served()}"
-            )
-        if model not in (None, record.model, engine.model.name):
-            raise SessionOfOtherWeightsError(
-                f"session {record.id} belongs to the model {record.model}; leave out 'model', or "
-                "make a session of the other one",
-                param="model",
-            )
-        return engine
-
-    def _served(self) -> str:
-        """Which weights there are, for people."""
-        return ", ".join(f"{one.model.fingerprint:.12} ({one.model.name})" for one in self._models)
-
-    async def _call(self, engine: Engine, work: Callable[[EngineCore], T]) -> T | None:
-        """`Engine.call`; None if the engine is unloaded meanwhile, and what was warm is cold."""
-        try:
-            return await engine.call(work)
-        except NotReadyError:
-            if self._models.serves(engine):
-                raise
-            return None
-
     async def _describe(self, records: list[SessionRecord]) -> list[SessionInfo]:
         warm: dict[Engine, list[str]] = {}
         for record in records:
-            if (engine := self._engine_of(record)) is not None:
+            if (engine := self._engines.of(record)) is not None:
                 warm.setdefault(engine, []).append(record.id)
         found: dict[str, tuple[PoolUse, int]] = {}
         for engine, ids in warm.items():
-            uses = await self._call(engine, functools.partial(_uses, ids))
+            uses = await self._engines.call(engine, functools.partial(_uses, ids))
             for id, use in zip(ids, uses or (), strict=uses is not None):
                 n_pages = use.pages_own + use.pages_shared
                 found[id] = use, n_pages * engine.bytes_per_page
@@ -419,103 +344,15 @@ class Sessions:
             for record in records
         ]
 
-    async def _begin(
-        self,
-        holder: Holder,
-        id: str,
-        source: str | Items[int],
-        params: GenerationParams,
-        request_id: str,
-        model: str | None,
-    ) -> TokenStream:
-        """Begin a turn of a session that is locked; whatever ends the turn unlocks it."""
-        unlock = contextlib.ExitStack()
-        unlock.callback(self._locks.release, id)
-        with unlock:
-            record, token_ids = await self._store.read(id)
-            _check_seen(record, holder)
-            engine = self._engine_for(record, model)
-            if not source and not token_ids:
-                raise SessionEmptyError(
-                    f"session {id} is empty, there is nothing to go on from", param="prompt"
-                )
-            ticket = engine.admit(source, params, Turn(id, token_ids), owner=record.owner)
-            journal = self._journal_of(engine)
-            try:
-                await self._store.begin(id, len(token_ids), ticket.prompt)
-            except BaseException:
-                engine.withdraw(ticket)
-                raise
-            n_tokens = len(token_ids) + len(ticket.prompt)
-            turn = JournaledTurn(ticket.id, id, n_tokens, unlock.pop_all().close)
-            journal.open(turn)
-            stream = engine.enqueue(ticket, request_id=request_id, journal=journal)
-            stream.turn = turn
-            return stream
-
-    async def _lock(self, id: str, *, wait: bool = False) -> None:
-        """Take a session for this request; `self._locks.release` it afterwards."""
-        for journal in list(self._journals.values()):
-            await journal.settle(id)
-        await self._locks.acquire(id, wait=wait)
-
-    async def _unbroken(self, work: Coroutine[Any, Any, TokenStream]) -> TokenStream:
-        """Let the beginning of a turn come to its end, even if nobody waits for it any more."""
-        task = self._spawn(work)
-        self._beginnings.add(task)
-        task.add_done_callback(self._beginnings.discard)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(self._abandon)
-            raise
-
-    def _abandon(self, task: asyncio.Task[TokenStream]) -> None:
-        if not task.cancelled() and task.exception() is None:
-            for engine in self._journals:  # one of which has it
-                engine.abort(task.result().id)
-
-    def _journal_of(self, engine: Engine) -> Journal:
-        if engine not in self._journals:
-            self._journals[engine] = engine.open_journal(self._store)
-        return self._journals[engine]
-
-    async def _part(self, engine: Engine) -> None:
-        """Commit what is still to be of the turns of an engine that has ended, and forget it."""
-        if self._beginnings:  # which may have been admitted by it
-            await asyncio.wait(set(self._beginnings))
-        if (journal := self._journals.get(engine)) is not None:
-            await journal.flush()
-            del self._journals[engine]
-
-    async def _cool(self, id: str, fingerprint: str) -> None:
-        """Have the engines of these weights give up what they hold of a session."""
-        for engine in self._models:
-            if engine.model.fingerprint == fingerprint:
-                await self._call(engine, lambda core: core.scheduler.sessions.drop(id))
-
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            with contextlib.suppress(ApiError):  # the store said so in the log
-                await work()
-
     async def _renew(self) -> None:
-        journals = self._journals.values()
-        await self._store.renew([turn.session_id for one in journals for turn in one.turns])
+        await self._store.renew([turn.session_id for turn in self._turns.running])
 
     async def _sweep(self) -> None:
         """Remove expired sessions, and what the pools hold of those that are gone."""
         await self._store.sweep()
         for engine in self._models:
             with contextlib.suppress(NotReadyError):  # of one that is stuck or dead
-                ids = await self._call(engine, lambda core: core.scheduler.sessions.ids)
+                ids = await self._engines.call(engine, lambda core: core.scheduler.sessions.ids)
                 await self._forget_gone(engine, ids or [])
 
     async def _forget_gone(self, engine: Engine, ids: list[str]) -> None:
@@ -524,13 +361,7 @@ class Sessions:
                 await self._store.get(id)
             except SessionNotFoundError:
                 if id not in self._locks:
-                    await self._cool(id, engine.model.fingerprint)
-
-
-def _check_seen(record: SessionRecord, holder: Holder) -> None:
-    """Raise `SessionNotFoundError` for another's session, as if there were none."""
-    if holder.sees not in (None, record.owner):
-        raise not_found(record.id)
+                    await self._engines.cool(id, engine.model.fingerprint)
 
 
 async def _warm(engine: Engine, turn: Turn, owner: str) -> None:
@@ -551,5 +382,8 @@ def _new_id(now: float) -> str:
     return f"ses-{int(now * 1e6):014x}{secrets.token_hex(9)}"
 
 
-def _deleted(id: str) -> SessionNotFoundError:
-    return SessionNotFoundError(f"session {id} was deleted")
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        with contextlib.suppress(ApiError):  # the store said so in the log
+            await work()

@@ -58,7 +58,7 @@ class LiveServer:
     @property
     def n_turns(self) -> int:
         """Turns of sessions that are being written."""
-        return sum(len(journal.turns) for journal in self.sessions._journals.values())
+        return len(self.sessions._turns.running)
 
     @property
     def n_tasks(self) -> int:
@@ -79,7 +79,7 @@ class LiveServer:
         """Let all sessions become cold; nothing else may be in the pool."""
         for engine in self.app.state.models:
             for id in engine._core.scheduler.sessions.ids:
-                cooling = self.sessions._cool(id, engine.model.fingerprint)
+                cooling = self.sessions._engines.cool(id, engine.model.fingerprint)
                 asyncio.run_coroutine_threadsafe(cooling, engine._loop).result(10)
             assert engine.usage.pages_used == 0
         assert not self.sessions._locks._users
