@@ -104,8 +104,9 @@ async def test_writing_through_restarts(postgres: PostgresServer, postgres_url: 
 
 @in_loop
 async def test_connections_that_are_cut(postgres: PostgresServer, postgres_url: str) -> None:
-    cut = (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'causalrn'"
+    cut = (  # and wait, 30 s at most, until they are
+        "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity "
+        "WHERE application_name = 'causalrn'"
     )
     async with opened(postgres_url) as store:
         id = await added(store, 1)
