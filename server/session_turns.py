@@ -67,9 +67,29 @@ class SessionTurns:
         *,
         wait: bool,
         request_id: str,
-        model: str | None,
+        model: str | None = None,
     ) -> TokenStream:
-        """See `Sessions.submit`."""
+        """Queue a turn: a request whose prompt and answer become part of a session's log.
+
+        What the stream yields is committed. A turn that ends early leaves what was.
+
+        Args:
+            holder: who asks.
+            id: of the session.
+            source: text, or ids.
+            params: what is asked for; one sample.
+            wait: whether to wait for a request that is in the session, as long as `params.timeout`
+                allows.
+            request_id: for the log.
+            model: that the session must belong to, if one is named.
+
+        Raises:
+            SessionBusyError: a request is in the session, and `wait` is False.
+            SessionOfOtherWeightsError: the session cannot go on with the weights that are served,
+                or belongs to another model.
+            DeadlineExceededError: the wait took too long.
+            ApiError: as `Engine.submit`, and as any method of `Sessions`.
+        """
         timeout = params.timeout
         began = time.monotonic()
         try:

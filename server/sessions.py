@@ -33,7 +33,6 @@ from server.session_store.refusals import exists
 from server.session_turns import SessionTurns
 from server.settings import Settings
 from server.snapshot import Snapshot, fingerprint_of, largest_size, read_snapshot
-from server.token_stream import TokenStream
 from server.warm_sessions import PoolUse
 
 logger = logging.getLogger(__name__)
@@ -76,6 +75,7 @@ class Sessions:
         settings: with the limits of sessions.
 
     Attributes:
+        turns: of the sessions, which this server runs.
         snapshots: to be held while a snapshot is in memory, so that many of them cannot fill it.
     """
 
@@ -85,7 +85,7 @@ class Sessions:
         self._settings = settings
         self._locks = SessionLocks()
         self._engines = SessionEngines(models)
-        self._turns = SessionTurns(models, self._engines, store, self._locks)
+        self.turns = SessionTurns(models, self._engines, store, self._locks)
         self.snapshots = asyncio.Semaphore(_MAX_SNAPSHOTS)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -105,7 +105,7 @@ class Sessions:
 
     async def stop(self) -> None:
         """Commit what is still to be, give all sessions back, and close the store."""
-        await self._turns.stop()
+        await self.turns.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -149,7 +149,7 @@ class Sessions:
         record = await self._store.get(id)
         check_seen(record, holder)
         await self._store.delete(id)
-        self._turns.end(id)
+        self.turns.end(id)
         await self._engines.cool(id, record.fingerprint)
 
     async def fork(self, holder: Holder, id: str, ttl: float | None) -> SessionInfo:
@@ -159,7 +159,7 @@ class Sessions:
             SessionBusyError: a request is in it.
             TooManySessionsError: there are as many as there may be, or the holder has.
         """
-        await self._turns.lock(id)
+        await self.turns.lock(id)
         try:
             record, token_ids = await self._store.read(id)
             check_seen(record, holder)
@@ -176,42 +176,6 @@ class Sessions:
         (info,) = await self._describe([child])
         return info
 
-    async def submit(
-        self,
-        holder: Holder,
-        id: str,
-        source: str | Items[int],
-        params: GenerationParams,
-        *,
-        wait: bool,
-        request_id: str,
-        model: str | None = None,
-    ) -> TokenStream:
-        """Queue a turn: a request whose prompt and answer become part of a session's log.
-
-        What the stream yields is committed. A turn that ends early leaves what was.
-
-        Args:
-            holder: who asks.
-            id: of the session.
-            source: text, or ids.
-            params: what is asked for; one sample.
-            wait: whether to wait for a request that is in the session, as long as `params.timeout`
-                allows.
-            request_id: for the log.
-            model: that the session must belong to, if one is named.
-
-        Raises:
-            SessionBusyError: a request is in the session, and `wait` is False.
-            SessionOfOtherWeightsError: the session cannot go on with the weights that are served,
-                or belongs to another model.
-            DeadlineExceededError: the wait took too long.
-            ApiError: as `Engine.submit`.
-        """
-        return await self._turns.submit(
-            holder, id, source, params, wait=wait, request_id=request_id, model=model
-        )
-
     async def snapshot(self, holder: Holder, id: str) -> tuple[Snapshot, ServedModel]:
         """A session with its memory, which is computed first if it is cold, and its model.
 
@@ -221,7 +185,7 @@ class Sessions:
             SessionOfOtherWeightsError: its memory cannot be computed with these weights.
             OverloadedError: there is no room to compute it now.
         """
-        await self._turns.lock(id)
+        await self.turns.lock(id)
         try:
             record, token_ids = await self._store.read(id)
             check_seen(record, holder)
@@ -271,7 +235,7 @@ class Sessions:
             raise SessionFullError(
                 f"the snapshot has {len(token_ids)} tokens, a session may have {most}"
             )
-        await self._turns.lock(id)
+        await self.turns.lock(id)
         try:
             record = replace(
                 self._new(model, self._settings.session_ttl, holder, id), n_tokens=len(token_ids)
@@ -345,7 +309,7 @@ class Sessions:
         ]
 
     async def _renew(self) -> None:
-        await self._store.renew([turn.session_id for turn in self._turns.running])
+        await self._store.renew([turn.session_id for turn in self.turns.running])
 
     async def _sweep(self) -> None:
         """Remove expired sessions, and what the pools hold of those that are gone."""

@@ -67,7 +67,7 @@ async def _submit(
         streams = models.get(body.model).submit_all(requests, request_id=label, owner=account.owner)
         return streams[0] if len(streams) == 1 else MergedStream(streams)
     ((prompt, params),) = requests
-    turn = sessions.submit(
+    turn = sessions.turns.submit(
         account,
         body.session_id,
         prompt,

@@ -58,7 +58,7 @@ class LiveServer:
     @property
     def n_turns(self) -> int:
         """Turns of sessions that are being written."""
-        return len(self.sessions._turns.running)
+        return len(self.sessions.turns.running)
 
     @property
     def n_tasks(self) -> int:

@@ -282,7 +282,7 @@ def test_sessions_outlast_their_model(shelf: Shelf) -> None:
         client.unload("b")
         client.delete(id)
         assert error_type(client.http.get(f"/sessions/{id}"), 404) == "session_not_found"
-        assert list(live.sessions._turns._journals) == []
+        assert list(live.sessions.turns._journals) == []
 
 
 def test_the_same_weights_under_another_name(client: Client) -> None:
@@ -327,7 +327,7 @@ def test_a_turn_that_begins_while_its_model_is_unloaded(
         assert error_type(turn.result(20), 503) == "model_unloaded"
         assert unloading.result(20).status_code == 204
         assert live.n_turns == 0
-        assert list(live.sessions._turns._journals) == []
+        assert list(live.sessions.turns._journals) == []
         monkeypatch.undo()
         client.load("b")
         assert client.turn(id, "", mode="raw")["text"] == "hello"
