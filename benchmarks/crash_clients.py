@@ -16,9 +16,9 @@ from benchmarks.session_client import (
 )
 from benchmarks.session_ledger import Ledger, LedgerError
 from model.framing import frame
-from server.engine import Engine
-from server.generation import GenerationParams
-from server.served_model import ServedModel
+from server.engine.engine import Engine
+from server.engine.generation import GenerationParams
+from server.engine.served_model import ServedModel
 from server.settings import Settings
 
 # How often a client does what, in a hundred.

@@ -30,8 +30,8 @@ import uvloop
 from benchmarks.figures import arguments, integers, machine, publish, show_ms
 from benchmarks.timeline import Timeline, summary, while_all_run
 from model.checkpoint import load_checkpoint
-from server.engine import Engine
-from server.generation import GenerationParams
+from server.engine.engine import Engine
+from server.engine.generation import GenerationParams
 from server.settings import Settings
 
 STREAMS = [1, 8, 32, 64, 128]

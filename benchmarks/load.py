@@ -30,7 +30,7 @@ from benchmarks.http_stream import count_ids, post_all, timelines
 from benchmarks.server_process import ServerProcess, causalrn_server
 from benchmarks.timeline import summary
 from model.checkpoint import load_checkpoint
-from server.engine import Engine
+from server.engine.engine import Engine
 from server.settings import Settings
 
 

@@ -44,7 +44,7 @@ from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.config import ModelConfig
 from model.decoder import Decoder
 from model.tokenizer import ByteTokenizer
-from server.engine import Engine
+from server.engine.engine import Engine
 from server.settings import Settings
 
 _WIDTH = 192

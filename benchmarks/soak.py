@@ -29,11 +29,11 @@ from benchmarks.memory import MemoryLog
 from benchmarks.server_process import ROOT
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.terminal import progress_bar
-from server.engine import Engine
+from server.engine.engine import Engine
+from server.engine.generation import GenerationParams
+from server.engine.token_stream import Delta
 from server.errors import DeadlineExceededError
-from server.generation import GenerationParams
 from server.settings import Settings
-from server.token_stream import Delta
 
 # How often each kind of request comes, in a hundred.
 _KINDS = {

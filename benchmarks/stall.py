@@ -25,8 +25,8 @@ from benchmarks.figures import arguments, machine, percentiles_ms, publish, show
 from benchmarks.timeline import Timeline
 from model.checkpoint import load_checkpoint
 from model.framing import frame
-from server.engine import Engine
-from server.generation import GenerationParams
+from server.engine.engine import Engine
+from server.engine.generation import GenerationParams
 from server.settings import Settings
 
 _RUN_SECONDS = 300

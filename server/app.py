@@ -10,18 +10,8 @@ from fastapi import Depends, FastAPI
 from model.checkpoint import load_checkpoint
 from model.ops import jit
 from server import __version__
-from server.access import Access, SettleAccounts, require_key
-from server.api_keys import load_keys
-from server.connection_guard import GuardedApp
-from server.cors import Cors
-from server.draining import SignalDrain
-from server.environment import settings_of_environment
-from server.errors import install_handlers
-from server.header_limits import HeaderLimits
-from server.models import Models
-from server.openapi import KEY_ERRORS, OPENAI_KEY_ERRORS, DocumentedApp
-from server.request_id import RequestIdMiddleware
-from server.routes import (
+from server.api.openapi import KEY_ERRORS, OPENAI_KEY_ERRORS, DocumentedApp
+from server.api.routes import (
     admin,
     completions,
     docs,
@@ -34,10 +24,20 @@ from server.routes import (
     snapshots,
     tokenizer,
 )
-from server.secure_headers import SecureHeaders
-from server.served_model import ServedModel
-from server.session_store import open_store
-from server.sessions import LEASE_SECONDS, Sessions
+from server.auth.access import Access, SettleAccounts, require_key
+from server.auth.api_keys import load_keys
+from server.draining import SignalDrain
+from server.engine.engines import Engines
+from server.engine.served_model import ServedModel
+from server.environment import settings_of_environment
+from server.errors import install_handlers
+from server.http.connection_guard import GuardedApp
+from server.http.cors import Cors
+from server.http.header_limits import HeaderLimits
+from server.http.request_id import RequestIdMiddleware
+from server.http.secure_headers import SecureHeaders
+from server.sessions.sessions import LEASE_SECONDS, Sessions
+from server.sessions.store import open_store
 from server.settings import Settings
 from server.startup import ShortStartupErrors
 
@@ -65,10 +65,10 @@ def create_app(
         chosen = settings or settings_of_environment()
         _show_log(chosen.log_level)
         app.state.access = _open_access(chosen)
-        models = Models(chosen, load)
+        models = Engines(chosen, load)
         store = open_store(chosen.session_store, lease_seconds=LEASE_SECONDS)
         sessions = Sessions(models, store, chosen)
-        app.state.settings, app.state.models, app.state.sessions = chosen, models, sessions
+        app.state.settings, app.state.engines, app.state.sessions = chosen, models, sessions
         # Asking starts the threads of the kernels. Models are loaded on other threads than this,
         # and a process in which TBB was started by another than the main thread never ends.
         jit.num_threads()

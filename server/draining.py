@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from server.models import Models
+from server.engine.engines import Engines
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class SignalDrain:
         seconds: that running requests have to finish.
     """
 
-    def __init__(self, models: Models, seconds: float) -> None:
+    def __init__(self, models: Engines, seconds: float) -> None:
         self._models = models
         self._seconds = seconds
         self._previous: dict[int, Any] = {}

@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
-from server.compact_json import compact_json
-from server.openai_errors import PREFIX, is_openai, openai_body, openai_status, retry_headers
+from server.http.compact_json import compact_json
+from server.http.openai_errors import PREFIX, is_openai, openai_body, openai_status, retry_headers
 
 LONGEST_ECHO = 100  # characters of a client's own words that an error repeats
 
@@ -20,7 +20,7 @@ class StartupError(RuntimeError):
     """The server cannot start; the message says why and what to do, in one line."""
 
 
-class ApiError(HTTPException):
+class ServiceError(HTTPException):
     """An error that a client is told.
 
     Attributes:
@@ -50,49 +50,49 @@ class ApiError(HTTPException):
         )
 
 
-class MalformedRequestError(ApiError):
+class MalformedRequestError(ServiceError):
     """Something that is not HTTP."""
 
     status = HTTPStatus.BAD_REQUEST
     type = "malformed_request"
 
 
-class MalformedBodyError(ApiError):
+class MalformedBodyError(ServiceError):
     """A body that is not JSON."""
 
     status = HTTPStatus.BAD_REQUEST
     type = "malformed_body"
 
 
-class BodyTooLargeError(ApiError):
+class BodyTooLargeError(ServiceError):
     """A body of more bytes than the server reads."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     type = "body_too_large"
 
 
-class UnsupportedMediaTypeError(ApiError):
+class UnsupportedMediaTypeError(ServiceError):
     """A body that does not call itself JSON."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     type = "unsupported_media_type"
 
 
-class InvalidRequestError(ApiError):
+class InvalidRequestError(ServiceError):
     """Well-formed JSON that asks for something impossible."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     type = "invalid_request"
 
 
-class RequestTooLargeError(ApiError):
+class RequestTooLargeError(ServiceError):
     """A valid request that needs more memory than the server has."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     type = "request_too_large"
 
 
-class UnavailableError(ApiError):
+class UnavailableError(ServiceError):
     """The server cannot take this request now; `Retry-After` says when to come back."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
@@ -126,7 +126,7 @@ class ModelUnloadedError(UnavailableError):
     type = "model_unloaded"
 
 
-class UnauthorizedError(ApiError):
+class UnauthorizedError(ServiceError):
     """The request has no API key, or one that is not known."""
 
     status = HTTPStatus.UNAUTHORIZED
@@ -136,14 +136,14 @@ class UnauthorizedError(ApiError):
         super().__init__(message, headers={"www-authenticate": "Bearer"})
 
 
-class ForbiddenError(ApiError):
+class ForbiddenError(ServiceError):
     """The API key may not do this."""
 
     status = HTTPStatus.FORBIDDEN
     type = "forbidden"
 
 
-class RateLimitedError(ApiError):
+class RateLimitedError(ServiceError):
     """The API key has used up one of its quotas; `Retry-After` says when to come back."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
@@ -153,7 +153,7 @@ class RateLimitedError(ApiError):
         super().__init__(message, headers={"retry-after": str(retry_after)})
 
 
-class RequestTimeoutError(ApiError):
+class RequestTimeoutError(ServiceError):
     """The request did not arrive in time; the connection is closed."""
 
     status = HTTPStatus.REQUEST_TIMEOUT
@@ -163,55 +163,55 @@ class RequestTimeoutError(ApiError):
         super().__init__(message, headers={"connection": "close"})
 
 
-class HeadersTooLargeError(ApiError):
+class HeadersTooLargeError(ServiceError):
     """The request has more headers than the server reads."""
 
     status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
     type = "headers_too_large"
 
 
-class UrlTooLongError(ApiError):
+class UrlTooLongError(ServiceError):
     """The request's URL is longer than the server reads."""
 
     status = HTTPStatus.REQUEST_URI_TOO_LONG
     type = "url_too_long"
 
 
-class EngineError(ApiError):
+class EngineError(ServiceError):
     """A step of the engine failed, and this request with it."""
 
     type = "engine_error"
 
 
-class ModelNotFoundError(ApiError):
+class ModelNotFoundError(ServiceError):
     """No model of this name is served."""
 
     status = HTTPStatus.NOT_FOUND
     type = "model_not_found"
 
 
-class ModelLoadError(ApiError):
+class ModelLoadError(ServiceError):
     """The checkpoint cannot be served; what is served goes on."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     type = "model_load_failed"
 
 
-class DefaultModelError(ApiError):
+class DefaultModelError(ServiceError):
     """The default model is served as long as the server runs."""
 
     status = HTTPStatus.CONFLICT
     type = "default_model"
 
 
-class SessionNotFoundError(ApiError):
+class SessionNotFoundError(ServiceError):
     """There is no such session: it never was, was deleted, or its time-to-live is over."""
 
     status = HTTPStatus.NOT_FOUND
     type = "session_not_found"
 
 
-class SessionBusyError(ApiError):
+class SessionBusyError(ServiceError):
     """Another request has the session."""
 
     status = HTTPStatus.CONFLICT
@@ -221,48 +221,48 @@ class SessionBusyError(ApiError):
         super().__init__(message, headers={"retry-after": "1"})
 
 
-class SessionTakenError(ApiError):
+class SessionTakenError(ServiceError):
     """Another server took the session in the middle of this request, whose prompt is in its log."""
 
     status = HTTPStatus.CONFLICT
     type = "session_taken"
 
 
-class SessionExistsError(ApiError):
+class SessionExistsError(ServiceError):
     """There is a session of that id already."""
 
     status = HTTPStatus.CONFLICT
     type = "session_exists"
 
 
-class SessionEmptyError(ApiError):
+class SessionEmptyError(ServiceError):
     """There is nothing in the session to save, or to go on from."""
 
     status = HTTPStatus.CONFLICT
     type = "session_empty"
 
 
-class SessionOfOtherWeightsError(ApiError):
+class SessionOfOtherWeightsError(ServiceError):
     """The session belongs to other weights than those that are served."""
 
     status = HTTPStatus.CONFLICT
     type = "session_of_other_weights"
 
 
-class SessionFullError(ApiError):
+class SessionFullError(ServiceError):
     """The session's log would grow beyond what the model or the server holds."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     type = "session_full"
 
 
-class SessionDamagedError(ApiError):
+class SessionDamagedError(ServiceError):
     """The store gives back another log than was written."""
 
     type = "session_damaged"
 
 
-class TooManySessionsError(ApiError):
+class TooManySessionsError(ServiceError):
     """The server holds as many sessions as it may."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
@@ -272,7 +272,7 @@ class TooManySessionsError(ApiError):
         super().__init__(message, headers={"retry-after": str(retry_after)})
 
 
-class InvalidSnapshotError(ApiError):
+class InvalidSnapshotError(ServiceError):
     """A snapshot that is damaged, or does not fit this server."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
@@ -285,7 +285,7 @@ class StoreUnavailableError(UnavailableError):
     type = "session_store_unavailable"
 
 
-class DeadlineExceededError(ApiError):
+class DeadlineExceededError(ServiceError):
     """The request was not finished within the time that it allowed."""
 
     status = HTTPStatus.GATEWAY_TIMEOUT
@@ -346,7 +346,7 @@ def install_handlers(app: FastAPI) -> None:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     scope, status = request.scope, error.status_code
-    if isinstance(error, ApiError):
+    if isinstance(error, ServiceError):
         return error.response(scope)
     where = printable(f"{request.method} {request.url.path}", LONGEST_ECHO)
     if status == HTTPStatus.NOT_FOUND:

@@ -6,7 +6,7 @@ They are kept where Numba keeps what it compiles, for this kind of CPU and these
 import sys
 
 from model.checkpoint import CheckpointError, load_checkpoint
-from server.engine_core import EngineCore
+from server.engine.core import EngineCore
 from server.environment import settings_of_environment
 from server.errors import StartupError
 from server.settings import Settings

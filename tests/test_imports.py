@@ -21,11 +21,11 @@ HOME_OF_NUMBA = "model.ops.jit"
 # Plain Python, to be read, tested and run without tensors.
 TORCH_FREE = [
     "model.config",
-    "server.block_allocator",
-    "server.prefix_cache",
-    "server.scheduler",
-    "server.warm_sessions",
-    "server.sequence",
+    "server.engine.block_allocator",
+    "server.engine.prefix_cache",
+    "server.engine.scheduler",
+    "server.engine.warm_sessions",
+    "server.engine.sequence",
 ]
 # Needs more, which `causalrn-client[cli]` brings.
 COMMAND_OF_CLIENT = ("causalrn_client.cli",)

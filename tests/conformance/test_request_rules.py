@@ -7,8 +7,8 @@ import jsonschema_rs
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from server.openai_schemas import CompletionRequest
-from server.schemas import GenerateRequest
+from server.api.schemas.completions import CompletionRequest
+from server.api.schemas.generate import GenerateRequest
 
 ABSENT = object()
 SESSION = "ses-019aa9c5c0d2f4a1c2d3e4f5a64f0c9d"

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server.session_store.postgres_server import postgres_server
+from tests.server.sessions.store.postgres_server import postgres_server
 
 
 @pytest.fixture(scope="session")

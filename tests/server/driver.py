@@ -4,13 +4,13 @@ from collections import Counter
 from typing import Any, Generic, TypeVar
 
 from model.framing import Mode, frame
-from server.engine_core import EngineCore
+from server.engine.core import EngineCore
+from server.engine.generation import Generation, GenerationParams
+from server.engine.sequence import Sequence
+from server.engine.served_model import ServedModel
+from server.engine.token_stream import Delta, Progress
 from server.errors import EngineError
-from server.generation import Generation, GenerationParams
-from server.sequence import Sequence
-from server.served_model import ServedModel
 from server.settings import Settings
-from server.token_stream import Delta, Progress
 from tests.server.fake_model import FakeDecoder
 
 Model = TypeVar("Model", bound=ServedModel)

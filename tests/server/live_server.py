@@ -16,9 +16,9 @@ from fastapi import FastAPI
 
 from model.ops import jit
 from server.app import create_app
-from server.engine import Engine
-from server.served_model import ServedModel
-from server.sessions import Sessions
+from server.engine.engine import Engine
+from server.engine.served_model import ServedModel
+from server.sessions.sessions import Sessions
 from server.settings import Settings
 from tests.server.fake_model import FakeModel
 
@@ -42,7 +42,7 @@ class LiveServer:
 
     @property
     def engine(self) -> Engine:
-        engine: Engine = self.app.state.models.default
+        engine: Engine = self.app.state.engines.default
         return engine
 
     @property
@@ -77,7 +77,7 @@ class LiveServer:
 
     def forget_sessions(self) -> None:
         """Let all sessions become cold; nothing else may be in the pool."""
-        for engine in self.app.state.models:
+        for engine in self.app.state.engines:
             for id in engine._core.scheduler.sessions.ids:
                 cooling = self.sessions._engines.cool(id, engine.model.fingerprint)
                 asyncio.run_coroutine_threadsafe(cooling, engine._loop).result(10)
@@ -103,7 +103,7 @@ class LiveServer:
 
     def wait_until_idle(self, seconds: float = 10) -> None:
         """Wait until nothing is held by anybody."""
-        self.wait_until(lambda: all(map(is_idle, self.app.state.models)), seconds)
+        self.wait_until(lambda: all(map(is_idle, self.app.state.engines)), seconds)
 
     def wait_until(self, holds: Callable[[], bool], seconds: float = 10) -> None:
         """Wait for something to hold, and fail if it never does."""

@@ -17,7 +17,7 @@ from tests.server.fake_model import FakeModel
 class Shelf:
     """A model folder whose checkpoints are fake models of the same names.
 
-    It is what `create_app` and `Models` take as `load`. It keeps no model alive.
+    It is what `create_app` and `Engines` take as `load`. It keeps no model alive.
 
     Args:
         folder: empty, or not there yet.

@@ -1,0 +1,187 @@
+"""What FastAPI does not write into the OpenAPI document by itself: errors, and streams."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from server.api.schemas.completions import OpenAIErrorResponse
+from server.api.schemas.generate import ErrorResponse, GenerateChunk
+from server.errors import (
+    BodyTooLargeError,
+    DeadlineExceededError,
+    EngineError,
+    InvalidRequestError,
+    MalformedBodyError,
+    ModelNotFoundError,
+    ModelUnloadedError,
+    OverloadedError,
+    RateLimitedError,
+    RequestTooLargeError,
+    ServiceError,
+    SessionBusyError,
+    SessionDamagedError,
+    SessionEmptyError,
+    SessionFullError,
+    SessionNotFoundError,
+    SessionOfOtherWeightsError,
+    ShuttingDownError,
+    StoreUnavailableError,
+    TooManySessionsError,
+    UnauthorizedError,
+    UnsupportedMediaTypeError,
+    error_body,
+)
+from server.http.openai_errors import openai_body, openai_status
+
+STREAMED: tuple[type[BaseModel], ...] = (GenerateChunk,)
+"""What only events of streams hold; no route returns it, so FastAPI does not know of it."""
+
+_REF = "#/components/schemas/{model}"
+_ID = "ses-019aa9c5c0d2f4a1c2d3e4f5a64f0c9d"
+Examples = dict[type[ServiceError], tuple[str, str | None]]
+"""Message and field of an example of every error that a route answers with."""
+
+SESSION_ERRORS: Examples = {
+    SessionNotFoundError: (f"there is no session {_ID}", None),
+    SessionBusyError: (
+        f"session {_ID} is busy with another request; try again, or send 'wait_for_session': true",
+        None,
+    ),
+    SessionEmptyError: (f"session {_ID} is empty, there is nothing to save", None),
+    SessionOfOtherWeightsError: (
+        f"session {_ID} belongs to weights 4f0c9d3e7a5b (copy-az), this server has 91be02c6d7aa "
+        "(copy-bytes)",
+        None,
+    ),
+    SessionDamagedError: (f"the log of session {_ID} is damaged in the store", None),
+    TooManySessionsError: ("there are 100000 sessions, as many as this server keeps", None),
+    StoreUnavailableError: ("sessions are unavailable: the disk is full", None),
+}
+"""Examples of what can go wrong with sessions, for `describe_errors`."""
+
+MODEL_ERRORS: Examples = {
+    ModelNotFoundError: ("there is no model 'copy-all'; served are copy-bytes", "model")
+}
+"""Of what can go wrong where a model is named."""
+
+PROMPT_ERRORS: Examples = MODEL_ERRORS | {
+    MalformedBodyError: ("the key 'prompt' appears twice", None),
+    BodyTooLargeError: ("the body is larger than the limit of 1048576 bytes", None),
+    UnsupportedMediaTypeError: (
+        "the body must be JSON in UTF-8, sent with 'content-type: application/json'",
+        None,
+    ),
+}
+"""Of what can go wrong with a body that has a prompt for a model."""
+
+GENERATION_ERRORS: Examples = PROMPT_ERRORS | {
+    RequestTooLargeError: (
+        "the request may hold 9000 tokens, the server's memory pool holds 8192; shorten it "
+        "or lower max_tokens",
+        "prompt",
+    ),
+    InvalidRequestError: ("max_tokens: must be at most 16384", "max_tokens"),
+    EngineError: ("the engine failed while it worked on this request; try again", None),
+    OverloadedError: ("too many requests are waiting; try again later", None),
+    ModelUnloadedError: ("the model copy-az was unloaded before the request was finished", None),
+    ShuttingDownError: ("the server is shutting down", None),
+    DeadlineExceededError: ("the request took longer than 2 s", None),
+    SessionNotFoundError: SESSION_ERRORS[SessionNotFoundError],
+    SessionBusyError: SESSION_ERRORS[SessionBusyError],
+    SessionEmptyError: (f"session {_ID} is empty, there is nothing to go on from", "prompt"),
+    SessionOfOtherWeightsError: SESSION_ERRORS[SessionOfOtherWeightsError],
+    SessionFullError: (
+        "prompt: is 900 tokens long; the session has 16000 already, it takes at most 381 more",
+        "prompt",
+    ),
+    SessionDamagedError: SESSION_ERRORS[SessionDamagedError],
+    StoreUnavailableError: SESSION_ERRORS[StoreUnavailableError],
+}
+"""Of what can go wrong with a request that generates."""
+
+
+def describe_errors(examples: Examples, *, openai: bool = False) -> dict[int | str, Any]:
+    """FastAPI's `responses` for the errors of a route.
+
+    Args:
+        examples: of every error that the route answers with.
+        openai: whether the route is one of OpenAI's API.
+    """
+    responses: dict[int | str, Any] = {}
+    if openai:  # in place of the 422 that FastAPI would document
+        responses["4XX"] = {
+            "model": OpenAIErrorResponse,
+            "description": "Anything else that is wrong with a request.",
+        }
+    for error, (message, param) in examples.items():
+        summary = (error.__doc__ or "").partition("\n")[0]
+        status = openai_status(error.status) if openai else int(error.status)
+        response = responses.setdefault(
+            status,
+            {
+                "model": OpenAIErrorResponse if openai else ErrorResponse,
+                "description": summary,
+                "content": {"application/json": {"examples": {}}},
+            },
+        )
+        if response["description"] != summary:
+            response["description"] += " " + summary
+        response["content"]["application/json"]["examples"][error.type] = {
+            "summary": summary,
+            "value": openai_body(status, error.type, message, param)
+            if openai
+            else error_body(error.type, message, param),
+        }
+    return responses
+
+
+def describe_events(
+    chunk: type[BaseModel], example: str, *, error: type[BaseModel] = ErrorResponse
+) -> dict[str, Any]:
+    """The `content` of a response that is a stream of server-sent events.
+
+    Args:
+        chunk: what an event holds that is neither an error nor `[DONE]`.
+        example: a whole stream.
+        error: what the last event holds if something goes wrong in mid-stream.
+    """
+    content = {"anyOf": [{"$ref": _REF.format(model=name.__name__)} for name in (chunk, error)]}
+    data = {
+        "type": "string",
+        "if": {"not": {"const": "[DONE]"}},
+        "then": {"contentMediaType": "application/json", "contentSchema": content},
+    }
+    # One event, as FastAPI describes those of its own streams, and OpenAPI 3.2 all.
+    event = {"type": "object", "required": ["data"], "properties": {"data": data}}
+    return {"text/event-stream": {"itemSchema": event, "example": example}}
+
+
+class DocumentedApp(FastAPI):
+    """An app whose document has the models of `STREAMED`, too."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document; it is made once."""
+        is_made = self.openapi_schema is not None
+        document = super().openapi()
+        if not is_made:
+            _, streamed = models_json_schema(
+                [(model, "serialization") for model in STREAMED], ref_template=_REF
+            )
+            document["components"]["schemas"] |= streamed["$defs"]
+        return document
+
+
+_KEY_ERRORS: Examples = {
+    UnauthorizedError: ("an API key is needed: send 'Authorization: Bearer KEY'", None),
+    RateLimitedError: (
+        "this key may have 60 requests a minute, which are used up; try again in 12 s",
+        None,
+    ),
+}
+KEY_ERRORS = describe_errors(_KEY_ERRORS)
+"""Of every route that asks for a key."""
+
+OPENAI_KEY_ERRORS = describe_errors(_KEY_ERRORS, openai=True)
+"""Of those of OpenAI's API."""

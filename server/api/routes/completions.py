@@ -1,0 +1,83 @@
+"""`POST /v1/completions`."""
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request, Response
+
+from server.api.dependencies import EnginesDependency, RequestId, SessionsDependency
+from server.api.formats.completions import CompletionFormat
+from server.api.openapi import GENERATION_ERRORS, describe_errors, describe_events
+from server.api.schemas.completions import (
+    Completion,
+    CompletionRequest,
+    OpenAIErrorResponse,
+    StreamOptions,
+)
+from server.api.submission import answer
+from server.auth.access import AccountDependency
+from server.http.json_body import JsonRoute
+
+router = APIRouter(prefix="/v1", route_class=JsonRoute, tags=["openai"])
+
+_HEAD = (
+    'data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion",'
+    '"created":1760000000,"model":"copy-bytes",'
+)
+_EVENTS = (
+    f'{_HEAD}"choices":[{{"index":0,"text":"h","token_ids":[104],"logprobs":null,'
+    '"finish_reason":null}]}\n\n'
+    f'{_HEAD}"choices":[{{"index":0,"text":"i","token_ids":[105],"logprobs":null,'
+    '"finish_reason":null}]}\n\n'
+    f'{_HEAD}"choices":[{{"index":0,"text":"","token_ids":[],"logprobs":null,'
+    '"finish_reason":"stop"}]}\n\n'
+    "data: [DONE]\n\n"
+)
+_OK: dict[int | str, Any] = {
+    200: {
+        "description": "The completion: one JSON document or, with `stream`, server-sent events, "
+        "each a completion with what is new, then `[DONE]`. An error after the first event is an "
+        "event with an `error`, and the last one.",
+        "content": describe_events(Completion, _EVENTS, error=OpenAIErrorResponse),
+    }
+}
+_EXAMPLES: Any = {
+    "copy": {"summary": "Copy a text", "value": {"model": "copy-bytes", "prompt": "hello"}},
+    "texts": {"summary": "Copy several", "value": {"prompt": ["one", "two"], "stream": True}},
+    "score": {
+        "summary": "Score the ids of a text",
+        "value": {
+            "prompt": [256, 104, 105, 257, 104],
+            "max_tokens": 0,
+            "echo": True,
+            "logprobs": 1,
+        },
+    },
+}
+
+
+@router.post(
+    "/completions",
+    summary="Complete a prompt",
+    response_model=Completion,
+    responses=_OK | describe_errors(GENERATION_ERRORS, openai=True),
+)
+async def complete(
+    body: Annotated[CompletionRequest, Body(openapi_examples=_EXAMPLES)],
+    models: EnginesDependency,
+    request_id: RequestId,
+    request: Request,
+    sessions: SessionsDependency,
+    account: AccountDependency,
+) -> Response:
+    """Copy texts or go on from them, as OpenAI's API would ask for it."""
+    options = body.stream_options or StreamOptions()
+    write = partial(
+        CompletionFormat,
+        include_usage=options.include_usage,
+        continuous_usage=options.continuous_usage_stats,
+    )
+    label = request_id if body.user is None else f"{request_id}, user {body.user!r}"
+    return await answer(
+        body, write, request, models=models, sessions=sessions, account=account, label=label
+    )

@@ -1,0 +1,45 @@
+"""`GET /health`, `/health/live` and `/health/ready`."""
+
+from fastapi import APIRouter, Response
+
+from server.api.dependencies import EnginesDependency
+from server.api.openapi import describe_errors
+from server.api.schemas.generate import LiveResponse, ReadyResponse
+from server.errors import NotReadyError, ShuttingDownError
+
+router = APIRouter(tags=["health"])
+
+_NOT_READY = describe_errors(
+    {
+        NotReadyError: (
+            "the engine of copy-bytes has work, but made no step for 12 s",
+            None,
+        ),
+        ShuttingDownError: ("the server is shutting down", None),
+    }
+)
+
+
+@router.get("/health/live", summary="Does the process answer?")
+async def live(response: Response) -> LiveResponse:
+    """Answer 200 as long as the process answers at all."""
+    response.headers["cache-control"] = "no-store"
+    return LiveResponse()
+
+
+@router.get("/health/ready", summary="Is it ready for requests?", responses=_NOT_READY)
+@router.get("/health", summary="The same as /health/ready", responses=_NOT_READY)
+async def ready(models: EnginesDependency, response: Response) -> ReadyResponse:
+    """Answer 200 while all engines move, 503 when one is stuck or dead, or the server about to end.
+
+    There is one engine a model.
+    """
+    models.check_ready()
+    response.headers["cache-control"] = "no-store"
+    usages = [engine.usage for engine in models]
+    return ReadyResponse(
+        running=sum(usage.running for usage in usages),
+        waiting=sum(usage.waiting for usage in usages),
+        pages_used=sum(usage.pages_used for usage in usages),
+        pages_total=sum(engine.pool_pages for engine in models),
+    )

@@ -1,0 +1,60 @@
+"""`GET /info`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from server import __version__
+from server.api.dependencies import EnginesDependency
+from server.api.openapi import describe_errors
+from server.api.schemas.generate import InfoResponse, Limits, TokenizerInfo
+from server.errors import InvalidRequestError, ModelNotFoundError
+from server.sessions.snapshot import largest_size
+
+router = APIRouter(tags=["info"])
+
+
+_ERRORS = describe_errors(
+    {
+        ModelNotFoundError: ("there is no model 'copy-all'; served are copy-bytes", "model"),
+        InvalidRequestError: ("unknown field 'name'", "name"),
+    }
+)
+
+
+class _Which(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(
+        default=None, description="Name of a model that is served; by default the first one."
+    )
+
+
+@router.get("/info", summary="What is served, within which limits", responses=_ERRORS)
+async def info(which: Annotated[_Which, Query()], models: EnginesDependency) -> InfoResponse:
+    """Describe a model, its tokenizer and the limits of this server."""
+    engine = models.get(which.model)
+    model, settings = engine.model, engine.settings
+    return InfoResponse(
+        model=model.name,
+        models=[one.model.name for one in models],
+        fingerprint=model.fingerprint,
+        version=__version__,
+        config=model.config.to_dict(),
+        tokenizer=TokenizerInfo.model_validate(model.tokenizer, from_attributes=True),
+        limits=Limits(
+            max_seq_len=model.config.max_seq_len,
+            max_tokens=settings.max_tokens,
+            max_body_bytes=settings.max_body_bytes,
+            max_running=settings.max_running,
+            max_waiting=settings.max_waiting,
+            max_batch_tokens=settings.max_batch_tokens,
+            pool_tokens=engine.pool_pages * settings.page_size,
+            pool_bytes=settings.pool_bytes,
+            max_sessions=settings.max_sessions,
+            max_session_tokens=min(settings.max_session_tokens, model.config.max_seq_len),
+            session_ttl_seconds=settings.session_ttl,
+            max_snapshot_bytes=largest_size(engine.layers, model.config),
+        ),
+    )

@@ -1,0 +1,36 @@
+"""`GET /v1/models`: what is served, as OpenAI's API lists it."""
+
+from fastapi import APIRouter
+
+from server.api.dependencies import EnginesDependency
+from server.api.openapi import MODEL_ERRORS, describe_errors
+from server.api.schemas.completions import Model, ModelList
+from server.engine.engine import Engine
+
+router = APIRouter(prefix="/v1", tags=["openai"])
+
+
+@router.get("/models", summary="List models")
+async def list_models(models: EnginesDependency) -> ModelList:
+    """List the models that are served."""
+    return ModelList(data=[_describe(engine) for engine in models])
+
+
+@router.get(
+    "/models/{name}",
+    summary="Look at a model",
+    responses=describe_errors(MODEL_ERRORS, openai=True),
+)
+async def get_model(name: str, models: EnginesDependency) -> Model:
+    """Describe a model that is served."""
+    return _describe(models.get(name))
+
+
+def _describe(engine: Engine) -> Model:
+    model = engine.model
+    return Model(
+        id=model.name,
+        created=engine.created,
+        max_model_len=model.config.max_seq_len,
+        fingerprint=model.fingerprint,
+    )

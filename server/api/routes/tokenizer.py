@@ -1,0 +1,126 @@
+"""`/tokenize`, `/detokenize` and `/tokenizer_info`: between text and ids.
+
+A megabyte of text takes a moment, so the first two leave the event loop to others.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.framing import frame, modes
+from model.tokenizer import TokenizerError, special_tokens
+from server.api.dependencies import EnginesDependency
+from server.api.openapi import MODEL_ERRORS, PROMPT_ERRORS, describe_errors
+from server.api.schemas.tokenizer import (
+    DetokenizeRequest,
+    DetokenizeResponse,
+    TokenizerDescription,
+    TokenizeRequest,
+    TokenizeResponse,
+)
+from server.errors import InvalidRequestError
+from server.http.json_body import JsonRoute
+
+router = APIRouter(route_class=JsonRoute, tags=["tokenizer"])
+
+
+def _errors(message: str, param: str) -> dict[int | str, Any]:
+    return describe_errors(PROMPT_ERRORS | {InvalidRequestError: (message, param)})
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(
+        default=None, description="Name of a model that is served; by default the first one."
+    )
+
+
+@router.post(
+    "/tokenize",
+    summary="Text to ids",
+    responses=_errors("prompt: input should be a valid string", "prompt"),
+)
+def tokenize(body: TokenizeRequest, models: EnginesDependency) -> TokenizeResponse:
+    """Say which ids a text becomes, by default with those that a copy of it needs around them."""
+    model = models.get(body.model).model
+    config, tokenizer = model.config, model.tokenizer
+    named = {name: token_id for token_id, name in special_tokens(tokenizer).items()}
+    if not body.add_special_tokens and body.prompt in named:
+        tokens = [named[body.prompt]]
+    else:
+        try:
+            tokens = tokenizer.encode(body.prompt)
+        except TokenizerError as error:
+            raise InvalidRequestError(f"prompt: {error}", param="prompt") from None
+        if body.mode not in modes(config):
+            raise InvalidRequestError(
+                f"mode: {model.name} was not trained for {body.mode!r}", param="mode"
+            )
+        tokens = frame(config, tokens, body.mode if body.add_special_tokens else "raw")
+    if body.return_token_strs and len(tokens) > config.max_seq_len:
+        raise InvalidRequestError(
+            f"return_token_strs: there are {len(tokens)} tokens, up to {config.max_seq_len}, as "
+            "many as the model takes, are spelled out",
+            param="return_token_strs",
+        )
+    return TokenizeResponse(
+        count=len(tokens),
+        max_model_len=config.max_seq_len,
+        tokens=tokens,
+        token_strs=[tokenizer.token(token_id) for token_id in tokens]
+        if body.return_token_strs
+        else None,
+    )
+
+
+@router.post(
+    "/detokenize",
+    summary="Ids to text",
+    responses=_errors("tokens[0]: must be between 0 and 258", "tokens[0]"),
+)
+def detokenize(body: DetokenizeRequest, models: EnginesDependency) -> DetokenizeResponse:
+    """Say which text some ids are."""
+    tokenizer = models.get(body.model).model.tokenizer
+    specials = special_tokens(tokenizer)
+    for place, token_id in enumerate(body.tokens):
+        if not 0 <= token_id < tokenizer.vocab_size:
+            reason = f"must be between 0 and {tokenizer.vocab_size - 1}"
+        elif token_id in specials:
+            reason = f"{token_id} is the special id {specials[token_id]}, which has no text"
+        else:
+            continue
+        param = f"tokens[{place}]"
+        raise InvalidRequestError(f"{param}: {reason}", param=param)
+    return DetokenizeResponse(prompt=tokenizer.decode(body.tokens))
+
+
+@router.get(
+    "/tokenizer_info",
+    summary="The tokenizer of a model",
+    responses=describe_errors(
+        MODEL_ERRORS | {InvalidRequestError: ("unknown field 'name'", "name")}
+    ),
+)
+async def tokenizer_info(
+    query: Annotated[_Model, Query()], models: EnginesDependency
+) -> TokenizerDescription:
+    """Describe the tokenizer of a model, with what its special ids are called."""
+    model = models.get(query.model).model
+    tokenizer = model.tokenizer
+    names = special_tokens(tokenizer)
+    return TokenizerDescription(
+        model=model.name,
+        tokenizer_class=tokenizer.name,
+        vocab_size=tokenizer.vocab_size,
+        model_max_length=model.config.max_seq_len,
+        bos_token=names[tokenizer.bos_id],
+        bos_token_id=tokenizer.bos_id,
+        sep_token=names[tokenizer.sep_id],
+        sep_token_id=tokenizer.sep_id,
+        eos_token=names[tokenizer.eos_id],
+        eos_token_id=tokenizer.eos_id,
+        pad_token=None,
+        chat_template=None,
+    )

@@ -1,0 +1,198 @@
+"""What goes over the wire of OpenAI's API."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    WithJsonSchema,
+    model_validator,
+)
+
+from model.framing import Mode
+from server.api.request_rules import allow_null, completion_rules
+from server.api.schemas.generate import TurnInfo
+from server.api.schemas.generation_fields import (
+    MAX_SAMPLES,
+    MODES,
+    SESSION_ID,
+    GenerationFields,
+    Source,
+    refusal,
+)
+from server.api.schemas.prompts import MAX_CHOICES, read_prompts
+from server.engine.token_stream import FinishReason
+
+_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+_TEXT = {"type": "string"}
+_FORMS = [
+    _TEXT,
+    {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MAX_CHOICES},
+    _IDS,
+    {"type": "array", "items": _IDS, "minItems": 1, "maxItems": MAX_CHOICES},
+]
+
+
+def _say_all(schema: dict[str, Any]) -> None:
+    allow_null(schema)
+    schema["examples"] = [{"model": "copy-bytes", "prompt": "hello"}]
+    schema |= completion_rules(SESSION_ID, _TEXT, _IDS)
+
+
+class StreamOptions(BaseModel):
+    """What a stream has besides text."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    include_usage: bool = Field(
+        default=False, description="A last chunk without choices has the usage."
+    )
+    continuous_usage_stats: bool = Field(
+        default=False, description="Every chunk has the usage so far."
+    )
+
+
+class CompletionRequest(GenerationFields):
+    """What to complete, and how; `null` stands for a field that is not there."""
+
+    model_config = ConfigDict(json_schema_extra=_say_all)
+
+    prompt: Annotated[Any, WithJsonSchema({"anyOf": _FORMS})] = Field(
+        description="Text, several texts, the ids of a text, or those of several.",
+    )
+    mode: Mode | None = Field(
+        default=None, description=f"By default `copy` for text, and `raw` for ids. {MODES}"
+    )
+    best_of: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_SAMPLES,
+        description="Not supported; it may be as many as `n`.",
+    )
+    stream_options: StreamOptions | None = Field(default=None, description="With `stream` only.")
+    user: str | None = Field(
+        default=None, max_length=256, description="Who asks, for the server's log."
+    )
+    _sources: list[Source] = PrivateAttr(default_factory=list)
+
+    def sources(self) -> list[Source]:
+        """The prompts, numbered as in the request."""
+        if not self._sources:
+            self._sources = read_prompts(self.prompt, self.mode)
+        return self._sources
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        return {name: value for name, value in body.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _check_choices(self) -> Self:
+        n_prompts = len(self.sources())
+        if n_prompts * self.n > MAX_CHOICES:
+            raise refusal(
+                "n", f"{n_prompts} prompts of {self.n} samples are more than {MAX_CHOICES} choices"
+            )
+        if n_prompts > 1 and self.session_id is not None:
+            raise refusal("prompt", "must be a single one with 'session_id'")
+        if self.best_of not in (None, self.n):
+            raise refusal("best_of", "is not supported; leave it out")
+        if self.stream_options is not None and not self.stream:
+            raise refusal("stream_options", "needs 'stream'")
+        return self
+
+
+class CompletionLogprobs(BaseModel):
+    """How likely each token was, in lists of the same length."""
+
+    tokens: list[str] = Field(
+        description="A byte that is no character by itself is `bytes:\\xNN`; special ids are "
+        "`<bos>`, `<sep>` and `<eos>`. The token that ended the text is the last one."
+    )
+    token_logprobs: list[float | None] = Field(
+        description="Natural logarithms, of the model's own distribution; null for the first id "
+        "of a context."
+    )
+    top_logprobs: list[dict[str, float] | None] = Field(
+        description="Those of the likeliest tokens, and of the token itself."
+    )
+    text_offset: list[int] = Field(description="Where in `text` each token is, in characters.")
+
+
+class CompletionChoice(BaseModel):
+    """One text."""
+
+    index: int = Field(description="Of the prompt, times `n`, plus that of the sample.")
+    text: str
+    token_ids: list[int] = Field(description="Without the one that ended the text.")
+    logprobs: CompletionLogprobs | None
+    finish_reason: FinishReason | None = Field(
+        description="`stop`: the model ended, or a stop string came. `length`: `max_tokens` were "
+        "generated. Null in a stream until the last chunk of a choice."
+    )
+
+
+class PromptTokensDetails(BaseModel):
+    """What of the prompt cost less."""
+
+    cached_tokens: int = Field(description="Tokens whose memory was there already.")
+
+
+class CompletionUsage(BaseModel):
+    """Tokens of all prompts and choices."""
+
+    prompt_tokens: int = Field(description="Special ones included.")
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class Completion(BaseModel):
+    """A whole answer, or a chunk of one."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int = Field(description="Seconds since 1970.")
+    model: str
+    choices: list[CompletionChoice]
+    usage: CompletionUsage | None = Field(
+        default=None, description="In chunks as `stream_options` say."
+    )
+    session: TurnInfo | None = Field(default=None, description="With `session_id`, at the end.")
+
+
+class Model(BaseModel):
+    """A model that is served."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="When it was loaded; seconds since 1970.")
+    owned_by: str = "causalrn"
+    max_model_len: int = Field(description="Tokens of a prompt and its answer together.")
+    fingerprint: str = Field(description="SHA-256 of the weights.")
+
+
+class ModelList(BaseModel):
+    """The models that are served, the default one first."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class OpenAIErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str = Field(description="A sentence for people.")
+    type: str = Field(description="One of few words for programs.")
+    param: str | None = Field(description="The field at fault, if it is one.")
+    code: str = Field(description="A word for programs, of this error alone.")
+
+
+class OpenAIErrorResponse(BaseModel):
+    """Every error under `/v1` has this shape."""
+
+    error: OpenAIErrorDetail

@@ -1,0 +1,148 @@
+"""From a stream of deltas to HTTP, and back to the engine when the client leaves."""
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any, Protocol, TypeVar
+
+from fastapi import Response
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from server.engine.merged_stream import MergedStream
+from server.engine.token_stream import Delta, TokenStream
+from server.errors import ServiceError
+from server.http.compact_json import compact_json
+
+HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+"""Of every generation: nobody on the way may keep it, or hold it back."""
+
+_CLIENT_LEFT = 499  # what logs call it; no one is there to read it
+
+T = TypeVar("T")
+
+DeltaStream = TokenStream | MergedStream
+"""What an answer is made of."""
+
+
+class Format(Protocol):
+    """How one answer is written; made for it, and told its deltas in order."""
+
+    def chunk(self, delta: Delta) -> str:
+        """What is new in one sample, as JSON. There is one a token, so it is made fast."""
+
+    def ending(self) -> Iterable[str]:
+        """What follows the last delta of a stream, each as JSON."""
+
+    def whole(self, samples: list[Delta]) -> dict[str, Any]:
+        """A whole answer: one delta a sample."""
+
+    def error(self, error: ServiceError) -> dict[str, Any]:
+        """What ends a stream that failed."""
+
+
+class EventStream(Response):
+    """Server-sent events of a generation: one a delta, then `[DONE]`.
+
+    An error after the first byte is an event of its own, and the last one. Closes the stream
+    however it ends.
+
+    Args:
+        stream: of the generation; this response closes it.
+        format: of the events.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, stream: DeltaStream, format: Format) -> None:
+        self._stream = stream
+        self._format = format
+        super().__init__(headers=HEADERS)
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send the events, until the last or until the client leaves."""
+        async with self._stream:
+            try:
+                await unless_disconnected(receive, self._send_events(send))
+            except ClientDisconnect:
+                return
+
+    async def _send_events(self, send: Send) -> None:
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status_code,
+                "headers": self.raw_headers,
+            }
+        )
+        format = self._format
+        try:
+            async for delta in self._stream:
+                await _send_event(send, format.chunk(delta))
+            for event in format.ending():
+                await _send_event(send, event)
+            await _send_event(send, "[DONE]")
+        except ServiceError as error:
+            await _send_event(send, compact_json(format.error(error)))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def whole_response(stream: DeltaStream, format: Format, receive: Receive) -> Response:
+    """A generation as one JSON document; closes the stream however it ends.
+
+    Raises:
+        ServiceError: the engine failed.
+    """
+    async with stream:
+        try:
+            samples = await unless_disconnected(receive, _collect(stream))
+        except ClientDisconnect:
+            return nobody_reads()
+    answer = compact_json(format.whole(samples))
+    return Response(answer, headers=HEADERS, media_type="application/json")
+
+
+def nobody_reads() -> Response:
+    """For a client that has left."""
+    return Response(status_code=_CLIENT_LEFT)
+
+
+async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`, but give it up when the client leaves first.
+
+    Args:
+        receive: of a request whose body has been read.
+        work: cancelled when the client leaves.
+
+    Raises:
+        ClientDisconnect: the client left.
+    """
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _collect(stream: DeltaStream) -> list[Delta]:
+    """The whole of each sample."""
+    parts: list[list[Delta]] = [[] for _ in range(stream.n_samples)]
+    async for delta in stream:
+        parts[delta.index].append(delta)
+    return [Delta.join(part) for part in parts]
+
+
+async def _send_event(send: Send, data: str) -> None:
+    body = f"data: {data}\n\n".encode()
+    await send({"type": "http.response.body", "body": body, "more_body": True})

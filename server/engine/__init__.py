@@ -1,0 +1,1 @@
+"""One thread that makes tokens for many requests, and all that it needs."""

@@ -1,0 +1,227 @@
+"""Whether a request can be served at all, as which tokens, and whether there is room for it now."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from model.framing import frame, modes
+from model.tokenizer import TokenizerError
+from server.engine.generation import GenerationParams
+from server.engine.scheduler import Scheduler
+from server.engine.served_model import ServedModel
+from server.errors import (
+    InvalidRequestError,
+    OverloadedError,
+    RequestTooLargeError,
+    SessionFullError,
+)
+from server.settings import Settings
+
+_RAW_TOKENS = 16  # that a prompt without framing generates unless it says; as in OpenAI's API
+
+
+@dataclass
+class _Reservation:
+    samples: int
+    bytes: int
+
+
+class Admission:
+    """Turns what a client sends into a framed prompt, and keeps room for it.
+
+    What a request may come to need is reserved before it is looked at more closely, and given back
+    when it is refused or over. All of it happens in one thread.
+
+    Args:
+        model: whose tokenizer, framing and length limit apply.
+        settings: with the limits of this server.
+        scheduler: which knows what the memory pool can hold.
+        bytes_per_page: of the pool.
+
+    Attributes:
+        reserved_bytes: memory that admitted requests may come to need.
+        reserved_samples: samples that they have.
+    """
+
+    def __init__(
+        self, model: ServedModel, settings: Settings, scheduler: Scheduler, bytes_per_page: int
+    ) -> None:
+        self._model = model
+        self._settings = settings
+        self._scheduler = scheduler
+        self._bytes_per_page = bytes_per_page
+        self._reservations: dict[str, _Reservation] = {}
+        self.reserved_bytes = self.reserved_samples = 0
+        tokenizer = model.tokenizer
+        self._special = {
+            tokenizer.bos_id: "BOS", tokenizer.sep_id: "SEP", tokenizer.eos_id: "EOS"
+        }  # fmt: skip
+
+    def admit(
+        self,
+        id: str,
+        source: str | Sequence[int],
+        params: GenerationParams,
+        n_context: int | None = None,
+    ) -> tuple[list[int], int]:
+        """Check a request and reserve what it may need, until `release`.
+
+        Args:
+            id: of the request.
+            source: text, or content ids.
+            params: what is asked for.
+            n_context: tokens of the session that the prompt goes on from; None without one.
+
+        Returns:
+            The framed prompt and the tokens to generate at most.
+
+        Raises:
+            OverloadedError: there is no room for it now.
+            InvalidRequestError: the text or an id is not the model's, it is too long for it, or the
+                model does not know the mode or an id of the bias.
+            SessionFullError: it is too long for what its session has left.
+            RequestTooLargeError: the memory pool could never hold it.
+        """
+        # A character is four bytes at most, and no tokenizer makes more tokens than bytes.
+        n_content = len(source)
+        if isinstance(source, str) and not source.isascii():
+            n_content *= 4
+        # What exceeds the pool will be refused for that, and not because others wait.
+        allocator = self._scheduler.allocator
+        n_framing = len(frame(self._model.config, [], params.mode))
+        n_held = (n_context or 0) + n_framing + n_content + (params.max_tokens or 0)
+        self._reserve(id, min(n_held, allocator.n_pages * allocator.page_size), params.n)
+        try:
+            prompt, max_tokens = self._check(source, params, n_context)
+        except BaseException:
+            self.release(id)
+            raise
+        self.release(id)
+        self._reserve(id, (n_context or 0) + _n_held(prompt, max_tokens), params.n)
+        return prompt, max_tokens
+
+    def release(self, id: str) -> None:
+        """Give back what a request reserved."""
+        reservation = self._reservations.pop(id)
+        self.reserved_bytes -= reservation.bytes
+        self.reserved_samples -= reservation.samples
+
+    def _reserve(self, id: str, n_held: int, n_samples: int) -> None:
+        settings = self._settings
+        # A request alone is always let in: whether it fits at all is another question.
+        n_bytes = n_samples * self._scheduler.allocator.pages_for(n_held) * self._bytes_per_page
+        most_bytes = settings.max_reserved_pools * settings.pool_bytes
+        most_samples = settings.max_running + settings.max_waiting
+        if self._reservations and (
+            self.reserved_samples + n_samples > most_samples
+            or self.reserved_bytes + n_bytes > most_bytes
+        ):
+            raise OverloadedError("too many requests are waiting; try again later")
+        self._reservations[id] = _Reservation(n_samples, n_bytes)
+        self.reserved_bytes += n_bytes
+        self.reserved_samples += n_samples
+
+    def _check(
+        self, source: str | Sequence[int], params: GenerationParams, n_context: int | None
+    ) -> tuple[list[int], int]:
+        config = self._model.config
+        if params.mode not in modes(config):
+            raise InvalidRequestError(
+                f"mode: {self._model.name} was not trained for {params.mode!r}", param="mode"
+            )
+        self._check_bias(params)
+        ids: Sequence[int]
+        if isinstance(source, str):
+            param = params.field or "prompt"
+            ids = self._encode(source, param)
+        else:
+            param, ids = params.field or "token_ids", source
+        longest = config.max_seq_len
+        if n_context is not None:
+            longest = min(longest, self._settings.max_session_tokens)
+        n_context = n_context or 0
+        n_framing = len(frame(config, [], params.mode))
+        room = longest - n_context - n_framing - len(ids)
+        least = int(params.max_tokens != 0)
+        if room < least:
+            self._refuse(param, len(ids), len(ids) + room - least, n_context)
+        if ids is source:
+            self._check_ids(ids, param, may_be_special=params.mode == "raw")
+        prompt = frame(config, ids, params.mode)
+        max_tokens = self._max_tokens(params, prompt, len(ids), n_context, room)
+        if params.min_tokens > max_tokens:
+            raise InvalidRequestError(
+                f"min_tokens: must be at most max_tokens, which is {max_tokens}",
+                param="min_tokens",
+            )
+        held = n_context + _n_held(prompt, max_tokens)
+        if not self._scheduler.fits(held):
+            allocator = self._scheduler.allocator
+            raise RequestTooLargeError(
+                f"the request may hold {held} tokens, the server's memory pool holds "
+                f"{allocator.n_pages * allocator.page_size}; shorten it or lower max_tokens",
+                param=param,
+            )
+        return prompt, max_tokens
+
+    def _refuse(self, param: str, n_ids: int, most: int, n_context: int) -> None:
+        """Say that a prompt is too long, for the model or for what is left of its session."""
+        if not n_context:
+            raise InvalidRequestError(
+                f"{param}: is {n_ids} tokens long, this model takes at most {most}", param=param
+            )
+        left = f"it takes at most {most} more" if most > 0 else "it is full; begin another"
+        raise SessionFullError(
+            f"{param}: is {n_ids} tokens long; the session has {n_context} already, {left}",
+            param=param,
+        )
+
+    def _max_tokens(
+        self, params: GenerationParams, prompt: list[int], n_ids: int, n_context: int, room: int
+    ) -> int:
+        most = self._settings.max_tokens
+        if params.max_tokens is None:
+            wanted = {"copy": n_ids + 1, "recall": n_context + 1, "raw": _RAW_TOKENS}[params.mode]
+            return min(wanted, room, most)
+        if params.max_tokens > most:
+            raise InvalidRequestError(f"max_tokens: must be at most {most}", param="max_tokens")
+        if params.max_tokens > room:
+            raise InvalidRequestError(
+                f"max_tokens: must be at most {room} after a prompt of {n_context + len(prompt)} "
+                f"tokens; there is room for {n_context + len(prompt) + room} in all",
+                param="max_tokens",
+            )
+        return params.max_tokens
+
+    def _check_bias(self, params: GenerationParams) -> None:
+        vocab_size = self._model.tokenizer.vocab_size
+        for token_id in params.sampling.logit_bias:
+            if token_id >= vocab_size:
+                param = f"logit_bias.{token_id}"
+                raise InvalidRequestError(
+                    f"{param}: must be an id between 0 and {vocab_size - 1}", param=param
+                )
+
+    def _encode(self, text: str, param: str) -> list[int]:
+        try:
+            return self._model.tokenizer.encode(text)
+        except TokenizerError as error:
+            raise InvalidRequestError(f"{param}: {error}", param=param) from None
+
+    def _check_ids(self, ids: Sequence[int], param: str, *, may_be_special: bool) -> None:
+        vocab_size = self._model.tokenizer.vocab_size
+        for index, token_id in enumerate(ids):
+            if not 0 <= token_id < vocab_size:
+                at = f"{param}[{index}]"
+                raise InvalidRequestError(f"{at}: must be between 0 and {vocab_size - 1}", param=at)
+            if token_id in self._special and not may_be_special:
+                at = f"{param}[{index}]"
+                raise InvalidRequestError(
+                    f"{at}: {token_id} is the special id {self._special[token_id]}, which the "
+                    "server adds where the model needs it",
+                    param=at,
+                )
+
+
+def _n_held(prompt: list[int], max_tokens: int) -> int:
+    """Tokens that the pool may come to hold of a prompt and its answer, whose last is not read."""
+    return max(len(prompt), len(prompt) + max_tokens - 1)

@@ -1,0 +1,356 @@
+"""One step: schedule, extend, sample. Owned by one thread; knows nothing of threads."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.config import ModelConfig
+from model.state import DecoderState, LayerSpec, RaggedBatch, SequenceMemory
+from server.engine.block_allocator import BlockAllocator
+from server.engine.generation import Generation
+from server.engine.scheduler import Chunk, Scheduler
+from server.engine.sequence import Sequence
+from server.engine.served_model import ServedModel
+from server.engine.token_stream import Delta
+from server.engine.warm_sessions import WarmSession
+from server.errors import EngineError, ServiceError, StartupError
+from server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_PRODUCTS_AN_EXPONENTIAL = 12  # multiply-adds of a matrix product in the time of one exponential
+
+Outcome = tuple[str, Delta | ServiceError]
+"""What a step made of one sample: the id of its request, and a delta or the error that ended it."""
+
+
+@dataclass
+class StepTimes:
+    """Seconds that all steps so far spent on what."""
+
+    scheduling: float = 0.0
+    model: float = 0.0
+    sampling: float = 0.0
+
+
+class EngineCore:
+    """All live generations, the storage that they share, and the step that moves them.
+
+    Args:
+        model: to run.
+        settings: with the size of the pool and the budget of a step.
+
+    Raises:
+        StartupError: the pool is too small to hold anything.
+
+    Attributes:
+        n_steps, n_tokens: steps made, and tokens that they computed.
+        last_step_tokens: tokens of the last step.
+        times: what the steps spent their time on.
+    """
+
+    def __init__(self, model: ServedModel, settings: Settings) -> None:
+        self._decoder = model.decoder
+        self._state = _allocate_state(model, settings)
+        self.allocator = BlockAllocator(self._state.n_pages, self._state.page_size)
+        self.scheduler = Scheduler(
+            self.allocator,
+            n_slots=settings.max_running,
+            max_batch_tokens=settings.max_batch_tokens,
+            token_pairs=_token_pairs(model.config),
+        )
+        self.n_steps = self.n_tokens = self.last_step_tokens = 0
+        self.times = StepTimes()
+        self._samples: dict[str, Generation] = {}
+        self._requests: dict[str, set[str]] = {}
+        longest = self.allocator.pages_for(model.config.max_seq_len)
+        # Row s holds the pages of the sequence in slot s, as many as are tabled.
+        self._tables = np.zeros((settings.max_running, longest), np.int32)
+        self._n_tabled = [0] * settings.max_running
+
+    @property
+    def bytes_per_page(self) -> int:
+        """Memory of one page in all layers, with the state that it keeps."""
+        return self._state.bytes_per_page
+
+    @property
+    def layers(self) -> list[LayerSpec]:
+        """What each layer keeps of a sequence."""
+        return self._state.specs
+
+    @property
+    def n_live(self) -> int:
+        """Requests that wait or run."""
+        return len(self._requests)
+
+    def warm_up(self, token_id: int) -> None:
+        """Run the model once, so that the first request does not wait for its compilation."""
+        for n_rows in (3, self.scheduler.max_batch_tokens):  # the forms for little and much work
+            pages = list(range(min(self.allocator.pages_for(n_rows), self.allocator.n_pages)))
+            n_rows = min(n_rows, len(pages) * self.allocator.page_size)
+            sequence = Sequence("warm-up", [token_id] * n_rows, 1, pages=pages, slot=0)
+            rows = {sequence.id: range(n_rows)}
+            self._extend([Chunk(sequence, start=0, n_tokens=n_rows, is_last=True)], rows)
+            self._n_tabled[0] = 0
+
+    def add(self, generation: Generation) -> None:
+        """Queue the first sample of a request; the others follow when its prompt is computed."""
+        self.scheduler.add(generation.sequence)
+        self._start(generation)
+
+    def abort(self, request_id: str) -> None:
+        """End all samples of a request, whatever their state, and free all that they have.
+
+        Unknown requests are fine.
+        """
+        for id in list(self._requests.get(request_id, ())):
+            self._end(self._samples[id])
+
+    def forget(self, request_id: str) -> None:
+        """As `abort`, but what a session has in the pool is given up, too: it may be wrong."""
+        for id in list(self._requests.get(request_id, ())):
+            self._end(self._samples[id], park=False)
+
+    def export_session(self, id: str, token_ids: list[int]) -> tuple[int, SequenceMemory] | None:
+        """Copy what the pool holds of an idle session.
+
+        Args:
+            id: of the session.
+            token_ids: its log; memory of anything else is of no use.
+
+        Returns:
+            The tokens of the log that it holds, and the memory; None if it holds none of them.
+        """
+        warm = self.scheduler.sessions.get(id)
+        if warm is None or token_ids[: len(warm.token_ids)] != warm.token_ids:
+            return None
+        return len(warm.token_ids), self._state.export(warm.pages, len(warm.token_ids))
+
+    def import_session(self, id: str, token_ids: list[int], memory: SequenceMemory) -> bool:
+        """Put what `export_session` gave into the pool, for a session of these tokens.
+
+        Returns:
+            Whether there was room beside those that run; if not, the session is cold.
+        """
+        sessions, allocator = self.scheduler.sessions, self.allocator
+        sessions.drop(id)
+        n_pages = allocator.pages_for(len(token_ids))
+        if not n_pages or not sessions.make_room(n_pages):
+            return False
+        pages = allocator.allocate(n_pages)
+        self._state.load(pages, memory)
+        sessions.keep(id, WarmSession(token_ids, pages, private=True))
+        return True
+
+    def step(self) -> list[Outcome]:
+        """Move every sequence that the budget reaches; empty when there was nothing to do.
+
+        A failure of the model fails the requests of this step and no others.
+        """
+        began = time.perf_counter()
+        self.last_step_tokens = 0
+        chunks = self.scheduler.schedule()
+        if not chunks:
+            return []
+        self._note_begin(chunks)
+        rows = self._wanted_rows(chunks)
+        scheduled = time.perf_counter()
+        try:
+            logits = self._extend(chunks, rows)
+        except Exception:
+            logger.exception(
+                "a step of %d tokens of %d sequences failed: %s",
+                sum(chunk.n_tokens for chunk in chunks),
+                len(chunks),
+                ", ".join(chunk.sequence.id for chunk in chunks),
+            )
+            ids = {self._samples[chunk.sequence.id].request_id for chunk in chunks}
+            return [self._fail(id) for id in sorted(ids)]
+        computed = time.perf_counter()
+        for chunk in chunks:
+            self.scheduler.computed(chunk)
+        outcomes = self._sample(chunks, rows, logits)
+        self.n_steps += 1
+        self.last_step_tokens = sum(chunk.n_tokens for chunk in chunks)
+        self.n_tokens += self.last_step_tokens
+        self.times.scheduling += scheduled - began
+        self.times.model += computed - scheduled
+        self.times.sampling += time.perf_counter() - computed
+        return outcomes
+
+    def _note_begin(self, chunks: list[Chunk]) -> None:
+        """Note of requests that take part for the first time when that is, and what was found."""
+        now = time.monotonic()
+        for chunk in chunks:
+            progress = self._samples[chunk.sequence.id].progress
+            if progress.scheduled is None:
+                progress.scheduled = now
+                progress.n_cached = chunk.sequence.n_cached
+
+    def _wanted_rows(self, chunks: list[Chunk]) -> dict[str, range]:
+        """Rows of the step's logits that each chunk gets, by the id of its sequence."""
+        rows = {}
+        n_rows = 0
+        for chunk in chunks:
+            sample = self._samples[chunk.sequence.id]
+            n = int(chunk.is_last)
+            if sample.reads_prompt and chunk.start < chunk.sequence.n_prompt:
+                n = chunk.n_tokens
+            rows[chunk.sequence.id] = range(n_rows, n_rows + n)
+            n_rows += n
+        return rows
+
+    def _extend(self, chunks: list[Chunk], rows: dict[str, range]) -> NDArray[np.float32]:
+        """Logits `[M, V]` after each of the wanted tokens."""
+        wanted: list[int] = []
+        end = 0
+        for chunk in chunks:
+            end += chunk.n_tokens
+            n = len(rows[chunk.sequence.id])
+            wanted += range(end - n, end)
+            self._place(chunk.sequence)
+        batch = self._ragged(chunks)
+        logits: NDArray[np.float32] = (
+            self._decoder.extend(batch, self._state, np.array(wanted, np.int64)).cpu().numpy()
+        )
+        return logits
+
+    def _place(self, sequence: Sequence) -> None:
+        """Make a sequence's slot and its row of the block tables ready."""
+        slot, pages = sequence.slot, sequence.pages
+        assert slot is not None
+        if not sequence.placed:
+            if sequence.n_computed:
+                last = pages[(sequence.n_computed - 1) // self._state.page_size]
+                if sequence.copied_page is not None:
+                    self._state.copy_page(sequence.copied_page, last)
+                    sequence.copied_page = None
+                self._state.restore_slot(slot, last)
+            else:
+                self._state.reset_slot(slot)
+            sequence.placed = True
+            self._n_tabled[slot] = 0
+        known = self._n_tabled[slot]
+        if known != len(pages):
+            self._tables[slot, known : len(pages)] = pages[known:]
+            self._n_tabled[slot] = len(pages)
+
+    def _ragged(self, chunks: list[Chunk]) -> RaggedBatch:
+        token_ids: list[int] = []
+        starts = [0]
+        for chunk in chunks:
+            if chunk.n_tokens == 1:
+                token_ids.append(chunk.sequence.token_ids[chunk.start])
+            else:
+                token_ids += chunk.sequence.token_ids[chunk.start : chunk.start + chunk.n_tokens]
+            starts.append(len(token_ids))
+        slots = np.array([chunk.sequence.slot for chunk in chunks], np.int64)
+        width = max(len(chunk.sequence.pages) for chunk in chunks)
+        return RaggedBatch(
+            token_ids=np.array(token_ids, np.int64),
+            starts=np.array(starts, np.int64),
+            context_lens=np.array([chunk.start for chunk in chunks], np.int64),
+            slots=slots,
+            block_tables=self._tables[slots, :width],
+        )
+
+    def _sample(
+        self, chunks: list[Chunk], rows: dict[str, range], logits: NDArray[np.float32]
+    ) -> list[Outcome]:
+        finite = np.asarray(np.isfinite(logits).all(axis=1))
+        likeliest = logits.argmax(1).tolist() if len(logits) else []
+        outcomes: list[Outcome] = []
+        for chunk in chunks:
+            sample = self._samples.get(chunk.sequence.id)
+            where = rows[chunk.sequence.id]
+            if sample is None or not where:
+                continue  # its request failed just now, or its prompt is not computed yet
+            try:
+                if len(where) > 1 or not chunk.is_last:
+                    sample.read(chunk.start, logits[where.start : where.stop])
+                if chunk.is_last:
+                    row = where.stop - 1
+                    known = likeliest[row] if finite[row] else None
+                    outcomes += self._advance(sample, logits[row], known)
+            except Exception:
+                logger.exception("sampling for %s failed", sample.request_id)
+                outcomes.append(self._fail(sample.request_id))
+        return outcomes
+
+    def _advance(
+        self, sample: Generation, logits: NDArray[np.float32], likeliest: int | None
+    ) -> list[Outcome]:
+        """Deltas of a sample, and of those that part from it here."""
+        others, sample.samples = sample.samples, []
+        outcomes: list[Outcome] = []
+        for other in others:
+            other.share_prompt(sample)
+            delta = other.advance(logits, likeliest)
+            outcomes.append((sample.request_id, delta))
+            if delta.finish_reason is None:
+                self._fork(sample, other)
+        delta = sample.advance(logits, likeliest)
+        outcomes.append((sample.request_id, delta))
+        if delta.finish_reason is not None:
+            self._end(sample)
+        return outcomes
+
+    def _fork(self, origin: Generation, other: Generation) -> None:
+        pages = self.scheduler.fork(origin.sequence, other.sequence)
+        self._start(other)
+        if pages is not None:
+            slot, into = origin.sequence.slot, other.sequence.slot
+            assert slot is not None
+            assert into is not None
+            self._state.fork(slot, into, *pages)
+            self._n_tabled[into] = 0
+
+    def _start(self, sample: Generation) -> None:
+        self._samples[sample.sequence.id] = sample
+        self._requests.setdefault(sample.request_id, set()).add(sample.sequence.id)
+
+    def _fail(self, request_id: str) -> Outcome:
+        self.forget(request_id)
+        return request_id, EngineError(
+            "the engine failed while it worked on this request; try again"
+        )
+
+    def _end(self, sample: Generation, *, park: bool = True) -> None:
+        sequence = sample.sequence
+        del self._samples[sequence.id]
+        if park and sequence.session is not None and sequence.placed:
+            assert sequence.slot is not None
+            last = sequence.pages[(sequence.n_computed - 1) // self._state.page_size]
+            self._state.save_slot(sequence.slot, last)
+            self.scheduler.sessions.park(sequence)
+        self.scheduler.remove(sequence)
+        live = self._requests[sample.request_id]
+        live.remove(sample.sequence.id)
+        if not live:
+            del self._requests[sample.request_id]
+
+
+def _token_pairs(config: ModelConfig) -> float:
+    """Pairs of tokens whose relation costs as much as one token's matrix products, about."""
+    products = 3 * config.d_model * config.d_relation * config.n_layer
+    exponentials = config.d_relation * config.mixers.count("normalized")
+    return products / (_PRODUCTS_AN_EXPONENTIAL * max(1, exponentials))
+
+
+def _allocate_state(model: ServedModel, settings: Settings) -> DecoderState:
+    """Storage of at most `pool_bytes`, and of no more than `max_running` sequences can use."""
+    page_size, n_slots = settings.page_size, settings.max_running
+    probe = model.decoder.new_state(n_pages=1, page_size=page_size, n_slots=1)
+    n_pages = n_slots * -(-model.config.max_seq_len // page_size)
+    left = settings.pool_bytes - n_slots * probe.bytes_per_slot
+    n_pages = min(n_pages, left // probe.bytes_per_page)
+    if n_pages < 1:
+        raise StartupError(
+            f"CAUSALRN_POOL_BYTES is {settings.pool_bytes}, but the states of {n_slots} sequences "
+            f"take {n_slots * probe.bytes_per_slot} and a page of the pool "
+            f"{probe.bytes_per_page}; raise it or lower CAUSALRN_MAX_RUNNING"
+        )
+    return model.decoder.new_state(n_pages=n_pages, page_size=page_size, n_slots=n_slots)

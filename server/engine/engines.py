@@ -1,0 +1,309 @@
+"""The models that are served, by name: one engine each, loaded and unloaded while others run."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from model.checkpoint import CheckpointError
+from server.engine.engine import Engine
+from server.engine.metrics import Metrics
+from server.engine.served_model import ServedModel
+from server.engine.turnstile import Turnstile
+from server.errors import (
+    LONGEST_ECHO,
+    DefaultModelError,
+    ModelLoadError,
+    ModelNotFoundError,
+    NotReadyError,
+    ShuttingDownError,
+    StartupError,
+    printable,
+)
+from server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+ModelStatus = Literal["serving", "loading", "unloading", "failed", "available"]
+"""`failed`: could not be loaded. `available`: could be, as far as is known."""
+
+T = TypeVar("T")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # of a folder that may be loaded
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a checkpoint.
+
+    Attributes:
+        name: of its folder.
+        status: what it does.
+        is_default: whether requests that name none get it.
+        fingerprint: SHA-256 of its weights, hexadecimal, if it is in memory.
+        error: why it could not be loaded, if that was tried last.
+    """
+
+    name: str
+    status: ModelStatus
+    is_default: bool = False
+    fingerprint: str | None = None
+    error: str | None = None
+
+
+class Engines:
+    """Engines by the names of their models. Belongs to one event loop's thread.
+
+    Args:
+        settings: of the server; each model has all of the sizes for itself.
+        load: turns the path of a checkpoint into a model, on any thread.
+    """
+
+    def __init__(self, settings: Settings, load: Callable[[Path], ServedModel]) -> None:
+        self._settings = settings
+        self._load_checkpoint = load
+        self._configured = {path.absolute().name: path for path in settings.checkpoint}
+        self._turnstile = Turnstile()
+        self._engines: dict[str, Engine] = {}
+        self._leaving: dict[str, Engine] = {}
+        self._failures: dict[str, str] = {}
+        self._changes: dict[str, asyncio.Task[Any]] = {}  # one at a time of each name
+        self._building = asyncio.Lock()  # one at a time of all: memory, and cores
+        self._partings: list[Callable[[Engine], Awaitable[None]]] = []
+        self._closing = False
+
+    def __iter__(self) -> Iterator[Engine]:
+        """The engines that take requests, the default one first."""
+        return iter(list(self._engines.values()))
+
+    @property
+    def default(self) -> Engine:
+        """Of requests that name no model."""
+        return next(iter(self._engines.values()))
+
+    @property
+    def metrics(self) -> list[Metrics]:
+        """Of every model in memory."""
+        return [engine.metrics for engine in (*self._engines.values(), *self._leaving.values())]
+
+    def get(self, name: str | None) -> Engine:
+        """The engine of a model, or that of the default one.
+
+        Raises:
+            ModelNotFoundError: no model of this name is served.
+        """
+        if name is None:
+            return self.default
+        try:
+            return self._engines[name]
+        except KeyError:
+            raise ModelNotFoundError(
+                f"there is no model '{printable(name, LONGEST_ECHO)}'; "
+                f"served are {', '.join(self._engines)}",
+                param="model",
+            ) from None
+
+    def serves(self, engine: Engine) -> bool:
+        """Whether an engine still takes requests."""
+        return self._engines.get(engine.model.name) is engine
+
+    def at_parting(self, work: Callable[[Engine], Awaitable[None]]) -> None:
+        """Have something done with every engine that is unloaded, once it has ended."""
+        self._partings.append(work)
+
+    async def start(self) -> None:
+        """Load what is configured.
+
+        Raises:
+            StartupError: the default model cannot be loaded. Another one's failure is noted.
+        """
+        default, *others = self._configured
+        try:
+            self._serve(await asyncio.to_thread(self._build, self._configured[default]))
+        except CheckpointError as error:
+            raise StartupError(
+                f"cannot load the checkpoint: {error}. Set CAUSALRN_CHECKPOINT to a checkpoint's "
+                "folder"
+            ) from None
+        for name in others:
+            try:
+                await self._load(name, self._configured[name])
+            except ModelLoadError as error:
+                logger.error("the server goes on without %s: %s", name, error.message)
+
+    async def overview(self) -> list[ModelInfo]:
+        """Every checkpoint that is served or could be, the default one first."""
+        known = await asyncio.to_thread(self._checkpoints)
+        names = [*self._engines, *sorted(known.keys() - self._engines.keys())]
+        return [self._describe(name) for name in names]
+
+    async def load(self, name: str) -> tuple[ModelInfo, bool]:
+        """Serve a checkpoint, if it is not served already; others are served meanwhile.
+
+        Returns:
+            What is known of it now, and whether it is new.
+
+        Raises:
+            ModelNotFoundError: there is no such checkpoint.
+            ModelLoadError: it cannot be served; nothing is left of the attempt.
+            ShuttingDownError: the server is about to end.
+        """
+        known = await asyncio.to_thread(self._checkpoints)
+        if name not in known:
+            raise ModelNotFoundError(
+                f"there is no checkpoint '{printable(name, LONGEST_ECHO)}' to load; there are "
+                f"{', '.join(sorted(known))}"
+            )
+        await self._settled(name)
+        if name in self._engines:
+            return self._describe(name), False
+        await self._change(name, self._load(name, known[name]))
+        return self._describe(name), True
+
+    async def unload(self, name: str) -> None:
+        """Serve a model no more: refuse new requests at once, let running ones finish.
+
+        Those that are not finished in `drain_seconds` end with an error. Sessions become cold.
+
+        Raises:
+            ModelNotFoundError: it is not served.
+            DefaultModelError: it is the default model.
+        """
+        await self._settled(name)
+        engine = self.get(name)
+        if engine is self.default:
+            raise DefaultModelError(
+                f"{name} is the default model, which is served as long as the server runs"
+            )
+        self._leaving[name] = self._engines.pop(name)
+        del engine
+        await self._change(name, self._unload(name))
+
+    def check_ready(self) -> None:
+        """Return if requests can be served now, of every model.
+
+        Raises:
+            ShuttingDownError: no new ones are taken any more.
+            NotReadyError: an engine is dead or stuck.
+        """
+        problems = []
+        for engine in self:
+            try:
+                engine.check_ready()
+            except NotReadyError as error:
+                problems.append(error.message)
+        held = self._turnstile.seconds_held()
+        if not problems and held > self._settings.stall_seconds:  # of one that was unloaded
+            problems.append(f"a step of {self._turnstile.holder} has not ended for {held:.0f} s")
+        if problems:
+            raise NotReadyError("; ".join(problems))
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new requests; wait until the others are finished, or for so many seconds."""
+        self._closing = True
+        await asyncio.gather(
+            *(engine.drain(seconds) for engine in self),
+            *(engine.drain(seconds, unloading=True) for engine in self._leaving.values()),
+        )
+
+    async def stop(self) -> None:
+        """Fail what is not finished and end every engine; idempotent."""
+        self._closing = True
+        await asyncio.gather(*(engine.stop() for engine in (*self, *self._leaving.values())))
+        await asyncio.gather(*self._changes.values(), return_exceptions=True)
+
+    def _describe(self, name: str) -> ModelInfo:
+        if (engine := self._engines.get(name)) is not None:
+            return ModelInfo(name, "serving", engine is self.default, engine.model.fingerprint)
+        if (engine := self._leaving.get(name)) is not None:
+            return ModelInfo(name, "unloading", fingerprint=engine.model.fingerprint)
+        if name in self._changes:
+            return ModelInfo(name, "loading")
+        if (error := self._failures.get(name)) is not None:
+            return ModelInfo(name, "failed", error=error)
+        return ModelInfo(name, "available")
+
+    def _checkpoints(self) -> dict[str, Path]:
+        """What may be loaded: what is configured, and what lies in the model folder.
+
+        Names are looked up among these and never become part of a path.
+        """
+        found = {}
+        try:
+            folder = self._settings.model_folder.resolve()
+            found = {path.name: path for path in folder.iterdir() if _is_checkpoint(path, folder)}
+        except OSError as error:
+            logger.warning("the model folder cannot be read: %s", error)
+        return found | self._configured
+
+    async def _settled(self, name: str) -> None:
+        """Return when a model is neither being loaded nor unloaded."""
+        while (change := self._changes.get(name)) is not None:
+            await asyncio.wait([change])
+
+    async def _change(self, name: str, work: Coroutine[Any, Any, T]) -> T:
+        """Load or unload a model to the end, even if nobody waits for it any more."""
+        task = self._changes[name] = asyncio.create_task(work)
+        task.add_done_callback(lambda _: self._changes.pop(name))
+        return await asyncio.shield(task)
+
+    async def _load(self, name: str, path: Path) -> None:
+        async with self._building:
+            self._check_open()
+            try:
+                engine = await asyncio.to_thread(self._build, path)
+            except (CheckpointError, StartupError) as error:
+                reason = str(error)
+            except Exception as error:
+                logger.exception("loading %s failed", name)
+                reason = f"{type(error).__name__}: {error}"
+            else:
+                self._check_open()
+                self._failures.pop(name, None)
+                self._serve(engine)
+                return
+        self._failures[name] = reason
+        raise ModelLoadError(f"{name} cannot be served: {reason}")
+
+    def _build(self, path: Path) -> Engine:
+        return Engine(self._load_checkpoint(path), self._settings, self._turnstile)
+
+    def _serve(self, engine: Engine) -> None:
+        engine.start()
+        self._engines[engine.model.name] = engine
+        logger.info(
+            "serving %s (%.12s): a pool of %d tokens, %d requests at once",
+            engine.model.name,
+            engine.model.fingerprint,
+            engine.pool_pages * self._settings.page_size,
+            self._settings.max_running,
+        )
+
+    async def _unload(self, name: str) -> None:
+        try:
+            await self._part(self._leaving[name])
+        finally:
+            del self._leaving[name]
+        logger.info("%s is served no more", name)
+
+    async def _part(self, engine: Engine) -> None:
+        await engine.drain(self._settings.drain_seconds, unloading=True)
+        await engine.stop()
+        for work in self._partings:
+            await work(engine)
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise ShuttingDownError("the server is shutting down")
+
+
+def _is_checkpoint(path: Path, folder: Path) -> bool:
+    """Whether there seems to be one. A link is followed if it ends in the same folder."""
+    try:
+        is_inside = path.resolve().parent == folder
+        return is_inside and bool(_NAME.fullmatch(path.name)) and (path / "config.json").is_file()
+    except (OSError, RuntimeError):  # unreadable, or a loop of links
+        return False

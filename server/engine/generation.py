@@ -1,0 +1,207 @@
+"""One sample of a request in the engine: its sequence, and how logits become deltas."""
+
+import time
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.framing import Mode
+from model.sampling import Sampler, SamplingParams, TokenLogprob, token_logprob
+from model.tokenizer import Tokenizer
+from server.engine.sequence import Sequence
+from server.engine.stop_strings import StopStrings
+from server.engine.token_stream import Delta, FinishReason, Progress
+
+
+@dataclass(frozen=True)
+class GenerationParams:
+    """What a request asks for, besides its prompt.
+
+    Attributes:
+        max_tokens: tokens to generate at most; None for what the mode needs, 0 for none.
+        sampling: how tokens are chosen.
+        stop: strings that end a sample.
+        n: samples.
+        logprobs: how many of the likeliest tokens come with each token's log-probability; None for
+            no log-probabilities at all.
+        echo: whether the samples begin with the prompt.
+        ignore_eos: whether EOS is a token like any other.
+        min_tokens: before so many are generated, neither EOS nor a stop string ends a sample.
+        priority: the lower, the sooner it is served.
+        timeout: seconds that it may take; None for as long as it takes.
+        mode: what the prompt asks for.
+        field: where the client wrote the prompt, for errors; None for `prompt` or `token_ids`.
+    """
+
+    max_tokens: int | None = None
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    stop: Items[str] = ()
+    n: int = 1
+    logprobs: int | None = None
+    echo: bool = False
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    priority: int = 0
+    timeout: float | None = None
+    mode: Mode = "copy"
+    field: str | None = None
+
+
+class Generation:
+    """Samples the tokens of a sequence and turns them into text.
+
+    Args:
+        request_id: of the request whose sample this is.
+        sequence: with the wrapped prompt.
+        params: of the request.
+        tokenizer: of the model.
+        progress: of the request.
+        index: of the sample.
+        n_context: tokens before the prompt's own, of the session.
+
+    Attributes:
+        samples: the request's other samples, which go on from the prompt when it is computed.
+    """
+
+    def __init__(
+        self,
+        request_id: str,
+        sequence: Sequence,
+        params: GenerationParams,
+        tokenizer: Tokenizer,
+        progress: Progress,
+        index: int = 0,
+        n_context: int = 0,
+    ) -> None:
+        self.request_id = request_id
+        self.sequence = sequence
+        self.progress = progress
+        self.samples: list[Generation] = []
+        self._params = params
+        self._index = index
+        self._n_context = n_context
+        self._eos_id = tokenizer.eos_id
+        self._specials = {tokenizer.bos_id, tokenizer.sep_id, tokenizer.eos_id}
+        self._tokenizer = tokenizer
+        self._sampler = Sampler(params.sampling, index, sequence.token_ids)
+        self._takes_likeliest = self._sampler.is_greedy and not params.min_tokens
+        self._decoder = tokenizer.stream_decoder()
+        self._stop = StopStrings(params.stop)
+        self._prompt_logprobs: list[TokenLogprob] = []
+        self._echo = self._read_echo() if params.echo else None
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether the logits after every token of the prompt are wanted."""
+        return self._params.echo and self._params.logprobs is not None
+
+    def read(self, start: int, logits: NDArray[np.float32]) -> None:
+        """Take the logits `[N, V]` after the tokens from `start` on, for the prompt's own.
+
+        Raises:
+            FloatingPointError: logits that are not numbers.
+        """
+        _check_finite(logits)
+        sequence = self.sequence
+        for place, row in enumerate(logits, start + 1):
+            if place >= sequence.n_prompt or place != len(self._prompt_logprobs) + 1:
+                continue  # known already: the prompt is read again after a preemption
+            self._prompt_logprobs.append(self._logprob(row, sequence.token_ids[place]))
+
+    def share_prompt(self, other: "Generation") -> None:
+        """Take over what another sample of the request has read."""
+        self._prompt_logprobs = other._prompt_logprobs
+
+    def advance(self, logits: NDArray[np.float32], likeliest: int | None = None) -> Delta:
+        """Choose the next token after logits `[V]`.
+
+        Args:
+            logits: of the model.
+            likeliest: their argmax, if it is known already, and the logits known to be finite.
+
+        Raises:
+            FloatingPointError: logits that are not numbers.
+        """
+        sequence, params = self.sequence, self._params
+        if likeliest is None:
+            _check_finite(logits)
+        now = self.progress.last_token = time.monotonic()
+        if self.progress.first_token is None:
+            self.progress.first_token = now
+        if not params.max_tokens:
+            return self._delta([], self._last_text(""), "length", [])
+        if likeliest is not None and self._takes_likeliest:
+            token_id = likeliest
+        else:
+            token_id = self._sampler.sample(logits, self._banned())
+        logprobs = [] if params.logprobs is None else [self._logprob(logits, token_id)]
+        if token_id == self._eos_id and not params.ignore_eos:
+            ending = self._delta([], self._last_text(""), "stop", [])
+            return replace(ending, is_eos=True, eos_logprob=logprobs[0] if logprobs else None)
+        sequence.token_ids.append(token_id)
+        n_generated = sequence.n_generated
+        may_end = n_generated >= params.min_tokens
+        text = self._stop.push(self._decoder.push([token_id]), may_end=may_end)
+        is_last = n_generated == params.max_tokens
+        if is_last:
+            text = self._last_text(text)
+        reason: FinishReason | None = "length" if is_last else None
+        return self._delta([token_id], text, "stop" if self._stop.found else reason, logprobs)
+
+    def _banned(self) -> int | None:
+        """The id that may not come next, if there is one: EOS, while it would come too early."""
+        params = self._params
+        is_early = not params.ignore_eos and self.sequence.n_generated < params.min_tokens
+        return self._eos_id if is_early else None
+
+    def _delta(
+        self,
+        token_ids: list[int],
+        text: str,
+        reason: FinishReason | None,
+        logprobs: list[TokenLogprob],
+    ) -> Delta:
+        n_echoed = 0
+        if self._echo is not None:
+            echo, self._echo = self._echo, None
+            n_echoed = len(echo.token_ids)
+            token_ids = echo.token_ids + token_ids
+            text = echo.text + text
+            logprobs = self._echoed_logprobs() + logprobs
+        wanted = self._params.logprobs is not None
+        return Delta(token_ids, text, reason, self._index, logprobs if wanted else None, n_echoed)
+
+    def _read_echo(self) -> "_Echo":
+        """The prompt as it was given: without the ids that frame it."""
+        prompt = self.sequence.token_ids[self._n_context : self.sequence.n_prompt]
+        if self._params.mode != "raw":
+            prompt = [token_id for token_id in prompt if token_id not in self._specials]
+        return _Echo(prompt, self._tokenizer.decode(prompt))
+
+    def _echoed_logprobs(self) -> list[TokenLogprob]:
+        """One for every echoed id; none for the first of a context, which nothing comes before."""
+        if self._params.mode != "raw":
+            return [p for p in self._prompt_logprobs if p.token_id not in self._specials]
+        first = TokenLogprob(self.sequence.token_ids[0], None, ())
+        return [first, *self._prompt_logprobs]
+
+    def _logprob(self, logits: NDArray[np.float32], token_id: int) -> TokenLogprob:
+        return token_logprob(logits, token_id, self._params.logprobs or 0)
+
+    def _last_text(self, text: str) -> str:
+        """`text` and what decoder and stop strings still hold back."""
+        text += self._stop.push(self._decoder.flush())
+        return text + self._stop.flush()
+
+
+@dataclass(frozen=True)
+class _Echo:
+    token_ids: list[int]
+    text: str
+
+
+def _check_finite(logits: NDArray[np.float32]) -> None:
+    if not np.isfinite(logits).all():
+        raise FloatingPointError("the model's logits are not finite")

@@ -1,0 +1,98 @@
+"""Full pages of tokens that may come again, so that they need not be computed again."""
+
+from dataclasses import dataclass
+from itertools import count
+
+from server.engine.block_allocator import BlockAllocator
+from server.engine.sequence import Sequence
+
+_Key = tuple[int, tuple[int, ...]]  # the chain's link before a page, and the tokens of the page
+
+ROOT = 0
+"""The link before every sequence's first page."""
+
+
+@dataclass
+class PrefixCacheStats:
+    """Tokens that were looked up, and tokens of them that were found."""
+
+    queries: int = 0
+    hits: int = 0
+
+
+class PrefixCache:
+    """Knows which full pages hold which beginnings of sequences.
+
+    Pages form chains. A page is found by the link of the page before it and its own tokens, which
+    are compared, not only hashed; a link is a number that is never given twice. So what is found
+    can only be memory of exactly these tokens after exactly those before them. Every owner has
+    chains of its own: how fast a prompt is read tells nobody what others have sent.
+
+    Args:
+        allocator: of the pages; whatever it evicts is forgotten here.
+    """
+
+    def __init__(self, allocator: BlockAllocator) -> None:
+        self.stats = PrefixCacheStats()
+        self._allocator = allocator
+        self._pages: dict[_Key, tuple[int, int]] = {}  # to page and link
+        self._keys: dict[int, _Key] = {}  # of cached pages
+        self._links = count(ROOT + 1)
+        self._roots = {"": ROOT}
+        allocator.on_evict = self._forget
+
+    @property
+    def n_pages(self) -> int:
+        """Pages that can be found."""
+        return len(self._pages)
+
+    def find(self, token_ids: list[int], owner: str = "") -> tuple[list[int], int]:
+        """The longest chain of cached pages with which a sequence begins.
+
+        One token is always left to compute, since only that gives logits.
+
+        Args:
+            token_ids: of the sequence.
+            owner: whose pages are looked at.
+
+        Returns:
+            The pages, and the link of the last; the caller shares them before it allocates any.
+        """
+        size = self._allocator.page_size
+        pages, link = [], self._root(owner)
+        for start in range(0, (len(token_ids) - 1) // size * size, size):
+            found = self._pages.get((link, tuple(token_ids[start : start + size])))
+            if found is None:
+                break
+            pages.append(found[0])
+            link = found[1]
+        return pages, link
+
+    def count(self, n_tokens: int, n_found: int) -> None:
+        """Count a lookup that was made use of."""
+        self.stats.queries += n_tokens
+        self.stats.hits += n_found
+
+    def add(self, sequence: Sequence) -> None:
+        """Make those of a sequence's pages that are full by now known to others."""
+        size = self._allocator.page_size
+        while (sequence.n_chained + 1) * size <= sequence.n_computed:
+            page = sequence.pages[sequence.n_chained]
+            start = sequence.n_chained * size
+            link = sequence.link if sequence.n_chained else self._root(sequence.owner)
+            key = link, tuple(sequence.token_ids[start : start + size])
+            if (found := self._pages.get(key)) is not None:
+                sequence.link = found[1]  # another sequence was first; both pages hold the same
+            else:
+                sequence.link = next(self._links)
+                self._pages[key] = page, sequence.link
+                self._keys[page] = key
+                self._allocator.keep(page)
+            sequence.n_chained += 1
+
+    def _root(self, owner: str) -> int:
+        """What the chains of an owner begin with; it is no page's link."""
+        return self._roots.setdefault(owner, ROOT - len(self._roots))
+
+    def _forget(self, page: int) -> None:
+        del self._pages[self._keys.pop(page)]

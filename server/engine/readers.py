@@ -1,0 +1,198 @@
+"""The event loop's side of the engine: who reads which request, until when, and how it ended."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from server.engine.core import Outcome
+from server.engine.metrics import Metrics
+from server.engine.token_stream import Delta, FinishReason, TokenStream
+from server.errors import DeadlineExceededError, ServiceError
+from server.sessions.journal import Journal
+
+logger = logging.getLogger(__name__)
+
+# Readers of many streams are woken less often, so that writing to them leaves half of the event
+# loop's time; one costs it about half of this.
+_READER_SECONDS = 100e-6
+
+EndReason = FinishReason | Literal["abort", "error"]
+"""Why a request is over, in metrics and in the log."""
+
+
+@dataclass
+class _Reader:
+    """One request's.
+
+    Attributes:
+        stream: what it reads from.
+        request_id: for the log.
+        deadline: gives the request up when its time is over.
+        due: when it may be woken again; None before its first token.
+        last_tokens: when the latest token of each sample came.
+        journal: what is made goes there first, and comes back when it is committed; None for
+            requests without a session.
+    """
+
+    stream: TokenStream
+    request_id: str
+    journal: Journal | None = None
+    deadline: asyncio.TimerHandle | None = None
+    due: float | None = None
+    last_tokens: dict[int, float] = field(default_factory=dict)
+
+
+class Readers:
+    """The readers of all requests that are not over. Belongs to the event loop's thread.
+
+    Args:
+        metrics: where requests and tokens are counted.
+        release: called with the id of every request that is over.
+        abandon: called with the id of one that is over though the engine has not finished it.
+    """
+
+    def __init__(
+        self, metrics: Metrics, release: Callable[[str], None], abandon: Callable[[str], None]
+    ) -> None:
+        self._metrics = metrics
+        self._release = release
+        self._abandon = abandon
+        self._readers: dict[str, _Reader] = {}
+        self._held: dict[str, TokenStream] = {}
+        self._none_left = asyncio.Event()
+        self._none_left.set()
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def add(
+        self,
+        stream: TokenStream,
+        request_id: str,
+        timeout: float | None,
+        journal: Journal | None = None,
+    ) -> None:
+        """Begin to deliver to a stream, by way of a journal, for so many seconds at most."""
+        reader = self._readers[stream.id] = _Reader(stream, request_id, journal)
+        if timeout is not None:
+            error = DeadlineExceededError(f"the request took longer than {timeout:g} s")
+            loop = asyncio.get_running_loop()
+            reader.deadline = loop.call_later(timeout, self.end, stream.id, "error", error)
+        self._none_left.clear()
+
+    def end(self, id: str, reason: EndReason, error: ServiceError | None = None) -> None:
+        """End a request from this side; what the engine still makes of it goes nowhere.
+
+        Args:
+            id: of a request; one that is over already is left alone.
+            reason: why.
+            error: what its reader is told.
+        """
+        if (reader := self._readers.get(id)) is not None:
+            if error is not None:
+                reader.stream.fail(error)
+            self._forget(id, reader, reason)
+            self._abandon(id)
+
+    def fail_all(self, error: ServiceError) -> None:
+        """End all requests with an error."""
+        for id in list(self._readers):
+            self.end(id, "error", error)
+
+    def deliver(self, outcomes: list[Outcome]) -> None:
+        """Hand over what a step made; what a journal has to commit first, to the journal."""
+        direct = []
+        for outcome in outcomes:
+            reader = self._readers.get(outcome[0])
+            if reader is not None and reader.journal is not None:
+                reader.journal.write(outcome)
+            else:
+                direct.append(outcome)
+        self.hand_over(direct)
+
+    def hand_over(self, outcomes: list[Outcome]) -> None:
+        """Push what was made to the streams."""
+        now = time.monotonic()
+        pause = _READER_SECONDS * (len(self._readers) - 1)
+        for id, outcome in outcomes:
+            if (reader := self._readers.get(id)) is None:
+                continue  # it has left
+            if isinstance(outcome, ServiceError):
+                reader.stream.fail(outcome)
+                self._forget(id, reader, "error")
+                continue
+            self._count(reader, outcome, now)
+            is_last = outcome.finish_reason is not None
+            is_due = reader.due is None or now >= reader.due or is_last
+            reader.stream.push(outcome, wake=is_due)
+            if is_due:
+                reader.due = now + pause
+            else:
+                self._hold(id, reader.stream, pause)
+            if outcome.finish_reason is not None and reader.stream.is_complete:
+                self._forget(id, reader, outcome.finish_reason)
+
+    async def wait_for_none(self, seconds: float) -> None:
+        """Return when all requests are over, or after so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._none_left.wait(), seconds)
+
+    def _hold(self, id: str, stream: TokenStream, pause: float) -> None:
+        if not self._held:
+            asyncio.get_running_loop().call_later(pause, self._wake_held)
+        self._held[id] = stream
+
+    def _wake_held(self) -> None:
+        for stream in self._held.values():
+            stream.wake()
+        self._held.clear()
+
+    def _count(self, reader: _Reader, delta: Delta, now: float) -> None:
+        metrics, stream = self._metrics, reader.stream
+        if reader.due is None:
+            metrics.time_to_first_token.observe(now - stream.progress.arrived)
+            metrics.prompt_tokens += stream.n_prompt_tokens
+        last = reader.last_tokens.get(delta.index)
+        if last is not None and delta.n_generated:
+            metrics.inter_token_latency.observe(now - last)
+        reader.last_tokens[delta.index] = now
+        metrics.generation_tokens += delta.n_generated
+
+    def _forget(self, id: str, reader: _Reader, reason: EndReason) -> None:
+        del self._readers[id]
+        if reader.deadline is not None:
+            reader.deadline.cancel()
+        if not self._readers:
+            self._none_left.set()
+        self._release(id)
+        if reader.journal is not None:
+            reader.journal.close(id)
+        self._record(reader, reason)
+
+    def _record(self, reader: _Reader, reason: EndReason) -> None:
+        now, metrics, stream = time.monotonic(), self._metrics, reader.stream
+        progress = stream.progress
+        metrics.finished[reason] += 1
+        metrics.e2e_latency.observe(now - progress.arrived)
+        if progress.scheduled is not None:
+            metrics.queue_time.observe(progress.scheduled - progress.arrived)
+            if progress.first_token is not None:
+                metrics.prefill_time.observe(progress.first_token - progress.scheduled)
+        if progress.first_token is not None and progress.last_token is not None:
+            metrics.decode_time.observe(progress.last_token - progress.first_token)
+        logger.info(
+            "%s %s: prompt %d, cached %d, generated %d tokens, first %.1f ms, all %.1f ms, "
+            "request %s",
+            stream.id,
+            reason,
+            stream.n_prompt_tokens,
+            progress.n_cached,
+            stream.n_completion_tokens,
+            1e3 * ((progress.first_token or now) - progress.arrived),
+            1e3 * (now - progress.arrived),
+            reader.request_id,
+        )

@@ -1,0 +1,298 @@
+"""Which sequences take part in the next step, and with how many tokens."""
+
+from bisect import insort
+from dataclasses import dataclass
+
+from server.engine.block_allocator import BlockAllocator
+from server.engine.prefix_cache import PrefixCache
+from server.engine.sequence import Sequence, Status
+from server.engine.warm_sessions import PoolUse, WarmSession, WarmSessions
+
+_LEAST_TOKENS = 32  # of a prompt without context that a step takes beside the fewest others
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Tokens of one sequence that one step computes.
+
+    Attributes:
+        sequence: whose tokens.
+        start: tokens that its pool holds before the step.
+        n_tokens: tokens to compute, at least one.
+        is_last: whether no known token is left after these, so that a new one can be sampled.
+    """
+
+    sequence: Sequence
+    start: int
+    n_tokens: int
+    is_last: bool
+
+
+class Scheduler:
+    """Sequences in the order of their turns, under one budget a step.
+
+    A step computes one token of every sequence that is decoding and, with what is left of the
+    budget, chunks of prompts. The cost of a token grows with its context, so the budget has two
+    bounds: tokens, and work in proportion to that of the decoding sequences, so that a long prompt
+    slows them down by a known factor and never stalls them.
+
+    Pages are taken as they are needed. When there are none left, the running sequence whose turn is
+    last gives its own back and waits for them; it is computed again later, its tokens stay as they
+    are. Sequences with an equal beginning share the full pages of it. Idle sessions keep theirs
+    until they are needed, which comes before anybody who runs gives up his.
+
+    Args:
+        allocator: of the pool's pages.
+        n_slots: sequences that may run at once.
+        max_batch_tokens: budget of a step, at least `n_slots`.
+        token_pairs: pairs of tokens whose relation costs as much as a token's matrix products.
+    """
+
+    def __init__(
+        self,
+        allocator: BlockAllocator,
+        *,
+        n_slots: int,
+        max_batch_tokens: int,
+        token_pairs: float = 64.0,
+    ) -> None:
+        if not 1 <= n_slots <= max_batch_tokens:
+            raise ValueError(
+                f"max_batch_tokens ({max_batch_tokens}) must be at least the number of sequences "
+                f"that run at once ({n_slots}), so that none of them ever waits for a step"
+            )
+        self.allocator = allocator
+        self.cache = PrefixCache(allocator)
+        self.sessions = WarmSessions(allocator)
+        self.n_slots = n_slots
+        self.max_batch_tokens = max_batch_tokens
+        self.token_pairs = token_pairs
+        self.waiting: list[Sequence] = []  # both in the order of turns
+        self.running: list[Sequence] = []
+        self.n_preemptions = 0
+        self._free_slots = list(range(n_slots - 1, -1, -1))
+
+    @property
+    def n_free_slots(self) -> int:
+        """Slots that no sequence has."""
+        return len(self._free_slots)
+
+    def fits(self, n_held: int) -> bool:
+        """Whether a sequence that holds `n_held` tokens could run in an empty pool."""
+        return self.allocator.pages_for(n_held) <= self.allocator.n_pages
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a new sequence.
+
+        Raises:
+            ValueError: it is not new, or could never run.
+        """
+        if sequence.status is not Status.WAITING or sequence.n_computed:
+            raise ValueError(f"sequence {sequence.id} is not new")
+        if not self.fits(sequence.max_held):
+            raise ValueError(f"sequence {sequence.id} needs more pages than the pool has")
+        insort(self.waiting, sequence, key=_turn)
+
+    def schedule(self) -> list[Chunk]:
+        """Plan one step; empty when there is nothing to do.
+
+        The caller makes ready the slots of sequences that are not `placed`, computes the chunks,
+        calls `computed`, and appends the tokens that it samples.
+        """
+        n_preemptions = self.n_preemptions
+        decoding = [s for s in self.running if s.n_uncomputed == 1]
+        tokens = self.max_batch_tokens - len(decoding)
+        work = float("inf")
+        if decoding:
+            least = self._cost(0, _LEAST_TOKENS)
+            work = max(least, sum(self._cost(s.n_computed, 1) for s in decoding))
+        chunks = []
+        index = 0
+        while index < len(self.running):  # which shrinks from its end when pages run out
+            sequence = self.running[index]
+            index += 1
+            n_tokens = 1
+            if sequence.n_uncomputed > 1:
+                n_tokens = self._affordable(sequence, tokens, work)
+                if not n_tokens:
+                    continue
+            if not self._reserve(sequence, n_tokens):
+                break  # it was the last of the running ones, and had to go
+            chunks.append(_chunk(sequence, n_tokens))
+            if sequence.n_uncomputed > 1:
+                tokens -= n_tokens
+                work -= self._cost(sequence.n_computed, n_tokens)
+        while self.waiting and self.n_preemptions == n_preemptions:
+            sequence = self.waiting[0]
+            if tokens < 1 or work <= 0 or not self._admit(sequence):
+                break
+            n_tokens = max(1, self._affordable(sequence, tokens, work))
+            self._reserve(sequence, n_tokens)
+            chunks.append(_chunk(sequence, n_tokens))
+            tokens -= n_tokens
+            work -= self._cost(sequence.n_computed, n_tokens)
+        return chunks
+
+    def computed(self, chunk: Chunk) -> None:
+        """The pool now holds a chunk's tokens."""
+        chunk.sequence.n_computed += chunk.n_tokens
+        if not chunk.sequence.private:
+            self.cache.add(chunk.sequence)
+
+    def session_use(self, id: str) -> PoolUse:
+        """How much the pool holds of a session, whether it is idle or a turn of it runs."""
+        for sequence in self.running:
+            if sequence.session == id:
+                return self.sessions.count(sequence.n_computed, sequence.pages)
+        return self.sessions.use(id)
+
+    def fork(self, origin: Sequence, sequence: Sequence) -> tuple[int, int] | None:
+        """Let a new sequence go on from where a running one of the same tokens is.
+
+        Full pages are shared. Without a slot or a page to spare it is queued, and finds them later.
+
+        Args:
+            origin: a running sequence.
+            sequence: a new one with the same known tokens, not yet added.
+
+        Returns:
+            The last page of both, whose content must be copied if it is not full; None if the
+            sequence was queued. The copy of the slot's content is the caller's too.
+        """
+        size = self.allocator.page_size
+        n_full = origin.n_computed // size
+        if not self._free_slots or not self.sessions.make_room(1):
+            self.add(sequence)
+            return None
+        shared = origin.pages[:n_full]
+        self.allocator.share(shared)
+        last = self.allocator.allocate(1)
+        sequence.pages = shared + last
+        sequence.n_computed = sequence.n_cached = origin.n_computed
+        sequence.n_chained, sequence.link = min(origin.n_chained, n_full), origin.link
+        sequence.placed = True
+        self._run(sequence)
+        page = origin.pages[n_full] if n_full < len(origin.pages) else last[0]
+        return page, last[0]
+
+    def remove(self, sequence: Sequence) -> None:
+        """Take a sequence out, whatever its state, and free all it has; idempotent."""
+        if sequence.status is Status.WAITING and sequence in self.waiting:
+            self.waiting.remove(sequence)
+        elif sequence.status is Status.RUNNING:
+            self._stop(sequence)
+        sequence.status = Status.FINISHED
+
+    def _cost(self, context: int, n_tokens: int) -> float:
+        """Work of some tokens, in pairs."""
+        return n_tokens * (context + n_tokens / 2 + self.token_pairs)
+
+    def _affordable(self, sequence: Sequence, tokens: int, work: float) -> int:
+        """Tokens of a sequence that fit into a budget; at least one if there is any budget left."""
+        if tokens < 1 or work <= 0:
+            return 0
+        n_tokens = min(sequence.n_uncomputed, tokens)
+        if self._cost(sequence.n_computed, n_tokens) > work:
+            base = sequence.n_computed + self.token_pairs  # n·base + n²/2 = work
+            n_tokens = max(1, int((base**2 + 2 * work) ** 0.5 - base))
+        return n_tokens
+
+    def _admit(self, sequence: Sequence) -> bool:
+        """Let a waiting sequence run if there are pages for all its known tokens."""
+        if not self._free_slots:
+            return False
+        warm = None
+        if sequence.session is not None:
+            warm = self.sessions.match(sequence.session, sequence.token_ids)
+        if not (self._begin(sequence) if warm is None else self._resume(sequence, warm)):
+            return False
+        self.waiting.remove(sequence)
+        sequence.n_cached = min(sequence.n_computed, sequence.n_prompt)
+        self._run(sequence)
+        return True
+
+    def _begin(self, sequence: Sequence) -> bool:
+        """Give a sequence the cached pages of its beginning, if there is room for the rest."""
+        pages: list[int] = []
+        link = 0
+        if sequence.reusable:
+            pages, link = self.cache.find(sequence.token_ids, sequence.owner)
+        self.allocator.share(pages)
+        n_known = len(sequence.token_ids)
+        if not self.sessions.make_room(self.allocator.pages_for(n_known) - len(pages)):
+            self.allocator.free(pages)
+            return False
+        sequence.pages = pages
+        sequence.n_computed = len(pages) * self.allocator.page_size
+        sequence.n_chained, sequence.link = len(pages), link
+        self.cache.count(n_known, sequence.n_computed)
+        return True
+
+    def _resume(self, sequence: Sequence, warm: WarmSession) -> bool:
+        """Give a sequence the pages of its session, if there is room for the rest.
+
+        A last page that is not full and that others have, too, has to be copied before more can be
+        written into it.
+        """
+        assert sequence.session is not None
+        wanted = self.allocator.pages_for(len(sequence.token_ids)) - len(warm.pages)
+        last = warm.pages[-1]
+        is_open = len(warm.token_ids) % self.allocator.page_size > 0
+        if is_open and self.allocator.n_users(last) > 1:
+            wanted += 1
+        if not self.sessions.make_room(wanted, spare=(sequence.session,)):
+            return False
+        self.sessions.release(sequence.session)
+        sequence.pages = list(warm.pages)
+        sequence.n_computed = len(warm.token_ids)
+        sequence.n_chained, sequence.link = warm.n_chained, warm.link
+        sequence.private = warm.private
+        if is_open and self.allocator.n_users(last) > 1:  # making room may have left it alone
+            sequence.pages[-1:] = self.allocator.allocate(1)
+            sequence.copied_page = last
+            self.allocator.free([last])
+        return True
+
+    def _run(self, sequence: Sequence) -> None:
+        sequence.slot = self._free_slots.pop()
+        sequence.status = Status.RUNNING
+        insort(self.running, sequence, key=_turn)
+
+    def _stop(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self.allocator.free(sequence.pages)
+        assert sequence.slot is not None
+        self._free_slots.append(sequence.slot)
+        sequence.pages, sequence.slot, sequence.placed = [], None, False
+        sequence.copied_page = None
+
+    def _reserve(self, sequence: Sequence, n_tokens: int) -> bool:
+        """Have pages for `n_tokens` more, if need be those of sequences whose turn is later.
+
+        Returns False if the sequence itself was the last and had to give up its own.
+        """
+        wanted = self.allocator.pages_for(sequence.n_computed + n_tokens) - len(sequence.pages)
+        while not self.sessions.make_room(wanted):
+            last = self.running[-1]
+            self._preempt(last)
+            if last is sequence:
+                return False
+        if wanted > 0:
+            sequence.pages += self.allocator.allocate(wanted)
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._stop(sequence)
+        sequence.status = Status.WAITING
+        sequence.n_computed = sequence.n_cached = sequence.n_chained = sequence.link = 0
+        sequence.private = False
+        insort(self.waiting, sequence, key=_turn)
+        self.n_preemptions += 1
+
+
+def _turn(sequence: Sequence) -> tuple[float, int]:
+    return sequence.turn
+
+
+def _chunk(sequence: Sequence, n_tokens: int) -> Chunk:
+    return Chunk(sequence, sequence.n_computed, n_tokens, n_tokens == sequence.n_uncomputed)

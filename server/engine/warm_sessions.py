@@ -1,0 +1,162 @@
+"""Sessions whose memory is in the pool while no request runs in them."""
+
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from server.engine.block_allocator import BlockAllocator
+from server.engine.prefix_cache import ROOT
+from server.engine.sequence import Sequence
+
+
+@dataclass(frozen=True)
+class WarmSession:
+    """What the pool holds of a session.
+
+    Attributes:
+        token_ids: the tokens that are held.
+        pages: that hold them. The last one's row of the state has what the session keeps besides.
+        n_chained, link: what the prefix cache knows of them; see `Sequence`.
+        private: whether the memory was not computed here; see `Sequence`.
+    """
+
+    token_ids: list[int]
+    pages: list[int]
+    n_chained: int = 0
+    link: int = ROOT
+    private: bool = False
+
+
+@dataclass(frozen=True)
+class PoolUse:
+    """What a session has in the pool; zeros if it is cold.
+
+    Attributes:
+        n_tokens: tokens that are held.
+        pages_own: pages that nobody else uses.
+        pages_shared: pages that other sessions or requests use, too.
+    """
+
+    n_tokens: int = 0
+    pages_own: int = 0
+    pages_shared: int = 0
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether anything is held."""
+        return self.n_tokens > 0
+
+
+class WarmSessions:
+    """Keeps the pages of idle sessions, and gives them up when they are needed, oldest use first.
+
+    Args:
+        allocator: of the pages.
+
+    Attributes:
+        n_evictions: sessions that lost their pages to others.
+    """
+
+    def __init__(self, allocator: BlockAllocator) -> None:
+        self._allocator = allocator
+        self._sessions: OrderedDict[str, WarmSession] = OrderedDict()
+        self.n_evictions = 0
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def ids(self) -> list[str]:
+        """The sessions of which something is held."""
+        return list(self._sessions)
+
+    def get(self, id: str) -> WarmSession | None:
+        """What is held of a session, if anything."""
+        return self._sessions.get(id)
+
+    def use(self, id: str) -> PoolUse:
+        """How much is held of an idle session."""
+        session = self._sessions.get(id)
+        return PoolUse() if session is None else self.count(len(session.token_ids), session.pages)
+
+    def count(self, n_tokens: int, pages: Collection[int]) -> PoolUse:
+        """The use of pages that hold so many tokens."""
+        shared = sum(self._allocator.n_users(page) > 1 for page in pages)
+        return PoolUse(n_tokens, len(pages) - shared, shared)
+
+    def keep(self, id: str, session: WarmSession) -> None:
+        """Take over the pages of a session, in place of those that are held of it."""
+        self.drop(id)
+        self._sessions[id] = session
+
+    def park(self, sequence: Sequence) -> None:
+        """Take over the pages of a running sequence at the end of its turn.
+
+        The caller has saved its slot in the row of its last page, and takes it out next.
+        """
+        assert sequence.session is not None
+        n_pages = self._allocator.pages_for(sequence.n_computed)
+        self._allocator.free(sequence.pages[n_pages:])
+        session = WarmSession(
+            sequence.token_ids[: sequence.n_computed],
+            sequence.pages[:n_pages],
+            sequence.n_chained,
+            sequence.link,
+            sequence.private,
+        )
+        sequence.pages = []
+        self.keep(sequence.session, session)
+
+    def match(self, id: str, token_ids: list[int]) -> WarmSession | None:
+        """What is held of a session if it is the memory of a beginning of `token_ids`.
+
+        One token is always left to compute, since only that gives logits. Other memory is given up;
+        whole pages of an equal beginning are still found in the prefix cache.
+        """
+        if (session := self._sessions.get(id)) is None:
+            return None
+        n_held = len(session.token_ids)
+        if n_held < len(token_ids) and token_ids[:n_held] == session.token_ids:
+            return session
+        self.drop(id)
+        return None
+
+    def release(self, id: str) -> WarmSession:
+        """Hand a session's pages over to a sequence that goes on with them."""
+        return self._sessions.pop(id)
+
+    def fork(self, id: str, child: str) -> None:
+        """Let a new session share what is held of another, if anything is."""
+        if (session := self._sessions.get(id)) is not None:
+            self._allocator.share(session.pages)
+            self.keep(child, session)
+            self._sessions.move_to_end(id)
+
+    def drop(self, id: str) -> None:
+        """Give up what is held of a session, if anything is."""
+        if (session := self._sessions.pop(id, None)) is not None:
+            self._allocator.free(session.pages)
+
+    def make_room(self, n_pages: int, spare: Collection[str] = ()) -> bool:
+        """Have pages free, if need be those of idle sessions.
+
+        Args:
+            n_pages: pages wanted.
+            spare: sessions that keep theirs.
+
+        Returns:
+            Whether there are as many. If all pages of sessions, those that are shared counted for
+            each, would not do, none loses any.
+        """
+        if self._allocator.n_free >= n_pages:
+            return True
+        idle = [id for id in self._sessions if id not in spare]
+        most = self._allocator.n_free + sum(len(self._sessions[id].pages) for id in idle)
+        if most < n_pages:
+            return False
+        for id in idle:
+            self.drop(id)
+            self.n_evictions += 1
+            if self._allocator.n_free >= n_pages:
+                return True
+        return False  # running sequences share some of these pages

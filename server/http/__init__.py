@@ -1,0 +1,1 @@
+"""The wire, whatever is sent over it."""

@@ -1,0 +1,43 @@
+"""How much may stand before a request's body."""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.errors import HeadersTooLargeError, ServiceError, UrlTooLongError
+
+MAX_URL_BYTES = 8 * 1024
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 32 * 1024  # of names and values together
+
+
+class HeaderLimits:
+    """Refuses requests of too long a URL, or too many or too large headers.
+
+    Args:
+        app: to wrap.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        error = _fault(scope) if scope["type"] == "http" else None
+        if error is None:
+            await self.app(scope, receive, send)
+        else:
+            await error.response(scope)(scope, receive, send)
+
+
+def _fault(scope: Scope) -> ServiceError | None:
+    if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_URL_BYTES:
+        return UrlTooLongError(f"the URL is longer than the limit of {MAX_URL_BYTES} bytes")
+    headers = scope["headers"]
+    if len(headers) > MAX_HEADERS:
+        return HeadersTooLargeError(
+            f"the request has {len(headers)} headers, the limit is {MAX_HEADERS}"
+        )
+    if sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
+        return HeadersTooLargeError(
+            f"the headers are larger than the limit of {MAX_HEADER_BYTES} bytes"
+        )
+    return None

@@ -1,0 +1,188 @@
+"""Request bodies: JSON and nothing else, read within a limit, parsed without leniency."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from email.message import Message
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from server.auth.access import enter
+from server.errors import (
+    BodyTooLargeError,
+    MalformedBodyError,
+    RequestTimeoutError,
+    UnsupportedMediaTypeError,
+    printable,
+)
+
+MAX_KEYS = 1024  # of one object; finding fault with a million of them would hold others up
+_LONGEST_KEY = 100  # characters of a client's key that an error repeats
+
+
+class JsonRequest(Request):
+    """A request that refuses bodies which are too large, too slow, or not strictly JSON.
+
+    FastAPI reads a body before it looks at what a route depends on; here, nothing is read from
+    somebody who may not come in.
+    """
+
+    async def body(self) -> bytes:
+        """Read the body.
+
+        Raises:
+            UnauthorizedError, RateLimitedError: the request may not come in.
+            UnsupportedMediaTypeError: it does not call itself JSON in UTF-8.
+            BodyTooLargeError: it has more bytes than the server's limit.
+            RequestTimeoutError: it does not arrive in time.
+            MalformedBodyError: it is empty.
+        """
+        if not hasattr(self, "_body"):
+            enter(self)
+            self._check_media_type()
+            body = await self._read()
+            if not body:
+                raise MalformedBodyError("the body is empty; it must be a JSON object")
+            self._body = body
+        return self._body
+
+    async def json(self) -> Any:
+        """Parse the body.
+
+        Raises:
+            MalformedBodyError: not UTF-8, not JSON, nested too deeply, or an object that has too
+                many keys or one of them twice.
+        """
+        return parse_json(await self.body())
+
+    def _check_media_type(self) -> None:
+        message = Message()
+        message["content-type"] = self.headers.get("content-type", "")
+        main, sub = message.get_content_maintype(), message.get_content_subtype()
+        charset = message.get_content_charset("utf-8")
+        if (
+            not self.headers.get("content-type")
+            or main != "application"
+            or not (sub == "json" or sub.endswith("+json"))
+            or charset not in ("utf-8", "utf8", "us-ascii")
+        ):
+            raise UnsupportedMediaTypeError(
+                "the body must be JSON in UTF-8, sent with 'content-type: application/json'"
+            )
+
+    async def _read(self) -> bytes:
+        settings = self.app.state.settings
+        body = bytearray()
+        try:
+            async with asyncio.timeout(settings.body_seconds):
+                async for piece in limited_body(self, settings.max_body_bytes):
+                    body += piece
+        except TimeoutError:
+            raise too_slow(settings.body_seconds) from None
+        return bytes(body)
+
+
+class OptionalJsonRequest(JsonRequest):
+    """A request whose body may be missing."""
+
+    async def body(self) -> bytes:
+        """Read the body; see `JsonRequest.body`. None at all is as good as an empty object."""
+        if not hasattr(self, "_body"):
+            enter(self)
+            body = await self._read()
+            if body:
+                self._check_media_type()
+            self._body = body
+        return self._body
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is read by `JsonRequest`, or whatever request a subclass names."""
+
+    request_class: type[JsonRequest] = JsonRequest
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap FastAPI's handler."""
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            return await handle(self.request_class(request.scope, request.receive))
+
+        return handle_json
+
+
+class OptionalJsonRoute(JsonRoute):
+    """A route whose body may be missing."""
+
+    request_class = OptionalJsonRequest
+
+
+async def limited_body(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The pieces of a body.
+
+    Raises:
+        BodyTooLargeError: it says that it has more than `limit` bytes, or has.
+        ClientDisconnect: the client left before the end.
+    """
+    too_large = BodyTooLargeError(f"the body is larger than the limit of {limit} bytes")
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdecimal() and _exceeds(declared, limit):
+        raise too_large
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > limit:
+            raise too_large
+        yield piece
+
+
+def too_slow(seconds: float) -> RequestTimeoutError:
+    """A body, or its next piece, took longer than it may."""
+    return RequestTimeoutError(f"the body did not arrive within {seconds:g} s")
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse JSON strictly, but for `NaN` and `Infinity`, which become floats that no field takes.
+
+    Raises:
+        MalformedBodyError: see `JsonRequest.json`.
+    """
+    try:
+        return json.loads(body.decode(), object_pairs_hook=_object, parse_float=_number)
+    except UnicodeDecodeError as error:
+        raise MalformedBodyError(
+            f"the body is not UTF-8: byte {error.start} does not belong"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise MalformedBodyError(
+            f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from None
+    except RecursionError:
+        raise MalformedBodyError("the body is nested too deeply") from None
+    except ValueError:  # Python's own limit on the digits of an integer
+        raise MalformedBodyError("the body has a number of too many digits") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_KEYS:
+        raise MalformedBodyError(f"an object has {len(pairs)} keys, the limit is {MAX_KEYS}")
+    parsed = dict(pairs)
+    if len(parsed) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise MalformedBodyError(f"the key '{printable(twice, _LONGEST_KEY)}' appears twice")
+    return parsed
+
+
+def _number(digits: str) -> float | int:
+    """A number with a point or an exponent; JSON has no second kind, 5.0 is the integer 5."""
+    value = float(digits)
+    return int(value) if value.is_integer() else value
+
+
+def _exceeds(digits: str, limit: int) -> bool:
+    """Whether a decimal number is larger, without parsing one of thousands of digits."""
+    digits = digits.lstrip("0")
+    return len(digits) > len(str(limit)) or int(digits or "0") > limit

@@ -1,0 +1,1 @@
+"""What lasts: logs of sessions, their turns, and where both are kept."""

@@ -1,0 +1,178 @@
+"""What a session store promises: the token log of every session, and who may write to it.
+
+The log is the truth about a session; everything else can be computed again from it. A turn begins
+with `begin`, which takes the session for its owner and appends the prompt; `append` adds what was
+generated; `done` gives the session back. An owner that vanishes loses its sessions after a while.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from server.errors import ServiceError
+
+
+@dataclass(frozen=True)
+class SessionRecord:
+    """What a store knows of a session, besides its tokens.
+
+    Times are those of the store's clock: the machine's for SQLite, the database's for PostgreSQL.
+
+    Attributes:
+        id: `ses-` and 32 hexadecimal digits; ids sort in the order in which they were made.
+        model: name of the model that it belongs to.
+        fingerprint: SHA-256 of that model's weights, hexadecimal.
+        n_tokens: tokens of its log.
+        created_at, used_at: seconds since 1970; used_at is when a turn last began or ended.
+        ttl: seconds after `used_at` after which it is gone.
+        busy: whether a turn has it.
+        owner: name of the API key that made it; "" if there was none.
+    """
+
+    id: str
+    model: str
+    fingerprint: str
+    n_tokens: int
+    created_at: float
+    used_at: float
+    ttl: float
+    busy: bool = False
+    owner: str = ""
+
+    @property
+    def expires_at(self) -> float:
+        """When the session will be gone, unless it is used before; seconds since 1970."""
+        return self.used_at + self.ttl
+
+
+@dataclass(frozen=True)
+class Append:
+    """Tokens to add to a session's log.
+
+    Attributes:
+        id: of the session.
+        start: tokens that the log holds before these; another number is an error.
+        token_ids: to add; may be none.
+        done: whether the turn is over, and the session free for others.
+    """
+
+    id: str
+    start: int
+    token_ids: Sequence[int]
+    done: bool
+
+
+def could_be_id(id: str) -> bool:
+    """Whether an id that a client sent could be one, and so is worth asking a database for.
+
+    Those that cannot are found nowhere; and databases refuse some characters.
+    """
+    return id.isascii() and id.isprintable()
+
+
+class SessionStore(Protocol):
+    """Durable logs of sessions, in one place.
+
+    All methods belong to one event loop and block it for nothing. What they have returned from is
+    committed: no crash of this process or of its machine takes it back. Expired sessions do not
+    exist for them.
+
+    Every method but `close` raises `StoreUnavailableError` when the store cannot do its work now
+    (cannot be opened or reached, disk full, read-only, damaged); what was committed stays, and a
+    later call may succeed. Mostly nothing is changed then. But a connection can be lost, or a disk
+    fail, just when a change is being committed; then it is as if the call had been cancelled.
+
+    A call that is cancelled is made as a whole or not at all, and the caller does not know which:
+    a log may be longer than it thinks, and is to be read again. A session that such a `begin` took
+    is given back.
+
+    Methods that are given the id of a session raise `SessionNotFoundError` if there is none.
+    """
+
+    async def open(self) -> None:
+        """Connect, and create what is missing. May be called again after it failed.
+
+        The other methods do the same when it is needed.
+        """
+
+    async def close(self) -> None:
+        """Give up all sessions that this owner holds, and disconnect; never fails.
+
+        Until `open` is called again, the store is unavailable.
+        """
+
+    async def create(
+        self,
+        record: SessionRecord,
+        token_ids: Sequence[int],
+        limit: int,
+        owner_limit: int | None = None,
+    ) -> None:
+        """Add a session with a log, which no turn has.
+
+        Raises:
+            TooManySessionsError: there are `limit` of them already, or `owner_limit` of the
+                record's owner.
+            SessionExistsError: its id is taken.
+        """
+
+    async def get(self, id: str) -> SessionRecord:
+        """What is known of a session."""
+
+    async def read(self, id: str) -> tuple[SessionRecord, list[int]]:
+        """A session and its whole log, as of one moment.
+
+        Raises:
+            SessionDamagedError: the log is not what was written.
+        """
+
+    async def begin(self, id: str, start: int, token_ids: Sequence[int]) -> None:
+        """Take a session for a turn and append to its log, or do neither.
+
+        Args:
+            id: of the session.
+            start: tokens of its log before.
+            token_ids: to append; may be none.
+
+        Raises:
+            SessionBusyError: another turn has it, or the log has another length by now.
+        """
+
+    async def append(self, appends: Sequence[Append]) -> list[ServiceError | None]:
+        """Add to the logs of sessions that this owner has, in one commit.
+
+        Returns:
+            For each, why it alone failed: `SessionNotFoundError` if the session is gone,
+            `SessionBusyError` if this owner does not have it, or its length is not `start`.
+        """
+
+    async def renew(self, ids: Sequence[str]) -> None:
+        """Keep sessions that this owner has for longer; to be called every few seconds.
+
+        Those that are gone or lost are passed over; the next `append` tells.
+        """
+
+    async def replace(self, record: SessionRecord, token_ids: Sequence[int]) -> None:
+        """Give an existing session another log, time-to-live, model and fingerprint.
+
+        It counts as used now; the other fields of the record, its owner among them, are not looked
+        at and stay.
+
+        Raises:
+            SessionBusyError: a turn has it.
+        """
+
+    async def delete(self, id: str) -> None:
+        """Remove a session and its log, even if a turn has it."""
+
+    async def sweep(self) -> int:
+        """Remove expired sessions that no turn has; returns how many."""
+
+    async def count(self, owner: str | None = None) -> int:
+        """How many sessions there are, of one owner or of all."""
+
+    # The last, since it hides the type of this name from what follows.
+    async def list(
+        self, after: str | None, limit: int, owner: str | None = None
+    ) -> list[SessionRecord]:
+        """Up to `limit` sessions, of one owner or of all, whose ids come after one, in order."""

@@ -1,0 +1,158 @@
+"""The rows of a PostgreSQL store: found, locked, changed."""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from server.sessions.store import refusals
+from server.sessions.store.base import SessionRecord, could_be_id
+from server.sessions.store.postgres_connections import Connection
+from server.sessions.store.token_log import LogEnd
+
+NOW = "extract(epoch FROM statement_timestamp())::float8"
+ALIVE = f"expires_at >= {NOW}"
+COLUMNS = (
+    "key, crc, owner, id, model, fingerprint, n_tokens, created_at, used_at, ttl, "
+    f"owner IS NOT NULL AND lease_until > {NOW}, belongs_to"
+)
+
+_CHANGE = f"""
+WITH changed AS (
+    UPDATE causalrn_sessions AS s SET
+        n_tokens = c.n_tokens,
+        crc = c.crc,
+        owner = c.owner,
+        lease_until = CASE WHEN c.used THEN {NOW} + %(lease)s ELSE lease_until END,
+        used_at = CASE WHEN c.used THEN {NOW} ELSE used_at END,
+        expires_at = CASE
+            WHEN NOT c.used THEN expires_at
+            WHEN c.owner IS NULL THEN {NOW} + ttl
+            ELSE {NOW} + greatest(ttl, %(lease)s) END
+    FROM unnest(
+        %(keys)s::bigint[], %(n_tokens)s::bigint[], %(crcs)s::bigint[], %(owners)s::uuid[],
+        %(used)s::boolean[]
+    ) AS c (key, n_tokens, crc, owner, used)
+    WHERE s.key = c.key
+)
+INSERT INTO causalrn_blocks AS b (session, number, ids)
+SELECT * FROM unnest(%(sessions)s::bigint[], %(numbers)s::integer[], %(ids)s::bytea[])
+ON CONFLICT (session, number) DO UPDATE SET ids = b.ids || excluded.ids
+"""
+
+
+class Found(NamedTuple):
+    """A session's row.
+
+    Attributes:
+        key: of the row.
+        end: of the log.
+        owner: the lease that was last taken and not given back, whether it is over or not.
+        record: what others see.
+    """
+
+    key: int
+    end: LogEnd
+    owner: uuid.UUID | None
+    record: SessionRecord
+
+
+def parse(row: tuple[Any, ...]) -> Found:
+    """A row of `COLUMNS`."""
+    key, crc, owner, *values = row
+    record = SessionRecord(*values)
+    return Found(key, LogEnd(record.n_tokens, crc), owner, record)
+
+
+async def find(db: Connection, ids: Sequence[str], *, lock: bool = False) -> list[Found]:
+    """Those of some sessions that exist.
+
+    Args:
+        ids: of the sessions.
+        lock: keep them as they are until the transaction ends.
+    """
+    # Always in the same order, so that no two transactions wait for each other.
+    query = f"SELECT {COLUMNS} FROM causalrn_sessions WHERE id = ANY(%s) AND {ALIVE} ORDER BY id"
+    cursor = await db.execute(query + " FOR UPDATE" * lock, (list(filter(could_be_id, ids)),))
+    return [parse(row) for row in await cursor.fetchall()]
+
+
+async def get(db: Connection, id: str, *, lock: bool = False) -> Found:
+    """One session.
+
+    Raises:
+        SessionNotFoundError: it does not exist.
+    """
+    for found in await find(db, [id], lock=lock):
+        return found
+    raise refusals.not_found(id)
+
+
+async def count(db: Connection, owner: str | None = None) -> int:
+    """How many sessions there are, of one owner or of all."""
+    query = f"SELECT count(*) FROM causalrn_sessions WHERE {ALIVE}{of(owner)}"
+    cursor = await db.execute(query, {"owner": owner})
+    (n,) = await cursor.fetchone() or (0,)
+    return int(n)
+
+
+def of(owner: str | None) -> str:
+    """The condition for the sessions of one owner, `%(owner)s`, or of all."""
+    return "" if owner is None else " AND belongs_to = %(owner)s"
+
+
+async def give_back(db: Connection, leases: Mapping[uuid.UUID, str]) -> None:
+    """End the turns of leases, each given with its session; those that are over are passed over."""
+    if not leases:
+        return
+    await db.execute(
+        f"UPDATE causalrn_sessions SET owner = NULL, lease_until = NULL, used_at = {NOW}, "
+        f"expires_at = {NOW} + ttl WHERE id = ANY(%s) AND owner = ANY(%s) AND {ALIVE}",
+        (list(leases.values()), list(leases)),
+    )
+
+
+@dataclass
+class Changes:
+    """Changes of sessions and their logs, made in one statement."""
+
+    _rows: dict[int, tuple[LogEnd, uuid.UUID | None, bool]] = field(default_factory=dict)
+    _blocks: defaultdict[tuple[int, int], bytes] = field(default_factory=lambda: defaultdict(bytes))
+
+    def add(
+        self, found: Found, token_ids: Sequence[int], *, owner: uuid.UUID | None, used: bool
+    ) -> Found:
+        """Add to a log.
+
+        Args:
+            found: the session, as it was found or left by the last change.
+            token_ids: to append.
+            owner: the lease that has the session from now on.
+            used: whether a turn begins or ends by this.
+
+        Returns:
+            What the session will be.
+        """
+        end, pieces = found.end.extend(token_ids)
+        self._rows[found.key] = end, owner, used
+        for number, data in pieces:
+            self._blocks[found.key, number] += data
+        return found._replace(end=end, owner=owner)
+
+    async def make(self, db: Connection, lease_seconds: float) -> None:
+        """Make the changes; leases that begin last for so many seconds."""
+        await db.execute(
+            _CHANGE,
+            {
+                "lease": lease_seconds,
+                "keys": list(self._rows),
+                "n_tokens": [end.n_tokens for end, _, _ in self._rows.values()],
+                "crcs": [end.crc for end, _, _ in self._rows.values()],
+                "owners": [owner for _, owner, _ in self._rows.values()],
+                "used": [used for _, _, used in self._rows.values()],
+                "sessions": [key for key, _ in self._blocks],
+                "numbers": [number for _, number in self._blocks],
+                "ids": list(self._blocks.values()),
+            },
+        )

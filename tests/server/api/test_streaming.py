@@ -1,0 +1,157 @@
+import asyncio
+import concurrent.futures
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from starlette.requests import ClientDisconnect
+
+from server.api.streaming import unless_disconnected
+from tests.server.conftest import Gate, make_settings
+from tests.server.fake_model import FakeModel, VerboseTokenizer
+from tests.server.live_server import LiveServer, events, serve
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_frees_everything(
+    model: FakeModel, gate: Gate, stream: bool, how: str
+) -> None:
+    with serve(model, make_settings()) as live:
+        model.decoder.before_extend = gate
+        connection = live.connect()
+        live.send_generate(connection, {"prompt": "x" * 400, "stream": stream})
+        assert gate.reached.wait(10)
+        assert live.engine.usage.pages_used == 2  # of a budget of 32 tokens a step
+        if how == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        live.wait_until(lambda: live.engine.n_streams == 0)
+        n_steps = len(model.decoder.batches)
+        gate.open()
+        live.wait_until_idle()
+        assert len(model.decoder.batches) <= n_steps + 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_the_queue_frees_its_place(
+    model: FakeModel, gate: Gate, stream: bool
+) -> None:
+    with (
+        serve(model, make_settings(max_running=1, max_waiting=1)) as live,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        model.decoder.before_extend = gate
+        connections = [live.connect() for _ in range(2)]
+        for connection in connections:
+            live.send_generate(connection, {"prompt": "x" * 400, "stream": stream})
+        live.wait_until(lambda: live.engine.n_streams == 2)
+        assert live.post({"prompt": "hello"}).status_code == 503  # there is no place left
+        for connection in connections:
+            connection.close()
+        live.wait_until(lambda: live.engine.n_streams == 0)
+        answer = pool.submit(live.post, {"prompt": "hello"})
+        live.wait_until(lambda: live.engine.n_streams == 1)
+        n_steps = len(model.decoder.batches)
+        gate.open()
+        assert answer.result(20).json()["text"] == "hello"
+        live.wait_until_idle()
+        # A prompt that was left took 13 steps of 32 tokens; this one and its answer took fewer.
+        assert len(model.decoder.batches) < n_steps + 13
+
+
+def test_half_of_32_clients_drop_and_the_rest_get_exact_copies(model: FakeModel) -> None:
+    with serve(model, make_settings(max_waiting=40)) as live:
+
+        def run_client(number: int) -> bool:
+            text = f"client number {number}: " + "äöü 世界 " * (number % 7)
+            body = {"prompt": text, "stream": True}
+            with (
+                live.client() as client,
+                client.stream("POST", "/generate", json=body) as response,
+            ):
+                if number % 2:
+                    next(response.iter_lines())
+                    return True
+                response.read()
+                *chunks, done = events(response)
+                assert done == "[DONE]"
+                return "".join(chunk["text"] for chunk in chunks) == text
+
+        with concurrent.futures.ThreadPoolExecutor(32) as clients:
+            assert all(clients.map(run_client, range(32)))
+        live.wait_until_idle()
+        assert max(n for n, _ in model.decoder.batches) > 1
+
+
+@pytest.fixture
+def verbose() -> Iterator[LiveServer]:
+    model = FakeModel(VerboseTokenizer())
+    with serve(model, make_settings(pool_bytes=100_000, max_batch_tokens=1000)) as live:
+        yield live
+
+
+def stall(live: LiveServer) -> socket.socket:
+    """Ask for ten million characters, more than all buffers on the way take, and read one."""
+    connection = live.connect(receive_buffer=4096)
+    live.send_generate(connection, {"prompt": "x" * 1000, "stream": True})
+    assert connection.recv(1) == b"H"
+    return connection
+
+
+def test_a_reader_that_stops_reading_holds_nobody_up(verbose: LiveServer) -> None:
+    with stall(verbose) as connection:
+        assert verbose.post({"prompt": "y"}).json()["text"] == "y" * 10_000
+        # Its tokens are made and its pages are free though it has not read them.
+        verbose.wait_until_idle()
+        assert verbose.n_tasks == 1
+        data = bytearray()
+        while not data.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"):
+            data += connection.recv(1 << 20)
+    others = sum(data.count(word) for word in (b"text", b"index", b"x-"))
+    assert data.count(b"x") - others == 10_000_000
+    # It lagged, so it got fewer events than tokens.
+    assert data.count(b"data: ") < 1000
+
+
+def test_a_reader_that_stops_reading_and_leaves_frees_its_task(verbose: LiveServer) -> None:
+    with stall(verbose):
+        assert verbose.n_tasks == 1
+    verbose.wait_until(lambda: verbose.n_tasks == 0)
+
+
+async def _never() -> Any:
+    await asyncio.Event().wait()
+
+
+def test_work_is_cancelled_when_the_client_leaves() -> None:
+    cancelled = False
+
+    async def work() -> None:
+        nonlocal cancelled
+        try:
+            await _never()
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
+
+    async def receive() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(unless_disconnected(receive, work()))
+    assert cancelled
+
+
+def test_the_result_of_work_and_its_exceptions_pass() -> None:
+    async def fine() -> int:
+        return 5
+
+    async def broken() -> int:
+        raise ZeroDivisionError
+
+    assert asyncio.run(unless_disconnected(_never, fine())) == 5
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(unless_disconnected(_never, broken()))

@@ -1,0 +1,114 @@
+import pytest
+
+from server.engine.admission import Admission
+from server.engine.block_allocator import BlockAllocator
+from server.engine.generation import GenerationParams
+from server.engine.scheduler import Scheduler
+from server.errors import InvalidRequestError, OverloadedError, RequestTooLargeError
+from tests.server.conftest import make_settings
+from tests.server.fake_model import FakeModel, letters
+
+
+def make(model: FakeModel, *, n_pages: int = 64, max_tokens: int = 100) -> Admission:
+    scheduler = Scheduler(BlockAllocator(n_pages, 16), n_slots=8, max_batch_tokens=32)
+    return Admission(model, make_settings(max_tokens=max_tokens), scheduler, 100)
+
+
+def admit(
+    admission: Admission, source: str | list[int], max_tokens: int | None = None
+) -> tuple[list[int], int]:
+    """Admit a request, and give back at once what it reserved."""
+    admitted = admission.admit("a", source, GenerationParams(max_tokens))
+    admission.release("a")
+    return admitted
+
+
+def test_a_prompt_is_wrapped_and_gets_what_a_copy_needs() -> None:
+    admission = make(FakeModel())
+    assert admit(admission, "hé") == ([256, 104, 195, 169, 257], 4)
+    assert admit(admission, [104], 7) == ([256, 104, 257], 7)
+
+
+def test_the_default_is_capped_by_room_and_limit() -> None:
+    assert admit(make(FakeModel(max_seq_len=40)), "x" * 30)[1] == 8
+    assert admit(make(FakeModel(), max_tokens=10), "x" * 30)[1] == 10
+
+
+def test_the_longest_prompt() -> None:
+    admission = make(FakeModel(max_seq_len=40))
+    assert admit(admission, "x" * 37)[1] == 1
+    with pytest.raises(InvalidRequestError, match="is 38 tokens long, this model takes at most 37"):
+        admit(admission, "x" * 38)
+    with pytest.raises(InvalidRequestError, match="at most 8 after a prompt of 32") as refused:
+        admit(admission, "x" * 30, 9)
+    assert refused.value.param == "max_tokens"
+
+
+def test_what_the_pool_could_never_hold() -> None:
+    admission = make(FakeModel(), n_pages=2)
+    assert admit(admission, "x" * 10, 21)[1] == 21  # 12 and 21 tokens, the last is never read
+    with pytest.raises(RequestTooLargeError, match=r"may hold 33 tokens, .* holds 32"):
+        admit(admission, "x" * 10, 22)
+
+
+@pytest.mark.parametrize(
+    ("ids", "param", "message"),
+    [
+        ([1, 259], "token_ids[1]", "must be between 0 and 258"),
+        ([-1], "token_ids[0]", "must be between 0 and 258"),
+        ([10**400], "token_ids[0]", "must be between 0 and 258"),
+        ([1, 2, 256], "token_ids[2]", "the special id BOS"),
+        ([257], "token_ids[0]", "the special id SEP"),
+        ([258], "token_ids[0]", "the special id EOS"),
+    ],
+)
+def test_ids_that_are_not_content(ids: list[int], param: str, message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=message) as refused:
+        admit(make(FakeModel()), ids)
+    assert refused.value.param == param
+
+
+def test_a_character_that_the_tokenizer_lacks() -> None:
+    with pytest.raises(InvalidRequestError, match="character 'é' at position 2") as refused:
+        admit(make(letters()), "abé")
+    assert refused.value.param == "prompt"
+
+
+def test_room_is_kept_until_it_is_given_back() -> None:
+    admission = make(FakeModel())
+    admission.admit("a", "x" * 30, GenerationParams(n=2))
+    assert (admission.reserved_samples, admission.reserved_bytes) == (2, 2 * 4 * 100)
+    admission.admit("b", "x", GenerationParams(max_tokens=1))
+    assert (admission.reserved_samples, admission.reserved_bytes) == (3, 900)
+    admission.release("a")
+    admission.release("b")
+    assert (admission.reserved_samples, admission.reserved_bytes) == (0, 0)
+
+
+def test_a_refused_request_keeps_no_room() -> None:
+    admission = make(FakeModel())
+    for source in ("\ud800", [256], "x" * 5000):
+        with pytest.raises(InvalidRequestError):
+            admission.admit("a", source, GenerationParams())
+        assert (admission.reserved_samples, admission.reserved_bytes) == (0, 0)
+
+
+def test_samples_and_bytes_are_limits() -> None:
+    admission = make(FakeModel())
+    admission.admit("a", "x", GenerationParams(n=20))
+    with pytest.raises(OverloadedError):
+        admission.admit("b", "x", GenerationParams(n=5))
+    admission.admit("b", "x", GenerationParams(n=4))
+    for id in "ab":
+        admission.release(id)
+    one_page = GenerationParams(max_tokens=1)
+    most = 8 * make_settings().pool_bytes // 100  # pages of 100 bytes
+    admission.admit("big", "x" * 500, GenerationParams(max_tokens=1, n=12))
+    admission.admit("small", "x", one_page)
+    assert admission.reserved_bytes == (12 * 32 + 1) * 100
+    left = most - 12 * 32 - 1
+    with pytest.raises(OverloadedError):
+        admission.admit("too much", "x" * 16 * left, one_page)
+    admission.admit("all the rest", "x" * 16 * (left - 1), one_page)
+    assert admission.reserved_bytes == most * 100
+    assert admission.reserved_samples < 24  # which are no limit here

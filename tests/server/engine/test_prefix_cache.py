@@ -1,0 +1,76 @@
+from server.engine.block_allocator import BlockAllocator
+from server.engine.prefix_cache import ROOT, PrefixCache
+from server.engine.sequence import Sequence
+
+
+def computed(
+    cache: PrefixCache, allocator: BlockAllocator, token_ids: list[int], owner: str = ""
+) -> Sequence:
+    """A sequence whose tokens the pool holds."""
+    sequence = Sequence("a", token_ids, 1, owner=owner)
+    sequence.pages = allocator.allocate(allocator.pages_for(len(token_ids)))
+    sequence.n_computed = len(token_ids)
+    cache.add(sequence)
+    return sequence
+
+
+def make(n_pages: int = 8) -> tuple[PrefixCache, BlockAllocator]:
+    allocator = BlockAllocator(n_pages, 4)
+    return PrefixCache(allocator), allocator
+
+
+def test_the_longest_equal_beginning_is_found() -> None:
+    cache, allocator = make()
+    sequence = computed(cache, allocator, [1, 2, 3, 4, 5, 6, 7, 8, 9])
+    assert cache.n_pages == 2
+    for token_ids, n_pages in (
+        ([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 2),
+        ([1, 2, 3, 4, 5, 6, 7, 8], 1),  # one token is left to compute
+        ([1, 2, 3, 4, 5, 6, 7, 0, 9], 1),
+        ([0, 2, 3, 4, 5, 6, 7, 8, 9], 0),
+        ([5, 6, 7, 8, 9], 0),  # the same page, after something else
+        ([1], 0),
+    ):
+        pages, link = cache.find(token_ids)
+        assert pages == sequence.pages[:n_pages]
+        assert (link == ROOT) == (n_pages == 0)
+
+
+def test_hashes_that_collide_are_told_apart() -> None:
+    cache, allocator = make()
+    computed(cache, allocator, [-1, 0, 0, 0, 0])
+    assert hash((0, (-1, 0, 0, 0))) == hash((0, (-2, 0, 0, 0)))  # Python's -1 and -2 collide
+    assert cache.find([-2, 0, 0, 0, 0]) == ([], ROOT)
+    assert len(cache.find([-1, 0, 0, 0, 0])[0]) == 1
+
+
+def test_a_page_computed_twice_is_known_once_and_its_chain_goes_on() -> None:
+    cache, allocator = make()
+    first = computed(cache, allocator, [1, 2, 3, 4, 5])
+    second = computed(cache, allocator, [1, 2, 3, 4, 5, 6, 7, 8, 9])
+    assert cache.find([1, 2, 3, 4, 5, 6, 7, 8, 9])[0] == [first.pages[0], second.pages[1]]
+
+
+def test_owners_find_only_what_is_theirs() -> None:
+    cache, allocator = make(n_pages=16)
+    token_ids = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    pages = {owner: computed(cache, allocator, token_ids, owner).pages for owner in ("", "a", "b")}
+    assert cache.n_pages == 6
+    for owner, held in pages.items():
+        assert cache.find(token_ids, owner)[0] == held[:2]
+    assert cache.find(token_ids, "c")[0] == []
+    computed(cache, allocator, [1, 2, 3, 4, 0], "c")
+    assert cache.find([1, 2, 3, 4, 5, 6, 7, 8, 9], "a")[0] == pages["a"][:2]
+
+
+def test_what_is_evicted_is_found_no_more_nor_what_hangs_on_it() -> None:
+    cache, allocator = make(n_pages=3)
+    sequence = computed(cache, allocator, [1, 2, 3, 4, 5, 6, 7, 8, 9])
+    allocator.free(sequence.pages)
+    assert len(cache.find(sequence.token_ids)[0]) == 2
+    taken = allocator.allocate(2)  # the page that nobody knows, and the end of the chain
+    assert cache.find(sequence.token_ids)[0] == [sequence.pages[0]]
+    allocator.free(taken)
+    other = computed(cache, allocator, [9, 9, 9, 9, 9, 9, 9, 9, 9])
+    assert cache.find(sequence.token_ids) == ([], ROOT)
+    assert cache.find(other.token_ids)[0] == other.pages[:2]

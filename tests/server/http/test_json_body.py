@@ -1,0 +1,114 @@
+import json
+import socket
+
+import pytest
+
+from server.errors import MalformedBodyError
+from server.http.json_body import parse_json
+from tests.server.live_server import LiveServer
+from tests.server.raw_http import unharmed
+
+LIMIT = 64 * 1024
+FITS = json.dumps({"prompt": "hi"}).encode().ljust(LIMIT)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["", "text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1"],
+)
+def test_what_does_not_call_itself_json_is_415(shared: LiveServer, content_type: str) -> None:
+    headers = {"content-type": content_type}
+    response = shared.post({"prompt": "hi"}, headers=headers)
+    assert response.status_code == 415
+    assert response.json()["error"]["type"] == "unsupported_media_type"
+    assert "content-type: application/json" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json; charset=UTF-8", "Application/JSON", "application/vnd.copy+json"],
+)
+def test_names_of_json(shared: LiveServer, content_type: str) -> None:
+    response = shared.post({"prompt": "hi"}, headers={"content-type": content_type})
+    assert response.status_code == 200
+
+
+def test_a_body_of_exactly_the_limit_is_read(shared: LiveServer) -> None:
+    assert shared.post(FITS).json()["text"] == "hi"
+
+
+def test_a_body_over_the_limit_is_413_and_the_connection_goes_on(shared: LiveServer) -> None:
+    with shared.client(headers={"content-type": "application/json"}) as client:
+        response = client.post("/generate", content=FITS + b" ")
+        assert response.status_code == 413
+        assert response.json() == {
+            "error": {
+                "type": "body_too_large",
+                "message": "the body is larger than the limit of 65536 bytes",
+                "param": None,
+            }
+        }
+        assert client.post("/generate", content=FITS).status_code == 200
+
+
+def chunked_head() -> bytes:
+    return (
+        b"POST /generate HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n"
+        b"transfer-encoding: chunked\r\n\r\n"
+    )
+
+
+def status(connection: socket.socket) -> bytes:
+    return connection.recv(65536)[9:12]
+
+
+def test_the_limit_counts_while_reading_where_no_length_is_declared(shared: LiveServer) -> None:
+    with shared.connect() as connection:
+        connection.sendall(chunked_head())
+        piece = b"400\r\n" + b" " * 1024 + b"\r\n"
+        connection.sendall(piece * 65)
+        # The body is not over; the answer does not wait for it.
+        assert status(connection) == b"413"
+
+
+def test_a_declared_length_over_the_limit_is_refused_unread(shared: LiveServer) -> None:
+    with shared.connect() as connection:
+        connection.sendall(
+            b"POST /generate HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n"
+            b"content-length: 99999999999999\r\n\r\n"
+        )
+        assert status(connection) == b"413"
+
+
+def test_a_body_in_small_pieces_is_read(shared: LiveServer) -> None:
+    with shared.connect() as connection:
+        connection.sendall(chunked_head())
+        for byte in b'{"prompt": "hi"}':
+            connection.sendall(b"1\r\n%c\r\n" % byte)
+        connection.sendall(b"0\r\n\r\n")
+        assert status(connection) == b"200"
+
+
+def test_a_client_that_leaves_in_mid_body_leaves_no_trace(shared: LiveServer) -> None:
+    with unharmed(shared):
+        with shared.connect() as connection:
+            connection.sendall(chunked_head() + b"1\r\n{\r\n")
+            shared.wait_until(lambda: shared.n_tasks == 1)
+        shared.wait_until(lambda: shared.n_tasks == 0)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_nesting_of_any_depth_is_refused(opening: bytes) -> None:
+    with pytest.raises(MalformedBodyError, match="nested too deeply"):
+        parse_json(opening * 100_000)
+
+
+def test_a_key_twice_is_refused_at_any_depth() -> None:
+    with pytest.raises(MalformedBodyError, match="the key 'b' appears twice"):
+        parse_json(b'{"a": [{"b": 1, "c": 2, "b": 3}]}')
+
+
+def test_an_object_of_absurdly_many_keys_is_refused() -> None:
+    many = json.dumps(dict.fromkeys(map(str, range(2000)), 0)).encode()
+    with pytest.raises(MalformedBodyError, match="has 2000 keys, the limit is 1024"):
+        parse_json(many)

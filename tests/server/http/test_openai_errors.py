@@ -1,0 +1,95 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from server.api.schemas.completions import OpenAIErrorResponse
+from server.errors import ServiceError, answer_with
+from server.http.openai_errors import is_openai, openai_status
+
+TYPES = {
+    "invalid_request_error",
+    "authentication_error",
+    "permission_error",
+    "rate_limit_error",
+    "overloaded",
+    "server_error",
+}
+
+
+def every(error: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    for one in error.__subclasses__():
+        yield one
+        yield from every(one)
+
+
+@pytest.mark.parametrize("error", list(every(ServiceError)), ids=lambda error: error.__name__)
+def test_every_error_has_a_type_and_a_code(error: type[ServiceError]) -> None:
+    response = answer_with({"path": "/v1/completions"}, error.status, error.type, "why", "field")
+    answer = OpenAIErrorResponse.model_validate_json(bytes(response.body)).error
+    assert response.status_code == openai_status(error.status)
+    assert response.status_code != 422
+    assert answer.type in TYPES
+    assert (answer.type in {"server_error", "overloaded"}) == (error.status >= 500)
+    assert (answer.message, answer.param, answer.code) == ("why", "field", error.type)
+
+
+@pytest.mark.parametrize(
+    ("status", "type"),
+    [
+        (400, "invalid_request_error"),
+        (401, "authentication_error"),
+        (403, "permission_error"),
+        (404, "invalid_request_error"),
+        (408, "invalid_request_error"),
+        (422, "invalid_request_error"),
+        (429, "rate_limit_error"),
+        (431, "invalid_request_error"),
+        (500, "server_error"),
+        (503, "overloaded"),
+        (504, "server_error"),
+    ],
+)
+def test_types_follow_from_statuses(status: int, type: str) -> None:
+    response = answer_with({"path": "/v1"}, status, "word", "why")
+    assert OpenAIErrorResponse.model_validate_json(bytes(response.body)).error.type == type
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "wanted"),
+    [
+        (400, {}, None),
+        (404, {}, None),
+        (409, {}, "false"),
+        (500, {}, "false"),
+        (504, {}, "false"),
+        (503, {"retry-after": "1"}, None),
+        (409, {"Retry-After": "1"}, None),
+        (429, {"retry-after": "1"}, None),
+    ],
+)
+def test_only_what_is_worth_it_is_sent_again(
+    status: int, headers: dict[str, str], wanted: str | None
+) -> None:
+    response = answer_with({"path": "/v1/models"}, status, "word", "why", headers=headers)
+    assert response.headers.get("x-should-retry") == wanted
+    assert "x-should-retry" not in answer_with({"path": "/info"}, status, "word", "why").headers
+
+
+@pytest.mark.parametrize(
+    ("scope", "openai"),
+    [
+        ({"path": "/v1"}, True),
+        ({"path": "/v1/completions"}, True),
+        ({"path": "/v10"}, False),
+        ({"path": "/generate"}, False),
+        ({"path": "/proxy/v1/models", "root_path": "/proxy"}, True),
+        ({}, False),
+    ],
+)
+def test_the_shape_follows_from_the_path(scope: dict[str, Any], openai: bool) -> None:
+    response = answer_with(scope, 422, "word", "why")
+    assert (b'"code":"word"' in bytes(response.body)) == openai
+    assert response.status_code == (400 if openai else 422)
+    if "root_path" not in scope:
+        assert is_openai(scope.get("path", "")) == openai

@@ -1,0 +1,73 @@
+import asyncio
+import contextlib
+
+import pytest
+
+from server.errors import SessionBusyError
+from server.sessions.locks import SessionLocks
+from tests.server.sessions.store.stores import in_loop
+
+
+@in_loop
+async def test_one_at_a_time() -> None:
+    locks = SessionLocks()
+    await locks.acquire("a", wait=False)
+    assert "a" in locks
+    with pytest.raises(SessionBusyError, match="session a is busy") as refused:
+        await locks.acquire("a", wait=False)
+    assert (refused.value.status, refused.value.headers) == (409, {"retry-after": "1"})
+    await locks.acquire("b", wait=False)
+    locks.release("a")
+    assert "a" not in locks
+    await locks.acquire("a", wait=False)
+
+
+@in_loop
+async def test_those_who_wait_go_in_the_order_in_which_they_came() -> None:
+    locks, order = SessionLocks(), []
+
+    async def work(name: int) -> None:
+        await locks.acquire("a", wait=True)
+        order.append(name)
+        await asyncio.sleep(0)
+        locks.release("a")
+
+    await locks.acquire("a", wait=False)
+    tasks = []
+    for name in range(5):
+        tasks.append(asyncio.create_task(work(name)))
+        await asyncio.sleep(0)
+    locks.release("a")
+    # Whoever comes now is not faster than those who wait.
+    with pytest.raises(SessionBusyError):
+        await locks.acquire("a", wait=False)
+    tasks.append(asyncio.create_task(work(5)))
+    await asyncio.gather(*tasks)
+    assert order == [0, 1, 2, 3, 4, 5]
+    assert "a" not in locks
+
+
+@pytest.mark.parametrize("n_turns", [0, 1, 2, 3])
+def test_those_who_give_up_are_passed_over(n_turns: int) -> None:
+    @in_loop
+    async def test() -> None:
+        locks = SessionLocks()
+        await locks.acquire("a", wait=False)
+        first = asyncio.create_task(locks.acquire("a", wait=True))
+        second = asyncio.create_task(locks.acquire("a", wait=True))
+        await asyncio.sleep(0)
+        locks.release("a")
+        for _ in range(n_turns):  # until it may just have been given the session
+            await asyncio.sleep(0)
+        has_it = first.done()
+        first.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await first
+        if has_it:
+            locks.release("a")
+        async with asyncio.timeout(5):
+            await second
+        locks.release("a")
+        assert "a" not in locks
+
+    test()

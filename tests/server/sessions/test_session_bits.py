@@ -1,0 +1,190 @@
+"""A session gives the same bits warm, cold, forked, restored and evicted, on the shipped model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.framing import Mode
+from model.sampling import SamplingParams
+from server.engine.core import EngineCore
+from server.engine.token_stream import Delta
+from server.sessions.snapshot import Snapshot, read_snapshot, write_snapshot
+from server.settings import Settings
+from tests.server.driver import Driver
+
+N_TURNS = 20
+PAGE_SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint(Settings().checkpoint[0])
+
+
+def make_settings(checkpoint: Checkpoint, n_pages: int = 4000, **changes: Any) -> Settings:
+    probe = checkpoint.decoder.new_state(n_pages=1, page_size=PAGE_SIZE, n_slots=1)
+    values = {
+        "max_running": 8,
+        "max_batch_tokens": 64,
+        "page_size": PAGE_SIZE,
+        "pool_bytes": 8 * probe.bytes_per_slot + n_pages * probe.bytes_per_page,
+    }
+    return Settings.model_validate(values | changes)
+
+
+def turn(i: int) -> dict[str, Any]:
+    """Copies that end with EOS or at a limit, raw text, draws, and turns that only read."""
+    text = f"turn {i} of the conversation: {'näh und fern ' * (i % 4)}"
+    mode: Mode = "raw" if i % 5 == 3 else "copy"
+    hot = SamplingParams(temperature=1.2, top_k=40, seed=i)
+    return {
+        "text": "" if i % 10 == 8 else text,
+        "max_tokens": {0: None, 1: 7, 2: 0, 3: 12}.get(i % 6),
+        "mode": "raw" if i % 10 == 8 else mode,
+        "sampling": hot if i % 7 == 5 else SamplingParams(),
+        "logprobs": 2,
+    }
+
+
+def talk(
+    driver: Driver[Checkpoint],
+    turns: range = range(N_TURNS),
+    session: str = "s",
+    before: Callable[[int], None] = lambda _: None,
+) -> list[Delta]:
+    """Turns one after the other; what came out of each."""
+    for i in turns:
+        before(i)
+        driver.add(f"{session} {i}", session=session, **turn(i))
+        while driver.core.n_live:
+            driver.step()
+    return [driver.joined(f"{session} {i}") for i in turns]
+
+
+@pytest.fixture(scope="module")
+def wanted(checkpoint: Checkpoint) -> tuple[list[Delta], list[int]]:
+    """The conversation in one-sequence batches, computed from nothing before every turn."""
+    settings = make_settings(checkpoint, max_batch_tokens=4000)
+    driver = Driver(checkpoint, settings, reuse=False)
+    deltas = talk(driver, before=lambda _: driver.drop("s"))
+    driver.assert_nothing_leaks()
+    assert driver.core.scheduler.cache.stats.hits == 0
+    return deltas, driver.logs["s"]
+
+
+def test_the_conversation_is_no_constant(wanted: tuple[list[Delta], list[int]]) -> None:
+    deltas, log = wanted
+    assert len({str(delta) for delta in deltas if delta.token_ids}) >= N_TURNS - 4
+    assert {delta.finish_reason for delta in deltas} == {"stop", "length"}
+    assert len(log) > 50 * PAGE_SIZE
+
+
+def test_kept_warm(checkpoint: Checkpoint, wanted: tuple[list[Delta], list[int]]) -> None:
+    driver = Driver(checkpoint, make_settings(checkpoint))
+    assert (talk(driver), driver.logs["s"]) == wanted
+    # Nothing was computed twice, but where a turn that only reads was gone on from without words.
+    assert driver.core.n_tokens < len(driver.logs["s"])
+    driver.assert_nothing_leaks()
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_cold_before_every_turn(
+    checkpoint: Checkpoint, wanted: tuple[list[Delta], list[int]], reuse: bool
+) -> None:
+    driver = Driver(checkpoint, make_settings(checkpoint), reuse=reuse)
+    assert (talk(driver, before=lambda _: driver.drop("s")), driver.logs["s"]) == wanted
+    assert (driver.core.scheduler.cache.stats.hits > 0) == reuse
+    driver.assert_nothing_leaks()
+
+
+@pytest.mark.parametrize("at", [1, 7, 13])
+def test_forked_in_the_middle(
+    checkpoint: Checkpoint, wanted: tuple[list[Delta], list[int]], at: int
+) -> None:
+    deltas, log = wanted
+    driver = Driver(checkpoint, make_settings(checkpoint))
+    talk(driver, range(at))
+    driver.fork("s", "child")
+    driver.fork("s", "other child")
+    # Both go on, one after the other, on pages that both have.
+    driver.add("interlude", "something else altogether", session="other child")
+    driver.run()
+    assert talk(driver, range(at, N_TURNS), "child") == deltas[at:]
+    assert talk(driver, range(at, N_TURNS)) == deltas[at:]
+    assert driver.logs["s"] == driver.logs["child"] == log
+    driver.assert_nothing_leaks()
+
+
+@pytest.mark.parametrize("at", [1, 3, 9, 19])
+def test_restored_on_another_server(
+    checkpoint: Checkpoint, wanted: tuple[list[Delta], list[int]], at: int
+) -> None:
+    deltas, log = wanted
+    first = Driver(checkpoint, make_settings(checkpoint))
+    talk(first, range(at))
+    snapshot = through_a_file(checkpoint, first.core, "s", first.logs["s"])
+    second = Driver(checkpoint, make_settings(checkpoint, page_size=64, max_batch_tokens=300))
+    second.add("before", "company, so that other pages are used")
+    second.run()
+    n_tokens = second.core.n_tokens
+    held = snapshot.token_ids[: snapshot.n_held]
+    assert second.core.import_session("s", held, snapshot.memory)
+    second.logs["s"] = snapshot.token_ids
+    assert talk(second, range(at, at + 1)) == deltas[at : at + 1]
+    made = len(second.logs["s"]) - len(held)
+    assert second.core.n_tokens - n_tokens == made - 1  # the last is never read
+    assert talk(second, range(at + 1, N_TURNS)) == deltas[at + 1 :]
+    assert second.logs["s"] == log
+    second.assert_nothing_leaks()
+
+
+def through_a_file(checkpoint: Checkpoint, core: EngineCore, id: str, log: list[int]) -> Snapshot:
+    held = core.export_session(id, log)
+    assert held is not None
+    size, parts = write_snapshot(Snapshot(log, *held), checkpoint)
+    data = b"".join(parts)
+    assert len(data) == size
+    return read_snapshot(data, checkpoint, core.layers)
+
+
+def test_evicted_by_others_and_mixed_with_them(
+    checkpoint: Checkpoint, wanted: tuple[list[Delta], list[int]]
+) -> None:
+    deltas, log = wanted
+    driver = Driver(checkpoint, make_settings(checkpoint, n_pages=110))
+    names = ["s", "t", "u"]
+    for i in range(N_TURNS):
+        for name in names:
+            driver.add(f"{name} {i}", session=name, **turn(i))
+            driver.step()
+            driver.add(f"noise {name} {i}", f"{i} other things are copied, too " * (1 + i % 3))
+        while driver.core.n_live:
+            driver.step()
+    for name in names:
+        assert [driver.joined(f"{name} {i}") for i in range(N_TURNS)] == deltas, name
+        assert driver.logs[name] == log
+    scheduler = driver.core.scheduler
+    assert scheduler.sessions.n_evictions > 0
+    assert scheduler.n_preemptions > 0
+    driver.assert_nothing_leaks()
+
+
+def test_aborted_and_gone_on_from_the_part_that_was_kept(checkpoint: Checkpoint) -> None:
+    drivers = [
+        Driver(checkpoint, make_settings(checkpoint)),
+        Driver(checkpoint, make_settings(checkpoint, max_batch_tokens=4000), reuse=False),
+    ]
+    for driver in drivers:
+        driver.add("a", "a text of which a part is copied", session="s")
+        while len(driver.logs["s"]) < 50:
+            driver.step()
+        driver.abort("a")
+        driver.logs["s"] = driver.logs["s"][:45]  # what was committed by then
+        if not driver.reuse:
+            driver.drop("s")
+        driver.add("b", "another", session="s", logprobs=1)
+        driver.run()
+    assert drivers[0].joined("b") == drivers[1].joined("b")
+    assert drivers[0].text["b"] == "another"

@@ -1,0 +1,287 @@
+import hashlib
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies
+from safetensors.numpy import load, save
+
+from model.state import LayerSpec, SequenceMemory
+from server.engine.served_model import ServedModel
+from server.errors import InvalidSnapshotError
+from server.sessions.snapshot import Snapshot, largest_size, read_snapshot, write_snapshot
+from tests.model.tiny import random_checkpoint
+from tests.server.conftest import make_settings
+from tests.server.driver import Driver
+from tests.server.fake_model import FakeModel
+
+MODEL = FakeModel(max_seq_len=100)
+LAYERS = MODEL.decoder.new_state(n_pages=1, page_size=16, n_slots=1).specs
+IDS = [256, *b"hello", 257, *b"hello", 258]
+
+
+def to_bytes(snapshot: Snapshot, model: ServedModel = MODEL) -> bytes:
+    size, parts = write_snapshot(snapshot, model)
+    data = b"".join(parts)
+    assert len(data) == size
+    return data
+
+
+def make(ids: list[int] = IDS, n_held: int | None = None) -> Snapshot:
+    n_held = len(ids) - 1 if n_held is None else n_held
+    pool = np.array(ids[:n_held], np.float32)[:, None]
+    memory = SequenceMemory(
+        MODEL.decoder.counters(ids[:n_held]), [pool], [np.zeros(0)], [np.zeros((0, 1), np.float32)]
+    )
+    return Snapshot(ids, n_held, memory)
+
+
+DATA = to_bytes(make())
+
+
+def read(data: bytes, layers: list[LayerSpec] = LAYERS) -> Snapshot:
+    return read_snapshot(data, MODEL, layers)
+
+
+def refused(data: bytes, reason: str = "") -> None:
+    with pytest.raises(InvalidSnapshotError) as error:
+        read(data)
+    assert reason in error.value.message
+    assert error.value.status == 422
+
+
+def with_digest(data: bytes) -> bytes:
+    """What somebody writes who knows the format."""
+    return data[:-32] + hashlib.sha256(data[:-32]).digest()
+
+
+def assert_equal(one: Snapshot, other: Snapshot) -> None:
+    assert (one.token_ids, one.n_held) == (other.token_ids, other.n_held)
+    assert one.memory.counters.tolist() == other.memory.counters.tolist()
+    for name in ("pools", "sums", "tails"):
+        for a, b in zip(getattr(one.memory, name), getattr(other.memory, name), strict=True):
+            assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+
+
+@pytest.mark.parametrize("n_held", [1, 5, len(IDS)])
+def test_what_was_written_is_read(n_held: int) -> None:
+    snapshot = make(n_held=n_held)
+    assert_equal(read(to_bytes(snapshot)), snapshot)
+
+
+def test_anybody_can_read_the_tensors() -> None:
+    tensors = load(DATA)
+    assert sorted(tensors) == ["pool.0", "sha256", "sums.0", "tail.0", "token_ids"]
+    assert tensors["token_ids"].tolist() == IDS
+
+
+def test_the_longest_session_is_as_large_as_the_limit_at_most() -> None:
+    longest = [256, *[97] * 99]
+    size, _ = write_snapshot(make(longest, 100), MODEL)
+    limit = largest_size(LAYERS, MODEL.config)
+    assert limit - 8192 < size <= limit
+
+
+@pytest.mark.parametrize(
+    "mixers", [("separable",), ("normalized", "separable", "normalized"), ("separable",) * 2]
+)
+def test_models_of_every_kind_go_on_from_what_was_read(
+    tmp_path: Path, mixers: tuple[str, ...]
+) -> None:
+    model = random_checkpoint(tmp_path, mixers=mixers)
+    first = Driver(model, make_settings(pool_bytes=10_000_000))
+    first.add("a", "hello", session="s", logprobs=1, max_tokens=4, ignore_eos=True)
+    first.run()
+    log = first.logs["s"]
+    held = first.core.export_session("s", log)
+    assert held is not None
+    assert held[0] == len(log) - 1
+    data = to_bytes(Snapshot(log, *held), model)
+    snapshot = read_snapshot(data, model, first.core.layers)
+    assert_equal(snapshot, Snapshot(log, *held))
+    second = Driver(model, make_settings(pool_bytes=10_000_000))
+    second.core.import_session("s", snapshot.token_ids[: snapshot.n_held], snapshot.memory)
+    second.logs["s"] = snapshot.token_ids
+    for driver in (first, second):
+        driver.add("b", "world", session="s", logprobs=3)
+        driver.run()
+        assert driver.progress["b"].n_cached == held[0]
+    assert first.joined("b") == second.joined("b")
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 100, len(DATA) - 33, len(DATA) - 32, len(DATA) - 1])
+def test_a_truncated_file_is_refused(n: int) -> None:
+    refused(DATA[:n], "not a safetensors file, or a truncated one")
+
+
+@given(strategies.integers(0, len(DATA) - 1), strategies.integers(1, 255))
+def test_a_changed_byte_is_refused(place: int, change: int) -> None:
+    refused(DATA[:place] + bytes([DATA[place] ^ change]) + DATA[place + 1 :])
+
+
+@given(strategies.integers(0, len(DATA)), strategies.binary(min_size=1, max_size=9))
+def test_bytes_in_between_or_behind_are_refused(place: int, more: bytes) -> None:
+    refused(DATA[:place] + more + DATA[place:])
+
+
+@given(strategies.binary(max_size=200))
+def test_bytes_that_are_no_file_are_refused(data: bytes) -> None:
+    refused(data)
+
+
+def rebuilt(change: Callable[[dict[str, Any], dict[str, str]], None]) -> bytes:
+    """A file that somebody put together with a digest that fits."""
+    tensors, metadata = dict(load(DATA)), header()["__metadata__"]
+    del tensors["sha256"]
+    change(tensors, metadata)
+    return write(tensors, metadata)
+
+
+def write(tensors: dict[str, Any], metadata: Any) -> bytes:
+    """As `write_snapshot` does it, without looking at what is written."""
+    names = {"int64": "I64", "int32": "I32", "float64": "F64", "float32": "F32", "float16": "F16"}
+    parts = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    described: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
+    end = 0
+    for name, part in parts.items():
+        begin, end = end, end + part.nbytes
+        described[name] = {
+            "dtype": names[part.dtype.name], "shape": part.shape, "data_offsets": [begin, end]
+        }  # fmt: skip
+    described["sha256"] = {"dtype": "U8", "shape": [32], "data_offsets": [end, end + 32]}
+    text = json.dumps(described).encode()
+    text += b" " * (-len(text) % 8)
+    body = b"".join(part.tobytes() for part in parts.values())
+    return with_digest(struct.pack("<Q", len(text)) + text + body + bytes(32))
+
+
+def header(data: bytes = DATA) -> Any:
+    (n,) = struct.unpack_from("<Q", data)
+    return json.loads(data[8 : 8 + n])
+
+
+def test_a_file_that_was_put_together_well_is_read() -> None:
+    assert_equal(read(rebuilt(lambda *_: None)), make())
+
+
+def replaced(name: str, value: Any) -> Callable[[dict[str, Any], dict[str, str]], None]:
+    return lambda tensors, _: tensors.update({name: value})
+
+
+POOL = np.zeros((12, 1), np.float32)
+NAN = np.array([[1.0]] * 11 + [[np.nan]], np.float32)
+FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, str]], Any], str]] = {
+    "other format": (lambda _, data: data.update(format="pt"), "not the snapshot of a session"),
+    "no format": (lambda _, data: data.pop("format"), "not the snapshot of a session"),
+    "other version": (lambda _, data: data.update(version="2"), "version 2, this server reads 1"),
+    "other weights": (lambda _, data: data.update(fingerprint="5e" * 32), "weights 5e5e5e5e5e5e"),
+    "no weights": (lambda _, data: data.pop("fingerprint"), "of weights unknown"),
+    "no pool": (lambda tensors, _: tensors.pop("pool.0"), "tensor 'pool.0' is missing"),
+    "no sums": (lambda tensors, _: tensors.pop("sums.0"), "tensor 'sums.0' is missing"),
+    "no ids": (lambda tensors, _: tensors.pop("token_ids"), "tensor 'token_ids' is missing"),
+    "one more": (replaced("pool.1", POOL), "unexpected tensor 'pool.1'"),
+    "short ids": (replaced("token_ids", np.zeros(13, np.int32)), "is int32 of shape [13]"),
+    "ids in rows": (replaced("token_ids", np.zeros((13, 1), np.int64)), "of shape [13, 1]"),
+    "no id": (replaced("token_ids", np.zeros(0, np.int64)), "the pools hold more tokens"),
+    "negative id": (replaced("token_ids", np.full(13, -1)), "between 0 and 258"),
+    "unknown id": (replaced("token_ids", np.full(13, 259)), "between 0 and 258"),
+    "too many ids": (replaced("token_ids", np.zeros(101, np.int64)), "more than 100"),
+    "fewer ids": (replaced("token_ids", np.zeros(11, np.int64)), "the pools hold more tokens"),
+    "nothing held": (replaced("pool.0", POOL[:0]), "the pools hold more tokens than there are, or"),
+    "wide pool": (replaced("pool.0", np.zeros((12, 2), np.float32)), "float32 of ['any', 1]"),
+    "flat pool": (replaced("pool.0", POOL[:, 0]), "expected float32"),
+    "short floats": (replaced("pool.0", POOL.astype(np.float16)), "is float16 of shape"),
+    "long floats": (replaced("pool.0", POOL.astype(float)), "is float64 of shape"),
+    "not a number": (replaced("pool.0", NAN), "holds values that are not finite"),
+    "infinite": (replaced("pool.0", POOL + np.float32(np.inf)), "not finite"),
+    "more sums": (replaced("sums.0", np.zeros(1)), "is float64 of shape [1]"),
+    "short sums": (replaced("sums.0", np.zeros(0, np.float32)), "is float32 of shape [0]"),
+    "other tail": (replaced("tail.0", np.zeros((1, 1), np.float32)), "is float32 of shape [1, 1]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_a_file_that_does_not_fit_is_refused_whoever_made_it(kind: str) -> None:
+    change, reason = FORGED[kind]
+    refused(rebuilt(change), reason)
+
+
+def test_layers_hold_equally_many_tokens() -> None:
+    tensors = dict(load(DATA))
+    del tensors["sha256"]
+    for name in ("pool", "sums", "tail"):
+        tensors[f"{name}.1"] = tensors[f"{name}.0"]
+    tensors["pool.1"] = tensors["pool.1"][:-1]
+    data = write(tensors, header()["__metadata__"])
+    with pytest.raises(InvalidSnapshotError, match=r"'pool.1' is float32 of shape \[11, 1\]"):
+        read(data, LAYERS * 2)
+
+
+@pytest.mark.parametrize("metadata", [None, {}])
+def test_a_file_that_says_nothing_of_itself_is_refused(metadata: Any) -> None:
+    tensors = dict(load(DATA))
+    del tensors["sha256"]
+    refused(write(tensors, metadata), "not the snapshot of a session")
+
+
+def test_a_file_of_another_program_is_refused() -> None:
+    refused(save({"a": POOL}), "not the snapshot of a session")
+
+
+def raw(text: str, body: bytes = b"") -> bytes:
+    return struct.pack("<Q", len(text)) + text.encode() + body
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        raw("{}"),
+        raw('{"__metadata__":null}'),
+        raw('{"__metadata__":{"format":1}}'),
+        raw('{"__metadata__":{"format":null}}'),
+        raw('{"a":{"dtype":"F32","shape":[18446744073709551615,0],"data_offsets":[0,0]}}'),
+        raw('{"a":{"dtype":"F32","shape":[4611686018427387904,0,9],"data_offsets":[0,0]}}'),
+        raw('{"a":{"dtype":"F32","shape":[0' + ",0" * 70 + '],"data_offsets":[0,0]}}'),
+        raw("[" * 10_000),
+        raw('{"a":' + "[" * 10_000),
+        struct.pack("<Q", 2**63) + DATA[8:],
+        b"\0" * 40,
+        b"PK\x03\x04" + bytes(100),
+    ],
+    ids=range(12),
+)
+def test_a_hostile_header_is_refused(data: bytes) -> None:
+    refused(data)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2", "I16",
+        "U16", "F16", "BF16", "I32", "U32", "C64", "U64",
+    ],
+)  # fmt: skip
+def test_a_tensor_of_any_other_kind_is_refused(dtype: str) -> None:
+    text = '{"__metadata__":%s,"token_ids":{"dtype":"%s","shape":[8],"data_offsets":[0,%d]}}'
+    metadata = json.dumps(header()["__metadata__"])
+    for n_bytes in (4, 6, 8, 16, 32, 64):
+        refused(with_digest(raw(text % (metadata, dtype, n_bytes), bytes(n_bytes))))
+
+
+def test_a_snapshot_of_other_weights_names_both() -> None:
+    model = FakeModel(name="other", fingerprint="ab" * 32)
+    refused(
+        to_bytes(make(), model), "of weights abababababab (other), this server has 000000000000"
+    )
+
+
+def test_writing_does_not_touch_the_memory() -> None:
+    snapshot = make()
+    before = replace(snapshot.memory, pools=[pool.copy() for pool in snapshot.memory.pools])
+    to_bytes(snapshot)
+    assert snapshot.memory.pools[0].tobytes() == before.pools[0].tobytes()
