@@ -1,57 +1,66 @@
 """The decoder: embed, blocks, logits. `forward` trains; `extend` serves."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.config import Mixer, ModelConfig
+from model.backends.registry import BACKENDS, DEFAULT
+from model.block import Block
+from model.classifier import Classifier
+from model.config import ModelConfig
 from model.embedding import Embedding
-from model.mixers.base import RelationMixer
-from model.mixers.normalized_relation import NormalizedRelation
-from model.mixers.separable_relation import SeparableRelation
-from model.ops.extend import classify
-from model.ops.norm import norm
-from model.ops.positions import RECALL, STATE_SIZE, advance
-from model.ops.relation.cpu import SEGMENT
-from model.state import DecoderState, RaggedBatch
-from model.weights import WeightViews
-
-_MIXERS: dict[Mixer, type[RelationMixer]] = {
-    "normalized": NormalizedRelation,
-    "separable": SeparableRelation,
-}
+from model.mixers.base import MatchesPlaces
+from model.mixers.registry import MIXERS
+from model.mlp import Mlp
+from model.ops.positions import STATE_SIZE, advance
+from model.state import DecoderState, LayerSpec, RaggedBatch
 
 
 class Decoder(nn.Module):
-    """A CausalRN: pre-norm residual blocks of one relation mixer each, and nothing else.
+    """A CausalRN: pre-norm residual blocks, each a sequence mixer and maybe a channel MLP.
 
     Args:
         config: the shape. Parameters are drawn from torch's global generator.
+        backend: name of what serves it, as in `model.backends.registry`.
+
+    Attributes:
+        blocks: the blocks in order. Their modules are in `mixers` and, by the block's number, in
+            `mlps`.
+        specs: what each block keeps of its sequences.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, backend: str = DEFAULT) -> None:
         super().__init__()
         self.config = config
+        self.backend = BACKENDS.find(backend)()
         self.embedding = Embedding(config)
-        self.mixers = nn.ModuleList(
-            _MIXERS[name](config, layer) for layer, name in enumerate(config.mixers)
-        )
-        self.classifier = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        nn.init.normal_(self.classifier.weight, std=0.02)
-        self._weights = WeightViews((self.classifier, "weight"))
+        self.mixers = nn.ModuleList()
+        self.mlps = nn.ModuleDict()
+        self.blocks: list[Block] = []
+        self.specs: list[LayerSpec] = []
+        shared: dict[str, Any] = {"norm_eps": config.norm_eps, "n_blocks": len(config.blocks)}
+        for number, block in enumerate(config.blocks):
+            kind = MIXERS.find(block.mixer)
+            mixer = kind(block.params, config.d_model, **shared)
+            self.mixers.append(mixer)
+            mlp = None
+            if block.mlp is not None:
+                mlp = self.mlps[str(number)] = Mlp(block.mlp, config.d_model, **shared)
+            self.blocks.append(Block(block, mixer, mlp, config.norm_eps))
+            self.specs.append(kind.spec(block.params, config.d_model))
+        self.classifier = Classifier(config.d_model, config.vocab_size, norm_eps=config.norm_eps)
 
     def match_places(self) -> None:
-        """Let the normalized layers start out looking for the source of the next output token.
+        """Let mixers that can do so start out looking for the source of the next output token.
 
-        For coupled positions, before training; see `RelationMixer.match_places`.
+        For coupled positions, before training.
         """
-        for mixer in self.mixers:
-            if isinstance(mixer, NormalizedRelation):
-                mixer.match_places(self.config.d_position)
+        for block in self.blocks:
+            if isinstance(block.mixer, MatchesPlaces):
+                block.mixer.match_places(self.config.d_position)
 
     def forward(self, token_ids: Tensor, offsets: Tensor | None = None) -> Tensor:
         """Logits for every token of whole sequences; differentiable, O(T) memory.
@@ -65,25 +74,28 @@ class Decoder(nn.Module):
             float32 logits `[B, T, vocab_size]`.
         """
         x, phases = self.embedding(token_ids, offsets)
-        is_recall = (phases == RECALL)[..., None]
-        for layer, mixer in enumerate(self.mixers):
-            written = mixer(norm(x, self.config.norm_eps))
-            x = x + (written * is_recall if layer < self.config.recall_layers else written)
-        return self._logits(x)
+        for block in self.blocks:
+            x = block.forward(x, phases)
+        logits: Tensor = self.classifier(x)
+        return logits
 
-    def new_state(self, *, n_pages: int, page_size: int, n_slots: int) -> DecoderState:
-        """Allocate storage for up to `n_slots` sequences that share `n_pages` pages."""
-        specs = [
-            _MIXERS[name].spec(self.config, layer) for layer, name in enumerate(self.config.mixers)
-        ]
-        return DecoderState(
-            specs,
+    def new_state(
+        self, *, n_pages: int, page_size: int, n_slots: int, n_rows: int = 0
+    ) -> DecoderState:
+        """Allocate storage for up to `n_slots` sequences that share `n_pages` pages.
+
+        Args:
+            n_pages, page_size, n_slots: see `DecoderState`.
+            n_rows: states that can be kept at the ends of pages.
+        """
+        return self.backend.new_state(
+            self.specs,
+            d_model=self.config.d_model,
+            n_counters=STATE_SIZE,
             n_pages=n_pages,
             page_size=page_size,
             n_slots=n_slots,
-            n_counters=STATE_SIZE,
-            d_model=self.config.d_model,
-            d_relation=self.config.d_relation,
+            n_rows=n_rows,
         )
 
     def counters(self, token_ids: Sequence[int]) -> NDArray[np.int64]:
@@ -103,8 +115,9 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Continue a ragged batch of sequences: prefill, chunked prefill and decode alike.
 
-        Any chunking of a sequence gives what `forward` gives on the whole up to rounding, and the
-        same bits as any other chunking, whatever else is in the batch.
+        Any chunking of a sequence gives what `forward` gives on the whole up to rounding. What
+        holds for the bits is the backend's promise; that of the CPU: they are the same in any
+        chunking, whatever else is in the batch.
 
         Args:
             batch: the new tokens and where their sequences' memory lies.
@@ -115,28 +128,8 @@ class Decoder(nn.Module):
         Returns:
             float32 logits `[M, vocab_size]`.
         """
-        space = state.workspace
-        if rows is None:
-            rows = batch.starts[1:] - 1
-        counts = batch.starts[1:] - batch.starts[:-1]
-        lengths = batch.context_lens + counts
-        n_pairs = int(counts @ lengths)
-        space.make_room(len(batch.token_ids), -(-int(lengths.max()) // SEGMENT))
-        self.embedding.extend(batch, state)
-        in_recall = space.phases[: len(batch.token_ids)] == RECALL
-        n_recall_pairs = n_pairs if in_recall.any() else 0
-        for i, (mixer, layer) in enumerate(zip(self.mixers, state.layers, strict=True)):
-            work = (in_recall, n_recall_pairs)
-            if i >= self.config.recall_layers:
-                work = (space.all_active, n_pairs)
-            cast(RelationMixer, mixer).extend(batch, state, layer, *work)
-        logits = np.empty((len(rows), self.config.vocab_size), np.float32)
-        classify(
-            space.x, rows, self.config.norm_eps, *self._weights(),
-            space.z, logits, work=logits.size * self.config.d_model // 8,
-        )  # fmt: skip
-        return torch.from_numpy(logits)
-
-    def _logits(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(norm(x, self.config.norm_eps))
-        return logits
+        backend = self.backend
+        step = backend.embed(self.embedding, batch, state)
+        for block, layer in zip(self.blocks, state.layers, strict=True):
+            backend.block(block, step, layer)
+        return backend.logits(self.classifier, step, batch.starts[1:] - 1 if rows is None else rows)

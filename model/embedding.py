@@ -2,12 +2,12 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.ops.extend import embed
 from model.ops.positions import STATE_SIZE, advance
-from model.state import DecoderState, RaggedBatch
+from model.step import Step
 from model.weights import WeightViews
 
 
@@ -30,7 +30,7 @@ class Embedding(nn.Module):
             self.phase = nn.Embedding(3 if config.recall else 2, config.d_model)
             nn.init.normal_(self.phase.weight, std=0.02)
             tables.append(self.phase)
-        self._weights = WeightViews(*((table, "weight") for table in tables))
+        self.views = WeightViews(*((table, "weight") for table in tables))
         self._none = np.empty((0, config.d_model), np.float32)
 
     def forward(self, token_ids: Tensor, offsets: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -66,23 +66,19 @@ class Embedding(nn.Module):
             x = torch.cat([x, codes], -1) + self.phase(torch.from_numpy(phases))
         return x.view(n_sequences, length, -1), torch.from_numpy(phases).view_as(token_ids)
 
-    def extend(self, batch: RaggedBatch, state: DecoderState) -> None:
-        """Write embeddings and phases of new tokens to the workspace, advancing the counters."""
-        config = self.config
-        weights = self._weights()
-        places = phase_vectors = self._none
-        if config.positions == "learned":
+    def extend(self, step: Step) -> None:
+        """Write embeddings and phases of the new tokens of a step, advancing the counters."""
+        if self.config.positions == "learned":
+            batch = step.batch
             self._check_length(int((batch.context_lens + np.diff(batch.starts)).max()))
-            places = weights[1]
-        elif config.positions == "coupled":
-            phase_vectors = weights[1]
-        embed(
-            batch.token_ids, batch.starts, batch.context_lens, batch.slots, batch.block_tables,
-            state.n_slots, state.page_size, config.bos_id, config.sep_id,
-            config.positions == "coupled", config.recall, state.counter_array,
-            weights[0], places, phase_vectors, state.workspace.x, state.workspace.phases,
-            work=len(batch.token_ids) * config.d_model,
-        )  # fmt: skip
+        step.op("embed")(self, step)
+
+    def tables(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Vectors of tokens, places and phases as the kernel takes them; no rows for none."""
+        views = self.views()
+        places = views[1] if self.config.positions == "learned" else self._none
+        phases = views[1] if self.config.positions == "coupled" else self._none
+        return views[0], places, phases
 
     def _check_length(self, n_tokens: int) -> None:
         if n_tokens > self.config.max_seq_len:

@@ -1,42 +1,51 @@
 """Larger decoders that begin where smaller ones ended."""
 
-from dataclasses import replace
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
-from model.config import ModelConfig
+from model.config import BlockConfig, ModelConfig
 from model.decoder import Decoder
-from model.mixers.base import RelationMixer
+from model.mixers.base import MatchesContent
+from model.mixers.registry import MIXERS
 from model.ops.positions import RECALL, SOURCE
-
-_GROWING = "mixers", "shift_width", "recall", "recall_layers", "recall_shift_width"
 
 
 def can_grow(start: ModelConfig, config: ModelConfig) -> bool:
     """Whether a decoder of one shape can be made into one of another.
 
-    It may gain layers in front of its own, taps of the token shift, and turns of recall. Its first
-    layers may become layers for recall alone, and the others then lose taps.
+    It may gain blocks in front of its own, which then begin as blocks that look for content, and
+    turns of recall. Its blocks may grow as their mixers can, and become blocks for recall alone.
     """
-    same = {name: getattr(config, name) for name in _GROWING}
+    n_new = len(config.blocks) - len(start.blocks)
+    same = {"blocks": start.blocks, "recall": start.recall}
     return (
-        replace(start, **same) == config
-        and config.mixers[-start.n_layer :] == start.mixers
-        and min(start.shift_width, config.shift_width) > 1
-        and config.match_width >= start.match_width
+        n_new >= 0
+        and config.model_copy(update=same) == start
         and config.recall >= start.recall
-        and config.recall_layers >= start.recall_layers
+        and all(
+            issubclass(MIXERS.find(block.mixer), MatchesContent) and block.mlp is None
+            for block in config.blocks[:n_new]
+        )
+        and all(map(_can_become, start.blocks, config.blocks[n_new:]))
+    )
+
+
+def _can_become(start: BlockConfig, block: BlockConfig) -> bool:
+    return (
+        start.mixer == block.mixer
+        and start.mlp == block.mlp
+        and start.phases in (None, block.phases)
+        and block.phases in (start.phases, ("recall",))
+        and MIXERS.find(block.mixer).can_grow(start.params, block.params)
     )
 
 
 def grow(start: Decoder, decoder: Decoder) -> None:
     """Load a decoder into one that may be larger.
 
-    New taps are zeros, and turns of recall begin in the phase of sources. New layers start out
-    looking for content and write a little of what they find (`RelationMixer.match_content`); but
-    for that both compute the same.
+    What is new in a block is zeros, and turns of recall begin in the phase of sources. New blocks
+    start out looking for content and write a little of what they find; but for that both compute
+    the same.
 
     Args:
         start: as it was trained.
@@ -47,22 +56,26 @@ def grow(start: Decoder, decoder: Decoder) -> None:
     """
     if not can_grow(start.config, decoder.config):
         raise ValueError("the one decoder cannot be grown into the other")
-    n_new = decoder.config.n_layer - start.config.n_layer
+    n_new = len(decoder.blocks) - len(start.blocks)
     parts: list[tuple[nn.Module, nn.Module]] = [
         (decoder.embedding, start.embedding),
         (decoder.classifier, start.classifier),
-        *zip(list(decoder.mixers)[n_new:], start.mixers, strict=True),
     ]
+    for block, known in zip(decoder.blocks[n_new:], start.blocks, strict=True):
+        parts.append((block.mixer, known.mixer))
+        if block.mlp is not None and known.mlp is not None:
+            parts.append((block.mlp, known.mlp))
     with torch.no_grad():
-        for part, known in parts:
-            tensors = known.state_dict()
+        for part, trained in parts:
+            tensors = trained.state_dict()
             for name, tensor in part.state_dict().items():
                 _fill(tensor, tensors[name])
         if decoder.config.recall and not start.config.recall:
             phases = decoder.embedding.phase.weight
             phases[RECALL] = phases[SOURCE]  # so that a recall matches what it recalls
-        for mixer in cast(list[RelationMixer], list(decoder.mixers)[:n_new]):
-            mixer.match_content(decoder.embedding.token.weight, decoder.classifier.weight)
+        for block in decoder.blocks[:n_new]:
+            assert isinstance(block.mixer, MatchesContent)
+            block.mixer.match_content(decoder.embedding.token.weight, decoder.classifier.weight)
 
 
 def _fill(tensor: Tensor, known: Tensor) -> None:

@@ -1,66 +1,68 @@
-"""Serving in a few compiled calls a step: embed, one call a layer, logits.
+"""One layer of either relation on the CPU: one compiled call for the new tokens of a whole batch.
 
-Each kernel works on the new tokens of a whole ragged batch and on every sequence's state, in
-buffers that stay. Whenever a sequence fills a page, what it keeps besides the pool is copied to the
-page's own row of the state, so that another sequence can go on from there. Results have the same
-bits for a sequence in any batch, any chunking and any pages; see `lanes.py` and `linear.py`.
+Buffers stay from step to step. Whenever a sequence fills a page for which it has a row, what it
+keeps besides the pool is copied to that row. Results have the same bits for a sequence in any
+batch, any chunking and any pages; see `lanes.py` and `linear.py`.
 
-Common arguments: `starts` `[S + 1]`, `context_lens` `[S]` and `slots` `[S]`, int64, and
-`block_tables` `[S, M]` int32 as in `model.state.RaggedBatch`; `n_slots`, rows of the state before
-those of the pages; `page_size` in tokens; `eps`, added to deviations. Arrays of rows may be longer
-than the batch and are float32.
+Common arguments: `starts` `[S + 1]`, `context_lens` `[S]` and `slots` `[S]`, int64, `block_tables`
+and `state_tables` `[S, M]` int32, as in `model.state.RaggedBatch`; `page_size` in tokens; `eps`,
+added to deviations. Arrays of rows may be longer than the batch and are float32.
 """
+
+from typing import Any
 
 import numpy as np
 
 from model.ops import jit
 from model.ops.linear import add_product
 from model.ops.norm import normalize
-from model.ops.positions import step, write_code
 from model.ops.relation.cpu import accumulate, append, combine, relate
 from model.ops.token_shift import extend_shift
+from model.state import LayerState
+from model.step import Step
 
 _TILE = 8  # rows that one thread takes at a time
+_PARTS = 4  # of the work on the pools, for each thread
 
 
-@jit.dealt_kernel
-def embed(
-    token_ids, starts, context_lens, slots, block_tables, n_slots, page_size,
-    bos_id, sep_id, coupled, recall, counters, tokens, places, phase_vectors, x, phases,
-):  # fmt: skip
-    """Write the embeddings of the new tokens to `x` and advance the counters.
+def normalized_relation(mixer: Any, step: Step, layer: LayerState) -> None:
+    """The operation of a `model.mixers.normalized.NormalizedRelation`."""
+    batch, space = step.batch, step.scratch
+    taps, tails = _tails(mixer, step, layer)
+    n_rows, d = step.x.shape
+    r = mixer.reader.out_features
+    normalized_layer(
+        step.x, step.active, batch.starts, batch.context_lens, batch.slots, batch.block_tables,
+        batch.state_tables, step.state.page_size, _PARTS * jit.num_threads(), mixer.norm_eps,
+        *taps, *mixer.views(), tails, layer.pool_arrays["pool"], *space.rows("inputs", 3, d),
+        *space.rows("related", 3, r), space.segments(r), work=r * (step.n_pairs + n_rows * r // 8),
+    )  # fmt: skip
 
-    Args:
-        token_ids: `[N]` int64.
-        bos_id, sep_id, coupled, recall: as for `positions.advance`.
-        counters: `[rows, STATE_SIZE]` int64, updated in place.
-        tokens: `[V, D - P]` float32, the table of tokens; the other P channels hold codes.
-        places: `[L, D]`, the table of learned positions, or no rows.
-        phase_vectors: `[n_phases, D]`, or no rows.
-        x: `[N, D]`, written.
-        phases: `[N]` int64, written.
-    """
-    d_token = tokens.shape[1]
-    for s in jit.prange(slots.shape[0]):
-        own = counters[slots[s]]
-        for n in range(starts[s], starts[s + 1]):
-            index, phases[n] = step(token_ids[n], bos_id, sep_id, coupled, recall, own)
-            for i in range(d_token):
-                x[n, i] = tokens[token_ids[n], i]
-            write_code(index, x[n, d_token:])
-            if places.shape[0]:
-                for i in range(x.shape[1]):
-                    x[n, i] += places[index, i]
-            if phase_vectors.shape[0]:
-                for i in range(x.shape[1]):
-                    x[n, i] += phase_vectors[phases[n], i]
-            held = context_lens[s] + n - starts[s] + 1
-            if held % page_size == 0:
-                counters[n_slots + block_tables[s, held // page_size - 1]] = own
+
+def separable_relation(mixer: Any, step: Step, layer: LayerState) -> None:
+    """The operation of a `model.mixers.separable.SeparableRelation`."""
+    batch, space = step.batch, step.scratch
+    taps, tails = _tails(mixer, step, layer)
+    n_rows, d = step.x.shape
+    r = mixer.reader.out_features
+    separable_layer(
+        step.x, step.active, batch.starts, batch.context_lens, batch.slots, batch.state_tables,
+        step.state.page_size, mixer.n_head, mixer.norm_eps, *taps, *mixer.views(), tails,
+        layer.state_arrays["sums"], *space.rows("inputs", 3, d), *space.rows("related", 3, r),
+        work=r * (n_rows + n_rows * r // 8),
+    )  # fmt: skip
+
+
+def _tails(mixer: Any, step: Step, layer: LayerState) -> tuple[Any, Any]:
+    """The taps of the token shift, and what it keeps; one without taps keeps nothing."""
+    tails = layer.state_arrays.get("tail")
+    if tails is None:
+        tails = step.scratch.no_tails
+    return mixer.tap_views(), tails
 
 
 @jit.inline
-def _shift(x, s, starts, context_lens, slots, block_tables, n_slots, page_size, eps,
+def _shift(x, s, starts, context_lens, slots, state_tables, page_size, eps,
            taps, tails, z, readers, memories):  # fmt: skip
     """Normalize the new rows of sequence s and convolve them, page by page."""
     tail = tails[slots[s]]
@@ -73,7 +75,9 @@ def _shift(x, s, starts, context_lens, slots, block_tables, n_slots, page_size, 
         extend_shift(z, first, last, taps, tail, readers, memories)
         held += last - first
         if held % page_size == 0:
-            tails[n_slots + block_tables[s, held // page_size - 1]] = tail
+            row = state_tables[s, held // page_size - 1]
+            if row >= 0:
+                tails[row] = tail
         first = last
 
 
@@ -107,7 +111,7 @@ def _write(first, last, active, o, w_output, b_output, eps, x):
 
 @jit.dealt_kernel
 def normalized_layer(
-    x, active, starts, context_lens, slots, block_tables, n_slots, page_size, n_parts, eps,
+    x, active, starts, context_lens, slots, block_tables, state_tables, page_size, n_parts, eps,
     taps, w_reader, b_reader, w_memory, w_output, b_output,
     tails, pool, z, readers, memories, a, b, o, partials,
 ):  # fmt: skip
@@ -120,7 +124,7 @@ def normalized_layer(
         taps: `[2, W, D]` of the token shift.
         w_reader, b_reader, w_memory: `[R, D]`, `[R]`, `[R, D]`.
         w_output, b_output: `[D, R]`, `[D]`.
-        tails: `[rows, W - 1, D]`, updated in place.
+        tails: `[n_states, W - 1, D]`, updated in place.
         pool: `[n_pages, H, page_size, K]`, written.
         z, readers, memories: `[N, D]` scratch.
         a, b, o: `[N, R]` scratch.
@@ -129,7 +133,7 @@ def normalized_layer(
     n_rows = starts[slots.shape[0]]
     n_tiles = (n_rows + _TILE - 1) // _TILE
     for s in jit.prange(slots.shape[0]):
-        _shift(x, s, starts, context_lens, slots, block_tables, n_slots, page_size, eps,
+        _shift(x, s, starts, context_lens, slots, state_tables, page_size, eps,
                taps, tails, z, readers, memories)  # fmt: skip
     for tile in jit.prange(n_tiles):
         first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
@@ -157,7 +161,7 @@ def normalized_layer(
 
 @jit.dealt_kernel
 def separable_layer(
-    x, active, starts, context_lens, slots, block_tables, n_slots, page_size, n_heads, eps,
+    x, active, starts, context_lens, slots, state_tables, page_size, n_heads, eps,
     taps, w_reader, b_reader, w_memory, w_output, b_output,
     tails, sums, z, readers, memories, a, b, o,
 ):  # fmt: skip
@@ -165,14 +169,14 @@ def separable_layer(
 
     Args:
         n_heads: number of heads H.
-        sums: `[rows, R]` float64, updated in place.
+        sums: `[n_states, R]` float64, updated in place.
         x and the others: as for `normalized_layer`.
     """
     n_rows = starts[slots.shape[0]]
     n_tiles = (n_rows + _TILE - 1) // _TILE
     k = b_reader.shape[0] // n_heads
     for s in jit.prange(slots.shape[0]):
-        _shift(x, s, starts, context_lens, slots, block_tables, n_slots, page_size, eps,
+        _shift(x, s, starts, context_lens, slots, state_tables, page_size, eps,
                taps, tails, z, readers, memories)  # fmt: skip
     for tile in jit.prange(n_tiles):
         first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
@@ -186,27 +190,9 @@ def separable_layer(
                 a[n, i : i + k], b[n, i : i + k], np.float32(eps), own, held, o[n, i : i + k]
             )
             if held % page_size == 0:
-                sums[n_slots + block_tables[s, held // page_size - 1], i : i + k] = own
+                row = state_tables[s, held // page_size - 1]
+                if row >= 0:
+                    sums[row, i : i + k] = own
     for tile in jit.prange(n_tiles):
         first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
         _write(first, last, active, o, w_output, b_output, eps, x)
-
-
-@jit.dealt_kernel
-def classify(x, rows, eps, w, z, logits):
-    """Write the logits after some of the tokens.
-
-    Args:
-        x: `[N, D]`.
-        rows: `[M]` int64, the rows of `x` that are wanted.
-        eps: added to deviations.
-        w: `[V, D]`.
-        z: `[M, D]` scratch.
-        logits: `[M, V]`, written.
-    """
-    for tile in jit.prange((rows.shape[0] + _TILE - 1) // _TILE):
-        first, last = tile * _TILE, min((tile + 1) * _TILE, rows.shape[0])
-        for m in range(first, last):
-            normalize(x[rows[m]], eps, z[m])
-            logits[m] = 0.0
-        add_product(z, first, last, w, logits)

@@ -1,0 +1,1 @@
+"""What decoders serve on: one file a backend, one interface."""

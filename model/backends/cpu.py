@@ -1,0 +1,167 @@
+"""The CPU: compiled kernels, NumPy arrays, the same bits in any batch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.backends.base import Backend
+from model.block import Block
+from model.classifier import Classifier
+from model.embedding import Embedding
+from model.ops import jit
+from model.ops.embedding.cpu import embed
+from model.ops.logits.cpu import classify
+from model.ops.mlp.cpu import mlp
+from model.ops.relation.cpu import SEGMENT
+from model.ops.relation.cpu_layers import normalized_relation, separable_relation
+from model.state import DecoderState, LayerSpec, RaggedBatch
+from model.step import Op, Step
+
+
+class Scratch:
+    """Arrays that steps share, so that they need not allocate.
+
+    Attributes:
+        x: `[N, D]` float32.
+        phases: `[N]` int64.
+        all_active: `[N]` bool, all true.
+        no_tails: `[n_states, 0, D]`, what a layer without taps keeps.
+    """
+
+    def __init__(self, d_model: int, n_states: int) -> None:
+        self._d_model = d_model
+        self._n_rows = self._n_segments = 0
+        self.no_tails = np.empty((n_states, 0, d_model), np.float32)
+        self.make_room(1, 1)
+
+    def make_room(self, n_rows: int, n_segments: int) -> None:
+        """Have at least that many rows and segments from now on; what was in them is lost."""
+        if n_rows <= self._n_rows and n_segments <= self._n_segments:
+            return
+        self._n_rows = max(n_rows, self._n_rows)
+        self._n_segments = max(n_segments, self._n_segments)
+        self.x = np.empty((self._n_rows, self._d_model), np.float32)
+        self.phases = np.empty(self._n_rows, np.int64)
+        self.all_active = np.ones(self._n_rows, np.bool_)
+        self._rows: dict[tuple[str, int], NDArray[np.float32]] = {}
+        self._segments: dict[int, NDArray[np.float32]] = {}
+
+    def rows(self, purpose: str, n: int, width: int) -> NDArray[np.float32]:
+        """`n` arrays of rows, `[n, N, width]`; the same ones for the same purpose and width."""
+        known = self._rows.get((purpose, width))
+        if known is None:
+            known = self._rows[purpose, width] = np.empty((n, self._n_rows, width), np.float32)
+        return known
+
+    def segments(self, width: int) -> NDArray[np.float32]:
+        """Rows for each segment of the longest pool, `[n_segments, N, width]`."""
+        known = self._segments.get(width)
+        if known is None:
+            shape = self._n_segments, self._n_rows, width
+            known = self._segments[width] = np.empty(shape, np.float32)
+        return known
+
+
+@dataclass
+class _CpuStep(Step):
+    """A step with what `activate` needs.
+
+    Attributes:
+        all_active: `[N]` bool, all true.
+        all_pairs: pairs of a new token and one that it sees.
+        known: what was found of the phases so far.
+    """
+
+    all_active: Any
+    all_pairs: int
+    known: dict[tuple[int, ...], tuple[Any, int]] = field(default_factory=dict)
+
+
+class CpuBackend(Backend):
+    """Computes on the caller's thread and those of Numba."""
+
+    promise = (
+        "a sequence's logits have the same bits in any batch, any chunking, any pages and on any "
+        "number of threads"
+    )
+    ops: ClassVar[Mapping[str, Op]] = {
+        "embed": embed,
+        "mlp": mlp,
+        "normalized_relation": normalized_relation,
+        "separable_relation": separable_relation,
+    }
+
+    def start(self) -> None:
+        """Start the threads of the kernels.
+
+        A process in which TBB was first used by another thread than the main one never ends.
+        """
+        jit.num_threads()
+
+    def new_state(
+        self,
+        specs: Sequence[LayerSpec],
+        *,
+        d_model: int,
+        n_counters: int,
+        n_pages: int,
+        page_size: int,
+        n_slots: int,
+        n_rows: int,
+    ) -> DecoderState:
+        """See `Backend.new_state`."""
+        return DecoderState(
+            specs,
+            n_pages=n_pages,
+            page_size=page_size,
+            n_slots=n_slots,
+            n_rows=n_rows,
+            n_counters=n_counters,
+            scratch=Scratch(d_model, n_slots + n_rows),
+        )
+
+    def embed(self, embedding: Embedding, batch: RaggedBatch, state: DecoderState) -> Step:
+        """See `Backend.embed`."""
+        scratch: Scratch = state.scratch
+        counts = batch.starts[1:] - batch.starts[:-1]
+        lengths = batch.context_lens + counts
+        n_rows, n_pairs = len(batch.token_ids), int(counts @ lengths)
+        scratch.make_room(n_rows, -(-int(lengths.max()) // SEGMENT))
+        all_active = scratch.all_active[:n_rows]
+        step = _CpuStep(
+            batch,
+            state,
+            self.ops,
+            scratch.x[:n_rows],
+            scratch.phases[:n_rows],
+            all_active,
+            n_pairs,
+            scratch,
+            all_active,
+            n_pairs,
+        )
+        embedding.extend(step)
+        return step
+
+    def activate(self, block: Block, step: Step) -> None:
+        """See `Backend.activate`."""
+        step = cast(_CpuStep, step)
+        if block.phases is None:
+            step.active, step.n_pairs = step.all_active, step.all_pairs
+            return
+        found = step.known.get(block.phases)
+        if found is None:
+            active = step.phases == block.phases[0]
+            for phase in block.phases[1:]:
+                active |= step.phases == phase
+            found = step.known[block.phases] = active, step.all_pairs if active.any() else 0
+        step.active, step.n_pairs = found
+
+    def logits(self, classifier: Classifier, step: Step, rows: NDArray[np.int64]) -> Tensor:
+        """See `Backend.logits`."""
+        return torch.from_numpy(classify(classifier, step, rows))

@@ -1,0 +1,26 @@
+"""From the residual stream to logits."""
+
+from torch import Tensor, nn
+
+from model.ops.norm import norm
+from model.weights import WeightViews
+
+
+class Classifier(nn.Linear):
+    """`W_cls norm(x)`, without bias.
+
+    Args:
+        d_model: channels of the residual stream.
+        vocab_size: number of logits.
+        norm_eps: added to deviations.
+    """
+
+    def __init__(self, d_model: int, vocab_size: int, *, norm_eps: float) -> None:
+        super().__init__(d_model, vocab_size, bias=False)
+        nn.init.normal_(self.weight, std=0.02)
+        self.norm_eps = norm_eps
+        self.views = WeightViews((self, "weight"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `[…, V]` of the residual stream `[…, D]`, for training."""
+        return super().forward(norm(x, self.norm_eps))

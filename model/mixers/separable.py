@@ -1,0 +1,26 @@
+"""The reducible mixer: a prefix sum, O(T), with a state whose size does not grow."""
+
+from torch import Tensor
+
+from model.mixers.relation import RelationMixer, RelationParams, tail_spec
+from model.ops.relation import separable_relation
+from model.state import LayerSpec, LayerState, TensorSpec
+from model.step import Step
+
+
+class SeparableRelation(RelationMixer):
+    """`exp(norm(a_t)) · mean over v <= t of exp(norm(b_v))`: a summary of the context."""
+
+    @classmethod
+    def spec(cls, params: RelationParams, d_model: int) -> LayerSpec:
+        """Running sums of R numbers a sequence, no pool."""
+        sums = TensorSpec("sums", (params.d_relation,), "float64")
+        return LayerSpec(state=(sums, *tail_spec(params, d_model)))
+
+    def relate(self, a: Tensor, b: Tensor) -> Tensor:
+        """See `RelationMixer.relate`."""
+        return separable_relation(a, b, self.norm_eps)
+
+    def extend(self, step: Step, layer: LayerState) -> None:
+        """See `Mixer.extend`."""
+        step.op("separable_relation")(self, step, layer)

@@ -1,0 +1,1 @@
+"""From the residual stream to logits, for new tokens of sequences."""

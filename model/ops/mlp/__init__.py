@@ -1,0 +1,1 @@
+"""The channel MLP for new tokens of sequences."""

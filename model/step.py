@@ -1,0 +1,55 @@
+"""One step of serving, as the parts of a decoder see it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model.state import DecoderState, RaggedBatch
+
+Op = Callable[..., None]
+"""An operation of a backend: `op(module, step, layer)`, which reads and writes the step's rows."""
+
+
+class UnsupportedOpError(NotImplementedError):
+    """A backend lacks an operation that a part of the decoder asks for."""
+
+
+@dataclass
+class Step:
+    """What `extend` of an embedding, a mixer and an MLP works on.
+
+    The arrays are the backend's own kind: NumPy's for the CPU.
+
+    Attributes:
+        batch: the new tokens, and where their sequences' memory lies.
+        state: storage of all layers.
+        ops: the backend's operations by name.
+        x: `[N, D]` float32, the residual stream of the new tokens, updated in place by every block.
+        phases: `[N]` int64, phase of each token (`model.ops.positions`).
+        active: `[N]` bool, the tokens that the present block writes to; it remembers all of them.
+        n_pairs: pairs of an active token and one that it sees, about: what the relation of the
+            present block costs.
+        scratch: the backend's.
+    """
+
+    batch: RaggedBatch
+    state: DecoderState
+    ops: Mapping[str, Op]
+    x: Any
+    phases: Any
+    active: Any
+    n_pairs: int
+    scratch: Any
+
+    def op(self, name: str) -> Op:
+        """An operation of the backend.
+
+        Raises:
+            UnsupportedOpError: it has none of that name.
+        """
+        try:
+            return self.ops[name]
+        except KeyError:
+            raise UnsupportedOpError(
+                f"this backend has no operation {name!r}, it has {', '.join(sorted(self.ops))}"
+            ) from None
