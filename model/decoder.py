@@ -53,6 +53,12 @@ class Decoder(nn.Module):
             self.specs.append(kind.spec(block.params, config.d_model))
         self.classifier = Classifier(config.d_model, config.vocab_size, norm_eps=config.norm_eps)
 
+    @property
+    def n_products(self) -> int:
+        """Multiply-adds of the blocks' matrix products for one token."""
+        blocks = (self.mixers, self.mlps)
+        return sum(p.numel() for part in blocks for p in part.parameters() if p.ndim == 2)
+
     def match_places(self) -> None:
         """Let mixers that can do so start out looking for the source of the next output token.
 

@@ -28,10 +28,15 @@ class Mixer(nn.Module, ABC):
         """What a layer of these parameters keeps of its sequences."""
 
     @classmethod
-    def can_grow(cls, start: Any, params: Any) -> bool:
+    def can_grow(cls, start: Any, params: Any, *, may_lose: bool) -> bool:  # noqa: ARG003
         """Whether a mixer of some parameters can go on as one of others.
 
         Its tensors are copied as far as both have them; what is new begins as zeros.
+
+        Args:
+            start: parameters of the one that was trained.
+            params: of the one that goes on.
+            may_lose: whether it may lose something that another block does from now on.
         """
         return bool(start == params)
 

@@ -88,10 +88,11 @@ class RelationMixer(Mixer):
         )
 
     @classmethod
-    def can_grow(cls, start: RelationParams, params: RelationParams) -> bool:
-        """See `Mixer.can_grow`: taps may be gained or lost, but for the first two."""
+    def can_grow(cls, start: RelationParams, params: RelationParams, *, may_lose: bool) -> bool:
+        """See `Mixer.can_grow`: it may gain and lose taps, but for the first two."""
         known = start.model_copy(update={"shift_width": params.shift_width})
-        return known == params and min(start.shift_width, params.shift_width) > 1
+        least = 2 if may_lose else max(2, start.shift_width)
+        return known == params and start.shift_width > 1 and params.shift_width >= least
 
     @abstractmethod
     def relate(self, a: Tensor, b: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ def can_grow(start: ModelConfig, config: ModelConfig) -> bool:
     """Whether a decoder of one shape can be made into one of another.
 
     It may gain blocks in front of its own, which then begin as blocks that look for content, and
-    turns of recall. Its blocks may grow as their mixers can, and become blocks for recall alone.
+    turns of recall. Its blocks may grow as their mixers can, and become blocks for recall alone;
+    the others may then lose what they did for it.
     """
     n_new = len(config.blocks) - len(start.blocks)
     same = {"blocks": start.blocks, "recall": start.recall}
@@ -26,17 +27,26 @@ def can_grow(start: ModelConfig, config: ModelConfig) -> bool:
             issubclass(MIXERS.find(block.mixer), MatchesContent) and block.mlp is None
             for block in config.blocks[:n_new]
         )
-        and all(map(_can_become, start.blocks, config.blocks[n_new:]))
+        and all(
+            _can_become(known, block, is_relieved=any(map(_recalls_alone, config.blocks)))
+            for known, block in zip(start.blocks, config.blocks[n_new:], strict=True)
+        )
     )
 
 
-def _can_become(start: BlockConfig, block: BlockConfig) -> bool:
+def _recalls_alone(block: BlockConfig) -> bool:
+    return block.phases == ("recall",)
+
+
+def _can_become(start: BlockConfig, block: BlockConfig, *, is_relieved: bool) -> bool:
+    """Whether a block can go on as another; those for recall alone may relieve the others of it."""
+    may_lose = is_relieved and not _recalls_alone(block)
     return (
         start.mixer == block.mixer
         and start.mlp == block.mlp
         and start.phases in (None, block.phases)
         and block.phases in (start.phases, ("recall",))
-        and MIXERS.find(block.mixer).can_grow(start.params, block.params)
+        and MIXERS.find(block.mixer).can_grow(start.params, block.params, may_lose=may_lose)
     )
 
 

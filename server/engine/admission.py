@@ -86,7 +86,7 @@ class Admission:
         if isinstance(source, str) and not source.isascii():
             n_content *= 4
         # What exceeds the pool will be refused for that, and not because others wait.
-        allocator = self._scheduler.allocator
+        allocator = self._scheduler.pool.allocator
         n_framing = len(frame(self._model.config, [], params.mode))
         n_held = (n_context or 0) + n_framing + n_content + (params.max_tokens or 0)
         self._reserve(id, min(n_held, allocator.n_pages * allocator.page_size), params.n)
@@ -108,7 +108,7 @@ class Admission:
     def _reserve(self, id: str, n_held: int, n_samples: int) -> None:
         settings = self._settings
         # A request alone is always let in: whether it fits at all is another question.
-        n_bytes = n_samples * self._scheduler.allocator.pages_for(n_held) * self._bytes_per_page
+        n_bytes = n_samples * self._n_pages(n_held) * self._bytes_per_page
         most_bytes = settings.max_reserved_pools * settings.pool_bytes
         most_samples = settings.max_running + settings.max_waiting
         if self._reservations and (
@@ -119,6 +119,9 @@ class Admission:
         self._reservations[id] = _Reservation(n_samples, n_bytes)
         self.reserved_bytes += n_bytes
         self.reserved_samples += n_samples
+
+    def _n_pages(self, n_held: int) -> int:
+        return self._scheduler.pool.allocator.pages_for(n_held)
 
     def _check(
         self, source: str | Sequence[int], params: GenerationParams, n_context: int | None
@@ -155,7 +158,7 @@ class Admission:
             )
         held = n_context + _n_held(prompt, max_tokens)
         if not self._scheduler.fits(held):
-            allocator = self._scheduler.allocator
+            allocator = self._scheduler.pool.allocator
             raise RequestTooLargeError(
                 f"the request may hold {held} tokens, the server's memory pool holds "
                 f"{allocator.n_pages * allocator.page_size}; shorten it or lower max_tokens",

@@ -1,36 +1,44 @@
 """Who uses which page of the memory pool."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+
+from server.engine.kept_states import KeptStates
 
 
 class BlockAllocator:
     """Hands out pages of a pool, counts who uses them, and takes them back.
 
-    A page that nobody uses any more is free at once, unless it was kept: then its content stays for
-    whoever may share it, until the page is needed, longest unused first.
+    A page that nobody uses any more is blank at once, and loses its row, unless it was kept: then
+    its content stays for whoever may share it, until `reclaim` gives it up.
 
     Args:
         n_pages: pages in the pool; ids run from 0.
         page_size: tokens that a page holds.
+        states: the rows of pages.
     """
 
-    def __init__(self, n_pages: int, page_size: int) -> None:
+    def __init__(self, n_pages: int, page_size: int, states: KeptStates | None = None) -> None:
         if n_pages < 1 or page_size < 1:
             raise ValueError(f"need at least one page and token, got {n_pages} and {page_size}")
         self.n_pages = n_pages
         self.page_size = page_size
-        self.on_evict: Callable[[int], None] = lambda _: None
+        self._states = states or KeptStates(n_pages, 1)
         # A stack: the page that was freed last is handed out first, while it is warm in the cache.
-        self._free = list(range(n_pages - 1, -1, -1))
+        self._blank = list(range(n_pages - 1, -1, -1))
         self._users = [0] * n_pages
         self._kept = bytearray(n_pages)
         self._unused: OrderedDict[int, None] = OrderedDict()  # kept pages without users
 
     @property
+    def n_blank(self) -> int:
+        """Pages that nobody uses and whose content is not kept."""
+        return len(self._blank)
+
+    @property
     def n_free(self) -> int:
         """Pages that nobody uses, those with kept content included."""
-        return len(self._free) + len(self._unused)
+        return len(self._blank) + len(self._unused)
 
     @property
     def n_used(self) -> int:
@@ -42,6 +50,11 @@ class BlockAllocator:
         """Pages that nobody uses, but whose content is kept."""
         return len(self._unused)
 
+    @property
+    def unused(self) -> Iterator[int]:
+        """Those pages, longest unused first."""
+        return iter(self._unused)
+
     def n_users(self, page: int) -> int:
         """How many use a page."""
         return self._users[page]
@@ -51,24 +64,28 @@ class BlockAllocator:
         return -(-n_tokens // self.page_size)
 
     def allocate(self, n: int) -> list[int]:
-        """Take `n` pages for one user; kept content is given up last.
+        """Take `n` blank pages for one user.
 
         Raises:
-            MemoryError: fewer than `n` pages are free; nothing is taken then.
+            MemoryError: fewer than `n` pages are blank; nothing is taken then.
         """
-        if n > self.n_free:
-            raise MemoryError(f"asked for {n} pages, {self.n_free} of {self.n_pages} are free")
-        pages = []
-        for _ in range(n):
-            if self._free:
-                page = self._free.pop()
-            else:
-                page, _ = self._unused.popitem(last=False)
-                self._kept[page] = 0
-                self.on_evict(page)
+        if n > len(self._blank):
+            raise MemoryError(f"asked for {n} pages, {len(self._blank)} of {self.n_pages} are free")
+        pages = [self._blank.pop() for _ in range(n)]
+        for page in pages:
             self._users[page] = 1
-            pages.append(page)
         return pages
+
+    def reclaim(self) -> int:
+        """Make the kept page that was unused longest blank; returns it.
+
+        Raises:
+            KeyError: there is none.
+        """
+        page, _ = self._unused.popitem(last=False)
+        self._kept[page] = 0
+        self._clear(page)
+        return page
 
     def share(self, pages: Iterable[int]) -> None:
         """Add a user to pages that are in use, or kept.
@@ -93,6 +110,13 @@ class BlockAllocator:
             raise ValueError(f"page {page} is kept, but nobody uses it")
         self._kept[page] = 1
 
+    def unkeep(self, page: int) -> None:
+        """Keep the content of a page no longer than its users need it."""
+        self._kept[page] = 0
+        if page in self._unused:
+            del self._unused[page]
+            self._clear(page)
+
     def free(self, pages: list[int]) -> None:
         """Take a user from pages. Of kept ones the last is the first to be given up.
 
@@ -107,4 +131,8 @@ class BlockAllocator:
                 if self._kept[page]:
                     self._unused[page] = None
                 else:
-                    self._free.append(page)
+                    self._clear(page)
+
+    def _clear(self, page: int) -> None:
+        self._states.drop(page)
+        self._blank.append(page)

@@ -3,17 +3,17 @@
 import logging
 import time
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import ModelConfig
 from model.state import DecoderState, LayerSpec, RaggedBatch, SequenceMemory
-from server.engine.block_allocator import BlockAllocator
 from server.engine.generation import Generation
+from server.engine.pool import Pool
 from server.engine.scheduler import Chunk, Scheduler
 from server.engine.sequence import Sequence
-from server.engine.served_model import ServedModel
+from server.engine.served_model import ServedDecoder, ServedModel
 from server.engine.token_stream import Delta
 from server.engine.warm_sessions import WarmSession
 from server.errors import EngineError, ServiceError, StartupError
@@ -21,6 +21,7 @@ from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_MOST_PAGES_A_STATE = 16  # so that no more than these have to be computed again
 _PRODUCTS_AN_EXPONENTIAL = 12  # multiply-adds of a matrix product in the time of one exponential
 
 Outcome = tuple[str, Delta | ServiceError]
@@ -55,26 +56,33 @@ class EngineCore:
     def __init__(self, model: ServedModel, settings: Settings) -> None:
         self._decoder = model.decoder
         self._state = _allocate_state(model, settings)
-        self.allocator = BlockAllocator(self._state.n_pages, self._state.page_size)
+        self.pool = Pool(
+            self._state.n_pages,
+            self._state.page_size,
+            n_rows=self._state.n_rows,
+            state_every=_state_every(self._state),
+        )
         self.scheduler = Scheduler(
-            self.allocator,
+            self.pool,
             n_slots=settings.max_running,
             max_batch_tokens=settings.max_batch_tokens,
-            token_pairs=_token_pairs(model.config),
+            token_pairs=_token_pairs(model.decoder),
         )
         self.n_steps = self.n_tokens = self.last_step_tokens = 0
         self.times = StepTimes()
         self._samples: dict[str, Generation] = {}
         self._requests: dict[str, set[str]] = {}
-        longest = self.allocator.pages_for(model.config.max_seq_len)
-        # Row s holds the pages of the sequence in slot s, as many as are tabled.
+        longest = self.pool.allocator.pages_for(model.config.max_seq_len)
+        # Row s holds the pages of the sequence in slot s, as many as are tabled, and where the
+        # state at the end of each of them is kept.
         self._tables = np.zeros((settings.max_running, longest), np.int32)
+        self._state_tables = np.full_like(self._tables, -1)
         self._n_tabled = [0] * settings.max_running
 
     @property
     def bytes_per_page(self) -> int:
-        """Memory of one page in all layers, with the state that it keeps."""
-        return self._state.bytes_per_page
+        """Memory of one page in all layers, with its part of the states that are kept."""
+        return _bytes_per_page(self._state, self.pool.states.every)
 
     @property
     def layers(self) -> list[LayerSpec]:
@@ -89,8 +97,9 @@ class EngineCore:
     def warm_up(self, token_id: int) -> None:
         """Run the model once, so that the first request does not wait for its compilation."""
         for n_rows in (3, self.scheduler.max_batch_tokens):  # the forms for little and much work
-            pages = list(range(min(self.allocator.pages_for(n_rows), self.allocator.n_pages)))
-            n_rows = min(n_rows, len(pages) * self.allocator.page_size)
+            allocator = self.pool.allocator
+            pages = list(range(min(allocator.pages_for(n_rows), allocator.n_pages)))
+            n_rows = min(n_rows, len(pages) * allocator.page_size)
             sequence = Sequence("warm-up", [token_id] * n_rows, 1, pages=pages, slot=0)
             rows = {sequence.id: range(n_rows)}
             self._extend([Chunk(sequence, start=0, n_tokens=n_rows, is_last=True)], rows)
@@ -124,10 +133,11 @@ class EngineCore:
         Returns:
             The tokens of the log that it holds, and the memory; None if it holds none of them.
         """
-        warm = self.scheduler.sessions.get(id)
+        warm = self.pool.sessions.get(id)
         if warm is None or token_ids[: len(warm.token_ids)] != warm.token_ids:
             return None
-        return len(warm.token_ids), self._state.export(warm.pages, len(warm.token_ids))
+        n_held, row = len(warm.token_ids), self._row(warm.pages[-1])
+        return n_held, self._state.export(warm.pages, n_held, row)
 
     def import_session(self, id: str, token_ids: list[int], memory: SequenceMemory) -> bool:
         """Put what `export_session` gave into the pool, for a session of these tokens.
@@ -135,14 +145,17 @@ class EngineCore:
         Returns:
             Whether there was room beside those that run; if not, the session is cold.
         """
-        sessions, allocator = self.scheduler.sessions, self.allocator
-        sessions.drop(id)
-        n_pages = allocator.pages_for(len(token_ids))
-        if not n_pages or not sessions.make_room(n_pages):
+        pool = self.pool
+        pool.sessions.drop(id)
+        n_pages = pool.allocator.pages_for(len(token_ids))
+        if not n_pages or not pool.make_room(n_pages):
             return False
-        pages = allocator.allocate(n_pages)
-        self._state.load(pages, memory)
-        sessions.keep(id, WarmSession(token_ids, pages, private=True))
+        pages = pool.take(n_pages)
+        if not pool.keep_state(pages[-1], at_any_price=True):
+            pool.allocator.free(pages)
+            return False
+        self._state.load(pages, memory, self._row(pages[-1]))
+        pool.sessions.keep(id, WarmSession(token_ids, pages, private=True))
         return True
 
     def step(self) -> list[Outcome]:
@@ -223,20 +236,27 @@ class EngineCore:
         slot, pages = sequence.slot, sequence.pages
         assert slot is not None
         if not sequence.placed:
-            if sequence.n_computed:
+            if sequence.copied_page is not None:
                 last = pages[(sequence.n_computed - 1) // self._state.page_size]
-                if sequence.copied_page is not None:
-                    self._state.copy_page(sequence.copied_page, last)
-                    sequence.copied_page = None
-                self._state.restore_slot(slot, last)
-            else:
+                self._state.copy_page(sequence.copied_page, last)
+                sequence.copied_page = None
+            if sequence.kept_row is None:
                 self._state.reset_slot(slot)
+            else:
+                self._state.copy_state(self._state.row(sequence.kept_row), slot)
+                sequence.kept_row = None
             sequence.placed = True
             self._n_tabled[slot] = 0
         known = self._n_tabled[slot]
         if known != len(pages):
             self._tables[slot, known : len(pages)] = pages[known:]
+            self._state_tables[slot, known : len(pages)] = list(map(self._row, pages[known:]))
             self._n_tabled[slot] = len(pages)
+
+    def _row(self, page: int) -> int:
+        """Where the state at the end of a page is kept; -1 if it is not."""
+        row = self.pool.states.row(page)
+        return -1 if row is None else self._state.row(row)
 
     def _ragged(self, chunks: list[Chunk]) -> RaggedBatch:
         token_ids: list[int] = []
@@ -255,6 +275,7 @@ class EngineCore:
             context_lens=np.array([chunk.start for chunk in chunks], np.int64),
             slots=slots,
             block_tables=self._tables[slots, :width],
+            state_tables=self._state_tables[slots, :width],
         )
 
     def _sample(
@@ -305,7 +326,8 @@ class EngineCore:
             slot, into = origin.sequence.slot, other.sequence.slot
             assert slot is not None
             assert into is not None
-            self._state.fork(slot, into, *pages)
+            self._state.copy_state(slot, into)
+            self._state.copy_page(*pages)
             self._n_tabled[into] = 0
 
     def _start(self, sample: Generation) -> None:
@@ -323,9 +345,9 @@ class EngineCore:
         del self._samples[sequence.id]
         if park and sequence.session is not None and sequence.placed:
             assert sequence.slot is not None
-            last = sequence.pages[(sequence.n_computed - 1) // self._state.page_size]
-            self._state.save_slot(sequence.slot, last)
-            self.scheduler.sessions.park(sequence)
+            row = self.scheduler.park(sequence)
+            if row is not None:
+                self._state.copy_state(sequence.slot, self._state.row(row))
         self.scheduler.remove(sequence)
         live = self._requests[sample.request_id]
         live.remove(sample.sequence.id)
@@ -333,24 +355,37 @@ class EngineCore:
             del self._requests[sample.request_id]
 
 
-def _token_pairs(config: ModelConfig) -> float:
+def _token_pairs(decoder: ServedDecoder) -> float:
     """Pairs of tokens whose relation costs as much as one token's matrix products, about."""
-    products = 3 * config.d_model * config.d_relation * config.n_layer
-    exponentials = config.d_relation * config.mixers.count("normalized")
-    return products / (_PRODUCTS_AN_EXPONENTIAL * max(1, exponentials))
+    numbers = sum(prod(spec.shape) for layer in decoder.specs for spec in layer.pool)
+    return decoder.n_products / (_PRODUCTS_AN_EXPONENTIAL * max(1, numbers))
+
+
+def _state_every(state: DecoderState) -> int:
+    """Pages from one kept state to the next, so that states cost at most as much as the pool."""
+    every = -(-state.bytes_per_state // max(1, state.bytes_per_page))
+    return min(max(1, every), _MOST_PAGES_A_STATE)
+
+
+def _bytes_per_page(state: DecoderState, every: int) -> int:
+    return state.bytes_per_page + -(-state.bytes_per_state // every)
 
 
 def _allocate_state(model: ServedModel, settings: Settings) -> DecoderState:
     """Storage of at most `pool_bytes`, and of no more than `max_running` sequences can use."""
     page_size, n_slots = settings.page_size, settings.max_running
     probe = model.decoder.new_state(n_pages=1, page_size=page_size, n_slots=1)
+    every = _state_every(probe)
+    # Where not every page has a row, prompts and idle sessions end where no row is due.
+    n_spare = 0 if every == 1 else n_slots
+    page, states = _bytes_per_page(probe, every), (n_slots + n_spare) * probe.bytes_per_state
     n_pages = n_slots * -(-model.config.max_seq_len // page_size)
-    left = settings.pool_bytes - n_slots * probe.bytes_per_slot
-    n_pages = min(n_pages, left // probe.bytes_per_page)
+    n_pages = min(n_pages, (settings.pool_bytes - states) // page)
     if n_pages < 1:
         raise StartupError(
             f"CAUSALRN_POOL_BYTES is {settings.pool_bytes}, but the states of {n_slots} sequences "
-            f"take {n_slots * probe.bytes_per_slot} and a page of the pool "
-            f"{probe.bytes_per_page}; raise it or lower CAUSALRN_MAX_RUNNING"
+            f"take {states} and a page of the pool {page}; raise it or lower CAUSALRN_MAX_RUNNING"
         )
-    return model.decoder.new_state(n_pages=n_pages, page_size=page_size, n_slots=n_slots)
+    return model.decoder.new_state(
+        n_pages=n_pages, page_size=page_size, n_slots=n_slots, n_rows=n_pages // every + n_spare
+    )

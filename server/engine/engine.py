@@ -129,7 +129,7 @@ class Engine:
     @property
     def pool_pages(self) -> int:
         """Pages of the memory pool."""
-        return self._core.allocator.n_pages
+        return self._core.pool.allocator.n_pages
 
     @property
     def layers(self) -> list[LayerSpec]:
@@ -509,14 +509,14 @@ def _usage(scheduler: Scheduler, mail: Mailbox) -> Usage:
     return Usage(
         running=len(scheduler.running),
         waiting=len(mail.submitted) + len(scheduler.waiting),
-        pages_used=scheduler.allocator.n_used,
-        pages_kept=scheduler.allocator.n_kept,
+        pages_used=scheduler.pool.allocator.n_used,
+        pages_kept=scheduler.pool.allocator.n_kept,
         slots_used=scheduler.n_slots - scheduler.n_free_slots,
         preemptions=scheduler.n_preemptions,
-        prefix_cache_queries=scheduler.cache.stats.queries,
-        prefix_cache_hits=scheduler.cache.stats.hits,
-        sessions_warm=len(scheduler.sessions),
-        session_evictions=scheduler.sessions.n_evictions,
+        prefix_cache_queries=scheduler.pool.cache.stats.queries,
+        prefix_cache_hits=scheduler.pool.cache.stats.hits,
+        sessions_warm=len(scheduler.pool.sessions),
+        session_evictions=scheduler.pool.n_evictions,
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from server.engine.block_allocator import BlockAllocator
+from server.engine.kept_states import KeptStates
 from server.engine.sequence import Sequence
 
 _Key = tuple[int, tuple[int, ...]]  # the chain's link before a page, and the tokens of the page
@@ -29,17 +30,18 @@ class PrefixCache:
     chains of its own: how fast a prompt is read tells nobody what others have sent.
 
     Args:
-        allocator: of the pages; whatever it evicts is forgotten here.
+        allocator: of the pages.
+        states: the rows of pages; only from a page that has one can a sequence go on.
     """
 
-    def __init__(self, allocator: BlockAllocator) -> None:
+    def __init__(self, allocator: BlockAllocator, states: KeptStates) -> None:
         self.stats = PrefixCacheStats()
         self._allocator = allocator
+        self._states = states
         self._pages: dict[_Key, tuple[int, int]] = {}  # to page and link
         self._keys: dict[int, _Key] = {}  # of cached pages
         self._links = count(ROOT + 1)
         self._roots = {"": ROOT}
-        allocator.on_evict = self._forget
 
     @property
     def n_pages(self) -> int:
@@ -47,9 +49,10 @@ class PrefixCache:
         return len(self._pages)
 
     def find(self, token_ids: list[int], owner: str = "") -> tuple[list[int], int]:
-        """The longest chain of cached pages with which a sequence begins.
+        """The longest chain of cached pages from which a sequence can go on.
 
-        One token is always left to compute, since only that gives logits.
+        It ends with a page that has a row. One token is always left to compute, since only that
+        gives logits.
 
         Args:
             token_ids: of the sequence.
@@ -59,14 +62,17 @@ class PrefixCache:
             The pages, and the link of the last; the caller shares them before it allocates any.
         """
         size = self._allocator.page_size
-        pages, link = [], self._root(owner)
+        pages: list[int] = []
+        n_pages, last, link = 0, (root := self._root(owner)), root
         for start in range(0, (len(token_ids) - 1) // size * size, size):
             found = self._pages.get((link, tuple(token_ids[start : start + size])))
             if found is None:
                 break
-            pages.append(found[0])
-            link = found[1]
-        return pages, link
+            page, link = found
+            pages.append(page)
+            if page in self._states:
+                n_pages, last = len(pages), link
+        return pages[:n_pages], last
 
     def count(self, n_tokens: int, n_found: int) -> None:
         """Count a lookup that was made use of."""
@@ -81,18 +87,26 @@ class PrefixCache:
             start = sequence.n_chained * size
             link = sequence.link if sequence.n_chained else self._root(sequence.owner)
             key = link, tuple(sequence.token_ids[start : start + size])
-            if (found := self._pages.get(key)) is not None:
-                sequence.link = found[1]  # another sequence was first; both pages hold the same
-            else:
+            if (found := self._pages.get(key)) is None:
                 sequence.link = next(self._links)
-                self._pages[key] = page, sequence.link
-                self._keys[page] = key
-                self._allocator.keep(page)
+                self._put(key, page, sequence.link)
+            else:  # another sequence was first; both pages hold the same
+                known, sequence.link = found
+                if page in self._states and known not in self._states:
+                    self._allocator.unkeep(known)
+                    self.forget(known)
+                    self._put(key, page, sequence.link)
             sequence.n_chained += 1
 
     def _root(self, owner: str) -> int:
         """What the chains of an owner begin with; it is no page's link."""
         return self._roots.setdefault(owner, ROOT - len(self._roots))
 
-    def _forget(self, page: int) -> None:
+    def forget(self, page: int) -> None:
+        """Find a page no longer, whose content is given up."""
         del self._pages[self._keys.pop(page)]
+
+    def _put(self, key: _Key, page: int, link: int) -> None:
+        self._pages[key] = page, link
+        self._keys[page] = key
+        self._allocator.keep(page)

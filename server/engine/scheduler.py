@@ -3,10 +3,9 @@
 from bisect import insort
 from dataclasses import dataclass
 
-from server.engine.block_allocator import BlockAllocator
-from server.engine.prefix_cache import PrefixCache
+from server.engine.pool import Pool
 from server.engine.sequence import Sequence, Status
-from server.engine.warm_sessions import PoolUse, WarmSession, WarmSessions
+from server.engine.warm_sessions import PoolUse, WarmSession
 
 _LEAST_TOKENS = 32  # of a prompt without context that a step takes beside the fewest others
 
@@ -38,11 +37,11 @@ class Scheduler:
 
     Pages are taken as they are needed. When there are none left, the running sequence whose rank is
     last gives its own back and waits for them; it is computed again later, its tokens stay as they
-    are. Sequences with an equal beginning share the full pages of it. Idle sessions keep theirs
-    until they are needed, which comes before anybody who runs gives up his.
+    are. Sequences with an equal beginning share the full pages of it. What the pool keeps of idle
+    sessions is given up before a running sequence loses anything.
 
     Args:
-        allocator: of the pool's pages.
+        pool: where the pages come from.
         n_slots: sequences that may run at once.
         max_batch_tokens: budget of a step, at least `n_slots`.
         token_pairs: pairs of tokens whose relation costs as much as a token's matrix products.
@@ -50,7 +49,7 @@ class Scheduler:
 
     def __init__(
         self,
-        allocator: BlockAllocator,
+        pool: Pool,
         *,
         n_slots: int,
         max_batch_tokens: int,
@@ -61,9 +60,7 @@ class Scheduler:
                 f"max_batch_tokens ({max_batch_tokens}) must be at least the number of sequences "
                 f"that run at once ({n_slots}), so that none of them ever waits for a step"
             )
-        self.allocator = allocator
-        self.cache = PrefixCache(allocator)
-        self.sessions = WarmSessions(allocator)
+        self.pool = pool
         self.n_slots = n_slots
         self.max_batch_tokens = max_batch_tokens
         self.token_pairs = token_pairs
@@ -79,7 +76,7 @@ class Scheduler:
 
     def fits(self, n_held: int) -> bool:
         """Whether a sequence that holds `n_held` tokens could run in an empty pool."""
-        return self.allocator.pages_for(n_held) <= self.allocator.n_pages
+        return self.pool.allocator.pages_for(n_held) <= self.pool.allocator.n_pages
 
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence.
@@ -137,14 +134,14 @@ class Scheduler:
         """The pool now holds a chunk's tokens."""
         chunk.sequence.n_computed += chunk.n_tokens
         if not chunk.sequence.private:
-            self.cache.add(chunk.sequence)
+            self.pool.cache.add(chunk.sequence)
 
     def session_use(self, id: str) -> PoolUse:
         """How much the pool holds of a session, whether it is idle or a turn of it runs."""
         for sequence in self.running:
             if sequence.session == id:
-                return self.sessions.count(sequence.n_computed, sequence.pages)
-        return self.sessions.use(id)
+                return self.pool.sessions.count(sequence.n_computed, sequence.pages)
+        return self.pool.sessions.use(id)
 
     def fork(self, origin: Sequence, sequence: Sequence) -> tuple[int, int] | None:
         """Let a new sequence go on from where a running one of the same tokens is.
@@ -159,21 +156,41 @@ class Scheduler:
             The last page of both, whose content must be copied if it is not full; None if the
             sequence was queued. The copy of the slot's content is the caller's too.
         """
-        size = self.allocator.page_size
+        size = self.pool.allocator.page_size
         n_full = origin.n_computed // size
-        if not self._free_slots or not self.sessions.make_room(1):
+        if not self._free_slots or not self.pool.make_room(1):
             self.add(sequence)
             return None
         shared = origin.pages[:n_full]
-        self.allocator.share(shared)
-        last = self.allocator.allocate(1)
-        sequence.pages = shared + last
+        self.pool.allocator.share(shared)
+        sequence.pages = shared
+        self._add_pages(sequence, 1)
         sequence.n_computed = sequence.n_cached = origin.n_computed
         sequence.n_chained, sequence.link = min(origin.n_chained, n_full), origin.link
         sequence.placed = True
         self._run(sequence)
-        page = origin.pages[n_full] if n_full < len(origin.pages) else last[0]
-        return page, last[0]
+        copy = sequence.pages[-1]
+        return origin.pages[n_full] if n_full < len(origin.pages) else copy, copy
+
+    def park(self, sequence: Sequence) -> int | None:
+        """Leave a running sequence's memory to its session, at the end of a turn.
+
+        The caller takes the sequence out next.
+
+        Returns:
+            The row to which the caller copies the state of the sequence's slot. None if there is no
+            row left for it: the session then keeps what lies before the last one that it has.
+        """
+        size = self.pool.allocator.page_size
+        last = sequence.pages[(sequence.n_computed - 1) // size]
+        if self.pool.keep_state(last, at_any_price=True):
+            self.pool.sessions.park(sequence, sequence.n_computed)
+            return self.pool.states.row(last)
+        n_full = sequence.n_computed // size
+        kept = [n for n in range(n_full) if sequence.pages[n] in self.pool.states]
+        if kept:
+            self.pool.sessions.park(sequence, (kept[-1] + 1) * size)
+        return None
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, whatever its state, and free all it has; idempotent."""
@@ -203,7 +220,7 @@ class Scheduler:
             return False
         warm = None
         if sequence.session is not None:
-            warm = self.sessions.match(sequence.session, sequence.token_ids)
+            warm = self.pool.sessions.match(sequence.session, sequence.token_ids)
         if not (self._begin(sequence) if warm is None else self._resume(sequence, warm)):
             return False
         self.waiting.remove(sequence)
@@ -216,16 +233,17 @@ class Scheduler:
         pages: list[int] = []
         link = 0
         if sequence.reusable:
-            pages, link = self.cache.find(sequence.token_ids, sequence.owner)
-        self.allocator.share(pages)
+            pages, link = self.pool.cache.find(sequence.token_ids, sequence.owner)
+        self.pool.allocator.share(pages)
         n_known = len(sequence.token_ids)
-        if not self.sessions.make_room(self.allocator.pages_for(n_known) - len(pages)):
-            self.allocator.free(pages)
+        if not self.pool.make_room(self.pool.allocator.pages_for(n_known) - len(pages)):
+            self.pool.allocator.free(pages)
             return False
         sequence.pages = pages
-        sequence.n_computed = len(pages) * self.allocator.page_size
+        sequence.n_computed = len(pages) * self.pool.allocator.page_size
         sequence.n_chained, sequence.link = len(pages), link
-        self.cache.count(n_known, sequence.n_computed)
+        sequence.kept_row = self.pool.states.row(pages[-1]) if pages else None
+        self.pool.cache.count(n_known, sequence.n_computed)
         return True
 
     def _resume(self, sequence: Sequence, warm: WarmSession) -> bool:
@@ -235,22 +253,26 @@ class Scheduler:
         written into it.
         """
         assert sequence.session is not None
-        wanted = self.allocator.pages_for(len(sequence.token_ids)) - len(warm.pages)
+        wanted = self.pool.allocator.pages_for(len(sequence.token_ids)) - len(warm.pages)
         last = warm.pages[-1]
-        is_open = len(warm.token_ids) % self.allocator.page_size > 0
-        if is_open and self.allocator.n_users(last) > 1:
+        is_open = len(warm.token_ids) % self.pool.allocator.page_size > 0
+        if is_open and self.pool.allocator.n_users(last) > 1:
             wanted += 1
-        if not self.sessions.make_room(wanted, spare=(sequence.session,)):
+        if not self.pool.make_room(wanted, spare=(sequence.session,)):
             return False
-        self.sessions.release(sequence.session)
+        self.pool.sessions.release(sequence.session)
         sequence.pages = list(warm.pages)
         sequence.n_computed = len(warm.token_ids)
         sequence.n_chained, sequence.link = warm.n_chained, warm.link
         sequence.private = warm.private
-        if is_open and self.allocator.n_users(last) > 1:  # making room may have left it alone
-            sequence.pages[-1:] = self.allocator.allocate(1)
+        # Noted now: making room for others in the same step may cost `last` its row, though not yet
+        # what lies in it.
+        sequence.kept_row = self.pool.states.row(last)
+        if is_open and self.pool.allocator.n_users(last) > 1:  # making room may have left it alone
+            del sequence.pages[-1]
+            self._add_pages(sequence, 1)
             sequence.copied_page = last
-            self.allocator.free([last])
+            self.pool.allocator.free([last])
         return True
 
     def _run(self, sequence: Sequence) -> None:
@@ -260,25 +282,33 @@ class Scheduler:
 
     def _stop(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
-        self.allocator.free(sequence.pages)
+        self.pool.allocator.free(sequence.pages)
         assert sequence.slot is not None
         self._free_slots.append(sequence.slot)
         sequence.pages, sequence.slot, sequence.placed = [], None, False
-        sequence.copied_page = None
+        sequence.copied_page = sequence.kept_row = None
+
+    def _add_pages(self, sequence: Sequence, n: int) -> None:
+        """Give a sequence pages for which there is room, and rows to those that are to have one."""
+        n_prompt_pages = sequence.n_prompt // self.pool.allocator.page_size
+        for page in self.pool.take(n):
+            if self.pool.states.is_boundary(len(sequence.pages), n_prompt_pages):
+                self.pool.keep_state(page)
+            sequence.pages.append(page)
 
     def _reserve(self, sequence: Sequence, n_tokens: int) -> bool:
         """Have pages for `n_tokens` more, if need be those of sequences whose rank is later.
 
         Returns False if the sequence itself was the last and had to give up its own.
         """
-        wanted = self.allocator.pages_for(sequence.n_computed + n_tokens) - len(sequence.pages)
-        while not self.sessions.make_room(wanted):
+        wanted = self.pool.allocator.pages_for(sequence.n_computed + n_tokens) - len(sequence.pages)
+        while not self.pool.make_room(wanted):
             last = self.running[-1]
             self._preempt(last)
             if last is sequence:
                 return False
         if wanted > 0:
-            sequence.pages += self.allocator.allocate(wanted)
+            self._add_pages(sequence, wanted)
         return True
 
     def _preempt(self, sequence: Sequence) -> None:

@@ -30,6 +30,7 @@ class Sequence:
         pages: pages of the pool, in order, that hold them; empty unless running.
         slot: fixed-size state slot; None unless running.
         placed: whether the slot holds the state of `n_computed` tokens.
+        kept_row: the row that has this state, until the sequence is placed; None for none.
         copied_page: the page that the last of `pages` is yet to become a copy of; None for none.
         private: whether some of the memory was not computed here, so that no other may share it.
         n_chained: full pages that the prefix cache knows.
@@ -50,6 +51,7 @@ class Sequence:
     pages: list[int] = field(default_factory=list)
     slot: int | None = None
     placed: bool = False
+    kept_row: int | None = None
     copied_page: int | None = None
     private: bool = False
     n_chained: int = 0

@@ -8,14 +8,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.state import DecoderState, RaggedBatch
+from model.state import DecoderState, LayerSpec, RaggedBatch
 from model.tokenizer import Tokenizer
 
 
 class ServedDecoder(Protocol):
     """Continues ragged batches of sequences; see `model.decoder.Decoder`."""
 
-    def new_state(self, *, n_pages: int, page_size: int, n_slots: int) -> DecoderState:
+    @property
+    def specs(self) -> Sequence[LayerSpec]:
+        """What each layer keeps of a sequence."""
+
+    @property
+    def n_products(self) -> int:
+        """Multiply-adds of the matrix products of one token, about."""
+
+    def new_state(
+        self, *, n_pages: int, page_size: int, n_slots: int, n_rows: int = 0
+    ) -> DecoderState:
         """Allocate storage for up to `n_slots` sequences that share `n_pages` pages."""
 
     def counters(self, token_ids: Sequence[int]) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ class WarmSession:
 
     Attributes:
         token_ids: the tokens that are held.
-        pages: that hold them. The last one's row of the state has what the session keeps besides.
+        pages: that hold them. The last one's row has what the session keeps besides.
         n_chained, link: what the prefix cache knows of them; see `Sequence`.
         private: whether the memory was not computed here; see `Sequence`.
     """
@@ -48,27 +48,27 @@ class PoolUse:
 
 
 class WarmSessions:
-    """Keeps the pages of idle sessions, and gives them up when they are needed, oldest use first.
+    """Keeps the pages of idle sessions, in the order of their last use.
 
     Args:
         allocator: of the pages.
-
-    Attributes:
-        n_evictions: sessions that lost their pages to others.
     """
 
     def __init__(self, allocator: BlockAllocator) -> None:
         self._allocator = allocator
         self._sessions: OrderedDict[str, WarmSession] = OrderedDict()
-        self.n_evictions = 0
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     @property
     def ids(self) -> list[str]:
-        """The sessions of which something is held."""
+        """The sessions of which something is held, oldest use first."""
         return list(self._sessions)
+
+    def n_pages(self, id: str) -> int:
+        """How many pages are held of a session."""
+        return len(self._sessions[id].pages)
 
     def get(self, id: str) -> WarmSession | None:
         """What is held of a session, if anything."""
@@ -89,19 +89,23 @@ class WarmSessions:
         self.drop(id)
         self._sessions[id] = session
 
-    def park(self, sequence: Sequence) -> None:
+    def park(self, sequence: Sequence, n_tokens: int) -> None:
         """Take over the pages of a running sequence at the end of its turn.
 
-        The caller has saved its slot in the row of its last page, and takes it out next.
+        Args:
+            sequence: which the caller takes out next.
+            n_tokens: that the session is to hold; the last of their pages has a row with the state
+                at their end.
         """
         assert sequence.session is not None
-        n_pages = self._allocator.pages_for(sequence.n_computed)
+        n_pages = self._allocator.pages_for(n_tokens)
         self._allocator.free(sequence.pages[n_pages:])
+        is_chained = sequence.n_chained <= n_pages  # else the chain is found again, page by page
         session = WarmSession(
-            sequence.token_ids[: sequence.n_computed],
+            sequence.token_ids[:n_tokens],
             sequence.pages[:n_pages],
-            sequence.n_chained,
-            sequence.link,
+            sequence.n_chained if is_chained else 0,
+            sequence.link if is_chained else ROOT,
             sequence.private,
         )
         sequence.pages = []
@@ -136,27 +140,3 @@ class WarmSessions:
         """Give up what is held of a session, if anything is."""
         if (session := self._sessions.pop(id, None)) is not None:
             self._allocator.free(session.pages)
-
-    def make_room(self, n_pages: int, spare: Collection[str] = ()) -> bool:
-        """Have pages free, if need be those of idle sessions.
-
-        Args:
-            n_pages: pages wanted.
-            spare: sessions that keep theirs.
-
-        Returns:
-            Whether there are as many. If all pages of sessions, those that are shared counted for
-            each, would not do, none loses any.
-        """
-        if self._allocator.n_free >= n_pages:
-            return True
-        idle = [id for id in self._sessions if id not in spare]
-        most = self._allocator.n_free + sum(len(self._sessions[id].pages) for id in idle)
-        if most < n_pages:
-            return False
-        for id in idle:
-            self.drop(id)
-            self.n_evictions += 1
-            if self._allocator.n_free >= n_pages:
-                return True
-        return False  # running sequences share some of these pages

@@ -70,4 +70,4 @@ class SessionEngines:
     async def cool(self, id: str, fingerprint: str) -> None:
         """Have the engines of these weights give up what they hold of a session."""
         for engine in self.of_weights(fingerprint):
-            await self.call(engine, lambda core: core.scheduler.sessions.drop(id))
+            await self.call(engine, lambda core: core.pool.sessions.drop(id))

@@ -168,9 +168,7 @@ class Sessions:
             child = self._child(record, record.ttl if ttl is None else self._ttl(ttl))
             await self._create(child, token_ids, holder)
             if (engine := self._engines.of(record)) is not None:
-                await self._engines.call(
-                    engine, lambda core: core.scheduler.sessions.fork(id, child.id)
-                )
+                await self._engines.call(engine, lambda core: core.pool.sessions.fork(id, child.id))
         finally:
             self._locks.release(id)
         (info,) = await self._describe([child])
@@ -316,7 +314,7 @@ class Sessions:
         await self._store.sweep()
         for engine in self._models:
             with contextlib.suppress(NotReadyError):  # of one that is stuck or dead
-                ids = await self._engines.call(engine, lambda core: core.scheduler.sessions.ids)
+                ids = await self._engines.call(engine, lambda core: core.pool.sessions.ids)
                 await self._forget_gone(engine, ids or [])
 
     async def _forget_gone(self, engine: Engine, ids: list[str]) -> None:

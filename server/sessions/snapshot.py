@@ -1,9 +1,11 @@
 """A session as one safetensors file: its tokens, its memory, and a digest of both.
 
-Tensors, in this order: `token_ids` `[T]` int64; for each layer i `pool.i` `[C, R]` float32, the
-memories of the first C tokens (R is 0 if it keeps none), and `sums.i` float64 and `tail.i` float32,
-what it keeps besides; at last `sha256` `[32]` uint8, of all bytes of the file before it.
-The metadata name the format, its version, and the model and the fingerprint of its weights.
+Tensors, in this order: `token_ids` `[T]` int64; then, for each layer i, what its `LayerSpec` names:
+of a tensor NAME of its pool `NAME.i` `[C, K]`, the memories of the first C tokens, heads side by
+side; of one of its state `NAME.i` in its own shape; at last `sha256` `[32]` uint8, of all bytes of
+the file before it. The metadata name the format, its version, and the model and the fingerprint of
+its weights, and how many tokens the memory is of. Version 1 had tensors without numbers besides,
+for what a layer does not keep.
 
 The digest finds damage, not malice: whoever makes a snapshot decides what the session remembers.
 That stays within the session, since restored memory is never shared with others.
@@ -14,6 +16,7 @@ import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,7 +29,8 @@ from model.state import LayerSpec, SequenceMemory
 from server.engine.served_model import ServedModel
 from server.errors import InvalidSnapshotError
 
-FORMAT, VERSION = "causalrn-session", "1"
+FORMAT, VERSION = "causalrn-session", "2"
+_READ = ("1", VERSION)
 _DIGEST = "sha256"
 _DTYPES = {"int64": "I64", "float32": "F32", "float64": "F64", "uint8": "U8"}
 _PIECE = 1 << 20  # bytes that are sent at once
@@ -49,9 +53,9 @@ class Snapshot:
 
 def largest_size(layers: list[LayerSpec], config: ModelConfig) -> int:
     """Bytes that a snapshot of a model's longest session may have."""
-    state = sum(8 * spec.sum_width + 4 * int(np.prod(spec.tail_shape)) for spec in layers)
-    token = 8 + 4 * sum(spec.pool_width for spec in layers)
-    header = 4096 + 512 * len(layers)
+    state = sum(spec.n_bytes for layer in layers for spec in layer.state)
+    token = 8 + sum(spec.n_bytes for layer in layers for spec in layer.pool)
+    header = 4096 + 256 * sum(len(layer.pool) + len(layer.state) for layer in layers)
     return config.max_seq_len * token + state + header
 
 
@@ -63,16 +67,15 @@ def write_snapshot(snapshot: Snapshot, model: ServedModel) -> tuple[int, Iterato
     """
     memory = snapshot.memory
     tensors: dict[str, NDArray[Any]] = {"token_ids": np.array(snapshot.token_ids, np.int64)}
-    for i, pool in enumerate(memory.pools):
-        tensors[f"pool.{i}"] = pool
-        tensors[f"sums.{i}"] = memory.sums[i]
-        tensors[f"tail.{i}"] = memory.tails[i]
+    for i, kept in enumerate(zip(memory.pools, memory.states, strict=True)):
+        tensors |= {f"{name}.{i}": tensor for part in kept for name, tensor in part.items()}
     tensors[_DIGEST] = np.zeros(32, np.uint8)
     metadata = {
         "format": FORMAT,
         "version": VERSION,
         "model": model.name,
         "fingerprint": model.fingerprint,
+        "n_held": str(snapshot.n_held),
     }
     header: dict[str, Any] = {"__metadata__": metadata}
     end = 0
@@ -137,32 +140,47 @@ def read_snapshot(data: bytes, model: ServedModel, layers: list[LayerSpec]) -> S
     digest = tensors.pop(_DIGEST, np.zeros(0, np.uint8))
     if digest.tobytes() != hashlib.sha256(data[:-32]).digest():
         raise InvalidSnapshotError("the snapshot was changed or damaged: its digest does not fit")
-    token_ids = _take(tensors, "token_ids", np.int64, (None,))
+    token_ids = _take(tensors, "token_ids", "int64", (None,))
     vocab_size = model.config.vocab_size
     if not ((token_ids >= 0) & (token_ids < vocab_size)).all():
         raise InvalidSnapshotError(f"token_ids: must lie between 0 and {vocab_size - 1}")
     if len(token_ids) > model.config.max_seq_len:
         raise InvalidSnapshotError(f"token_ids: there are more than {model.config.max_seq_len}")
-    pools, sums, tails = [], [], []
-    n_held = None
-    for i, spec in enumerate(layers):
-        pools.append(_take(tensors, f"pool.{i}", np.float32, (n_held, spec.pool_width)))
-        n_held = len(pools[-1])
-        sums.append(_take(tensors, f"sums.{i}", np.float64, (spec.sum_width,)))
-        tails.append(_take(tensors, f"tail.{i}", np.float32, spec.tail_shape))
+    pools: list[dict[str, NDArray[Any]]] = []
+    states: list[dict[str, NDArray[Any]]] = []
+    n_held = _n_held(metadata, tensors)
+    if not 0 < n_held <= len(token_ids):
+        raise InvalidSnapshotError("the pools hold more tokens than there are, or none")
+    for i, layer in enumerate(layers):
+        pools.append({})
+        for spec in layer.pool:
+            shape = (n_held, prod(spec.shape))
+            pools[-1][spec.name] = _take(tensors, f"{spec.name}.{i}", spec.dtype, shape)
+        states.append({})
+        for spec in layer.state:
+            states[-1][spec.name] = _take(tensors, f"{spec.name}.{i}", spec.dtype, spec.shape)
+    if metadata["version"] == "1":
+        tensors = {name: tensor for name, tensor in tensors.items() if tensor.size}
     if tensors:
         raise InvalidSnapshotError(f"unexpected tensor {min(tensors)!r}")
-    if n_held is None or not 0 < n_held <= len(token_ids):
-        raise InvalidSnapshotError("the pools hold more tokens than there are, or none")
     ids: list[int] = token_ids.tolist()
     counters = model.decoder.counters(ids[:n_held])
-    return Snapshot(ids, n_held, SequenceMemory(counters, pools, sums, tails))
+    return Snapshot(ids, n_held, SequenceMemory(counters, pools, states))
+
+
+def _n_held(metadata: dict[str, str], tensors: dict[str, NDArray[Any]]) -> int:
+    """How many tokens the memory is of."""
+    if metadata["version"] == "1":
+        pool = tensors.get("pool.0")
+        return 0 if pool is None or not pool.ndim else len(pool)
+    text = metadata.get("n_held", "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
 
 
 def _check_metadata(metadata: dict[str, str], model: ServedModel) -> None:
     if metadata.get("format") != FORMAT:
         raise InvalidSnapshotError("the file is not the snapshot of a session")
-    if metadata.get("version") != VERSION:
+    if metadata.get("version") not in _READ:
         raise InvalidSnapshotError(
             f"the snapshot has version {metadata.get('version')}, this server reads {VERSION}"
         )
@@ -174,7 +192,7 @@ def _check_metadata(metadata: dict[str, str], model: ServedModel) -> None:
 
 
 def _take(
-    tensors: dict[str, NDArray[Any]], name: str, dtype: type[Any], shape: tuple[int | None, ...]
+    tensors: dict[str, NDArray[Any]], name: str, dtype: str, shape: tuple[int | None, ...]
 ) -> NDArray[Any]:
     """Remove a tensor that must be there, and of that kind; None stands for any number."""
     tensor = tensors.pop(name, None)

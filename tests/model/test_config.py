@@ -5,62 +5,48 @@ from typing import Any
 
 import pytest
 
-from model.config import _OPTIONAL, ConfigError, ModelConfig
-from tests.model.tiny import tiny_config
+from model.config import ConfigError, ModelConfig
+from tests.model.tiny import RELATION, blocks, tiny_config
+
+_OPTIONAL = {"d_position", "recall", "norm_eps"}
 
 
 def test_json_and_back() -> None:
-    config = tiny_config(norm_eps=0)
+    config = tiny_config(norm_eps=0, recall=True, recall_blocks=1, recall_shift_width=7)
     read = ModelConfig.from_dict(json.loads(json.dumps(config.to_dict())))
     assert read == config
     assert hash(read) == hash(config)
     assert isinstance(read.norm_eps, float)
 
 
-def test_norm_eps_has_a_default() -> None:
+def test_what_a_block_does_not_have_is_not_written() -> None:
+    plain, other = tiny_config(recall=True, recall_blocks=1, recall_shift_width=7, mlp_width=5), 1
+    values = plain.to_dict()["blocks"]
+    assert values[0]["phases"] == ["recall"]
+    assert "phases" not in values[other]
+    assert "mlp" not in tiny_config().to_dict()["blocks"][0]
+    assert values[0]["mlp"] == {"width": 5}
+
+
+def test_what_is_left_out_has_a_default() -> None:
     values = tiny_config().to_dict()
-    del values["norm_eps"]
+    for key in ("norm_eps", "recall"):
+        del values[key]
     assert ModelConfig.from_dict(values) == tiny_config()
-
-
-def test_there_is_no_recall_by_default() -> None:
-    values = tiny_config().to_dict()
-    del values["recall"]
-    assert not ModelConfig.from_dict(values).recall
-    assert ModelConfig.from_dict(values | {"recall": True}) == tiny_config(recall=True)
-
-
-def test_layers_for_recall_have_taps_of_their_own() -> None:
-    config = tiny_config(recall=True, recall_layers=1, recall_shift_width=7)
-    assert [config.layer_shift_width(layer) for layer in (0, 1)] == [7, 3]
-    assert config.match_width == 7
-    assert tiny_config(recall=True).match_width == 3
-    assert ModelConfig.from_dict(config.to_dict()) == config
-
-
-def test_layers_and_heads_are_counted() -> None:
-    config = tiny_config()
-    assert (config.n_layer, config.d_head) == (2, 8)
+    assert not tiny_config().recall
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vocab_size": 0}, "vocab_size must be at least 1, got 0"),
-        ({"d_model": -1}, "d_model must be at least 1, got -1"),
-        ({"d_relation": 0}, "d_relation must be at least 1"),
-        ({"n_head": 0}, "n_head must be at least 1"),
-        ({"shift_width": 0}, "shift_width must be at least 1"),
-        ({"max_seq_len": 0}, "max_seq_len must be at least 1"),
+        ({"vocab_size": 0}, "vocab_size: input should be greater than 0, got 0"),
+        ({"d_model": -1}, "d_model: input should be greater than 0, got -1"),
+        ({"max_seq_len": 0}, "max_seq_len: input should be greater than 0"),
         ({"bos_id": 29}, "bos_id must be between 0 and vocab_size - 1 = 28, got 29"),
         ({"eos_id": -1}, "eos_id must be between 0"),
         ({"eos_id": 0}, "three different ids"),
-        ({"n_head": 3}, r"d_relation \(16\) must be a multiple of n_head \(3\)"),
-        ({"n_head": 16}, "d_relation / n_head must be between 2 and 1900, got 1"),
-        ({"d_relation": 1901, "n_head": 1}, "between 2 and 1900, got 1901"),
-        ({"mixers": ()}, "mixers must name at least one layer"),
-        ({"mixers": ("attention",)}, "mixers: unknown mixer 'attention'"),
-        ({"positions": "rotary"}, "positions must be one of .*, got 'rotary'"),
+        ({"blocks": []}, "blocks: "),
+        ({"positions": "rotary"}, "positions: input should be .*, got 'rotary'"),
         ({"d_position": 0}, "d_position must be between 1 and d_model - 1 = 23 .*, got 0"),
         ({"d_position": 24}, "d_position must be between .*, got 24"),
         ({"positions": "learned"}, "d_position must be 0 for learned positions, got 8"),
@@ -69,21 +55,14 @@ def test_layers_and_heads_are_counted() -> None:
             {"positions": "learned", "d_position": 0, "recall": True},
             "recall needs coupled positions, got learned",
         ),
-        ({"recall_layers": 1, "recall_shift_width": 3}, "recall_layers must be between 0 and 0"),
         (
-            {"recall": True, "recall_layers": 3, "recall_shift_width": 3},
-            "recall_layers must be between 0 and 2, got 3",
+            {"recall_blocks": 1, "recall_shift_width": 3},
+            r"blocks\[0\].phases: 'recall' needs recall = true",
         ),
-        ({"recall_layers": -1}, "recall_layers must be between 0 and 0, got -1"),
-        (
-            {"recall": True, "recall_layers": 1},
-            "recall_shift_width must be at least 1 with recall_layers, and 0 without, got 0",
-        ),
-        ({"recall": True, "recall_shift_width": 3}, "recall_shift_width must be .* got 3"),
-        ({"recall_shift_width": -1}, "recall_shift_width must be .* got -1"),
-        ({"norm_eps": -1e-9}, "norm_eps must be at least 0"),
-        ({"norm_eps": 1.0}, "norm_eps must be at least 0 and below 1"),
-        ({"norm_eps": float("nan")}, "norm_eps must be at least 0"),
+        ({"mlp_width": 0}, r"blocks\[0\].mlp.width: input should be greater than 0, got 0"),
+        ({"norm_eps": -1e-9}, "norm_eps: input should be greater than or equal to 0"),
+        ({"norm_eps": 1.0}, "norm_eps: input should be less than 1"),
+        ({"norm_eps": float("nan")}, "norm_eps: "),
     ],
 )
 def test_values_that_no_decoder_can_have(changes: dict[str, Any], message: str) -> None:
@@ -92,19 +71,41 @@ def test_values_that_no_decoder_can_have(changes: dict[str, Any], message: str) 
 
 
 @pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"d_relation": 0}, "d_relation: input should be greater than 0"),
+        ({"n_head": 0}, "n_head: input should be greater than 0"),
+        ({"shift_width": 0}, "shift_width: input should be greater than 0"),
+        ({"n_head": 3}, r"d_relation \(16\) must be a multiple of n_head \(3\)"),
+        ({"n_head": 16}, "d_relation / n_head must be between 2 and 1900, got 1"),
+        ({"d_relation": 1901, "n_head": 1}, "between 2 and 1900, got 1901"),
+        ({"d_relation": 16.0}, "d_relation: .*, got 16.0"),
+        ({"n_heads": 2}, "unknown key 'n_heads'"),
+    ],
+)
+def test_parameters_that_no_relation_can_have(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^blocks\[0\]\.params.*{message}"):
+        tiny_config(params=params)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_heads": 2}, "unknown key 'n_heads'; known keys: vocab_size, .*n_head"),
-        ({"d_model": 24.0}, "d_model must be an integer, got 24.0"),
-        ({"d_model": True}, "d_model must be an integer, got True"),
-        ({"d_model": None}, "d_model must be an integer, got None"),
-        ({"norm_eps": "1e-6"}, "norm_eps must be a number, got '1e-6'"),
-        ({"norm_eps": False}, "norm_eps must be a number"),
-        ({"recall": 1}, "recall must be true or false, got 1"),
-        ({"recall": "true"}, "recall must be true or false, got 'true'"),
-        ({"mixers": "normalized"}, "mixers must be a list of strings, got 'normalized'"),
-        ({"mixers": ["normalized", 1]}, "mixers must be a list of strings"),
-        ({"positions": ["none"]}, "positions must be a string"),
+        ({"n_heads": 2}, "unknown key 'n_heads'"),
+        ({"d_model": 24.0}, "d_model: .* got 24.0"),
+        ({"d_model": True}, "d_model: .* got True"),
+        ({"d_model": None}, "d_model: .* got None"),
+        ({"norm_eps": "1e-6"}, "norm_eps: .* got '1e-6'"),
+        ({"norm_eps": False}, "norm_eps: .* got False"),
+        ({"recall": 1}, "recall: .* got 1"),
+        ({"recall": "true"}, "recall: .* got 'true'"),
+        ({"blocks": "normalized"}, "blocks: .* got 'normalized'"),
+        ({"blocks": ["normalized"]}, r"blocks\[0\]: "),
+        ({"blocks": [{"params": RELATION}]}, r"blocks\[0\]: missing key 'mixer'"),
+        ({"blocks": blocks("normalised", **RELATION)}, "no mixer 'normalised', .* 'normalized'?"),
+        ({"blocks": [{"mixer": "normalized"}]}, r"blocks\[0\].params: missing key 'd_relation'"),
+        ({"blocks": [{"mixer": "normalized", "params": 3}]}, r"blocks\[0\].params"),
+        ({"positions": ["none"]}, "positions: "),
     ],
 )
 def test_json_of_another_kind(changes: dict[str, Any], message: str) -> None:

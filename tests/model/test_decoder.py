@@ -1,6 +1,5 @@
 """`forward` equals `extend`, whatever the mixers, the positions and the chunks."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,33 +8,38 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.config import Mixer, ModelConfig
+from model.config import ModelConfig
 from model.decoder import Decoder
-from model.mixers.normalized_relation import NormalizedRelation
+from model.mixers.normalized import NormalizedRelation
+from model.mixers.relation import RelationParams
 from model.ops.norm import norm
 from model.state import DecoderState, RaggedBatch
+from tests.model.tiny import tiny_config
 
-CONFIG = ModelConfig(
-    vocab_size=20,
-    bos_id=17,
-    sep_id=18,
-    eos_id=19,
-    d_model=24,
-    d_relation=32,
-    n_head=2,
-    mixers=("separable", "normalized"),
-    positions="coupled",
-    d_position=8,
-    shift_width=3,
-    max_seq_len=300,
-)
-POSITIONS = {
-    "coupled": CONFIG,
-    "learned": replace(CONFIG, positions="learned", d_position=0),
-    "none": replace(CONFIG, positions="none", d_position=0, shift_width=1, n_head=1),
-    "recall": replace(CONFIG, recall=True),
-    "recall layer": replace(CONFIG, recall=True, recall_layers=1, recall_shift_width=5),
-}
+SMALL: dict[str, Any] = {
+    "vocab_size": 20, "bos_id": 17, "sep_id": 18, "eos_id": 19, "max_seq_len": 300
+}  # fmt: skip
+WIDE = {"d_relation": 32}
+POSITIONS: dict[str, dict[str, Any]] = {
+    "coupled": {"params": WIDE},
+    "learned": {"params": WIDE, "positions": "learned", "d_position": 0},
+    "none": {
+        "params": WIDE | {"shift_width": 1, "n_head": 1}, "positions": "none", "d_position": 0
+    },
+    "recall": {"params": WIDE, "recall": True},
+    "recall block": {"params": WIDE, "recall": True, "recall_blocks": 1, "recall_shift_width": 5},
+    "MLP": {"params": WIDE, "mlp_width": 37},
+    "recall block with an MLP": {
+        "params": WIDE, "recall": True, "recall_blocks": 1, "recall_shift_width": 2, "mlp_width": 24
+    },
+}  # fmt: skip
+
+
+def make_config(positions: str = "coupled", **changes: Any) -> ModelConfig:
+    return tiny_config(**(SMALL | POSITIONS[positions] | changes))
+
+
+CONFIG = make_config()
 
 
 def _decoder(config: ModelConfig, seed: int) -> Decoder:
@@ -65,8 +69,8 @@ mixers = st.lists(st.sampled_from(["normalized", "separable"]), min_size=1, max_
 
 @settings(max_examples=40)
 @given(mixers, st.sampled_from(sorted(POSITIONS)), st.integers(1, 257), st.integers(0, 10**6))
-def test_forward_equals_extend(names: list[Mixer], positions: str, length: int, seed: int) -> None:
-    config = replace(POSITIONS[positions], mixers=tuple(names))
+def test_forward_equals_extend(names: list[str], positions: str, length: int, seed: int) -> None:
+    config = make_config(positions, mixers=names)
     rng = np.random.default_rng(seed)
     decoder, n = _decoder(config, seed), 3
     ids = _token_ids(config, n, length, rng)
@@ -144,14 +148,17 @@ def _extend(
     end: int,
     slot: int,
     pages: Any,
+    rows: Any = None,
 ) -> torch.Tensor:
     """Logits after each of the tokens `done` to `end - 1` of one sequence."""
+    kept = {} if rows is None else {"state_tables": np.array([rows], np.int32)}
     batch = RaggedBatch(
         token_ids=ids[done:end],
         starts=np.array([0, end - done]),
         context_lens=np.array([done]),
         slots=np.array([slot]),
         block_tables=np.array([pages], np.int32),
+        **kept,
     )
     return decoder.extend(batch, state, np.arange(end - done))
 
@@ -159,9 +166,9 @@ def _extend(
 @settings(max_examples=25)
 @given(mixers, st.sampled_from(sorted(POSITIONS)), st.integers(1, 150), st.integers(0, 10**6))
 def test_a_sequence_has_the_same_bits_alone_and_among_others_in_any_chunks(
-    names: list[Mixer], positions: str, length: int, seed: int
+    names: list[str], positions: str, length: int, seed: int
 ) -> None:
-    config = replace(POSITIONS[positions], mixers=tuple(names))
+    config = make_config(positions, mixers=names)
     rng = np.random.default_rng(seed)
     decoder, n = _decoder(config, seed), 3
     ids = _token_ids(config, n, length, rng)
@@ -196,31 +203,54 @@ def test_a_sequence_has_the_same_bits_alone_and_among_others_in_any_chunks(
 
 
 @pytest.mark.parametrize("positions", sorted(POSITIONS))
-def test_a_full_page_holds_all_that_it_takes_to_go_on(positions: str) -> None:
-    decoder = _decoder(POSITIONS[positions], 1)
-    ids = _token_ids(POSITIONS[positions], 1, 70, np.random.default_rng(1))[0]
-    state = decoder.new_state(n_pages=9, page_size=16, n_slots=2)
-    _extend(decoder, state, ids, 0, 23, 0, [3, 1, 4, 2, 5])
-    first = _extend(decoder, state, ids, 23, 70, 0, [3, 1, 4, 2, 5])
-    for n_pages in (1, 2, 4):
-        state.restore_slot(1, [3, 1, 4, 2][n_pages - 1])
-        pages = [*[3, 1, 4, 2][:n_pages], 6, 7, 8, 0][:5]
-        second = _extend(decoder, state, ids, 16 * n_pages, 70, 1, pages)
+def test_a_row_holds_all_that_it_takes_to_go_on_from_the_end_of_a_page(positions: str) -> None:
+    decoder = _decoder(make_config(positions), 1)
+    ids = _token_ids(decoder.config, 1, 70, np.random.default_rng(1))[0]
+    state = decoder.new_state(n_pages=9, page_size=16, n_slots=2, n_rows=2)
+    pages, rows = [3, 1, 4, 2, 5], [state.row(1), -1, -1, state.row(0), -1]
+    _extend(decoder, state, ids, 0, 23, 0, pages, rows)
+    first = _extend(decoder, state, ids, 23, 70, 0, pages, rows)
+    for n_pages, row in ((1, 1), (4, 0)):
+        state.copy_state(state.row(row), 1)
+        others = [*pages[:n_pages], 6, 7, 8, 0][:5]
+        second = _extend(decoder, state, ids, 16 * n_pages, 70, 1, others)
         assert torch.equal(second[max(0, 23 - 16 * n_pages) :], first[max(0, 16 * n_pages - 23) :])
 
 
 @pytest.mark.parametrize("positions", ["coupled", "recall"])
-def test_a_fork_goes_on_as_its_origin_does(positions: str) -> None:
-    decoder = _decoder(POSITIONS[positions], 1)
-    ids = _token_ids(POSITIONS[positions], 2, 70, np.random.default_rng(2))
+def test_a_copy_of_a_sequence_goes_on_as_its_origin_does(positions: str) -> None:
+    decoder = _decoder(make_config(positions), 1)
+    ids = _token_ids(decoder.config, 2, 70, np.random.default_rng(2))
     state = decoder.new_state(n_pages=9, page_size=16, n_slots=2)
     _extend(decoder, state, ids[0], 0, 41, 0, [3, 1, 4, 2, 5])
-    state.fork(0, 1, page=4, copy=6)
+    state.copy_state(0, 1)
+    state.copy_page(4, 6)
     mixed = np.concatenate([ids[0, :41], ids[1, 41:]])
     _extend(decoder, state, mixed, 41, 70, 1, [3, 1, 6, 7, 8])
     origin = _extend(decoder, state, ids[0], 41, 70, 0, [3, 1, 4, 2, 5])
     fresh = decoder.new_state(n_pages=5, page_size=16, n_slots=1)
     assert torch.equal(_extend(decoder, fresh, ids[0], 0, 70, 0, range(5))[41:], origin)
+
+
+@pytest.mark.parametrize("positions", sorted(POSITIONS))
+def test_a_silent_block_writes_nothing(positions: str) -> None:
+    decoder = _decoder(make_config(positions, mixers=["normalized", "normalized"]), 1)
+    ids = _token_ids(decoder.config, 1, 40, np.random.default_rng(1))
+    whole = decoder(torch.from_numpy(ids))
+    decoder.blocks[1].silence()
+    silenced = decoder(torch.from_numpy(ids))
+    assert not torch.allclose(silenced, whole)
+    with torch.no_grad():
+        mixer: Any = decoder.mixers[1]
+        mixer.output.weight.zero_()
+        mixer.output.bias.zero_()
+        if "1" in decoder.mlps:
+            mlp: Any = decoder.mlps["1"]
+            mlp.down.weight.zero_()
+            mlp.down.bias.zero_()
+    state = decoder.new_state(n_pages=3, page_size=16, n_slots=1)
+    extended = _extend(decoder, state, ids[0], 0, 40, 0, range(3))
+    torch.testing.assert_close(extended, silenced[0], rtol=1e-4, atol=2e-5)
 
 
 def test_offsets_move_coupled_positions() -> None:
@@ -232,19 +262,17 @@ def test_offsets_move_coupled_positions() -> None:
 
 
 def test_learned_positions_end_with_their_table() -> None:
-    decoder = _decoder(POSITIONS["learned"], 0)
+    decoder = _decoder(make_config("learned"), 0)
     with pytest.raises(ValueError, match="beyond the table of 300"):
         decoder(torch.zeros(1, 301, dtype=torch.int64))
 
 
 def test_state_sizes_are_those_of_the_storage() -> None:
-    state = _decoder(CONFIG, 0).new_state(n_pages=5, page_size=32, n_slots=7)
-    pools = sum(layer.pool.nbytes for layer in state.layers)
-    fixed = sum(layer.sums.nbytes + layer.tails.nbytes for layer in state.layers)
-    assert pools == 5 * 32 * 32 * 4
-    assert fixed + state.counters.nbytes == (7 + 5) * state.bytes_per_slot
-    everything = pools + fixed + state.counters.nbytes
-    assert everything == 7 * state.bytes_per_slot + 5 * state.bytes_per_page
+    state = _decoder(CONFIG, 0).new_state(n_pages=5, page_size=32, n_slots=7, n_rows=3)
+    pools = sum(pool.nbytes for layer in state.layers for pool in layer.pool.values())
+    fixed = sum(kept.nbytes for layer in state.layers for kept in layer.state.values())
+    assert pools == 5 * state.bytes_per_page == 5 * 32 * 32 * 4
+    assert fixed + state.counters.nbytes == (7 + 3) * state.bytes_per_state
 
 
 @pytest.mark.parametrize("page_size", [0, 8, 24])
@@ -255,9 +283,10 @@ def test_page_sizes_that_kernels_cannot_take_are_refused(page_size: int) -> None
 
 def test_readers_can_start_out_looking_for_the_source_of_the_next_token() -> None:
     """Before any training, the best match of each output place is the token to copy."""
-    config = replace(CONFIG, mixers=("normalized",), d_model=96, d_position=64, d_relation=64)
+    relation = {"d_relation": 64, "n_head": 1}
+    config = make_config(mixers=["normalized"], params=relation, d_model=96, d_position=64)
     torch.manual_seed(0)
-    decoder = Decoder(replace(config, n_head=1)).requires_grad_(False)
+    decoder = Decoder(config).requires_grad_(False)
     decoder.match_places()
     n = 12
     string = np.random.default_rng(0).integers(0, 17, n)
@@ -273,4 +302,4 @@ def test_readers_can_start_out_looking_for_the_source_of_the_next_token() -> Non
 
 def test_places_cannot_be_matched_without_a_shift() -> None:
     with pytest.raises(ValueError, match="behind a token shift"):
-        NormalizedRelation(POSITIONS["none"], 0).match_places(8)
+        NormalizedRelation(RelationParams(d_relation=8), 24, norm_eps=0, n_blocks=1).match_places(8)

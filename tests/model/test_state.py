@@ -1,6 +1,5 @@
 """What is remembered of a sequence can be saved, copied and taken elsewhere, to the last bit."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,13 @@ from model.decoder import Decoder
 from model.state import DecoderState, RaggedBatch
 from tests.model.tiny import tiny_config
 
-COUPLED = tiny_config(d_relation=32)
+WIDE = {"d_relation": 32}
 CONFIGS = {
-    "coupled": COUPLED,
-    "recall": replace(COUPLED, recall=True),
-    "no pool": replace(COUPLED, mixers=("separable",)),
-    "two pools": replace(COUPLED, mixers=("normalized", "separable", "normalized")),
-    "no shift": replace(COUPLED, positions="none", d_position=0, shift_width=1),
+    "coupled": tiny_config(params=WIDE),
+    "recall": tiny_config(params=WIDE, recall=True),
+    "no pool": tiny_config(params=WIDE, mixers=["separable"]),
+    "two pools": tiny_config(params=WIDE, mixers=["normalized", "separable", "normalized"]),
+    "no shift": tiny_config(params=WIDE | {"shift_width": 1}, positions="none", d_position=0),
 }
 PAGES = [3, 1, 4, 2, 5]
 N, LENGTHS = 70, [1, 15, 16, 17, 41, 64]
@@ -38,7 +37,7 @@ def make(config: ModelConfig) -> Decoder:
 
 
 def new_state(decoder: Decoder) -> DecoderState:
-    return decoder.new_state(n_pages=12, page_size=16, n_slots=2)
+    return decoder.new_state(n_pages=12, page_size=16, n_slots=2, n_rows=1)
 
 
 def tokens(config: ModelConfig) -> np.ndarray:
@@ -64,17 +63,14 @@ def extend(
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_a_saved_slot_goes_on_from_its_last_page_and_from_a_copy(
-    decoder: Decoder, length: int
-) -> None:
+def test_a_kept_state_goes_on_from_a_copy_of_its_last_page(decoder: Decoder, length: int) -> None:
     state = new_state(decoder)
     extend(decoder, state, 0, length, 0, PAGES)
     n_pages = -(-length // 16)
-    last = PAGES[n_pages - 1]
-    state.save_slot(0, last)
-    state.copy_page(last, 11)
+    state.copy_state(0, state.row(0))
+    state.copy_page(PAGES[n_pages - 1], 11)
     expected = extend(decoder, state, length, N, 0, PAGES)
-    state.restore_slot(1, 11)
+    state.copy_state(state.row(0), 1)
     pages = [*PAGES[: n_pages - 1], 11, 6, 7, 8, 9][:5]
     assert torch.equal(extend(decoder, state, length, N, 1, pages), expected)
 
@@ -84,19 +80,19 @@ def test_an_exported_memory_goes_on_elsewhere(decoder: Decoder, length: int) -> 
     state, other = new_state(decoder), new_state(decoder)
     extend(decoder, state, 0, length, 0, PAGES)
     n_pages = -(-length // 16)
-    state.save_slot(0, PAGES[n_pages - 1])
-    memory = state.export(PAGES[:n_pages], length)
-    assert [len(pool) for pool in memory.pools] == [length] * decoder.config.n_layer
+    memory = state.export(PAGES[:n_pages], length, 0)
+    kept = [pool for layer in memory.pools for pool in layer.values()]
+    assert [pool.shape for pool in kept] == [(length, 32)] * len(kept)
     expected = extend(decoder, state, length, N, 0, PAGES)
-    pages = [9, 2, 7, 0, 10]
-    other.load(pages[:n_pages], memory)
-    other.restore_slot(1, pages[n_pages - 1])
-    again = other.export(pages[:n_pages], length)
+    pages, row = [9, 2, 7, 0, 10], other.row(0)
+    other.load(pages[:n_pages], memory, row)
+    other.copy_state(row, 1)
+    again = other.export(pages[:n_pages], length, row)
     assert torch.equal(extend(decoder, other, length, N, 1, pages), expected)
     assert np.array_equal(again.counters, memory.counters)
-    for field in ("pools", "sums", "tails"):
-        pairs = zip(getattr(again, field), getattr(memory, field), strict=True)
-        assert all(np.array_equal(one, two) for one, two in pairs)
+    for one, two in zip(again.pools + again.states, memory.pools + memory.states, strict=True):
+        assert one.keys() == two.keys()
+        assert all(np.array_equal(one[name], two[name]) for name in one)
 
 
 @pytest.mark.parametrize("length", [0, *LENGTHS])
@@ -105,4 +101,4 @@ def test_counters_follow_from_the_tokens(decoder: Decoder, length: int) -> None:
     if length:
         extend(decoder, state, 0, length, 0, PAGES)
     ids = tokens(decoder.config)[:length].tolist()
-    assert decoder.counters(ids).tolist() == state.counter_array[0].tolist()
+    assert decoder.counters(ids).tolist() == state.counters[0].tolist()

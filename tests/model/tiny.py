@@ -1,7 +1,8 @@
 """Models small enough that a test makes, trains and decodes them in moments."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -17,8 +18,56 @@ from model.tokenizer import TOKENIZERS
 TINY = Path(__file__).parent / "training" / "tiny.toml"
 
 
-def tiny_config(tokenizer: str = "letters", **changes: Any) -> ModelConfig:
-    """Two layers, one of each mixer, with the ids of a tokenizer."""
+def blocks(
+    *mixers: str,
+    recall_blocks: int = 0,
+    recall_shift_width: int = 0,
+    mlp_width: int | None = None,
+    **params: Any,
+) -> list[dict[str, Any]]:
+    """Blocks of these mixers, all with the same parameters.
+
+    Args:
+        mixers: their names, first block first.
+        recall_blocks: the first ones, which write in turns of recall alone.
+        recall_shift_width: taps of these.
+        mlp_width: of an MLP in every block; None for none.
+        params: of the mixers.
+    """
+    made: list[dict[str, Any]] = []
+    for number, name in enumerate(mixers):
+        block: dict[str, Any] = {"mixer": name, "params": dict(params)}
+        if number < recall_blocks:
+            block["params"]["shift_width"] = recall_shift_width
+            block["phases"] = ["recall"]
+        if mlp_width is not None:
+            block["mlp"] = {"width": mlp_width}
+        made.append(block)
+    return made
+
+
+RELATION = {"d_relation": 16, "n_head": 2, "shift_width": 3}
+"""Parameters of the relations of `tiny_config`."""
+
+
+def tiny_config(
+    tokenizer: str = "letters",
+    *,
+    mixers: Sequence[str] = ("separable", "normalized"),
+    recall_blocks: int = 0,
+    recall_shift_width: int = 0,
+    mlp_width: int | None = None,
+    params: Mapping[str, Any] = MappingProxyType({}),
+    **changes: Any,
+) -> ModelConfig:
+    """Two blocks, one of each relation, with the ids of a tokenizer.
+
+    Args:
+        tokenizer: its name.
+        mixers, recall_blocks, recall_shift_width, mlp_width: see `blocks`.
+        params: other parameters of the relations.
+        changes: other values of the configuration itself.
+    """
     ids = TOKENIZERS[tokenizer]
     values: dict[str, Any] = {
         "vocab_size": ids.vocab_size,
@@ -26,15 +75,18 @@ def tiny_config(tokenizer: str = "letters", **changes: Any) -> ModelConfig:
         "sep_id": ids.sep_id,
         "eos_id": ids.eos_id,
         "d_model": 24,
-        "d_relation": 16,
-        "n_head": 2,
-        "mixers": ("separable", "normalized"),
+        "blocks": blocks(
+            *mixers,
+            recall_blocks=recall_blocks,
+            recall_shift_width=recall_shift_width,
+            mlp_width=mlp_width,
+            **(RELATION | dict(params)),
+        ),
         "positions": "coupled",
         "d_position": 8,
-        "shift_width": 3,
         "max_seq_len": 4096,
     }
-    return ModelConfig(**(values | changes))
+    return ModelConfig.from_dict(values | changes)
 
 
 def random_checkpoint(folder: Path, tokenizer: str = "letters", **changes: Any) -> Checkpoint:
@@ -59,8 +111,10 @@ class ScriptedState:
         self.slots: list[list[int]] = [[] for _ in range(n_slots)]
         self.pages = np.full((n_pages, page_size), -1)
 
-    def fork(self, slot: int, into: int, page: int, copy: int) -> None:
-        self.slots[into] = list(self.slots[slot])
+    def copy_state(self, source: int, target: int) -> None:
+        self.slots[target] = list(self.slots[source])
+
+    def copy_page(self, page: int, copy: int) -> None:
         self.pages[copy] = self.pages[page]
 
 

@@ -104,12 +104,12 @@ class Driver(Generic[Model]):
         self.turns.pop(id, None)
 
     def fork(self, session: str, child: str) -> None:
-        self.core.scheduler.sessions.fork(session, child)
+        self.core.pool.sessions.fork(session, child)
         self.logs[child] = list(self.logs[session])
 
     def drop(self, session: str) -> None:
         """Let a session become cold."""
-        self.core.scheduler.sessions.drop(session)
+        self.core.pool.sessions.drop(session)
 
     def joined(self, id: str, index: int = 0) -> Delta:
         return Delta.join(self.deltas[id][index])
@@ -130,22 +130,22 @@ class Driver(Generic[Model]):
 
     def assert_books_are_straight(self) -> None:
         """The users of every page are the sequences and the idle sessions that have it."""
-        scheduler = self.core.scheduler
+        scheduler, pool = self.core.scheduler, self.core.pool
         users = Counter(page for one in scheduler.running for page in one.pages)
-        for id in scheduler.sessions.ids:
-            warm = scheduler.sessions.get(id)
+        for id in pool.sessions.ids:
+            warm = pool.sessions.get(id)
             assert warm is not None
-            assert len(warm.pages) == scheduler.allocator.pages_for(len(warm.token_ids)) > 0
+            assert len(warm.pages) == pool.allocator.pages_for(len(warm.token_ids)) > 0
             users.update(warm.pages)
-        assert len(users) == scheduler.allocator.n_used
-        assert all(scheduler.allocator.n_users(page) == n for page, n in users.items())
+        assert len(users) == pool.allocator.n_used
+        assert all(pool.allocator.n_users(page) == n for page, n in users.items())
 
     def assert_nothing_leaks(self) -> None:
         """Once its sessions are dropped, the pool is empty."""
-        for id in self.core.scheduler.sessions.ids:
+        for id in self.core.pool.sessions.ids:
             self.drop(id)
         self.assert_idle()
-        assert self.core.allocator.n_used == 0
+        assert self.core.pool.allocator.n_used == 0
 
     def _log(self, session: str, delta: Delta) -> None:
         log = self.logs[session]

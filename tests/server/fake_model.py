@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.config import ModelConfig
-from model.state import DecoderState, LayerSpec, RaggedBatch
+from model.config import BlockConfig, ModelConfig
+from model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
 from model.tokenizer import ByteTokenizer, LetterTokenizer, StreamDecoder, Tokenizer
 
-_POOL_OF_IDS = LayerSpec(pool_width=1, n_head=1, sum_width=0, tail_shape=(0, 1))
+_POOL_OF_IDS = LayerSpec(pool=(TensorSpec("pool", (1,)),))
 
 
 class MisuseError(AssertionError):
@@ -45,12 +45,27 @@ class FakeDecoder:
         self.batches: list[tuple[int, int]] = []
         self.misuses: list[str] = []
 
-    def new_state(self, *, n_pages: int, page_size: int, n_slots: int) -> DecoderState:
+    @property
+    def specs(self) -> list[LayerSpec]:
+        return [_POOL_OF_IDS]
+
+    @property
+    def n_products(self) -> int:
+        return 3 * 8 * 8
+
+    def new_state(
+        self, *, n_pages: int, page_size: int, n_slots: int, n_rows: int = 0
+    ) -> DecoderState:
         state = DecoderState(
-            [_POOL_OF_IDS], n_pages=n_pages, page_size=page_size, n_slots=n_slots, n_counters=2
+            self.specs,
+            n_pages=n_pages,
+            page_size=page_size,
+            n_slots=n_slots,
+            n_rows=n_rows,
+            n_counters=2,
         )
         # Never-written memory equals no token.
-        state.layers[0].pool.fill_(float("nan"))
+        state.layers[0].pool["pool"].fill_(float("nan"))
         return state
 
     def counters(self, token_ids: Sequence[int]) -> NDArray[np.int64]:
@@ -96,7 +111,7 @@ class FakeDecoder:
             _require(last > first, "a sequence brings no token")
             _require(0 <= slot < state.n_slots, "no such slot")
             _require(context + last - first <= self.config.max_seq_len, "longer than the model")
-            pool = state.layers[0].pool.view(state.n_pages, size)
+            pool = state.layers[0].pool["pool"].view(state.n_pages, size)
             held: list[float] = pool[tables[s]].flatten()[:context].tolist()
             counters = state.counters[slot].tolist()
             _require(
@@ -110,8 +125,9 @@ class FakeDecoder:
                 held.append(token_id)
                 state.counters[slot, 0] = len(held)
                 state.counters[slot, 1] = _hash(held)
-                if len(held) % size == 0:
-                    state.counters[state.n_slots + page] = state.counters[slot]
+                kept = int(batch.state_tables[s, (len(held) - 1) // size])
+                if len(held) % size == 0 and kept >= 0:
+                    state.counters[kept] = state.counters[slot]
                 logits[row, self._next(held)] = 8.0
                 logits[row, self.config.bos_id] -= 1.0
         return logits
@@ -155,12 +171,9 @@ class FakeModel:
             sep_id=self.tokenizer.sep_id,
             eos_id=self.tokenizer.eos_id,
             d_model=8,
-            d_relation=8,
-            n_head=1,
-            mixers=("normalized",),
+            blocks=(BlockConfig(mixer="normalized", params={"d_relation": 8}),),
             positions="coupled" if self.recall else "none",
             d_position=4 if self.recall else 0,
-            shift_width=1,
             max_seq_len=self.max_seq_len,
             recall=self.recall,
         )

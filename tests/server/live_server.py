@@ -78,7 +78,7 @@ class LiveServer:
     def forget_sessions(self) -> None:
         """Let all sessions become cold; nothing else may be in the pool."""
         for engine in self.app.state.engines:
-            for id in engine._core.scheduler.sessions.ids:
+            for id in engine._core.pool.sessions.ids:
                 cooling = self.sessions._engines.cool(id, engine.model.fingerprint)
                 asyncio.run_coroutine_threadsafe(cooling, engine._loop).result(10)
             assert engine.usage.pages_used == 0

@@ -17,10 +17,9 @@ def classify(classifier: Any, step: Step, rows: NDArray[np.int64]) -> NDArray[np
     """The logits `[M, V]` of a `model.classifier.Classifier` after the tokens of some rows."""
     (weight,) = classifier.views()
     logits = np.empty((len(rows), len(weight)), np.float32)
-    _classify(
-        step.x, rows, classifier.norm_eps, weight, step.scratch.rows("inputs", 3, weight.shape[1])[0], logits,
-        work=logits.size * weight.shape[1] // 8,
-    )  # fmt: skip
+    z = step.scratch.rows("inputs", 3, weight.shape[1])[0]
+    work = logits.size * weight.shape[1] // 8
+    _classify(step.x, rows, classifier.norm_eps, weight, z, logits, work=work)
     return logits
 
 

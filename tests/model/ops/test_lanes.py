@@ -92,8 +92,12 @@ from model.ops.relation import cpu
 from model.state import RaggedBatch
 
 torch.manual_seed(0)
-mixers = ("separable", "normalized")
-DECODER = Decoder(ModelConfig(12, 9, 10, 11, 40, 24, 2, mixers, "coupled", 8, 3, 64))
+params = {"d_relation": 24, "n_head": 2, "shift_width": 3}
+blocks = [{"mixer": name, "params": params} for name in ("separable", "normalized")]
+DECODER = Decoder(ModelConfig.from_dict({
+    "vocab_size": 12, "bos_id": 9, "sep_id": 10, "eos_id": 11, "d_model": 40, "blocks": blocks,
+    "positions": "coupled", "d_position": 8, "max_seq_len": 64,
+}))
 a, b, g = np.random.default_rng(0).standard_normal((3, 4, 40, 24)).astype(np.float32)
 eps, starts, empty = np.float32(1e-6), np.array([0, 40]), np.array([0])
 pages = np.arange(4, dtype=np.int32)[None]

@@ -1,6 +1,5 @@
 """Decoders that grow out of smaller ones."""
 
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -10,12 +9,17 @@ from torch import nn
 
 from model.config import ModelConfig
 from model.decoder import Decoder
-from model.mixers.base import RelationMixer
+from model.mixers.normalized import NormalizedRelation
 from model.ops.norm import norm
 from model.training.growth import can_grow, grow
 from tests.model.tiny import tiny_config
 
-SMALL = tiny_config(shift_width=2)
+
+def shape(*, shift_width: int = 2, params: Any = None, **changes: Any) -> ModelConfig:
+    return tiny_config(params={"shift_width": shift_width} | (params or {}), **changes)
+
+
+SMALL = shape()
 LAYERS: dict[str, Any] = {"mixers": ("normalized", "separable", "normalized")}
 CHANGES: list[dict[str, Any]] = [
     {},
@@ -24,7 +28,7 @@ CHANGES: list[dict[str, Any]] = [
     LAYERS,
     LAYERS | {"shift_width": 4, "recall": True},
 ]
-SPLIT: dict[str, Any] = LAYERS | {"recall": True, "recall_layers": 1, "recall_shift_width": 5}
+SPLIT: dict[str, Any] = LAYERS | {"recall": True, "recall_blocks": 1, "recall_shift_width": 5}
 
 
 def decoder(config: ModelConfig, seed: int) -> Decoder:
@@ -38,24 +42,17 @@ def decoder(config: ModelConfig, seed: int) -> Decoder:
 
 
 def grown(changes: dict[str, Any]) -> tuple[Decoder, Decoder]:
-    small, large = decoder(SMALL, 0), decoder(replace(SMALL, **changes), 1)
+    small, large = decoder(SMALL, 0), decoder(shape(**changes), 1)
     grow(small, large)
     return small, large
-
-
-def silence(layer: nn.Module) -> None:
-    mixer = cast(RelationMixer, layer)
-    with torch.no_grad():
-        mixer.output.weight.zero_()
-        mixer.output.bias.zero_()
 
 
 @pytest.mark.parametrize("changes", CHANGES)
 def test_what_was_learned_stays(changes: dict[str, Any]) -> None:
     """Without what new layers write, every turn that the smaller one knew gives the same."""
     small, large = grown(changes)
-    for layer in list(large.mixers)[: -SMALL.n_layer]:
-        silence(layer)
+    for block in large.blocks[: -len(SMALL.blocks)]:
+        block.silence()
     string = torch.randint(3, 29, (4, 12))
     bos, sep = (torch.full((4, 1), token) for token in (SMALL.bos_id, SMALL.sep_id))
     tokens = torch.cat([bos, string, sep, string, bos, string, sep], 1)
@@ -72,16 +69,14 @@ def test_a_layer_for_recall_changes_nothing_else() -> None:
     assert large(before).equal(small(before))
     recall = torch.cat([before, bos, sep, string[:, :4]], 1)
     assert large(recall)[:, : before.shape[1] + 1].equal(small(recall)[:, : before.shape[1] + 1])
-    new = large.mixers[0]
-    assert isinstance(new, RelationMixer)
     with_it = large(recall)[:, -1]
-    silence(new)
+    large.blocks[0].silence()
     assert (with_it - large(recall)[:, -1]).abs().max() > 1e-3
 
 
 def test_layers_lose_taps_when_one_becomes_the_layer_for_recall() -> None:
-    wide = decoder(replace(SMALL, **LAYERS, recall=True, shift_width=5), 0)
-    split = decoder(replace(SMALL, **SPLIT), 1)
+    wide = decoder(shape(**LAYERS, recall=True, shift_width=5), 0)
+    split = decoder(shape(**SPLIT), 1)
     grow(wide, split)
     for layer, width in enumerate((5, 2, 2)):
         known, kept = (m.state_dict()[f"mixers.{layer}.shift.weight"] for m in (wide, split))
@@ -115,15 +110,15 @@ def test_all_of_a_grown_one_can_learn(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("changes", CHANGES)
 def test_shapes_that_can_grow(changes: dict[str, Any]) -> None:
-    assert can_grow(SMALL, replace(SMALL, **changes))
+    assert can_grow(SMALL, shape(**changes))
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"d_model": 32},
-        {"d_relation": 32},
-        {"n_head": 1},
+        {"params": {"d_relation": 32}},
+        {"params": {"n_head": 1}},
         {"max_seq_len": 99},
         {"norm_eps": 0.0},
         {"shift_width": 1},
@@ -133,32 +128,35 @@ def test_shapes_that_can_grow(changes: dict[str, Any]) -> None:
     ],
 )
 def test_shapes_that_cannot(changes: dict[str, Any]) -> None:
-    config = replace(SMALL, **changes)
+    config = shape(**changes)
     assert not can_grow(SMALL, config)
     with pytest.raises(ValueError, match="cannot be grown"):
         grow(Decoder(SMALL), Decoder(config))
 
 
 def test_nothing_can_be_lost() -> None:
-    assert not can_grow(replace(SMALL, recall=True), SMALL)
-    assert not can_grow(replace(SMALL, shift_width=3), SMALL)
-    assert not can_grow(replace(SMALL, shift_width=1), SMALL)  # nothing to put taps to
-    assert can_grow(replace(SMALL, recall=True), replace(SMALL, recall=True, shift_width=3))
-    split = replace(SMALL, **SPLIT)
+    assert not can_grow(shape(recall=True), SMALL)
+    assert not can_grow(shape(shift_width=3), SMALL)
+    assert not can_grow(shape(shift_width=1), SMALL)  # nothing to put taps to
+    assert can_grow(shape(recall=True), shape(recall=True, shift_width=3))
+    split = shape(**SPLIT)
     assert can_grow(SMALL, split)
-    assert not can_grow(split, replace(SMALL, **LAYERS, recall=True, shift_width=5))
-    assert not can_grow(replace(SMALL, **LAYERS, recall=True, shift_width=6), split)
+    assert not can_grow(split, shape(**LAYERS, recall=True, shift_width=5))
+    assert not can_grow(shape(**LAYERS, recall=True, shift_width=6), split)
 
 
-def wide_layer() -> tuple[Decoder, RelationMixer]:
+def wide_layer() -> tuple[Decoder, NormalizedRelation]:
     """A layer as a new one of a grown decoder begins, wide enough to tell tokens apart."""
     config = tiny_config(
-        mixers=("normalized",), d_model=192, d_relation=128, d_position=64, n_head=1, shift_width=6,
+        mixers=("normalized",),
+        params={"d_relation": 128, "n_head": 1, "shift_width": 6},
+        d_model=192,
+        d_position=64,
         recall=True,
-    )  # fmt: skip
+    )
     torch.manual_seed(0)
     made = Decoder(config).requires_grad_(False)
-    mixer = cast(RelationMixer, made.mixers[0])
+    mixer = cast(NormalizedRelation, made.mixers[0])
     mixer.match_content(made.embedding.token.weight, made.classifier.weight)
     return made, mixer
 
@@ -173,9 +171,10 @@ def test_readers_can_start_out_looking_for_content() -> None:
         ids = np.array([config.bos_id, *string, config.sep_id, config.bos_id, config.sep_id, *part])
         x = norm(made.embedding(torch.from_numpy(ids)[None])[0], config.norm_eps)
         assert mixer.shift is not None
-        readers, memories = mixer._read(*mixer.shift(x))
+        xa, xb = mixer.shift(x)
+        readers, memories = mixer.reader(xa), mixer.memory(xb)
         first = len(ids) - len(part)
-        for n in range(config.shift_width - 1, len(part)):
+        for n in range(config.blocks[0].params.shift_width - 1, len(part)):
             t = first + n - 1  # has just read n tokens of the part
             deviations = (readers[0, t] + memories[0, : t + 1]).std(-1)
             assert deviations.argmin() == 1 + begin + n
@@ -183,7 +182,7 @@ def test_readers_can_start_out_looking_for_content() -> None:
 
 
 def test_content_cannot_be_matched_without_a_shift() -> None:
-    made = Decoder(tiny_config(shift_width=1))
-    mixer = cast(RelationMixer, made.mixers[1])
+    made = Decoder(shape(shift_width=1))
+    mixer = cast(NormalizedRelation, made.mixers[1])
     with pytest.raises(ValueError, match="behind a token shift"):
         mixer.match_content(made.embedding.token.weight, made.classifier.weight)

@@ -1,8 +1,8 @@
 import pytest
 
 from server.engine.admission import Admission
-from server.engine.block_allocator import BlockAllocator
 from server.engine.generation import GenerationParams
+from server.engine.pool import Pool
 from server.engine.scheduler import Scheduler
 from server.errors import InvalidRequestError, OverloadedError, RequestTooLargeError
 from tests.server.conftest import make_settings
@@ -10,7 +10,7 @@ from tests.server.fake_model import FakeModel, letters
 
 
 def make(model: FakeModel, *, n_pages: int = 64, max_tokens: int = 100) -> Admission:
-    scheduler = Scheduler(BlockAllocator(n_pages, 16), n_slots=8, max_batch_tokens=32)
+    scheduler = Scheduler(Pool(n_pages, 16), n_slots=8, max_batch_tokens=32)
     return Admission(model, make_settings(max_tokens=max_tokens), scheduler, 100)
 
 

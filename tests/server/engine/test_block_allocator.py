@@ -1,6 +1,7 @@
 import pytest
 
 from server.engine.block_allocator import BlockAllocator
+from server.engine.kept_states import KeptStates
 
 
 def test_pages_are_handed_out_once_and_come_back() -> None:
@@ -53,23 +54,41 @@ def test_a_shared_page_is_free_when_its_last_user_gives_it_back() -> None:
         allocator.share(pages)
 
 
-def test_kept_pages_are_free_and_given_up_longest_unused_first_and_last_of_all() -> None:
+def test_kept_pages_are_free_and_reclaimed_longest_unused_first() -> None:
     allocator = BlockAllocator(4, 16)
-    evicted: list[int] = []
-    allocator.on_evict = evicted.append
     first, second, third = allocator.allocate(3)
     for page in (first, second, third):
         allocator.keep(page)
     allocator.free([first, second, third])  # `third` is given up before what it goes on from
-    assert (allocator.n_free, allocator.n_kept, allocator.n_used) == (4, 3, 0)
+    assert (allocator.n_free, allocator.n_blank, allocator.n_kept, allocator.n_used) == (4, 1, 3, 0)
+    assert list(allocator.unused) == [third, second, first]
     allocator.share([second])
     assert (allocator.n_free, allocator.n_kept, allocator.n_used) == (3, 2, 1)
-    allocator.allocate(1)
-    assert evicted == []
-    assert allocator.allocate(1) == [third]
-    assert evicted == [third]
+    with pytest.raises(MemoryError, match="asked for 2 pages, 1 of 4 are free"):
+        allocator.allocate(2)
+    assert allocator.reclaim() == third
     allocator.free([second])
-    assert allocator.allocate(2) == [first, second]
-    assert evicted == [third, first, second]
+    assert [allocator.reclaim(), allocator.reclaim()] == [first, second]
+    assert allocator.n_blank == 4
+    with pytest.raises(KeyError):
+        allocator.reclaim()
     with pytest.raises(ValueError, match="nobody uses it"):
         BlockAllocator(1, 16).keep(0)
+
+
+@pytest.mark.parametrize("way", ["freed", "reclaimed", "kept no longer"])
+def test_a_page_that_becomes_blank_loses_its_row(way: str) -> None:
+    states = KeptStates(1, 1)
+    allocator = BlockAllocator(1, 16, states)
+    pages = allocator.allocate(1)
+    states.take(pages[0])
+    if way != "freed":
+        allocator.keep(pages[0])
+    allocator.free(pages)
+    if way != "freed":
+        assert states.n_used == 1
+    if way == "reclaimed":
+        allocator.reclaim()
+    elif way == "kept no longer":
+        allocator.unkeep(pages[0])
+    assert (allocator.n_blank, states.n_used) == (1, 0)

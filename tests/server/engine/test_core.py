@@ -83,7 +83,9 @@ def test_samples_of_one_prompt_share_its_pages(driver: Driver[FakeModel]) -> Non
         driver.step()
     assert driver.core.n_live == 1
     assert len(driver.core.scheduler.running) == 4
-    assert driver.core.allocator.n_used == 6 + 4  # 102 tokens of the prompt, and a page for each
+    assert (
+        driver.core.pool.allocator.n_used == 6 + 4
+    )  # 102 tokens of the prompt, and a page for each
     driver.run()
     assert driver.text == {"a": text, "a-1": text, "a-2": text, "a-3": text}
 
@@ -289,7 +291,7 @@ def test_logits_that_are_no_numbers_fail_one_sequence(
 
 def test_the_pool_is_no_larger_than_sequences_can_use() -> None:
     core = EngineCore(FakeModel(max_seq_len=100), make_settings(pool_bytes=10**9))
-    assert core.allocator.n_pages == 8 * 7
+    assert core.pool.allocator.n_pages == 8 * 7
 
 
 def test_a_pool_that_holds_nothing_is_refused() -> None:
@@ -306,7 +308,7 @@ class Storm(RuleBasedStateMachine):
             max_running=4, max_batch_tokens=12, pool_bytes=12 * PAGE + 4 * SLOT
         )
         self.driver = Driver(FakeModel(max_seq_len=190), settings)
-        assert self.driver.core.allocator.n_pages == 12  # so that pages run out
+        assert self.driver.core.pool.allocator.n_pages == 12  # so that pages run out
         self.wanted: dict[str, str] = {}
         self.broken = False
 

@@ -1,4 +1,6 @@
 from server.engine.block_allocator import BlockAllocator
+from server.engine.kept_states import KeptStates
+from server.engine.pool import Pool
 from server.engine.prefix_cache import ROOT, PrefixCache
 from server.engine.sequence import Sequence
 
@@ -9,14 +11,17 @@ def computed(
     """A sequence whose tokens the pool holds."""
     sequence = Sequence("a", token_ids, 1, owner=owner)
     sequence.pages = allocator.allocate(allocator.pages_for(len(token_ids)))
+    for page in sequence.pages:
+        cache._states.take(page)
     sequence.n_computed = len(token_ids)
     cache.add(sequence)
     return sequence
 
 
 def make(n_pages: int = 8) -> tuple[PrefixCache, BlockAllocator]:
-    allocator = BlockAllocator(n_pages, 4)
-    return PrefixCache(allocator), allocator
+    states = KeptStates(n_pages, 1)
+    allocator = BlockAllocator(n_pages, 4, states)
+    return PrefixCache(allocator, states), allocator
 
 
 def test_the_longest_equal_beginning_is_found() -> None:
@@ -64,13 +69,39 @@ def test_owners_find_only_what_is_theirs() -> None:
 
 
 def test_what_is_evicted_is_found_no_more_nor_what_hangs_on_it() -> None:
-    cache, allocator = make(n_pages=3)
+    pool = Pool(3, 4)
+    cache, allocator = pool.cache, pool.allocator
     sequence = computed(cache, allocator, [1, 2, 3, 4, 5, 6, 7, 8, 9])
     allocator.free(sequence.pages)
     assert len(cache.find(sequence.token_ids)[0]) == 2
-    taken = allocator.allocate(2)  # the page that nobody knows, and the end of the chain
+    taken = pool.take(2)  # the page that nobody knows, and the end of the chain
     assert cache.find(sequence.token_ids)[0] == [sequence.pages[0]]
     allocator.free(taken)
-    other = computed(cache, allocator, [9, 9, 9, 9, 9, 9, 9, 9, 9])
+    allocator.free(pool.take(3))
     assert cache.find(sequence.token_ids) == ([], ROOT)
-    assert cache.find(other.token_ids)[0] == other.pages[:2]
+    assert (cache.n_pages, allocator.n_blank, pool.states.n_used) == (0, 3, 0)
+
+
+def test_a_chain_is_found_as_far_as_a_page_with_a_row() -> None:
+    cache, allocator = make()
+    sequence = computed(cache, allocator, [1, 2, 3, 4, 5, 6, 7, 8, 9])
+    states = cache._states
+    states.drop(sequence.pages[1])
+    assert cache.find(sequence.token_ids)[0] == sequence.pages[:1]
+    states.drop(sequence.pages[0])
+    assert cache.find(sequence.token_ids) == ([], ROOT)
+    states.take(sequence.pages[1])
+    assert cache.find(sequence.token_ids)[0] == sequence.pages[:2]
+
+
+def test_of_two_equal_pages_the_one_with_a_row_is_found() -> None:
+    cache, allocator = make()
+    first = computed(cache, allocator, [1, 2, 3, 4, 0])
+    cache._states.drop(first.pages[0])
+    second = computed(cache, allocator, [1, 2, 3, 4, 0])
+    assert cache.find([1, 2, 3, 4, 5])[0] == second.pages[:1]
+    allocator.free(first.pages)
+    allocator.free(second.pages)
+    assert allocator.n_kept == 1  # what nobody can go on from is not kept
+    third = computed(cache, allocator, [1, 2, 3, 4, 5])
+    assert cache.find([1, 2, 3, 4, 5])[0] == second.pages[:1] != third.pages[:1]

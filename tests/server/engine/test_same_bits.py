@@ -66,7 +66,7 @@ def alone(checkpoint: Checkpoint) -> dict[str, list[Delta]]:
     for i, request in enumerate(requests()):
         driver.add(str(i), **request)
         driver.run()
-    assert driver.core.scheduler.cache.stats.hits == 0
+    assert driver.core.pool.cache.stats.hits == 0
     return answers(driver)
 
 
@@ -92,7 +92,8 @@ def test_company_chunks_preemption_and_shared_pages_change_no_bit(
         max_running=64,
         max_batch_tokens=max_batch_tokens,
         page_size=page_size,
-        pool_bytes=64 * probe.bytes_per_slot + n_pages * probe.bytes_per_page,
+        pool_bytes=64 * probe.bytes_per_state
+        + n_pages * (probe.bytes_per_page + probe.bytes_per_state),
     )
     driver = Driver(checkpoint, settings)
     for turn in ("first", "again"):
@@ -102,7 +103,7 @@ def test_company_chunks_preemption_and_shared_pages_change_no_bit(
                 driver.step()
         driver.run()
     scheduler = driver.core.scheduler
-    assert scheduler.cache.stats.hits > 0
+    assert scheduler.pool.cache.stats.hits > 0
     assert (scheduler.n_preemptions > 0) == (n_pages < 100)
     for id, deltas in answers(driver).items():
         assert deltas == alone[id.split()[1]], id

@@ -6,15 +6,13 @@ import pytest
 from hypothesis import settings, strategies
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from server.engine.block_allocator import BlockAllocator
+from server.engine.pool import Pool
 from server.engine.scheduler import Chunk, Scheduler
 from server.engine.sequence import Sequence, Status
 
 
 def make(*, n_pages: int = 10, n_slots: int = 4, max_batch_tokens: int = 8) -> Scheduler:
-    return Scheduler(
-        BlockAllocator(n_pages, 16), n_slots=n_slots, max_batch_tokens=max_batch_tokens
-    )
+    return Scheduler(Pool(n_pages, 16), n_slots=n_slots, max_batch_tokens=max_batch_tokens)
 
 
 _ranks = count()
@@ -150,11 +148,11 @@ def test_equal_beginnings_share_full_pages() -> None:
     scheduler.add(second)
     assert plan(scheduler) == [("first", 40, 1), ("second", 32, 18)]
     assert first.pages[:2] == second.pages[:2]
-    assert (second.n_cached, scheduler.allocator.n_used) == (32, 5)
-    assert (scheduler.cache.stats.queries, scheduler.cache.stats.hits) == (90, 32)
+    assert (second.n_cached, scheduler.pool.allocator.n_used) == (32, 5)
+    assert (scheduler.pool.cache.stats.queries, scheduler.pool.cache.stats.hits) == (90, 32)
     scheduler.remove(first)
     scheduler.remove(second)
-    assert (scheduler.allocator.n_used, scheduler.allocator.n_kept) == (0, 3)
+    assert (scheduler.pool.allocator.n_used, scheduler.pool.allocator.n_kept) == (0, 3)
     third = sequence("third", 50, first=0)
     third.reusable = False
     scheduler.add(third)
@@ -179,7 +177,7 @@ def test_a_fork_shares_full_pages_and_has_a_page_of_its_own(n_prompt: int) -> No
     assert plan(scheduler) == [("origin", n_prompt, 1), ("other", n_prompt, 1)]
     scheduler.remove(origin)
     scheduler.remove(other)
-    assert scheduler.allocator.n_used == 0
+    assert scheduler.pool.allocator.n_used == 0
 
 
 def test_a_fork_without_room_waits_and_finds_the_pages_later() -> None:
@@ -212,7 +210,7 @@ def test_removing_frees_everything_in_every_state(n_steps: int) -> None:
         plan(scheduler)
     scheduler.remove(one)
     scheduler.remove(one)
-    assert (scheduler.allocator.n_used, scheduler.n_free_slots) == (0, 4)
+    assert (scheduler.pool.allocator.n_used, scheduler.n_free_slots) == (0, 4)
     assert (len(scheduler.waiting), len(scheduler.running)) == (0, 0)
     assert one.status is Status.FINISHED
     assert plan(scheduler) == []
@@ -312,7 +310,7 @@ class Storm(RuleBasedStateMachine):
     @invariant()
     def books_are_straight(self) -> None:
         scheduler = self.scheduler
-        allocator = scheduler.allocator
+        allocator = scheduler.pool.allocator
         users = Counter(page for one in scheduler.running for page in one.pages)
         assert len(users) == allocator.n_used
         assert all(allocator.n_users(page) == n for page, n in users.items())
@@ -333,7 +331,7 @@ class Storm(RuleBasedStateMachine):
                 break
             self.step()
         assert not self.live, "somebody starves"
-        assert (self.scheduler.allocator.n_used, self.scheduler.n_free_slots) == (0, 4)
+        assert (self.scheduler.pool.allocator.n_used, self.scheduler.n_free_slots) == (0, 4)
 
 
 TestStorm = Storm.TestCase

@@ -6,11 +6,11 @@ from hypothesis import strategies
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from model.state import RaggedBatch, SequenceMemory
-from server.engine.block_allocator import BlockAllocator
+from server.engine.pool import Pool
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
 from server.engine.token_stream import Delta
-from server.engine.warm_sessions import PoolUse, WarmSession, WarmSessions
+from server.engine.warm_sessions import PoolUse, WarmSession
 from server.settings import Settings
 from tests.server.conftest import PAGE, SLOT, make_settings
 from tests.server.driver import Driver
@@ -149,12 +149,12 @@ def test_a_fork_shares_all_pages_until_one_of_both_writes(driver: Driver[FakeMod
     talk(driver, "a", "x" * 20)  # 42 tokens and EOS: two full pages, one that is not
     driver.fork("s", "child")
     assert use(driver) == use(driver, "child") == PoolUse(42, 0, 3)
-    assert driver.core.allocator.n_used == 3
+    assert driver.core.pool.allocator.n_used == 3
     assert talk(driver, "b", "y", "child") == 1 + 3 + 1
     assert use(driver, "child") == PoolUse(47, 1, 2)
     assert use(driver) == PoolUse(42, 1, 2)
     assert talk(driver, "c", "z") == 1 + 3 + 1
-    assert driver.core.allocator.n_used == 4
+    assert driver.core.pool.allocator.n_used == 4
     assert (driver.text["b"], driver.text["c"]) == ("y", "z")
     driver.drop("s")
     assert use(driver, "child") == PoolUse(47, 3, 0)
@@ -176,17 +176,17 @@ def test_both_sides_of_a_fork_write_in_one_step(driver: Driver[FakeModel]) -> No
 def test_a_hundred_forks_use_pages_for_their_own_tokens_only(model: FakeModel) -> None:
     driver = Driver(model, small(200))
     talk(driver, "a", "x" * 300)  # 602 tokens: 37 full pages, 10 tokens in another
-    before = driver.core.allocator.n_used
+    before = driver.core.pool.allocator.n_used
     for i in range(100):
         driver.fork("s", f"child {i}")
-    assert driver.core.allocator.n_used == before == 38
+    assert driver.core.pool.allocator.n_used == before == 38
     n_tokens = driver.core.n_tokens
     for i in range(100):
         driver.add(f"b {i}", "", 4, session=f"child {i}", mode="raw", ignore_eos=True)
     driver.run()
     assert driver.core.n_tokens - n_tokens == 100 * 4
-    assert driver.core.allocator.n_used == 38 + 100  # each has a page that is not full
-    assert driver.core.scheduler.sessions.n_evictions == 0
+    assert driver.core.pool.allocator.n_used == 38 + 100  # each has a page that is not full
+    assert driver.core.pool.n_evictions == 0
     assert use(driver, "child 7") == PoolUse(606, 1, 37)
     driver.assert_nothing_leaks()
 
@@ -208,8 +208,8 @@ def test_the_longest_unused_is_evicted_first_and_comes_back(model: FakeModel) ->
     talk(driver, "a again", "", "a", max_tokens=1, mode="raw", ignore_eos=True)
     driver.add("other", "z" * 39)  # six pages, three are free
     driver.run()
-    sessions = driver.core.scheduler.sessions
-    assert (sessions.ids, sessions.n_evictions) == (["c", "a"], 1)
+    pool = driver.core.pool
+    assert (pool.sessions.ids, pool.n_evictions) == (["c", "a"], 1)
     talk(driver, "b again", "hello", "b")
     assert driver.text["b again"] == "hello"
     driver.assert_nothing_leaks()
@@ -222,8 +222,8 @@ def test_a_fork_is_a_use_of_both_sessions(model: FakeModel) -> None:
     driver.fork("a", "child")
     driver.add("other", "z" * 39)  # six pages, three are free
     driver.run()
-    sessions = driver.core.scheduler.sessions
-    assert (sessions.ids, sessions.n_evictions) == (["c", "child", "a"], 1)
+    pool = driver.core.pool
+    assert (pool.sessions.ids, pool.n_evictions) == (["c", "child", "a"], 1)
     driver.assert_nothing_leaks()
 
 
@@ -234,7 +234,7 @@ def test_nobody_who_runs_is_preempted_while_somebody_is_idle(model: FakeModel) -
     driver.add("c", "z" * 20)
     driver.run()
     scheduler = driver.core.scheduler
-    assert (scheduler.sessions.n_evictions, scheduler.n_preemptions) == (1, 0)
+    assert (scheduler.pool.n_evictions, scheduler.n_preemptions) == (1, 0)
     assert (driver.text["b"], driver.text["c"]) == ("y" * 20, "z" * 20)
     driver.assert_nothing_leaks()
 
@@ -264,29 +264,31 @@ def test_a_turn_as_long_as_the_pool_runs_though_its_pages_have_to_be_copied(
 
 
 def test_idle_sessions_keep_what_would_be_too_little_anyway() -> None:
-    allocator = BlockAllocator(8, 16)
-    sessions = WarmSessions(allocator)
-    allocator.allocate(4)
+    pool = Pool(8, 16)
+    pool.take(4)
     for id in "abc":
-        sessions.keep(id, WarmSession([0] * 16, allocator.allocate(1)))
-    assert not sessions.make_room(5)
-    assert not sessions.make_room(4, spare="a")
-    assert (sessions.ids, sessions.n_evictions) == (["a", "b", "c"], 0)
-    assert sessions.make_room(3, spare="a")
-    assert (sessions.ids, sessions.n_evictions) == (["a"], 2)
+        pool.sessions.keep(id, WarmSession([0] * 16, pool.take(1)))
+    assert not pool.make_room(5)
+    assert not pool.make_room(4, spare="a")
+    assert (pool.sessions.ids, pool.n_evictions) == (["a", "b", "c"], 0)
+    assert pool.make_room(3, spare="a")
+    assert (pool.sessions.ids, pool.n_evictions) == (["a"], 2)
 
 
 def test_a_page_that_was_to_be_copied_need_not_be_when_the_others_are_gone() -> None:
-    scheduler = Scheduler(BlockAllocator(4, 16), n_slots=2, max_batch_tokens=64)
-    scheduler.sessions.keep("a", WarmSession([0] * 40, scheduler.allocator.allocate(3)))
-    scheduler.sessions.fork("a", "b")
+    pool = Pool(4, 16)
+    scheduler = Scheduler(pool, n_slots=2, max_batch_tokens=64)
+    pages = pool.take(3)
+    assert pool.keep_state(pages[-1])
+    pool.sessions.keep("a", WarmSession([0] * 40, pages))
+    pool.sessions.fork("a", "b")
     sequence = Sequence("b", [0] * 50, 1, session="b")
     scheduler.add(sequence)
     chunks = scheduler.schedule() or scheduler.schedule()
     assert [chunk.sequence for chunk in chunks] == [sequence]
     assert (len(sequence.pages), sequence.n_computed) == (4, 40)
     assert sequence.copied_page is None
-    assert scheduler.sessions.ids == []
+    assert pool.sessions.ids == []
 
 
 def export(driver: Driver[FakeModel], session: str = "s") -> tuple[int, SequenceMemory]:
@@ -350,7 +352,7 @@ def test_restored_memory_is_never_found_by_others(model: FakeModel) -> None:
     talk(driver, "b", "y" * 40)
     driver.fork("s", "child")
     talk(driver, "c", "z" * 40, "child")
-    assert driver.core.scheduler.cache.n_pages == 0
+    assert driver.core.pool.cache.n_pages == 0
     before = driver.core.n_tokens
     driver.add("d", "x" * 40)
     driver.run()
@@ -358,7 +360,7 @@ def test_restored_memory_is_never_found_by_others(model: FakeModel) -> None:
     # What is computed here after it was dropped is its own again.
     driver.drop("s")
     talk(driver, "e", "hello")
-    assert driver.core.scheduler.cache.n_pages > 3
+    assert driver.core.pool.cache.n_pages > 3
     driver.assert_nothing_leaks()
 
 
@@ -491,13 +493,13 @@ class Storm(RuleBasedStateMachine):
     @invariant()
     def restored_memory_is_nobody_elses(self) -> None:
         scheduler = self.driver.core.scheduler
-        warm = [scheduler.sessions.get(id) for id in scheduler.sessions.ids]
+        warm = [scheduler.pool.sessions.get(id) for id in scheduler.pool.sessions.ids]
         private = {page for one in warm if one is not None and one.private for page in one.pages}
         private |= {page for one in scheduler.running if one.private for page in one.pages}
         public = {page for one in warm if one is not None and not one.private for page in one.pages}
         public |= {page for one in scheduler.running if not one.private for page in one.pages}
         assert private.isdisjoint(public)
-        assert private.isdisjoint(scheduler.cache._keys)
+        assert private.isdisjoint(scheduler.pool.cache._keys)
 
     def teardown(self) -> None:
         self.driver.run()

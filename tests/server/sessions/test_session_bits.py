@@ -70,7 +70,7 @@ def wanted(checkpoint: Checkpoint) -> tuple[list[Delta], list[int]]:
     driver = Driver(checkpoint, settings, reuse=False)
     deltas = talk(driver, before=lambda _: driver.drop("s"))
     driver.assert_nothing_leaks()
-    assert driver.core.scheduler.cache.stats.hits == 0
+    assert driver.core.pool.cache.stats.hits == 0
     return deltas, driver.logs["s"]
 
 
@@ -95,7 +95,7 @@ def test_cold_before_every_turn(
 ) -> None:
     driver = Driver(checkpoint, make_settings(checkpoint), reuse=reuse)
     assert (talk(driver, before=lambda _: driver.drop("s")), driver.logs["s"]) == wanted
-    assert (driver.core.scheduler.cache.stats.hits > 0) == reuse
+    assert (driver.core.pool.cache.stats.hits > 0) == reuse
     driver.assert_nothing_leaks()
 
 
@@ -166,7 +166,7 @@ def test_evicted_by_others_and_mixed_with_them(
         assert [driver.joined(f"{name} {i}") for i in range(N_TURNS)] == deltas, name
         assert driver.logs[name] == log
     scheduler = driver.core.scheduler
-    assert scheduler.sessions.n_evictions > 0
+    assert scheduler.pool.n_evictions > 0
     assert scheduler.n_preemptions > 0
     driver.assert_nothing_leaks()
 

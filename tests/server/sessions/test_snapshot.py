@@ -2,7 +2,6 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given, strategies
 from safetensors.numpy import load, save
 
-from model.state import LayerSpec, SequenceMemory
+from model.state import LayerSpec, SequenceMemory, TensorSpec
 from server.engine.served_model import ServedModel
 from server.errors import InvalidSnapshotError
 from server.sessions.snapshot import Snapshot, largest_size, read_snapshot, write_snapshot
@@ -21,7 +20,8 @@ from tests.server.driver import Driver
 from tests.server.fake_model import FakeModel
 
 MODEL = FakeModel(max_seq_len=100)
-LAYERS = MODEL.decoder.new_state(n_pages=1, page_size=16, n_slots=1).specs
+STATE = (TensorSpec("sums", (2,), "float64"), TensorSpec("tail", (1, 3)))
+LAYERS = [LayerSpec(pool=MODEL.decoder.specs[0].pool, state=STATE)]
 IDS = [256, *b"hello", 257, *b"hello", 258]
 
 
@@ -35,9 +35,8 @@ def to_bytes(snapshot: Snapshot, model: ServedModel = MODEL) -> bytes:
 def make(ids: list[int] = IDS, n_held: int | None = None) -> Snapshot:
     n_held = len(ids) - 1 if n_held is None else n_held
     pool = np.array(ids[:n_held], np.float32)[:, None]
-    memory = SequenceMemory(
-        MODEL.decoder.counters(ids[:n_held]), [pool], [np.zeros(0)], [np.zeros((0, 1), np.float32)]
-    )
+    state = {"sums": np.arange(2.0), "tail": np.ones((1, 3), np.float32)}
+    memory = SequenceMemory(MODEL.decoder.counters(ids[:n_held]), [{"pool": pool}], [state])
     return Snapshot(ids, n_held, memory)
 
 
@@ -63,8 +62,10 @@ def with_digest(data: bytes) -> bytes:
 def assert_equal(one: Snapshot, other: Snapshot) -> None:
     assert (one.token_ids, one.n_held) == (other.token_ids, other.n_held)
     assert one.memory.counters.tolist() == other.memory.counters.tolist()
-    for name in ("pools", "sums", "tails"):
-        for a, b in zip(getattr(one.memory, name), getattr(other.memory, name), strict=True):
+    kept, others = (memory.pools + memory.states for memory in (one.memory, other.memory))
+    for layer, same in zip(kept, others, strict=True):
+        assert layer.keys() == same.keys()
+        for a, b in ((layer[name], same[name]) for name in layer):
             assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
 
 
@@ -178,7 +179,7 @@ NAN = np.array([[1.0]] * 11 + [[np.nan]], np.float32)
 FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, str]], Any], str]] = {
     "other format": (lambda _, data: data.update(format="pt"), "not the snapshot of a session"),
     "no format": (lambda _, data: data.pop("format"), "not the snapshot of a session"),
-    "other version": (lambda _, data: data.update(version="2"), "version 2, this server reads 1"),
+    "other version": (lambda _, data: data.update(version="3"), "version 3, this server reads 2"),
     "other weights": (lambda _, data: data.update(fingerprint="5e" * 32), "weights 5e5e5e5e5e5e"),
     "no weights": (lambda _, data: data.pop("fingerprint"), "of weights unknown"),
     "no pool": (lambda tensors, _: tensors.pop("pool.0"), "tensor 'pool.0' is missing"),
@@ -192,16 +193,19 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, str]], Any], str]] =
     "unknown id": (replaced("token_ids", np.full(13, 259)), "between 0 and 258"),
     "too many ids": (replaced("token_ids", np.zeros(101, np.int64)), "more than 100"),
     "fewer ids": (replaced("token_ids", np.zeros(11, np.int64)), "the pools hold more tokens"),
-    "nothing held": (replaced("pool.0", POOL[:0]), "the pools hold more tokens than there are, or"),
-    "wide pool": (replaced("pool.0", np.zeros((12, 2), np.float32)), "float32 of ['any', 1]"),
+    "nothing held": (lambda _, data: data.update(n_held="0"), "than there are, or none"),
+    "held, but no number": (lambda _, data: data.update(n_held="1e1"), "than there are, or none"),
+    "no word of what is held": (lambda _, data: data.pop("n_held"), "than there are, or none"),
+    "another number held": (lambda _, data: data.update(n_held="11"), "float32 of shape [12, 1]"),
+    "wide pool": (replaced("pool.0", np.zeros((12, 2), np.float32)), "float32 of [12, 1]"),
     "flat pool": (replaced("pool.0", POOL[:, 0]), "expected float32"),
     "short floats": (replaced("pool.0", POOL.astype(np.float16)), "is float16 of shape"),
     "long floats": (replaced("pool.0", POOL.astype(float)), "is float64 of shape"),
     "not a number": (replaced("pool.0", NAN), "holds values that are not finite"),
     "infinite": (replaced("pool.0", POOL + np.float32(np.inf)), "not finite"),
-    "more sums": (replaced("sums.0", np.zeros(1)), "is float64 of shape [1]"),
-    "short sums": (replaced("sums.0", np.zeros(0, np.float32)), "is float32 of shape [0]"),
-    "other tail": (replaced("tail.0", np.zeros((1, 1), np.float32)), "is float32 of shape [1, 1]"),
+    "more sums": (replaced("sums.0", np.zeros(3)), "is float64 of shape [3]"),
+    "short sums": (replaced("sums.0", np.zeros(2, np.float32)), "is float32 of shape [2]"),
+    "other tail": (replaced("tail.0", np.zeros((2, 3), np.float32)), "is float32 of shape [2, 3]"),
 }  # fmt: skip
 
 
@@ -282,6 +286,6 @@ def test_a_snapshot_of_other_weights_names_both() -> None:
 
 def test_writing_does_not_touch_the_memory() -> None:
     snapshot = make()
-    before = replace(snapshot.memory, pools=[pool.copy() for pool in snapshot.memory.pools])
+    before = snapshot.memory.pools[0]["pool"].copy()
     to_bytes(snapshot)
-    assert snapshot.memory.pools[0].tobytes() == before.pools[0].tobytes()
+    assert snapshot.memory.pools[0]["pool"].tobytes() == before.tobytes()

@@ -918,7 +918,7 @@ def test_a_cold_session_is_computed_to_be_saved(own: SessionClient, live: LiveSe
     own.turn(id, "x" * 20)
     child = own.fork(id)
     own.delete(id)
-    live.engine._core.scheduler.sessions.drop(child)
+    live.engine._core.pool.sessions.drop(child)
     data = own.save(child)
     assert own.get(child)["state"] == "warm"
     assert own.log(child) == copied("x" * 20)

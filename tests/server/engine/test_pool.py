@@ -1,0 +1,83 @@
+"""What is given up, and in which order, when pages or rows run out."""
+
+import pytest
+
+from server.engine.kept_states import KeptStates
+from server.engine.pool import Pool
+from server.engine.sequence import Sequence
+from server.engine.warm_sessions import WarmSession
+
+
+def cached(pool: Pool, first_id: int, *, keep: bool = True) -> int:
+    """A page of sixteen tokens that nobody uses, but that can be found."""
+    sequence = Sequence("a", [first_id] * 17, 1)
+    sequence.pages, sequence.n_computed = pool.take(1), 16
+    if keep:
+        assert pool.keep_state(sequence.pages[0])
+    pool.cache.add(sequence)
+    pool.allocator.free(sequence.pages)
+    return sequence.pages[0]
+
+
+def idle(pool: Pool, id: str) -> int:
+    """A session of one page."""
+    pages = pool.take(1)
+    assert pool.keep_state(pages[0])
+    pool.sessions.keep(id, WarmSession([0] * 16, pages))
+    return pages[0]
+
+
+def test_blank_pages_are_taken_before_kept_ones() -> None:
+    pool = Pool(3, 16)
+    page = cached(pool, 1)
+    assert page not in pool.take(2)
+    assert pool.cache.find([1] * 17)[0] == [page]
+    assert pool.take(1) == [page]
+    assert pool.cache.find([1] * 17)[0] == []
+
+
+def test_taking_too_much_gives_up_nothing() -> None:
+    pool = Pool(3, 16)
+    page = cached(pool, 1)
+    with pytest.raises(MemoryError):
+        pool.take(4)
+    assert pool.cache.find([1] * 17)[0] == [page]
+
+
+def test_a_row_is_taken_from_the_page_that_was_unused_longest() -> None:
+    pool = Pool(8, 16, n_rows=2, state_every=4)
+    first, second = cached(pool, 1), cached(pool, 2)
+    (page,) = pool.take(1)
+    assert pool.keep_state(page)
+    assert (first in pool.states, second in pool.states, page in pool.states) == (
+        False, True, True
+    )  # fmt: skip
+    assert pool.cache.find([1] * 17)[0] == []  # it is known, but nobody can go on from it
+    assert pool.keep_state(page)
+    assert pool.states.n_used == 2
+
+
+@pytest.mark.parametrize("at_any_price", [False, True])
+def test_only_a_session_that_ends_a_turn_costs_another_its_row(*, at_any_price: bool) -> None:
+    pool = Pool(8, 16, n_rows=2, state_every=4)
+    idle(pool, "old")
+    idle(pool, "new")
+    (page,) = pool.take(1)
+    assert pool.keep_state(page, at_any_price=at_any_price) == at_any_price
+    assert pool.sessions.ids == (["new"] if at_any_price else ["old", "new"])
+    assert pool.n_evictions == int(at_any_price)
+
+
+def test_rows_that_running_sequences_have_are_not_taken() -> None:
+    pool = Pool(8, 16, n_rows=1, state_every=4)
+    one, other = pool.take(2)
+    assert pool.keep_state(one)
+    assert not pool.keep_state(other, at_any_price=True)
+
+
+def test_every_mth_page_and_the_last_of_a_prompt_have_rows() -> None:
+    states = KeptStates(9, 4)
+    assert [n for n in range(12) if states.is_boundary(n, 6)] == [3, 5, 7, 11]
+    assert all(KeptStates(9, 1).is_boundary(n, 0) for n in range(5))
+    with pytest.raises(ValueError, match="at least 1"):
+        KeptStates(1, 0)
