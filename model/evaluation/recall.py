@@ -12,9 +12,9 @@ from model.config import ModelConfig
 from model.evaluation.errors import EvaluationError
 from model.evaluation.passages import KINDS, LONGEST, SHORTEST, Material, Reading, read_passages
 from model.evaluation.queries import LEAST_REST, Query, draw_queries
-from model.evaluation.sessions import Sessions
 from model.evaluation.tables import markdown, percent
 from model.framing import frame
+from model.runner import Runner
 
 _LONGEST_TURN = LONGEST + 3  # tokens, of a turn of recall: BOS SEP passage EOS
 _AT_ONCE = 64  # recalls decoded together
@@ -150,7 +150,7 @@ def _ask(
     if not queries:
         return
     n_forks = min(len(queries), _AT_ONCE)
-    sessions = Sessions(checkpoint, [len(reading.token_ids), *[_LONGEST_TURN] * n_forks])
+    sessions = Runner(checkpoint, [len(reading.token_ids), *[_LONGEST_TURN] * n_forks])
     sessions.read({0: reading.token_ids})
     for first in range(0, len(queries), n_forks):
         part = queries[first : first + n_forks]
@@ -158,7 +158,7 @@ def _ask(
         advance(len(part))
 
 
-def _recalls(config: ModelConfig, sessions: Sessions, queries: Sequence[Query]) -> list[_Score]:
+def _recalls(config: ModelConfig, sessions: Runner, queries: Sequence[Query]) -> list[_Score]:
     """Fork the first session for each query, and decode until the first fault."""
     forks = dict(enumerate(queries, 1))
     for fork in forks:

@@ -8,10 +8,10 @@ from numpy.random import Generator
 
 from model.checkpoint import Checkpoint
 from model.evaluation.errors import EvaluationError
-from model.evaluation.sessions import Sessions
 from model.evaluation.strings import KINDS, Ids
 from model.evaluation.tables import markdown, percent
 from model.framing import frame
+from model.runner import Runner
 
 LIKE_EARLIER = "like an earlier one"
 """Kind of the strings that are an earlier one of their session again, as it was or changed."""
@@ -115,14 +115,14 @@ def _answers(
 ) -> Iterator[Answer]:
     """Let a group of sessions copy their strings, all of them turn by turn."""
     sizes = [sum(2 * len(string) + 3 for _, string in strings) for strings in sessions]
-    state = Sessions(checkpoint, sizes)
+    state = Runner(checkpoint, sizes)
     for turn, strings in enumerate(zip(*sessions, strict=True), 1):
         yield from _turn(checkpoint, state, strings, turn)
         advance(len(strings))
 
 
 def _turn(
-    checkpoint: Checkpoint, sessions: Sessions, strings: Sequence[tuple[str, Ids]], turn: int
+    checkpoint: Checkpoint, sessions: Runner, strings: Sequence[tuple[str, Ids]], turn: int
 ) -> list[Answer]:
     wanted = [[*string.tolist(), checkpoint.config.eos_id] for _, string in strings]
     pools = [sessions.length(s) for s in range(len(strings))]

@@ -120,8 +120,10 @@ def copying(
     """A script that answers `BOS s SEP` with `change(s)` and EOS."""
 
     def script(tokens: list[int]) -> int:
-        middle = tokens.index(config.sep_id)
         assert tokens[0] == config.bos_id
+        if config.sep_id not in tokens:
+            return config.eos_id  # a prompt that is read in parts; nobody asks yet
+        middle = tokens.index(config.sep_id)
         answer = [*change(tokens[1:middle]), config.eos_id]
         return answer[len(tokens) - middle - 1]
 
