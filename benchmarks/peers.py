@@ -43,6 +43,7 @@ from benchmarks.timeline import summary
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.config import ModelConfig
 from model.decoder import Decoder
+from model.tasks.copying import Copying, CopyingParams
 from model.tokenizer import ByteTokenizer
 from server.engine.engine import Engine
 from server.settings import Settings
@@ -89,7 +90,8 @@ def random_checkpoint(folder: Path) -> Checkpoint:
         max_seq_len=16_384,
     )
     torch.manual_seed(0)
-    save_checkpoint(folder, Decoder(config), tokenizer)
+    task = Copying(CopyingParams(), tokenizer, config)
+    save_checkpoint(folder, Decoder(config), tokenizer, task)
     return load_checkpoint(folder)
 
 

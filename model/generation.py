@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 from model.checkpoint import Checkpoint
-from model.framing import frame
 from model.runner import Runner
 from model.sampling import Sampler, SamplingParams
 
@@ -15,11 +14,11 @@ def generate(
     max_tokens: Sequence[int],
     sampling: SamplingParams | None = None,
 ) -> Iterator[dict[int, int]]:
-    """Continue wrapped prompts until EOS or their limit, all of them one token a step.
+    """Answer prompts in the task's first mode until EOS or their limit, one token a step each.
 
     Args:
         checkpoint: the model.
-        prompts: content ids; wrapped as the checkpoint wants them.
+        prompts: content ids, which the task frames.
         max_tokens: limit of each prompt.
         sampling: greedy if left out. Each prompt draws from a generator of its own.
 
@@ -30,15 +29,16 @@ def generate(
     Raises:
         ValueError: a prompt with its limit exceeds the model's `max_seq_len`.
     """
-    wrapped = [frame(checkpoint.config, prompt) for prompt in prompts]
-    lengths = [len(ids) + limit for ids, limit in zip(wrapped, max_tokens, strict=True)]
+    task = checkpoint.task
+    framed = [task.frame(prompt, task.modes[0]) for prompt in prompts]
+    lengths = [len(ids) + limit for ids, limit in zip(framed, max_tokens, strict=True)]
     longest = checkpoint.config.max_seq_len
     if max(lengths, default=0) > longest:
         raise ValueError(
             f"prompt and output may take up to {max(lengths)} tokens, "
             f"{checkpoint.name} holds {longest}"
         )
-    asked = {row: ids for row, ids in enumerate(wrapped) if max_tokens[row] > 0}
+    asked = {row: ids for row, ids in enumerate(framed) if max_tokens[row] > 0}
     params = sampling or SamplingParams()
     steps = Runner(checkpoint, lengths).write(
         asked,
