@@ -40,9 +40,11 @@ from benchmarks.peer_process import OFFLINE, PeerProcess, peer_process
 from benchmarks.peer_transformers import FIRST_CHARACTER
 from benchmarks.server_process import ServerProcess, causalrn_server, serving
 from benchmarks.timeline import summary
+from model.blueprint import SPECIALS
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.config import ModelConfig
 from model.decoder import Decoder
+from model.tasks.copying import Copying, CopyingParams
 from model.tokenizer import ByteTokenizer
 from server.engine.engine import Engine
 from server.settings import Settings
@@ -74,22 +76,21 @@ class Contender:
 def random_checkpoint(folder: Path) -> Checkpoint:
     """Our model, saved and loaded."""
     tokenizer = ByteTokenizer()
-    config = ModelConfig(
-        vocab_size=tokenizer.vocab_size,
-        bos_id=tokenizer.bos_id,
-        sep_id=tokenizer.sep_id,
-        eos_id=tokenizer.eos_id,
-        d_model=_WIDTH,
-        d_relation=_WIDTH,
-        n_head=1,
-        mixers=("normalized", "normalized"),
-        positions="coupled",
-        d_position=64,
-        shift_width=4,
-        max_seq_len=16_384,
+    block = {"mixer": "normalized", "params": {"d_relation": _WIDTH, "shift_width": 4}}
+    specials = {name: getattr(tokenizer, name) for name in SPECIALS}
+    config = ModelConfig.from_dict(
+        specials
+        | {
+            "d_model": _WIDTH,
+            "blocks": [block, block],
+            "positions": "coupled",
+            "d_position": 64,
+            "max_seq_len": 16_384,
+        }
     )
     torch.manual_seed(0)
-    save_checkpoint(folder, Decoder(config), tokenizer)
+    task = Copying(CopyingParams(), tokenizer, config)
+    save_checkpoint(folder, Decoder(config), tokenizer, task)
     return load_checkpoint(folder)
 
 

@@ -10,6 +10,7 @@ from benchmarks.session_client import Part, SessionClient, content_ids, random_i
 from model.checkpoint import Checkpoint
 from model.config import ModelConfig
 from model.framing import frame
+from server.engine.storage import pool_bytes
 from server.settings import Settings
 
 EXACT, INEXACT, WRONG = "exact", "inexact, and without the session as well", "wrong"
@@ -95,11 +96,10 @@ class Copier:
 
 def pool_for(model: Checkpoint, session_tokens: Sequence[int], n_running: int) -> Mapping[str, Any]:
     """Settings with a pool that holds sessions of so many tokens each, and nothing beside them."""
-    probe = model.decoder.new_state(n_pages=1, page_size=PAGE_SIZE, n_slots=1)
     n_pages = sum(-(-n_tokens // PAGE_SIZE) for n_tokens in session_tokens)
     return {
         "checkpoint": model.path,
         "max_running": n_running,
-        "pool_bytes": n_running * probe.bytes_per_slot + n_pages * probe.bytes_per_page,
+        "pool_bytes": pool_bytes(model, page_size=PAGE_SIZE, n_slots=n_running, n_pages=n_pages),
         "log_level": "WARNING",
     }

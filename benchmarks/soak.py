@@ -31,6 +31,7 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.terminal import progress_bar
 from server.engine.engine import Engine
 from server.engine.generation import GenerationParams
+from server.engine.storage import pool_bytes
 from server.engine.token_stream import Delta
 from server.errors import DeadlineExceededError
 from server.settings import Settings
@@ -62,12 +63,11 @@ _KNOWN_SHARE = 0.2
 def tight_settings(model: Checkpoint) -> Settings:
     """Settings with a pool in which not all of the sequences that may run can grow."""
     defaults = Settings(checkpoint=(model.path,), page_size=_PAGE_SIZE)
-    probe = model.decoder.new_state(n_pages=1, page_size=_PAGE_SIZE, n_slots=1)
     n_slots = defaults.max_running
-    pool_bytes = (
-        n_slots * probe.bytes_per_slot + int(_PAGES_A_SLOT * n_slots) * probe.bytes_per_page
+    n_bytes = pool_bytes(
+        model, page_size=_PAGE_SIZE, n_slots=n_slots, n_pages=int(_PAGES_A_SLOT * n_slots)
     )
-    return defaults.model_copy(update={"pool_bytes": pool_bytes})
+    return defaults.model_copy(update={"pool_bytes": n_bytes})
 
 
 class Soak:

@@ -8,16 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, Field
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from model.config import ConfigError, ModelConfig
+from model.blueprint import Blueprint, make_blueprint, make_tokenizer
+from model.config import ModelConfig
 from model.decoder import Decoder
-from model.tokenizer import TOKENIZERS, Tokenizer
+from model.tasks.base import Task
+from model.tokenizer import Tokenizer
+from model.validation import STRICT, InvalidValueError, validate
 
 _WEIGHTS = "model.safetensors"
 _CONFIG = "config.json"
+
+
+_TASK_IS_MISSING = (
+    "missing key task, which says what the model was trained on; for a model that copies, add "
+    '"task": {"name": "copying", "params": {}}'
+)
 
 
 class CheckpointError(ValueError):
@@ -33,6 +43,7 @@ class Checkpoint:
         path: the folder.
         config: shape of the decoder.
         tokenizer: between text and content ids.
+        task: what it was trained on and can be asked for.
         decoder: float32, in evaluation mode, without gradients.
         fingerprint: SHA-256 of the weights file, hexadecimal.
     """
@@ -41,16 +52,36 @@ class Checkpoint:
     path: Path
     config: ModelConfig
     tokenizer: Tokenizer
+    task: Task
     decoder: Decoder
     fingerprint: str
 
 
-def save_checkpoint(path: Path, decoder: Decoder, tokenizer: Tokenizer) -> None:
+class _TaskEntry(BaseModel):
+    model_config = STRICT
+
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class _ConfigFile(BaseModel):
+    model_config = STRICT
+
+    tokenizer: str
+    task: _TaskEntry
+    model: dict[str, Any]
+
+
+def save_checkpoint(path: Path, decoder: Decoder, tokenizer: Tokenizer, task: Task) -> None:
     """Write weights and configuration into a folder, which is made if it is not there."""
     path.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.contiguous() for name, tensor in decoder.state_dict().items()}
     _replace(path / _WEIGHTS, lambda file: save_file(tensors, file, {"format": "pt"}))
-    values = {"tokenizer": tokenizer.name, "model": decoder.config.to_dict()}
+    values = {
+        "tokenizer": tokenizer.name,
+        "task": {"name": task.name, "params": task.params.model_dump(mode="json")},
+        "model": decoder.config.to_dict(),
+    }
     text = json.dumps(values, indent=2) + "\n"
     _replace(path / _CONFIG, lambda file: file.write_text(text, encoding="utf-8"))
 
@@ -66,16 +97,24 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path).absolute()
     try:
         _require_files(path)
-        config, tokenizer = _read_config(path / _CONFIG)
+        blueprint = _read_config(path / _CONFIG)
         data = (path / _WEIGHTS).read_bytes()
     except OSError as error:
         raise CheckpointError(str(error)) from None
-    decoder = _shapes(config, path / _CONFIG)
+    decoder = _shapes(blueprint.config, path / _CONFIG)
     tensors = _read_weights(path / _WEIGHTS, data, decoder.state_dict())
     decoder.to_empty(device="cpu").load_state_dict(tensors)
     decoder.requires_grad_(False).eval()
     fingerprint = hashlib.sha256(data).hexdigest()
-    return Checkpoint(path.name, path, config, tokenizer, decoder, fingerprint)
+    return Checkpoint(
+        path.name,
+        path,
+        blueprint.config,
+        blueprint.tokenizer,
+        blueprint.task,
+        decoder,
+        fingerprint,
+    )
 
 
 def _require_files(path: Path) -> None:
@@ -123,37 +162,22 @@ def _read_weights(file: Path, data: bytes, expected: dict[str, Tensor]) -> dict[
     return tensors
 
 
-def _read_config(file: Path) -> tuple[ModelConfig, Tokenizer]:
+def _read_config(file: Path) -> Blueprint:
     try:
         values: Any = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: not JSON: {error}") from None
     if not isinstance(values, dict):
         raise CheckpointError(f"{file}: must be a JSON object")
-    keys = {"tokenizer", "model"}
-    if unknown := sorted(values.keys() - keys):
-        raise CheckpointError(f"{file}: unknown key {unknown[0]!r}")
-    if missing := sorted(keys - values.keys()):
-        raise CheckpointError(f"{file}: missing key {missing[0]!r}")
-    name, model = values["tokenizer"], values["model"]
-    if not isinstance(name, str) or name not in TOKENIZERS:
-        raise CheckpointError(
-            f"{file}: tokenizer must be one of {sorted(TOKENIZERS)}, got {name!r}"
-        )
-    if not isinstance(model, dict):
-        raise CheckpointError(f"{file}: model must be an object with the decoder's shape")
-    tokenizer = TOKENIZERS[name]()
+    if "model" in values and "task" not in values:
+        raise CheckpointError(f"{file}: {_TASK_IS_MISSING}")
     try:
-        config = ModelConfig.from_dict(model)
-    except ConfigError as error:
-        raise CheckpointError(f"{file}: model: {error}") from None
-    for field in ("vocab_size", "bos_id", "sep_id", "eos_id"):
-        if getattr(config, field) != getattr(tokenizer, field):
-            raise CheckpointError(
-                f"{file}: model: {field} is {getattr(config, field)}, "
-                f"the {name!r} tokenizer has {getattr(tokenizer, field)}"
-            )
-    return config, tokenizer
+        read = validate(_ConfigFile, values)
+        tokenizer = make_tokenizer(read.tokenizer)
+        name, params = read.task.name, read.task.params
+        return make_blueprint(tokenizer, read.model, name, params, ("task", "params"))
+    except InvalidValueError as error:
+        raise CheckpointError(f"{file}: {error}") from None
 
 
 def _replace(file: Path, write: Callable[[Path], object]) -> None:

@@ -14,11 +14,10 @@ from typer.main import get_command
 
 from model.arguments import CHECKPOINT_HELP, Threads, complete_checkpoint, load, use_threads
 from model.evaluation.cli import commands as evaluating
-from model.framing import frame
 from model.sampling import SamplingParams
 from model.terminal import fail, postponed_interrupts, progress_bar, say
 from model.tokenizer import LetterTokenizer
-from model.training.preset import PresetError, load_preset, preset_names
+from model.training.preset_files import PresetError, preset_names
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -30,7 +29,7 @@ class _Commands(TyperGroup):
     """The commands of this file, and those that other packages add.
 
     A package adds a `typer.Typer` by an entry point of the group `causalrn.commands`. It is loaded
-    when it is named or its help is listed; what cannot be loaded is said, and left out.
+    when it is named or its help is listed; one that cannot be loaded is left out with a warning.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -96,16 +95,42 @@ def train(
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin again, forgetting a run in that folder.")
     ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Replace a value of the preset, such as optimizer.steps=100. May be repeated.",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of weights and data, in place of the preset's.", min=0, metavar="N"
+        ),
+    ] = None,
+    save_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Save a checkpoint every N steps, besides about once a minute.",
+            min=1,
+            metavar="N",
+        ),
+    ] = None,
     threads: Threads = None,
 ) -> None:
-    """Train a preset; an interrupted run goes on where it stopped.
+    """Train a preset; the same command goes on with an interrupted run.
 
-    Ctrl-C saves and stops. The checkpoint, the log (log.jsonl) and the state that a run resumes
-    from lie in the output folder. With the same number of threads, a resumed run gives the same
-    weights as an uninterrupted one.
+    The output folder holds the checkpoint, the log (log.jsonl) and the state that a run resumes
+    from. Ctrl-C saves them and stops; evaluate, generate and the server take the checkpoint of an
+    unfinished run as they take any other. With the same number of threads, a resumed run gives the
+    same weights as an uninterrupted one.
     """
+    from model.training.preset import load_preset
+
+    changes = [*(settings or []), *([] if seed is None else [f"seed={seed}"])]
     try:
-        recipe = load_preset(preset)
+        recipe = load_preset(preset, changes)
     except PresetError as error:
         fail(error)
     from model.training.run import Run, RunError
@@ -116,10 +141,10 @@ def train(
         run = Run(output if output is not None else Path("runs") / recipe.name)
         if restart:
             run.clear()
-        job = Trainer(recipe, run, None if start is None else load(start))
+        job = Trainer(recipe, run, None if start is None else load(start), save_every)
     except RunError as error:
         fail(error)
-    steps = recipe.schedule.last_step
+    steps = recipe.optimizer.last_step
     if job.step:
         say(f"Going on from step {job.step:,} of {steps:,}.")
     with (
@@ -129,11 +154,11 @@ def train(
         task = progress.add_task(recipe.name, total=steps, completed=job.step, numbers="")
 
         def report(now: Progress) -> None:
-            numbers = (
-                f"loss {now.loss:.4f} · {100 * now.accuracy:.2f} % right · "
-                f"{now.tokens_per_second:,.0f} tokens/s · strings up to {now.length_limit}"
-            )
-            progress.update(task, completed=now.step, numbers=numbers)
+            values = {"loss": now.loss, **now.scores}
+            numbers = [f"{name} {value:.4f}" for name, value in values.items()]
+            numbers.append(f"{now.tokens_per_second:,.0f} tokens/s")
+            numbers += [f"{name} {value:g}" for name, value in now.notes.items()]
+            progress.update(task, completed=now.step, numbers=" · ".join(numbers))
 
         diverged = None
         try:
@@ -142,9 +167,14 @@ def train(
             diverged = error  # told below the display, once that is closed
         number = interrupted()
     if diverged is not None:
+        if job.saved_step is not None:
+            say(f"The checkpoint of step {job.saved_step:,} is in {run.folder}.")
         fail(diverged)
     if not finished and number is not None:
-        say(f"Saved at step {job.step:,} of {steps:,}. The same command goes on from there.")
+        say(
+            f"Saved at step {job.step:,} of {steps:,}; the checkpoint is in {run.folder}. "
+            "The same command goes on from there."
+        )
         raise typer.Exit(_SIGNALLED + number)
     say(f"Trained {steps:,} steps in {job.seconds:,.0f} s. The checkpoint is in {run.folder}.")
 
@@ -163,26 +193,39 @@ def generate(
     ] = "recall-bytes",
     max_tokens: Annotated[
         int | None,
-        typer.Option(help="Tokens at most; what a copy needs if left out.", min=1, metavar="N"),
+        typer.Option(
+            help="Most tokens to write; as many as the task may need if left out.",
+            min=1,
+            metavar="N",
+        ),
     ] = None,
     temperature: Annotated[
-        float, typer.Option(help="0 takes the likeliest token.", min=0, metavar="T")
+        float,
+        typer.Option(
+            help="0 always takes the likeliest token; more draws more freely.", min=0, metavar="T"
+        ),
     ] = 0.0,
     top_k: Annotated[
         int, typer.Option(help="Draw from the k likeliest; 0 for all.", min=0, metavar="K")
     ] = 0,
     top_p: Annotated[
         float,
-        typer.Option(help="Draw from the likeliest of this total.", min=0, max=1, metavar="P"),
+        typer.Option(
+            help="Draw from the fewest likeliest tokens whose probabilities reach this sum.",
+            min=0,
+            max=1,
+            metavar="P",
+        ),
     ] = 1.0,
     seed: Annotated[
-        int | None, typer.Option(help="Makes a draw repeatable.", min=0, metavar="N")
+        int | None, typer.Option(help="Seed of the draws, to repeat them.", min=0, metavar="N")
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Copy TEXT, a file or standard input through a checkpoint, token by token.
+    """Give a checkpoint TEXT, a file or standard input, and write its answer token by token.
 
-    A model of bytes takes any bytes and writes its tokens as they are; nothing is added.
+    The answer of a checkpoint that copies is the same text. A model of bytes takes any bytes and
+    writes its tokens as they are; nothing is added.
     """
     if text is not None and file is not None:
         fail("give a text or --file, not both")
@@ -200,8 +243,9 @@ def generate(
         if not ids:
             fail("there is nothing to copy: the text is empty")
         if max_tokens is None:
-            room = loaded.config.max_seq_len - len(frame(loaded.config, ids))
-            max_tokens = max(1, min(len(ids) + 1, room))
+            task, mode = loaded.task, loaded.task.modes[0]
+            room = loaded.config.max_seq_len - len(task.frame(ids, mode))
+            max_tokens = max(1, min(task.answer_length(mode, len(ids), 0), room))
         steps = generate_tokens(loaded, [ids], max_tokens=[max_tokens], sampling=sampling)
     except ValueError as error:
         fail(error)

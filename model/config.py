@@ -3,18 +3,15 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 from model.mixers.registry import MIXERS
-from model.validation import explain
+from model.registry import UnknownNameError
+from model.validation import STRICT, InvalidValueError, Key, dotted, validate
 
 Positions = Literal["learned", "none", "coupled"]
 Phase = Literal["source", "output", "recall"]
 """What a token of a turn is: read before SEP, written after it, or part of a recall."""
-
-
-class ConfigError(ValueError):
-    """A configuration that no decoder can have. The message names the field."""
 
 
 class MlpConfig(BaseModel):
@@ -24,7 +21,7 @@ class MlpConfig(BaseModel):
         width: channels between the two.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = STRICT
 
     width: PositiveInt
 
@@ -40,27 +37,12 @@ class BlockConfig(BaseModel):
             remembers. None for all phases.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = STRICT
 
     mixer: str
-    params: Any = Field(default_factory=dict, validate_default=True)
+    params: BaseModel
     mlp: MlpConfig | None = None
     phases: Annotated[tuple[Phase, ...], Field(min_length=1, strict=False)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_params(cls, values: Any) -> Any:
-        """Let the mixer check its own parameters."""
-        if not isinstance(values, Mapping) or not isinstance(values.get("mixer"), str):
-            return values
-        params = MIXERS.find(values["mixer"]).Params
-        given = values.get("params", {})
-        if not isinstance(given, params):
-            try:
-                given = params.model_validate(given)
-            except ValidationError as error:
-                raise ValueError(f"params{explain(error, separator='.')}") from None
-        return {**values, "params": given}
 
 
 class ModelConfig(BaseModel):
@@ -81,7 +63,7 @@ class ModelConfig(BaseModel):
         norm_eps: added to every standard deviation that is divided by.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = STRICT
 
     vocab_size: PositiveInt
     bos_id: int
@@ -121,10 +103,10 @@ class ModelConfig(BaseModel):
         for number, block in enumerate(self.blocks):
             if block.phases is not None and not is_coupled:
                 raise ValueError(
-                    f"blocks[{number}].phases needs coupled positions, got {self.positions}"
+                    f"blocks.{number}.phases needs coupled positions, got {self.positions}"
                 )
             if "recall" in (block.phases or ()) and not self.recall:
-                raise ValueError(f"blocks[{number}].phases: 'recall' needs recall = true")
+                raise ValueError(f"blocks.{number}.phases: 'recall' needs recall = true")
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,13 +120,35 @@ class ModelConfig(BaseModel):
         return values
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
-        """Build from parsed JSON or TOML.
+    def from_dict(cls, values: Mapping[str, Any], within: Key = ()) -> "ModelConfig":
+        """Build from parsed JSON or TOML. The parameters of each block are checked by its mixer.
+
+        Args:
+            values: its fields.
+            within: where they stand in their file, for errors.
 
         Raises:
-            ConfigError: unknown, missing or wrong keys; the message names the first of them.
+            InvalidValueError: unknown, missing or wrong keys; the first of them.
         """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise ConfigError(explain(error)) from None
+        values = dict(values)
+        if isinstance(values.get("blocks"), list | tuple):
+            key = (*within, "blocks")
+            values["blocks"] = [
+                _with_params(block, (*key, number)) for number, block in enumerate(values["blocks"])
+            ]
+        return validate(cls, values, within)
+
+
+def _with_params(block: Any, key: Key) -> Any:
+    """A block whose parameters are those of its mixer, if it has the form of a block."""
+    if not isinstance(block, Mapping) or not isinstance(block.get("mixer"), str):
+        return block
+    try:
+        kind = MIXERS.find(block["mixer"])
+    except UnknownNameError as error:
+        where = (*key, "mixer")
+        raise InvalidValueError(f"{dotted(where)}: {error}", where) from None
+    given = block.get("params", {})
+    if isinstance(given, Mapping):
+        given = validate(kind.Params, given, (*key, "params"))
+    return {**block, "params": given}

@@ -1,40 +1,109 @@
-"""What pydantic found wrong with a file, in one line that says what would be right."""
+"""Errors of pydantic, told in the words of whoever wrote the file: which key, what is wrong."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-_WORDS = {
-    "extra_forbidden": "unknown key",
-    "missing": "missing key",
+STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+"""For what people write in files: no unknown keys, no conversions, no changes later."""
+
+Key = tuple[str | int, ...]
+_Model = TypeVar("_Model", bound=BaseModel)
+
+_TYPES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "a string",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "list_type": "a list",
+    "tuple_type": "a list",
+}
+_BOUNDS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("above", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("below", "lt"),
 }
 
 
-def explain(error: ValidationError, *, separator: str = "") -> str:
-    """The first problem, with the path of its key: `blocks[1].params: unknown key 'n_heads'`.
+class InvalidValueError(ValueError):
+    """A key or value that cannot be used. The message names the key and what would be right.
+
+    Attributes:
+        key: the way to it, from the outermost table on.
+    """
+
+    def __init__(self, message: str, key: Key = ()) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+def validate(model: type[_Model], values: Mapping[str, Any], within: Key = ()) -> _Model:
+    """Make a pydantic model of parsed values.
 
     Args:
-        error: of a model's validation.
-        separator: put in front of a path that is not empty.
+        model: what to make.
+        values: its fields.
+        within: where these stand in their file, for the error.
+
+    Raises:
+        InvalidValueError: the first thing that is wrong.
     """
-    problem = error.errors(include_url=False)[0]
-    path = dotted(problem["loc"])
-    shown = f"{separator}{path}: " if path else (": " if separator else "")
-    kind = problem["type"]
-    if kind in _WORDS:
-        parent = dotted(problem["loc"][:-1])
-        shown = f"{separator}{parent}: " if parent else (": " if separator else "")
-        return f"{shown}{_WORDS[kind]} {str(problem['loc'][-1])!r}"
-    message = str(problem["msg"])
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+    key = (*within, *problem["loc"])
+    raise InvalidValueError(_message(dict(problem), key, model), key) from None
+
+
+def unknown(key: Key, known: Iterable[str]) -> InvalidValueError:
+    """The error for a key that nothing knows, with the known one that looks most like it."""
+    known = list(known)
+    close = difflib.get_close_matches(str(key[-1]), known, n=1)
+    right = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
+    return InvalidValueError(f"unknown key {dotted(key)}; {right}", key)
+
+
+def dotted(key: Key) -> str:
+    """A key as it is written in one line, such as `task.max_length`."""
+    return ".".join(map(str, key))
+
+
+def _message(problem: dict[str, Any], key: Key, model: type[BaseModel]) -> str:
+    kind, value = problem["type"], problem["input"]
+    if kind == "extra_forbidden":
+        return str(unknown(key, _table(model, problem["loc"][:-1]).model_fields))
+    if kind == "missing":
+        return f"missing key {dotted(key)}"
+    if kind in _TYPES:
+        return f"{dotted(key)} must be {_TYPES[kind]}, got {value!r}"
+    if kind in _BOUNDS:
+        word, bound = _BOUNDS[kind]
+        return f"{dotted(key)} must be {word} {problem['ctx'][bound]:g}, got {value!r}"
     if kind == "value_error":
-        message = message.removeprefix("Value error, ")
-        if path and message.startswith("params"):  # of a block, whose parameters checked themselves
-            return f"{separator}{path}.{message}"
-        return f"{shown}{message}"
-    return f"{shown}{message[0].lower()}{message[1:]}, got {problem['input']!r}"
+        return f"{dotted(key)}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
+    return f"{dotted(key)}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, got {value!r}"
 
 
-def dotted(path: Sequence[str | int]) -> str:
-    """`("blocks", 2, "mixer")` as `blocks[2].mixer`."""
-    parts = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return parts.removeprefix(".")
+def _table(model: type[BaseModel], way: Iterable[str | int]) -> type[BaseModel]:
+    """The model of a table inside of a model, maybe in a list, or where None is allowed, too."""
+    for part in way:
+        if isinstance(part, int):
+            continue
+        inner = model.model_fields[part].annotation
+        model = next(found for found in _inside(inner) if issubclass(found, BaseModel))
+    return model
+
+
+def _inside(annotation: Any) -> Iterator[type]:
+    """The classes that an annotation is made of."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _inside(part)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
 
 commands = typer.Typer()
+_LENGTHS = "1,2,4,8,16,32,64"
+_STRINGS, _BATCHES = 50, 20
 
 _Result = TypeVar("_Result")
 _Output = Annotated[
@@ -25,40 +27,113 @@ _Output = Annotated[
 
 
 @commands.command("evaluate")
-def copying(
+def evaluate(
     checkpoint: CheckpointName,
     lengths: Annotated[
-        str, typer.Option(help="Lengths of the strings, with commas between.", metavar="N,N,…")
-    ] = "1,2,4,8,16,32,64",
+        str | None,
+        typer.Option(
+            help="Lengths of the strings to copy, with commas between.",
+            metavar="N,N,…",
+            show_default=_LENGTHS,
+        ),
+    ] = None,
     strings: Annotated[
-        int, typer.Option(help="Strings of each kind and length.", min=1, metavar="N")
-    ] = 50,
-    seed: Annotated[int, typer.Option(help="Of the strings.", min=0, metavar="N")] = 0,
-    silence_layer: Annotated[
         int | None,
         typer.Option(
-            help="Silence this layer (0 is the first) to see what it does.", min=0, metavar="N"
+            help="Strings of each kind and length.",
+            min=1,
+            metavar="N",
+            show_default=str(_STRINGS),
+        ),
+    ] = None,
+    batches: Annotated[
+        int | None,
+        typer.Option(
+            help="Held-out batches, for a checkpoint of another task than copying.",
+            min=1,
+            metavar="N",
+            show_default=str(_BATCHES),
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the strings or batches.", min=0, metavar="N")
+    ] = 0,
+    silence_block: Annotated[
+        int | None,
+        typer.Option(
+            help="Silence this block (0 is the first) to see what it does.", min=0, metavar="N"
         ),
     ] = None,
     output: _Output = None,
     threads: Threads = None,
 ) -> None:
-    """Measure how exactly a checkpoint copies, by length and kind of string.
+    """Measure how well a checkpoint does what it was trained on.
 
-    Strings are decoded freely, token by token, through the path that serves. Prints two Markdown
-    tables in per cent: strings copied exactly, and characters right. Ctrl-C prints what there is.
+    For a checkpoint that copies: how exactly, by length and kind of string. Strings are decoded
+    freely, token by token, through the path that serves. Prints two Markdown tables in per cent:
+    strings copied exactly, and characters right. For any other task: the loss and the task's own
+    scores over batches that were not trained on. Ctrl-C prints what there is.
     """
-    from model.evaluation import copying as measurement
-    from model.evaluation.strings import KINDS
+    from model.evaluation.copying import silence_block as silence
+    from model.tasks.copying import Copying
 
     use_threads(threads)
     loaded = load(checkpoint)
-    sizes = _numbers("--lengths", lengths, most=(loaded.config.max_seq_len - 3) // 2)
-    if silence_layer is not None:
+    if silence_block is not None:
         try:
-            measurement.silence_layer(loaded, silence_layer)
+            silence(loaded, silence_block)
         except ValueError as error:
             fail(error)
+    known = {"silenced_block": silence_block}
+    if isinstance(loaded.task, Copying):
+        if batches is not None:
+            fail(f"--batches is for other tasks than {loaded.task.name!r}")
+        sizes = _LENGTHS if lengths is None else lengths
+        _evaluate_copying(loaded, sizes, strings or _STRINGS, seed, known, output)
+        return
+    if lengths is not None or strings is not None:
+        option = "--strings" if lengths is None else "--lengths"
+        fail(
+            f"{option} is for the task {Copying.name!r}, this is a checkpoint of "
+            f"{loaded.task.name!r}"
+        )
+    _evaluate_scores(loaded, batches or _BATCHES, seed, known, output)
+
+
+def _evaluate_scores(
+    loaded: "Checkpoint", batches: int, seed: int, known: dict[str, Any], output: Path | None
+) -> None:
+    from model.evaluation import scores as measurement
+
+    _measure(
+        loaded,
+        ("batches", batches),
+        lambda advance: measurement.evaluate_scores(
+            loaded, n_batches=batches, seed=seed, advance=advance
+        ),
+        measurement.markdown_table,
+        lambda scores: {
+            "seed": seed,
+            **known,
+            "batches": len(scores),
+            "scores": measurement.mean_scores(scores),
+        },
+        output,
+    )
+
+
+def _evaluate_copying(
+    loaded: "Checkpoint",
+    lengths: str,
+    strings: int,
+    seed: int,
+    known: dict[str, Any],
+    output: Path | None,
+) -> None:
+    from model.evaluation import copying as measurement
+    from model.evaluation.strings import KINDS
+
+    sizes = _numbers("--lengths", lengths, most=(loaded.config.max_seq_len - 3) // 2)
     _measure(
         loaded,
         ("characters", sum(sizes) * strings * len(KINDS[loaded.tokenizer.name])),
@@ -68,7 +143,7 @@ def copying(
         measurement.markdown_tables,
         lambda cells: {
             "seed": seed,
-            "silenced_layer": silence_layer,
+            **known,
             "cells": [asdict(cell) for cell in cells],
         },
         output,
@@ -82,8 +157,8 @@ def turns(
     lengths: Annotated[
         str, typer.Option(help="Shortest and longest string.", metavar="N,N")
     ] = "8,64",
-    sessions: Annotated[int, typer.Option(help="Sessions.", min=1, metavar="N")] = 50,
-    seed: Annotated[int, typer.Option(help="Of the strings.", min=0, metavar="N")] = 0,
+    sessions: Annotated[int, typer.Option(help="Sessions to measure.", min=1, metavar="N")] = 50,
+    seed: Annotated[int, typer.Option(help="Seed of the strings.", min=0, metavar="N")] = 0,
     output: _Output = None,
     threads: Threads = None,
 ) -> None:
@@ -128,15 +203,22 @@ def turns(
 def recall(
     checkpoint: CheckpointName,
     pools: Annotated[
-        str, typer.Option(help="Tokens that a session has read, with commas.", metavar="N,N,…")
+        str,
+        typer.Option(help="Tokens that a session has read, with commas between.", metavar="N,N,…"),
     ] = "256,1024,4096",
     prefixes: Annotated[
-        str, typer.Option(help="Tokens that are given, with commas.", metavar="N,N,…")
+        str,
+        typer.Option(
+            help="Tokens of a passage that are given, with commas between.", metavar="N,N,…"
+        ),
     ] = "4,8,16,32,64",
     queries: Annotated[
-        int, typer.Option(help="Of each kind, pool and prefix.", min=1, metavar="N")
+        int,
+        typer.Option(
+            help="Passages to ask for, of each kind, pool and prefix.", min=1, metavar="N"
+        ),
     ] = 20,
-    seed: Annotated[int, typer.Option(help="Of the passages.", min=0, metavar="N")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the passages.", min=0, metavar="N")] = 0,
     output: _Output = None,
     threads: Threads = None,
 ) -> None:

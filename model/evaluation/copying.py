@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
-import torch
 
 from model.checkpoint import Checkpoint
 from model.evaluation.strings import KINDS
 from model.evaluation.tables import markdown, percent
 from model.generation import generate
-from model.mixers.base import RelationMixer
 
 _BATCH_TOKENS = 65_536
 
@@ -87,20 +84,16 @@ def _copies(
     return copies
 
 
-def silence_layer(checkpoint: Checkpoint, layer: int) -> None:
-    """Silence one layer of a loaded checkpoint: it adds nothing to the residual stream.
+def silence_block(checkpoint: Checkpoint, number: int) -> None:
+    """Silence one block of a loaded checkpoint: it adds nothing to the residual stream.
 
     Raises:
-        ValueError: there is no such layer.
+        ValueError: there is no such block.
     """
-    if not 0 <= layer < checkpoint.config.n_layer:
-        raise ValueError(
-            f"layer must be between 0 and {checkpoint.config.n_layer - 1}, got {layer}"
-        )
-    mixer = cast(RelationMixer, checkpoint.decoder.mixers[layer])
-    with torch.no_grad():
-        mixer.output.weight.zero_()
-        mixer.output.bias.zero_()
+    blocks = checkpoint.decoder.blocks
+    if not 0 <= number < len(blocks):
+        raise ValueError(f"block must be between 0 and {len(blocks) - 1}, got {number}")
+    blocks[number].silence()
 
 
 def markdown_tables(cells: Sequence[Cell]) -> str:

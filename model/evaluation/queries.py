@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from numpy.random import Generator
 
-from model.config import ModelConfig
 from model.evaluation.passages import Reading
 
 LEAST_REST = 16  # tokens of a passage that are left to recall
@@ -18,8 +17,8 @@ class Query:
     Attributes:
         prefix: its first tokens, which are given.
         rest: its other tokens.
-        is_certain: whether as many tokens as two layers see, one behind the other, always say, in
-            all that was read, what comes next.
+        is_certain: whether each token follows without doubt from those before it: in all that was
+            read, the last `window` tokens were always followed by the same one.
     """
 
     prefix: list[int]
@@ -28,7 +27,7 @@ class Query:
 
 
 def draw_queries(
-    rng: Generator, config: ModelConfig, reading: Reading, n_prefix: int, most: int
+    rng: Generator, reading: Reading, *, n_prefix: int, most: int, window: int, eos_id: int
 ) -> list[Query]:
     """Draw passages that can be asked for, each of them at most once.
 
@@ -37,25 +36,25 @@ def draw_queries(
 
     Args:
         rng: decides which, and in which order.
-        config: of the model, for what layers see and for EOS.
         reading: the session.
         n_prefix: tokens that are given.
         most: queries at most.
+        window: tokens that decide whether a passage is certain.
+        eos_id: what follows the last token of a passage.
     """
     places = Counter(
         tuple(passage[i : i + n_prefix])
         for passage in reading.passages
         for i in range(len(passage) - n_prefix + 1)
     )
-    width = 2 * config.match_width
-    followers = _followers(reading, width, config.eos_id)
+    followers = _followers(reading, window, eos_id)
     queries = []
     for passage in reading.passages:
         prefix, rest = passage[:n_prefix], passage[n_prefix:]
         if len(rest) < LEAST_REST or places[tuple(prefix)] > 1:
             continue
         seen = (
-            tuple(passage[max(0, end - width) : end]) for end in range(n_prefix, len(passage) + 1)
+            tuple(passage[max(0, end - window) : end]) for end in range(n_prefix, len(passage) + 1)
         )
         is_certain = all(len(followers[tokens]) == 1 for tokens in seen)
         queries.append(Query(prefix, rest, is_certain))

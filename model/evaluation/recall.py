@@ -8,13 +8,12 @@ from operator import eq
 import numpy as np
 
 from model.checkpoint import Checkpoint
-from model.config import ModelConfig
+from model.evaluation.copier import copying_task
 from model.evaluation.errors import EvaluationError
 from model.evaluation.passages import KINDS, LONGEST, SHORTEST, Material, Reading, read_passages
 from model.evaluation.queries import LEAST_REST, Query, draw_queries
-from model.evaluation.sessions import Sessions
 from model.evaluation.tables import markdown, percent
-from model.framing import frame
+from model.runner import Runner
 
 _LONGEST_TURN = LONGEST + 3  # tokens, of a turn of recall: BOS SEP passage EOS
 _AT_ONCE = 64  # recalls decoded together
@@ -31,8 +30,8 @@ class Cell:
         prefix: tokens of a passage that are given.
         n_queries: passages asked for.
         exact: passages continued to their end without a fault and ended by EOS there.
-        n_certain: passages of which each token follows, in all that was read, from the
-            `2 · shift_width` tokens before it, which two layers see.
+        n_certain: passages of which each token follows without doubt from the few before it; see
+            `Query.is_certain`.
         exact_certain: those of them that are exact.
         n_tokens: tokens to recall, EOS of each passage included.
         tokens_right: tokens before the first fault.
@@ -83,9 +82,10 @@ def evaluate_recall(
             was asked for.
 
     Raises:
-        EvaluationError: a pool too small for a passage, too large for the model with a recall or
-            for the texts, or a prefix longer than passages.
+        EvaluationError: the model does not copy; a pool is too small for a passage, or too large
+            for the model with a recall or for the texts; a prefix is longer than passages.
     """
+    copying_task(checkpoint)
     holds = checkpoint.config.max_seq_len - _LONGEST_TURN
     if not SHORTEST + 2 <= min(pools) <= max(pools) <= holds:
         raise EvaluationError(
@@ -127,8 +127,14 @@ def _cells(
         queries: list[Query] = []
         for prefix, found in scores.items():
             rng = np.random.default_rng([*seed, number, prefix])
-            most = n_queries - len(found)
-            queries += draw_queries(rng, checkpoint.config, reading, prefix, most)
+            queries += draw_queries(
+                rng,
+                reading,
+                n_prefix=prefix,
+                most=n_queries - len(found),
+                window=copying_task(checkpoint).params.window,
+                eos_id=checkpoint.config.eos_id,
+            )
         for score in _ask(checkpoint, reading, queries, advance):
             scores[len(score.query.prefix)].append(score)
     for prefix, found in scores.items():
@@ -150,22 +156,22 @@ def _ask(
     if not queries:
         return
     n_forks = min(len(queries), _AT_ONCE)
-    sessions = Sessions(checkpoint, [len(reading.token_ids), *[_LONGEST_TURN] * n_forks])
+    sessions = Runner(checkpoint, [len(reading.token_ids), *[_LONGEST_TURN] * n_forks])
     sessions.read({0: reading.token_ids})
     for first in range(0, len(queries), n_forks):
         part = queries[first : first + n_forks]
-        yield from _recalls(checkpoint.config, sessions, part)
+        yield from _recalls(checkpoint, sessions, part)
         advance(len(part))
 
 
-def _recalls(config: ModelConfig, sessions: Sessions, queries: Sequence[Query]) -> list[_Score]:
+def _recalls(checkpoint: Checkpoint, sessions: Runner, queries: Sequence[Query]) -> list[_Score]:
     """Fork the first session for each query, and decode until the first fault."""
     forks = dict(enumerate(queries, 1))
     for fork in forks:
         sessions.fork(0, fork)
-    wanted = {fork: [*query.rest, config.eos_id] for fork, query in forks.items()}
+    wanted = {fork: [*query.rest, checkpoint.config.eos_id] for fork, query in forks.items()}
     written = sessions.answer(
-        {fork: frame(config, query.prefix, "recall") for fork, query in forks.items()},
+        {fork: checkpoint.task.frame(query.prefix, "recall") for fork, query in forks.items()},
         lambda fork, ids: ids[-1] == wanted[fork][len(ids) - 1],
     )
     return [

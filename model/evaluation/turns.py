@@ -7,11 +7,11 @@ import numpy as np
 from numpy.random import Generator
 
 from model.checkpoint import Checkpoint
+from model.evaluation.copier import copying_task
 from model.evaluation.errors import EvaluationError
-from model.evaluation.sessions import Sessions
 from model.evaluation.strings import KINDS, Ids
 from model.evaluation.tables import markdown, percent
-from model.framing import frame
+from model.runner import Runner
 
 LIKE_EARLIER = "like an earlier one"
 """Kind of the strings that are an earlier one of their session again, as it was or changed."""
@@ -93,8 +93,9 @@ def evaluate_turns(
         advance: told of turns done, for a progress display.
 
     Raises:
-        EvaluationError: the model cannot hold a session of the longest strings.
+        EvaluationError: the model does not copy, or cannot hold a session of the longest strings.
     """
+    copying_task(checkpoint)
     longest = n_turns * (2 * lengths[1] + 3)
     if longest > checkpoint.config.max_seq_len:
         raise EvaluationError(
@@ -115,19 +116,19 @@ def _answers(
 ) -> Iterator[Answer]:
     """Let a group of sessions copy their strings, all of them turn by turn."""
     sizes = [sum(2 * len(string) + 3 for _, string in strings) for strings in sessions]
-    state = Sessions(checkpoint, sizes)
+    state = Runner(checkpoint, sizes)
     for turn, strings in enumerate(zip(*sessions, strict=True), 1):
         yield from _turn(checkpoint, state, strings, turn)
         advance(len(strings))
 
 
 def _turn(
-    checkpoint: Checkpoint, sessions: Sessions, strings: Sequence[tuple[str, Ids]], turn: int
+    checkpoint: Checkpoint, sessions: Runner, strings: Sequence[tuple[str, Ids]], turn: int
 ) -> list[Answer]:
     wanted = [[*string.tolist(), checkpoint.config.eos_id] for _, string in strings]
     pools = [sessions.length(s) for s in range(len(strings))]
     written = sessions.answer(
-        {s: frame(checkpoint.config, ids[:-1]) for s, ids in enumerate(wanted)},
+        {s: checkpoint.task.frame(ids[:-1], "copy") for s, ids in enumerate(wanted)},
         lambda s, ids: len(ids) < len(wanted[s]),
     )
     return [

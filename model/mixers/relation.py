@@ -5,13 +5,14 @@ from abc import abstractmethod
 from typing import Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from pydantic import BaseModel, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from model.mixers.base import Mixer
 from model.mixers.token_shift import TokenShift
 from model.ops.norm import norm
 from model.state import TensorSpec
+from model.validation import STRICT
 from model.weights import WeightViews
 
 # exp(norm(a)) · exp(norm(b)) stays within float32 while 2·sqrt(d_head - 1) < 88.
@@ -28,7 +29,7 @@ class RelationParams(BaseModel):
             means none.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = STRICT
 
     d_relation: PositiveInt
     n_head: PositiveInt = 1

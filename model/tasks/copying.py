@@ -1,196 +1,153 @@
-"""Copying and recall: turns of `BOS s SEP s EOS`, and `BOS SEP prefix rest EOS` for what was read.
+"""Copying strings, and recalling them later in the same context."""
 
-The loss is on what a model has to write: the copy after SEP, the rest after a prefix.
-"""
+from collections.abc import Sequence
+from typing import ClassVar
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
-import numpy as np
-import torch
 from numpy.random import Generator
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.tasks.strings import Ids, Source
-
-IGNORED = -100  # target of the tokens that bear no loss
-_RELATED = 0.3  # share of the later strings of a context that resemble an earlier one
-_LEAST_RECALL = 8  # tokens of a turn of recall, for which there must be room
-_CUT = 0.25  # share of the copies in contexts with recall that end early, half of them at once
-_LONGEST_SURE = 8  # tokens of a context that are told apart one by one, see `_Followers`
+from model.tasks.base import IGNORED, Batch, TaskError
+from model.tasks.contexts import draw_contexts
+from model.tasks.strings import SOURCES
+from model.tokenizer import Tokenizer
+from model.validation import STRICT
 
 
-@dataclass(frozen=True)
-class CopyBatch:
-    """Teacher-forced contexts of one or several strings to copy, and some to recall.
+class CopyingParams(BaseModel):
+    """What is copied, and in which company.
 
     Attributes:
-        token_ids: `[B, T]` int64, padded with EOS.
-        targets: `[B, T]` int64, the next token where the model writes it, else `IGNORED`.
-        offsets: `[B]` int64, where positions begin.
-    """
-
-    token_ids: Tensor
-    targets: Tensor
-    offsets: Tensor
-
-
-def copy_batch(
-    rng: Generator,
-    config: ModelConfig,
-    source: Source,
-    *,
-    lengths: tuple[int, int],
-    max_turns: int,
-    max_context: int,
-    full: float,
-    n_tokens: int,
-    max_strings: int,
-    max_offset: int,
-    corruption: float,
-    recall: float,
-) -> CopyBatch:
-    """Draw a batch of contexts of similar size, so that little of it is padding.
-
-    Half the time the longest length is uniform within bounds, half the time its logarithm is;
-    the other strings lie between three quarters of it and it. The logarithm of the number of turns
-    is uniform, but for contexts that are full.
-
-    Args:
-        rng: everything is drawn from it.
-        config: of the decoder, for its special ids.
-        source: makes a string of a given length.
-        lengths: shortest and longest string.
-        max_turns: strings of one context at most. Some of the later ones are an earlier one again,
-            whole or in part, with changes.
-        max_context: tokens that several strings of one context may take.
-        full: share of the batches whose contexts hold as many strings as both bounds allow.
-        n_tokens: about how many tokens a batch holds.
+        strings: kind of the strings, a key of the tokenizer's part of
+            `model.tasks.strings.SOURCES`; None for the first of them.
+        min_length, max_length: shortest and longest string, in tokens.
+        first_length: longest string of the first tenth of the run; `max_length` if left out.
+        growth: share of the run in which that limit then grows, linearly, to `max_length`; 0 for
+            `max_length` from the first step on.
+        batch_tokens: about how many tokens a batch holds.
         max_strings: contexts of a batch at most, which bounds batches of short ones.
-        max_offset: positions begin at a random number below a random bound of at most this.
-        corruption: share of the output tokens that are read as another token, though the right
-            one stays the target of the token before. What was written last then tells nothing
-            about what comes next; its place does.
-        recall: share of the later turns that recall strings of the context from parts of them. In
-            such contexts some copies are cut short, and some strings only read.
-    """
-    shortest, longest = lengths
-    if rng.random() < 0.5:
-        limit = int(rng.integers(shortest, longest + 1))
-    else:
-        limit = int(np.exp(rng.uniform(np.log(shortest), np.log(longest + 1))))
-    n_turns = 1
-    if max_turns > 1:
-        most = min(max_turns, max(1, max_context // (2 * limit + 3)))
-        # Drawn only if asked for, so that recipes without it draw what they always drew.
-        is_full = full > 0 and rng.random() < full
-        n_turns = most if is_full else int(np.exp(rng.uniform(0, np.log(most + 1))))
-    n_rows = int(np.clip(n_tokens // (n_turns * (2 * limit + 3) - 1), 1, max_strings))
-    drawn = rng.integers(max(shortest, limit * 3 // 4), limit + 1, (n_rows, n_turns))
-    width = int((2 * drawn + 3).sum(1).max()) - 1  # the last EOS is not read
-    token_ids = np.full((n_rows, width + 1), config.eos_id, np.int64)
-    targets = np.full_like(token_ids, IGNORED)
-    for row in range(n_rows):
-        begin = 0
-        strings: list[Ids] = []
-        followers = _Followers(2 * config.match_width, config.eos_id)
-        for n in drawn[row].tolist():
-            if recall and strings and rng.random() < recall:
-                for turn, wanted in _recalls(rng, config, strings, followers, 2 * n + 3):
-                    end = begin + len(turn)
-                    token_ids[row, begin:end], targets[row, begin:end] = turn, wanted
-                    begin = end
-                continue
-            string = source(rng, n)
-            if strings and rng.random() < _RELATED:
-                string = _relative(rng, strings[rng.integers(len(strings))], string)
-            strings.append(string)
-            if recall:
-                followers.add(string)
-            output = _corrupt(rng, config, string, corruption)
-            turn = np.array([config.bos_id, *string, config.sep_id, *output, config.eos_id])
-            wanted = np.full_like(turn, IGNORED)
-            wanted[n + 1 : -1] = [*string, config.eos_id]
-            if recall and rng.random() < _CUT:
-                kept = n + 2 + (int(rng.integers(n + 1)) if rng.random() < 0.5 else 0)
-                turn, wanted = turn[:kept], wanted[:kept]
-            end = begin + len(turn)
-            token_ids[row, begin:end], targets[row, begin:end] = turn, wanted
-            begin = end
-    offsets = rng.integers(0, rng.integers(1, max_offset + 1), n_rows)
-    return CopyBatch(
-        torch.from_numpy(token_ids[:, :width].copy()),
-        torch.from_numpy(targets[:, :width].copy()),
-        torch.from_numpy(offsets),
-    )
-
-
-def _recalls(
-    rng: Generator, config: ModelConfig, strings: list[Ids], followers: "_Followers", room: int
-) -> Iterator[tuple[Ids, Ids]]:
-    """Turns of recall and their targets, as many as have room.
-
-    A prefix of one to `2 · shift_width` tokens may begin anywhere. What follows it bears a loss
-    where the last tokens, as many as two layers see one behind the other, say what comes next.
-    """
-    while room >= _LEAST_RECALL:
-        string = strings[rng.integers(len(strings))]
-        begin = int(rng.integers(len(string))) if rng.random() < 0.5 else 0
-        part = string[begin : begin + room - 3]
-        n_prefix = int(rng.integers(1, 2 * config.match_width + 1))
-        turn = np.array([config.bos_id, config.sep_id, *part, config.eos_id])
-        wanted = np.full_like(turn, IGNORED)
-        following = [*string.tolist(), config.eos_id][begin + 1 : begin + len(part) + 1]
-        for n, token in enumerate(following, 1):
-            if n >= n_prefix and followers.is_certain(part[:n].tolist()):
-                wanted[n + 1] = token
-        yield turn, wanted
-        room -= len(turn)
-
-
-class _Followers:
-    """What follows the sequences of tokens in some strings, `end` after the last.
-
-    Sequences of up to `_LONGEST_SURE` tokens are known, and those of `width`. What one in between
-    says is taken from its last few.
+        max_turns: strings of one context at most, one after the other.
+        max_context: tokens that several strings of one context may take; room for one copy of
+            `max_length` if left out.
+        full: share of the batches whose contexts hold as many strings as they may.
+        max_offset: positions begin anywhere below this; 1 for always at 0.
+        corruption: share of the output tokens that are read as wrong ones.
+        recall: share of the later turns of a context that recall earlier strings.
+        window: tokens before the next one by which a model finds what it recalls. Where these
+            have been followed by different tokens, a recall bears no loss.
     """
 
-    def __init__(self, width: int, end: int) -> None:
-        self._width, self._end = width, end
-        self._known: dict[tuple[int, ...], int | None] = {}
+    model_config = STRICT
 
-    def add(self, string: Ids) -> None:
-        """Note what follows what in a string."""
-        tokens = string.tolist()
-        for place, token in enumerate([*tokens[1:], self._end], 1):
-            for n in (*range(1, min(_LONGEST_SURE, place) + 1), self._width):
-                if n > place:
-                    break
-                key = tuple(tokens[place - n : place])
-                if self._known.setdefault(key, token) != token:
-                    self._known[key] = None
-
-    def is_certain(self, tokens: list[int]) -> bool:
-        """Whether one token alone follows these."""
-        n = self._width if len(tokens) >= self._width else min(_LONGEST_SURE, len(tokens))
-        return self._known.get(tuple(tokens[-n:])) is not None
+    strings: str | None = None
+    min_length: int = Field(default=1, ge=1)
+    max_length: int = Field(default=64, ge=1)
+    first_length: int = Field(default_factory=lambda known: known.get("max_length", 1), ge=1)
+    growth: float = Field(default=0.0, ge=0, le=0.9)
+    batch_tokens: int = Field(default=8192, ge=1)
+    max_strings: int = Field(default=128, ge=1)
+    max_turns: int = Field(default=1, ge=1)
+    max_context: int = Field(default_factory=lambda known: 2 * known.get("max_length", 1) + 2, ge=1)
+    full: float = Field(default=0.0, ge=0, le=1)
+    max_offset: int = Field(default=4096, ge=1)
+    corruption: float = Field(default=0.0, ge=0, le=1)
+    recall: float = Field(default=0.0, ge=0, le=1)
+    window: int = Field(default=8, ge=1)
 
 
-def _relative(rng: Generator, earlier: Ids, fresh: Ids) -> Ids:
-    """A string as long as `fresh` that goes on like `earlier` from some place on, with changes."""
-    n = len(fresh)
-    begin = rng.integers(len(earlier)) if rng.random() < 0.5 else 0
-    string = np.resize(np.roll(earlier, -begin), n)
-    changed = rng.random(n) < rng.choice([0.0, 0.05, 0.3])
-    return np.where(changed, fresh, string)
+class Copying:
+    """Write out a string after `BOS string SEP`, or go on after `BOS SEP prefix`.
+
+    The second is a recall: the prefix is how a string begins that the context holds. Only models
+    whose embedding knows turns of recall have that mode.
+    """
+
+    name: ClassVar[str] = "copying"
+    Params: ClassVar[type[BaseModel]] = CopyingParams
+
+    def __init__(self, params: CopyingParams, tokenizer: Tokenizer, config: ModelConfig) -> None:
+        _check(params, tokenizer, config)
+        sources = SOURCES[tokenizer.name]
+        self.params = params
+        self.modes = ("copy", "recall") if config.recall else ("copy",)
+        self._source = sources[params.strings or next(iter(sources))]
+        self._config = config
+
+    def length_limit(self, share: float) -> int:
+        """Longest string that may be drawn when that share of the run is done.
+
+        `first_length + s · (max_length - first_length)`, rounded, where s goes from 0 to 1 linearly
+        over a share `growth` of the run that begins after its first tenth:
+        `s = (share - 0.1) / growth`, kept within 0 and 1. Without growth, always `max_length`.
+        """
+        params = self.params
+        grown = 1.0
+        if params.growth:
+            grown = min(1.0, max(0.0, (share - 0.1) / params.growth))
+        return round(params.first_length + grown * (params.max_length - params.first_length))
+
+    def batch(self, rng: Generator, share: float) -> Batch:
+        """See `Task.batch`. Notes the longest string that could be drawn as `length_limit`."""
+        params = self.params
+        return draw_contexts(
+            rng,
+            self._config,
+            self._source,
+            lengths=(params.min_length, self.length_limit(share)),
+            max_turns=params.max_turns,
+            max_context=params.max_context,
+            full=params.full,
+            n_tokens=params.batch_tokens,
+            max_strings=params.max_strings,
+            max_offset=params.max_offset,
+            corruption=params.corruption,
+            recall=params.recall,
+            window=params.window,
+        )
+
+    def score(self, logits: Tensor, batch: Batch) -> dict[str, float]:
+        """The share of the targets that are the likeliest token, as `accuracy`."""
+        wanted = batch.targets != IGNORED
+        right = logits[wanted].argmax(-1) == batch.targets[wanted]
+        return {"accuracy": right.double().mean().item()}
+
+    def frame(self, ids: Sequence[int], mode: str) -> list[int]:
+        """`BOS ids SEP` for a copy, `BOS SEP ids` for a recall."""
+        bos, sep = self._config.bos_id, self._config.sep_id
+        return [bos, sep, *ids] if mode == "recall" else [bos, *ids, sep]
+
+    def needs_context(self, mode: str) -> bool:
+        """A recall goes back to what a session read; a copy stands alone."""
+        return mode == "recall"
+
+    def answer_length(self, mode: str, n_prompt: int, n_context: int) -> int:
+        """A copy is as long as the prompt, a recall at most as long as the context; then EOS."""
+        return (n_context if mode == "recall" else n_prompt) + 1
 
 
-def _corrupt(rng: Generator, config: ModelConfig, string: Ids, share: float) -> Ids:
-    """Replace a share of a string, half by others of its own tokens, half by any content ids."""
-    hit = rng.random(len(string)) < share
-    specials = [config.bos_id, config.sep_id, config.eos_id]
-    content = np.setdiff1d(np.arange(config.vocab_size), specials)
-    own = rng.random(len(string)) < 0.5
-    others = np.where(own, rng.choice(string, len(string)), rng.choice(content, len(string)))
-    return np.where(hit, others, string)
+def _check(params: CopyingParams, tokenizer: Tokenizer, config: ModelConfig) -> None:
+    """Refuse what contradicts itself, or what the model has no room or no ids for."""
+    sources, holds = SOURCES[tokenizer.name], config.max_seq_len
+    longest = 2 * params.max_length + 2
+    context = max(longest, params.max_context) if params.max_turns > 1 else longest
+    furthest = holds - context + 1
+    problems = {
+        "strings": params.strings not in {None, *sources}
+        and f"must be one of {', '.join(sources)} for the {tokenizer.name!r} tokenizer",
+        "first_length": not params.min_length <= params.first_length <= params.max_length
+        and f"must lie between min_length = {params.min_length} and max_length = "
+        f"{params.max_length}",
+        "recall": params.recall > 0
+        and not (config.recall and params.max_turns > 1)
+        and "needs model.recall = true and max_turns of at least 2",
+        "max_length": longest > holds
+        and f"must be at most {(holds - 2) // 2} for a model of max_seq_len = {holds}",
+        "max_context": context > holds and f"must be at most max_seq_len = {holds} of the model",
+        "max_offset": config.positions == "learned"
+        and params.max_offset > furthest
+        and f"must be at most {furthest} for learned positions",
+    }
+    for key, problem in problems.items():
+        if problem:
+            raise TaskError(f"{key} {problem}, got {getattr(params, key)!r}", key)

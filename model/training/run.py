@@ -44,12 +44,12 @@ class Run:
         return (self.folder / _STATE).is_file()
 
     def save(
-        self, preset: str, step: int, seconds: float, model: nn.Module, optimizer: torch.optim.AdamW
+        self, recipe: str, step: int, seconds: float, model: nn.Module, optimizer: torch.optim.AdamW
     ) -> None:
         """Save everything that the rest of the run depends on.
 
         Args:
-            preset: the recipe as text; a run resumes with the same one only.
+            recipe: all that decides the run, as text; it resumes with the same one only.
             step: steps done.
             seconds: time trained so far.
             model: its parameters are saved.
@@ -60,18 +60,18 @@ class Run:
             tensors[f"model.{name}"] = parameter.detach()
             for key, value in optimizer.state[parameter].items():
                 tensors[f"optimizer.{key}.{name}"] = value
-        metadata = {"preset": preset, "step": str(step), "seconds": repr(seconds)}
+        metadata = {"recipe": recipe, "step": str(step), "seconds": repr(seconds)}
         partial = self.folder / (_STATE + ".partial")
         save_file(tensors, partial, metadata)
         partial.replace(self.folder / _STATE)
 
     def restore(
-        self, preset: str, model: nn.Module, optimizer: torch.optim.AdamW
+        self, recipe: str, model: nn.Module, optimizer: torch.optim.AdamW
     ) -> tuple[int, float]:
         """Load a saved state into model and optimizer, and drop log lines written after it.
 
         Args:
-            preset: the recipe as text, as it was saved.
+            recipe: as it was saved.
             model: its parameters are replaced.
             optimizer: its moments are replaced.
 
@@ -79,15 +79,15 @@ class Run:
             Steps done and seconds trained.
 
         Raises:
-            RunError: another preset, or a file that is not a state of this model.
+            RunError: another recipe, or a file that is not a state of this model.
         """
         file = self.folder / _STATE
         try:
             with safe_open(file, framework="pt") as opened:
                 metadata: dict[str, str] = opened.metadata() or {}
-            if metadata["preset"] != preset:
+            if metadata["recipe"] != recipe:
                 raise RunError(
-                    f"{file} is of another preset, or of this one before it was changed; "
+                    f"{file} is of another preset, or of this one with other values or settings; "
                     f"{_WAYS_OUT}"
                 )
             step, seconds = int(metadata["step"]), float(metadata["seconds"])

@@ -1,9 +1,11 @@
 """The training loop: stateless in its data, so that a resumed run equals an uninterrupted one."""
 
+import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +13,9 @@ from torch import nn
 
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.decoder import Decoder
-from model.tasks.copying import IGNORED, copy_batch
-from model.tasks.strings import SOURCES
-from model.tokenizer import TOKENIZERS
+from model.tasks.base import IGNORED
 from model.training.growth import can_grow, grow
-from model.training.preset import Preset, Schedule
+from model.training.preset import OptimizerParams, Preset
 from model.training.run import Run, RunError
 
 _LOG_EVERY = 20
@@ -33,9 +33,9 @@ class Progress:
     Attributes:
         step: steps done.
         loss: mean cross-entropy of this step's targets, in nats.
-        accuracy: share of this step's targets that were the likeliest token.
-        tokens_per_second: of this step, source and output.
-        length_limit: longest string that this step could draw.
+        scores: what the task says of this step's batch, by name; see `Task.score`.
+        notes: what the task noted about the batch itself; see `Batch.notes`.
+        tokens_per_second: of this step, all tokens read.
         learning_rate: of this step.
         gradient_norm: before clipping.
         seconds: trained so far, earlier parts of a resumed run included.
@@ -43,12 +43,17 @@ class Progress:
 
     step: int
     loss: float
-    accuracy: float
     tokens_per_second: float
-    length_limit: int
     learning_rate: float
     gradient_norm: float
     seconds: float
+    scores: Mapping[str, float] = field(default_factory=dict)
+    notes: Mapping[str, float] = field(default_factory=dict)
+
+    def to_line(self) -> dict[str, Any]:
+        """All numbers side by side, for the log."""
+        own = {name: value for name, value in vars(self).items() if name not in ("scores", "notes")}
+        return {**self.scores, **self.notes, **own}
 
 
 class Trainer:
@@ -59,148 +64,139 @@ class Trainer:
         run: where state, log and checkpoint go; an existing state is resumed.
         start: a checkpoint to begin with, of the same shape or one that can grow into it; random
             weights if left out.
+        save_every: state and checkpoint are saved whenever so many steps are done, besides about
+            once a minute.
+
+    Attributes:
+        step: steps done.
+        saved_step: steps done when state and checkpoint were last saved; None if they never were.
 
     Raises:
         RunError: the folder holds a state that is not of this preset and start, or a checkpoint;
-            or the start cannot grow into the preset's shape.
+            or the start cannot grow into the preset's shape, or places cannot be matched.
     """
 
-    def __init__(self, preset: Preset, run: Run, start: Checkpoint | None = None) -> None:
+    def __init__(
+        self,
+        preset: Preset,
+        run: Run,
+        start: Checkpoint | None = None,
+        save_every: int | None = None,
+    ) -> None:
         self.preset, self.run = preset, run
-        schedule = preset.schedule
-        torch.manual_seed(schedule.seed)
-        self.model = Decoder(preset.model)
+        self._save_every = save_every
+        optimizer, config = preset.optimizer, preset.blueprint.config
+        torch.manual_seed(preset.seed)
+        self.model = Decoder(config)
         if preset.match_places:
-            self.model.match_places()
+            try:
+                self.model.match_places()
+            except ValueError as error:
+                raise RunError(f"preset {preset.name!r}: match_places: {error}") from None
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
-            lr=schedule.learning_rate,
-            betas=(schedule.beta1, schedule.beta2),
+            lr=optimizer.learning_rate,
+            betas=(optimizer.beta1, optimizer.beta2),
             weight_decay=0.0,
         )
         if start is not None:
-            if not can_grow(start.config, preset.model):
+            if not can_grow(start.config, config):
                 raise RunError(f"{start.path} cannot grow into the shape of preset {preset.name!r}")
             grow(start.decoder, self.model)
-        self.recipe = repr((asdict(preset), None if start is None else start.fingerprint))
+        origin = None if start is None else start.fingerprint
+        self.recipe = json.dumps({"preset": preset.to_json(), "start": origin})
         self.step, self.seconds = 0, 0.0
+        self.saved_step: int | None = None
         if run.exists:
             self.step, self.seconds = run.restore(self.recipe, self.model, self.optimizer)
+            self.saved_step = self.step
         else:
             run.begin()
 
     def train(self, report: Callable[[Progress], None], stop: Callable[[], bool]) -> bool:
-        """Run to the end, or until `stop()`; save in either case.
+        """Run to the end, or until `stop()`; either way, save the state and a checkpoint.
 
         Args:
             report: called after every step.
             stop: asked after every step.
 
         Returns:
-            Whether the run is complete; its checkpoint then lies in the run's folder.
+            Whether the run is complete.
 
         Raises:
-            DivergedError: parameters are those of the step before; nothing more is saved.
+            DivergedError: parameters are those of the step before. What was saved last stays.
         """
-        saved = time.monotonic()
-        last = self.preset.schedule.last_step
+        last = self.preset.optimizer.last_step
+        saved_at = time.monotonic()
         while self.step < last:
             progress = self._step()
             report(progress)
             if progress.step % _LOG_EVERY == 0 or progress.step == last:
-                self.run.log(asdict(progress))
+                self.run.log(progress.to_line())
             if stop():
                 break
-            if time.monotonic() - saved > _SAVE_SECONDS:
+            is_periodic = self._save_every is not None and self.step % self._save_every == 0
+            if is_periodic or time.monotonic() - saved_at > _SAVE_SECONDS:
                 self.save()
-                saved = time.monotonic()
+                saved_at = time.monotonic()
         self.save()
-        if self.step < last:
-            return False
-        save_checkpoint(self.run.folder, self.model, TOKENIZERS[self.preset.tokenizer]())
-        return True
+        return self.step == last
 
     def save(self) -> None:
-        """Save the state of the run."""
+        """Save the state of the run, and a checkpoint of its model as it is now."""
         self.run.save(self.recipe, self.step, self.seconds, self.model, self.optimizer)
+        blueprint = self.preset.blueprint
+        save_checkpoint(self.run.folder, self.model, blueprint.tokenizer, blueprint.task)
+        self.saved_step = self.step
 
     def _step(self) -> Progress:
         began = time.perf_counter()
-        schedule = self.preset.schedule
-        limit, rate = length_limit(schedule, self.step), learning_rate(schedule, self.step)
+        task, optimizer = self.preset.blueprint.task, self.preset.optimizer
+        rate = learning_rate(optimizer, self.step)
         # A step's data depends on the seed and the step alone.
-        batch = copy_batch(
-            np.random.default_rng([schedule.seed, self.step]),
-            self.preset.model,
-            SOURCES[self.preset.tokenizer][self.preset.strings],
-            lengths=(schedule.min_length, limit),
-            max_turns=schedule.max_turns,
-            max_context=schedule.max_context,
-            full=schedule.full,
-            n_tokens=schedule.batch_tokens,
-            max_strings=schedule.max_strings,
-            max_offset=schedule.max_offset,
-            corruption=schedule.corruption,
-            recall=schedule.recall,
-        )
+        rng = np.random.default_rng([self.preset.seed, self.step])
+        batch = task.batch(rng, self.step / optimizer.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         logits = self.model(batch.token_ids, batch.offsets)
         wanted = batch.targets != IGNORED
-        logits, targets = logits[wanted], batch.targets[wanted]
-        loss = nn.functional.cross_entropy(logits, targets)
+        loss = nn.functional.cross_entropy(logits[wanted], batch.targets[wanted])
         self.optimizer.zero_grad()
         loss.backward()
-        gradient_norm = nn.utils.clip_grad_norm_(self.model.parameters(), schedule.clip_norm)
+        gradient_norm = nn.utils.clip_grad_norm_(self.model.parameters(), optimizer.clip_norm)
         if not (loss.isfinite() and gradient_norm.isfinite()):
             raise DivergedError(
                 f"step {self.step + 1}: loss {loss.item()}, gradient norm {gradient_norm.item()}; "
                 "train with a lower learning_rate or more warmup_steps"
             )
         self.optimizer.step()
-        right = (logits.argmax(-1) == targets).double().mean()
+        scores = task.score(logits.detach(), batch)
         took = time.perf_counter() - began
         self.step += 1
         self.seconds += took
         return Progress(
             step=self.step,
             loss=loss.item(),
-            accuracy=right.item(),
             tokens_per_second=batch.token_ids.numel() / took,
-            length_limit=limit,
             learning_rate=rate,
             gradient_norm=gradient_norm.item(),
             seconds=self.seconds,
+            scores=scores,
+            notes=batch.notes,
         )
 
 
-def length_limit(schedule: Schedule, step: int) -> int:
-    """Longest string that a step may draw.
-
-    `first_length + s · (max_length - first_length)`, rounded, where s goes from 0 to 1 linearly
-    over a share `growth` of the run that begins after its first tenth:
-    `s = (step / steps - 0.1) / growth`, kept within 0 and 1. Without growth, `max_length` always.
-
-    Args:
-        schedule: of the run.
-        step: steps done before this one, 0 for the first.
-    """
-    grown = step / schedule.steps - 0.1
-    share = 1.0 if schedule.growth == 0 else min(1.0, max(0.0, grown / schedule.growth))
-    return round(schedule.first_length + share * (schedule.max_length - schedule.first_length))
-
-
-def learning_rate(schedule: Schedule, step: int) -> float:
+def learning_rate(optimizer: OptimizerParams, step: int) -> float:
     """Learning rate of a step: linear warm-up times a cosine.
 
     `learning_rate · min(1, (step + 1) / warmup_steps) · (f + (1 - f) · c)` with `f = final_ratio`
     and `c = (1 + cos(π · step / steps)) / 2`.
 
     Args:
-        schedule: of the run.
+        optimizer: of the run.
         step: steps done before this one, 0 for the first.
     """
-    warm = min(1.0, (step + 1) / max(1, schedule.warmup_steps))
-    cosine = 0.5 * (1.0 + math.cos(math.pi * step / schedule.steps))
-    decay = schedule.final_ratio + (1 - schedule.final_ratio) * cosine
-    return schedule.learning_rate * warm * decay
+    warm = min(1.0, (step + 1) / max(1, optimizer.warmup_steps))
+    cosine = 0.5 * (1.0 + math.cos(math.pi * step / optimizer.steps))
+    decay = optimizer.final_ratio + (1 - optimizer.final_ratio) * cosine
+    return optimizer.learning_rate * warm * decay

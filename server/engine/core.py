@@ -8,20 +8,20 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from model.state import DecoderState, LayerSpec, RaggedBatch, SequenceMemory
+from model.state import LayerSpec, RaggedBatch, SequenceMemory
 from server.engine.generation import Generation
 from server.engine.pool import Pool
 from server.engine.scheduler import Chunk, Scheduler
 from server.engine.sequence import Sequence
 from server.engine.served_model import ServedDecoder, ServedModel
+from server.engine.storage import allocate, bytes_per_page, state_every
 from server.engine.token_stream import Delta
 from server.engine.warm_sessions import WarmSession
-from server.errors import EngineError, ServiceError, StartupError
+from server.errors import EngineError, ServiceError
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_MOST_PAGES_A_STATE = 16  # so that no more than these have to be computed again
 _PRODUCTS_AN_EXPONENTIAL = 12  # multiply-adds of a matrix product in the time of one exponential
 
 Outcome = tuple[str, Delta | ServiceError]
@@ -55,12 +55,12 @@ class EngineCore:
 
     def __init__(self, model: ServedModel, settings: Settings) -> None:
         self._decoder = model.decoder
-        self._state = _allocate_state(model, settings)
+        self._state = allocate(model, settings)
         self.pool = Pool(
             self._state.n_pages,
             self._state.page_size,
             n_rows=self._state.n_rows,
-            state_every=_state_every(self._state),
+            state_every=state_every(self._state),
         )
         self.scheduler = Scheduler(
             self.pool,
@@ -82,7 +82,7 @@ class EngineCore:
     @property
     def bytes_per_page(self) -> int:
         """Memory of one page in all layers, with its part of the states that are kept."""
-        return _bytes_per_page(self._state, self.pool.states.every)
+        return bytes_per_page(self._state)
 
     @property
     def layers(self) -> list[LayerSpec]:
@@ -359,33 +359,3 @@ def _token_pairs(decoder: ServedDecoder) -> float:
     """Pairs of tokens whose relation costs as much as one token's matrix products, about."""
     numbers = sum(prod(spec.shape) for layer in decoder.specs for spec in layer.pool)
     return decoder.n_products / (_PRODUCTS_AN_EXPONENTIAL * max(1, numbers))
-
-
-def _state_every(state: DecoderState) -> int:
-    """Pages from one kept state to the next, so that states cost at most as much as the pool."""
-    every = -(-state.bytes_per_state // max(1, state.bytes_per_page))
-    return min(max(1, every), _MOST_PAGES_A_STATE)
-
-
-def _bytes_per_page(state: DecoderState, every: int) -> int:
-    return state.bytes_per_page + -(-state.bytes_per_state // every)
-
-
-def _allocate_state(model: ServedModel, settings: Settings) -> DecoderState:
-    """Storage of at most `pool_bytes`, and of no more than `max_running` sequences can use."""
-    page_size, n_slots = settings.page_size, settings.max_running
-    probe = model.decoder.new_state(n_pages=1, page_size=page_size, n_slots=1)
-    every = _state_every(probe)
-    # Where not every page has a row, prompts and idle sessions end where no row is due.
-    n_spare = 0 if every == 1 else n_slots
-    page, states = _bytes_per_page(probe, every), (n_slots + n_spare) * probe.bytes_per_state
-    n_pages = n_slots * -(-model.config.max_seq_len // page_size)
-    n_pages = min(n_pages, (settings.pool_bytes - states) // page)
-    if n_pages < 1:
-        raise StartupError(
-            f"CAUSALRN_POOL_BYTES is {settings.pool_bytes}, but the states of {n_slots} sequences "
-            f"take {states} and a page of the pool {page}; raise it or lower CAUSALRN_MAX_RUNNING"
-        )
-    return model.decoder.new_state(
-        n_pages=n_pages, page_size=page_size, n_slots=n_slots, n_rows=n_pages // every + n_spare
-    )

@@ -47,9 +47,7 @@ causalrn() {
     case $1 in
         train)
             say "causalrn train"
-            sed "s/^steps = .*/steps = 3/; s/^warmup_steps = .*/warmup_steps = 1/" \
-                "model/training/presets/$2.toml" >"$2.toml"
-            command causalrn train "$2.toml" --threads 1
+            command causalrn "$@" --set optimizer.steps=3 --set optimizer.warmup_steps=1 --threads 1
             ;;
         evaluate) say "causalrn evaluate" && command causalrn "$@" --strings 1 --threads 1 ;;
         *) command causalrn "$@" ;;

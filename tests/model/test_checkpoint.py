@@ -14,7 +14,7 @@ from torch import Tensor
 from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from model.decoder import Decoder
 from model.tokenizer import ByteTokenizer, LetterTokenizer
-from tests.model.tiny import random_checkpoint, tiny_config
+from tests.model.tiny import random_checkpoint, tiny_config, tiny_task
 
 Tensors = dict[str, Tensor]
 NAME = "mixers.1.reader.weight"
@@ -56,10 +56,12 @@ def test_saved_and_loaded(
 ) -> None:
     config = tiny_config(tokenizer.name, norm_eps=0.0, **positions)
     decoder = Decoder(config)
-    save_checkpoint(tmp_path / "new" / "mine", decoder, tokenizer)
+    task = tiny_task(config, tokenizer.name)
+    save_checkpoint(tmp_path / "new" / "mine", decoder, tokenizer, task)
     loaded = load_checkpoint(tmp_path / "new" / "mine")
     assert (loaded.name, loaded.config) == ("mine", config)
     assert type(loaded.tokenizer) is type(tokenizer)
+    assert (type(loaded.task), loaded.task.params) == (type(task), task.params)
     expected = decoder.state_dict()
     found = loaded.decoder.state_dict()
     assert expected.keys() == found.keys()
@@ -76,7 +78,7 @@ def test_saved_and_loaded(
 
 def test_the_same_weights_make_the_same_file(folder: Path, tmp_path: Path) -> None:
     loaded = load_checkpoint(folder)
-    save_checkpoint(tmp_path / "again", loaded.decoder, loaded.tokenizer)
+    save_checkpoint(tmp_path / "again", loaded.decoder, loaded.tokenizer, loaded.task)
     assert load_checkpoint(tmp_path / "again").fingerprint == loaded.fingerprint
 
 
@@ -197,18 +199,45 @@ def test_a_config_that_is_no_object(folder: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(models={}), "unknown key 'models'"),
-        (lambda c: c.pop("model"), "missing key 'model'"),
-        (lambda c: c.pop("tokenizer"), "missing key 'tokenizer'"),
-        (lambda c: c.update(model=[]), "model must be an object"),
+        (lambda c: c.update(models={}), r"unknown key models; did you mean model\?"),
+        (lambda c: c.pop("model"), "missing key model"),
+        (lambda c: c.pop("tokenizer"), "missing key tokenizer"),
+        (lambda c: c.pop("task"), r'missing key task, .* add "task": {"name": "copying"'),
+        (lambda c: c.update(model=[]), r"model must be a table, got \[\]"),
         (lambda c: c.update(tokenizer="words"), "tokenizer must be one of .*, got 'words'"),
-        (lambda c: c.update(tokenizer=["letters"]), "tokenizer must be one of"),
-        (lambda c: c["model"].update(heads=1), "model: unknown key 'heads'"),
-        (lambda c: c["model"].pop("d_model"), "model: missing key 'd_model'"),
-        (lambda c: c["model"].update(d_model="24"), "model: d_model must be an integer, got '24'"),
-        (lambda c: c["model"].update(norm_eps=None), "model: norm_eps must be a number"),
-        (lambda c: c["model"].update(n_head=0), "model: n_head must be at least 1"),
-        (lambda c: c["model"].update(mixers=["gru"]), "model: mixers: unknown mixer 'gru'"),
+        (lambda c: c.update(tokenizer=["letters"]), "tokenizer must be a string, got"),
+        (lambda c: c.update(task="copying"), "task must be a table, got 'copying'"),
+        (lambda c: c["task"].pop("name"), "missing key task.name"),
+        (lambda c: c["task"].update(name="copy"), "task.name: .* 'copy'; known tasks: .*copying"),
+        (lambda c: c["task"].update(param={}), r"unknown key task.param; did you mean params\?"),
+        (
+            lambda c: c["task"]["params"].update(windows=3),
+            r"unknown key task.params.windows; did you mean window\?",
+        ),
+        (
+            lambda c: c["task"]["params"].update(window=0),
+            "task.params.window must be at least 1, got 0",
+        ),
+        (
+            lambda c: c["task"]["params"].update(recall=0.5),
+            "task.params.recall needs model.recall = true",
+        ),
+        (
+            lambda c: c["model"].update(max_seq_len=3),
+            "task.params.max_length must be at most 0 for a model of max_seq_len = 3",
+        ),
+        (lambda c: c["model"].update(heads=1), "unknown key model.heads; known keys: "),
+        (lambda c: c["model"].pop("d_model"), "missing key model.d_model"),
+        (lambda c: c["model"].update(d_model="24"), "model.d_model must be a whole number"),
+        (lambda c: c["model"].update(norm_eps=None), "model.norm_eps must be a number"),
+        (
+            lambda c: c["model"]["blocks"][1]["params"].update(n_head=0),
+            "model.blocks.1.params.n_head must be above 0, got 0",
+        ),
+        (
+            lambda c: c["model"]["blocks"][0].update(mixer="gru"),
+            "model.blocks.0.mixer: there is no mixer 'gru', known are normalized, separable",
+        ),
         (
             lambda c: c.update(tokenizer="bytes"),
             "model: vocab_size is 29, the 'bytes' tokenizer has 259",
@@ -235,7 +264,6 @@ def test_a_config_of_something_else(
     ("changes", "message"),
     [
         ({"d_model": 10**9}, "has shape"),  # would take exabytes if it were made
-        ({"d_model": 10**12, "d_relation": 10**12, "n_head": 10**10}, "no such decoder"),
         ({"d_model": 10**30}, "no such decoder"),
     ],
 )
@@ -253,6 +281,7 @@ def test_a_crash_in_mid_save_leaves_the_old_files(
         raise OSError("no space left on device")
 
     monkeypatch.setattr(Path, "replace", full_disk)
+    decoder = Decoder(tiny_config())
     with pytest.raises(OSError, match="no space"):
-        save_checkpoint(folder, Decoder(tiny_config()), LetterTokenizer())
+        save_checkpoint(folder, decoder, LetterTokenizer(), tiny_task(decoder.config))
     assert load_checkpoint(folder).fingerprint == before

@@ -37,7 +37,7 @@ def zeros(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints") / "zeros"
     checkpoint = random_checkpoint(folder, "bytes", max_seq_len=100_000)
     checkpoint.decoder.classifier.weight.zero_()
-    save_checkpoint(folder, checkpoint.decoder, checkpoint.tokenizer)
+    save_checkpoint(folder, checkpoint.decoder, checkpoint.tokenizer, checkpoint.task)
     return folder
 
 
@@ -180,7 +180,10 @@ class TestTrain:
         monkeypatch.setattr(Trainer, "_step", interrupted)
         result = run("train", file, "--output", tmp_path / "run")
         assert result.exit_code == 128 + number
-        assert "Saved at step 7 of 1,000,000. The same command goes on from there." in result.stderr
+        assert (
+            f"Saved at step 7 of 1,000,000; the checkpoint is in {tmp_path}/run. " in result.stderr
+        )
+        assert "The same command goes on from there." in result.stderr
         assert Trainer(load_preset(str(file)), Run(tmp_path / "run")).step == 7
         assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
 
@@ -199,7 +202,7 @@ class TestTrain:
         assert "Traceback" not in text
         step = Trainer(load_preset(str(file)), Run(log.parent)).step
         assert step >= 20
-        assert f"Saved at step {step:,} of 1,000,000." in text
+        assert f"Saved at step {step:,} of 1,000,000; the checkpoint is in " in text
 
 
 class TestGenerate:

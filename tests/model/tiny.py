@@ -13,6 +13,7 @@ from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.config import ModelConfig
 from model.decoder import Decoder
 from model.state import RaggedBatch
+from model.tasks.copying import Copying, CopyingParams
 from model.tokenizer import TOKENIZERS
 
 TINY = Path(__file__).parent / "training" / "tiny.toml"
@@ -89,6 +90,12 @@ def tiny_config(
     return ModelConfig.from_dict(values | changes)
 
 
+def tiny_task(config: ModelConfig, tokenizer: str = "letters") -> Copying:
+    """Copying of single tokens, which every model has room for."""
+    params = CopyingParams(max_length=1, max_offset=1, window=6)
+    return Copying(params, TOKENIZERS[tokenizer](), config)
+
+
 def random_checkpoint(folder: Path, tokenizer: str = "letters", **changes: Any) -> Checkpoint:
     """Write and load a decoder of parameters so large that its outputs wander."""
     with torch.random.fork_rng():
@@ -97,7 +104,8 @@ def random_checkpoint(folder: Path, tokenizer: str = "letters", **changes: Any) 
         with torch.no_grad():
             for parameter in decoder.parameters():
                 parameter.normal_()
-    save_checkpoint(folder, decoder, TOKENIZERS[tokenizer]())
+    task = tiny_task(decoder.config, tokenizer)
+    save_checkpoint(folder, decoder, TOKENIZERS[tokenizer](), task)
     return load_checkpoint(folder)
 
 
@@ -163,8 +171,9 @@ def scripted_checkpoint(
     """A checkpoint whose decoder follows a script."""
     config = tiny_config(tokenizer, max_seq_len=max_seq_len)
     decoder = cast(Decoder, ScriptedDecoder(config.vocab_size, script))
+    task = tiny_task(config, tokenizer)
     return Checkpoint(
-        "scripted", Path("scripted"), config, TOKENIZERS[tokenizer](), decoder, "0" * 64
+        "scripted", Path("scripted"), config, TOKENIZERS[tokenizer](), task, decoder, "0" * 64
     )
 
 
@@ -174,8 +183,10 @@ def copying(
     """A script that answers `BOS s SEP` with `change(s)` and EOS."""
 
     def script(tokens: list[int]) -> int:
-        middle = tokens.index(config.sep_id)
         assert tokens[0] == config.bos_id
+        if config.sep_id not in tokens:
+            return config.eos_id  # a prompt that is read in parts; nobody asks yet
+        middle = tokens.index(config.sep_id)
         answer = [*change(tokens[1:middle]), config.eos_id]
         return answer[len(tokens) - middle - 1]
 

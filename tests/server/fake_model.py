@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.config import BlockConfig, ModelConfig
+from model.blueprint import SPECIALS
+from model.config import ModelConfig
 from model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
 from model.tokenizer import ByteTokenizer, LetterTokenizer, StreamDecoder, Tokenizer
 
@@ -165,17 +166,17 @@ class FakeModel:
     decoder: FakeDecoder = field(init=False)
 
     def __post_init__(self) -> None:
-        self.config = ModelConfig(
-            vocab_size=self.tokenizer.vocab_size,
-            bos_id=self.tokenizer.bos_id,
-            sep_id=self.tokenizer.sep_id,
-            eos_id=self.tokenizer.eos_id,
-            d_model=8,
-            blocks=(BlockConfig(mixer="normalized", params={"d_relation": 8}),),
-            positions="coupled" if self.recall else "none",
-            d_position=4 if self.recall else 0,
-            max_seq_len=self.max_seq_len,
-            recall=self.recall,
+        specials = {name: getattr(self.tokenizer, name) for name in SPECIALS}
+        self.config = ModelConfig.from_dict(
+            specials
+            | {
+                "d_model": 8,
+                "blocks": [{"mixer": "normalized", "params": {"d_relation": 8}}],
+                "positions": "coupled" if self.recall else "none",
+                "d_position": 4 if self.recall else 0,
+                "max_seq_len": self.max_seq_len,
+                "recall": self.recall,
+            }
         )
         self.decoder = FakeDecoder(self.config)
 

@@ -32,7 +32,7 @@ class TestEvaluate:
     def test_tables_and_json(self, tmp_path: Path) -> None:
         random_checkpoint(tmp_path / "model")
         out = tmp_path / "results.json"
-        args = ("--lengths", "4,1", "--strings", 2, "--seed", 3, "--silence-layer", 0)
+        args = ("--lengths", "4,1", "--strings", 2, "--seed", 3, "--silence-block", 0)
         result = run("evaluate", tmp_path / "model", *args, "--output", out)
         assert result.exit_code == 0
         lines = result.stdout.splitlines()
@@ -42,7 +42,7 @@ class TestEvaluate:
         values = json.loads(out.read_text())
         assert values["checkpoint"] == "model"
         assert values["fingerprint"] == load_checkpoint(tmp_path / "model").fingerprint
-        assert (values["seed"], values["silenced_layer"]) == (3, 0)
+        assert (values["seed"], values["silenced_block"]) == (3, 0)
         assert len(values["cells"]) == 2 * len(LETTER_KINDS)
         assert values["cells"][0].keys() == {
             *("kind", "length", "n_strings", "exact", "characters_right")
@@ -74,7 +74,7 @@ class TestEvaluate:
             (["--lengths", ""], "--lengths takes whole numbers"),
             (["--lengths", "0,4"], "--lengths must lie between 1 and 10 for this checkpoint"),
             (["--lengths", "11"], "--lengths must lie between 1 and 10 for this checkpoint"),
-            (["--lengths", "1", "--silence-layer", "2"], "layer must be between 0 and 1, got 2"),
+            (["--lengths", "1", "--silence-block", "2"], "block must be between 0 and 1, got 2"),
         ],
     )
     def test_errors(self, args: list[str], message: str, tmp_path: Path) -> None:

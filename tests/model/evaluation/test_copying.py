@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.evaluation.copying import Cell, evaluate_copying, markdown_tables, silence_layer
+from model.evaluation.copying import Cell, evaluate_copying, markdown_tables, silence_block
 from model.evaluation.strings import LETTER_KINDS
 from tests.model.tiny import copying, random_checkpoint, scripted_checkpoint, tiny_config
 
@@ -130,24 +130,23 @@ def test_a_length_that_the_model_cannot_hold() -> None:
         )
 
 
-def test_a_silenced_layer_adds_nothing(tmp_path: Path) -> None:
+def test_a_silenced_block_adds_nothing(tmp_path: Path) -> None:
     full = random_checkpoint(tmp_path / "full")
     silenced = random_checkpoint(tmp_path / "silenced")
-    silence_layer(silenced, 1)
+    silence_block(silenced, 1)
     tokens = torch.tensor([[0, 5, 6, 1, 5]])
-    x, _ = full.decoder.embedding(tokens)
-    mixer = silenced.decoder.mixers[1]
-    assert mixer(x).count_nonzero() == 0
-    assert not full.decoder(tokens).allclose(silenced.decoder(tokens))
-    first = full.decoder.mixers[0]
-    assert first(x).equal(silenced.decoder.mixers[0](x))
+    x, phases = full.decoder.embedding(tokens)
+    blocks, others = silenced.decoder.blocks, full.decoder.blocks
+    assert blocks[1].forward(x, phases).equal(x)
+    assert not others[1].forward(x, phases).allclose(x)
+    assert blocks[0].forward(x, phases).equal(others[0].forward(x, phases))
 
 
-@pytest.mark.parametrize("layer", [-1, 2])
-def test_no_such_layer(tmp_path: Path, layer: int) -> None:
+@pytest.mark.parametrize("number", [-1, 2])
+def test_no_such_block(tmp_path: Path, number: int) -> None:
     checkpoint = random_checkpoint(tmp_path / "model")
-    with pytest.raises(ValueError, match=f"layer must be between 0 and 1, got {layer}"):
-        silence_layer(checkpoint, layer)
+    with pytest.raises(ValueError, match=f"block must be between 0 and 1, got {number}"):
+        silence_block(checkpoint, number)
 
 
 def test_tables() -> None:

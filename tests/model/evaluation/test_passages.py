@@ -5,7 +5,7 @@ import pytest
 
 from model.evaluation.errors import EvaluationError
 from model.evaluation.passages import KINDS, LONGEST, SHORTEST, Reading, read_passages
-from model.evaluation.queries import LEAST_REST, draw_queries
+from model.evaluation.queries import LEAST_REST, Query, draw_queries
 from tests.model.tiny import tiny_config
 
 CONFIG = tiny_config("bytes")
@@ -66,9 +66,14 @@ def reading_of(*passages: str) -> Reading:
     return Reading([], [list(passage.encode()) for passage in passages])
 
 
+def draw(reading: Reading, n_prefix: int, most: int = 99) -> list[Query]:
+    rng = np.random.default_rng(0)
+    return draw_queries(rng, reading, n_prefix=n_prefix, most=most, window=6, eos_id=EOS)
+
+
 def queries(reading: Reading, n_prefix: int, most: int = 99) -> dict[str, bool]:
     """Rests of the queries and whether they are certain."""
-    found = draw_queries(np.random.default_rng(0), CONFIG, reading, n_prefix, most)
+    found = draw(reading, n_prefix, most)
     assert all(len(query.prefix) == n_prefix for query in found)
     return {bytes(query.rest).decode(): query.is_certain for query in found}
 
@@ -78,9 +83,9 @@ def test_a_prefix_stands_at_one_place() -> None:
     reading = reading_of("abcd" + rest, "abce" + rest, "xbce" + rest)
     assert queries(reading, 3).keys() == {"e" + rest}  # "xbc"
     assert queries(reading, 4).keys() == {rest}
-    assert len(draw_queries(np.random.default_rng(0), CONFIG, reading, 4, 99)) == 3
+    assert len(draw(reading, 4)) == 3
     inside = reading_of("abcd" + rest, rest + "abcd" + rest)
-    assert draw_queries(np.random.default_rng(0), CONFIG, inside, 4, 99) == []
+    assert draw(inside, 4) == []
 
 
 def test_enough_is_left_to_recall() -> None:
@@ -91,7 +96,7 @@ def test_enough_is_left_to_recall() -> None:
 
 def test_what_the_last_tokens_do_not_tell_is_not_certain() -> None:
     text = "abcdefghijklmnopqrstuvwxyz"
-    assert CONFIG.shift_width == 3  # six tokens tell
+    # Six tokens tell.
     assert queries(reading_of(text, "ABCD_____________efghijQ"), 4) == {
         text[4:]: False,  # efghij goes on in two ways
         "_____________efghijQ": False,
@@ -104,8 +109,8 @@ def test_what_the_last_tokens_do_not_tell_is_not_certain() -> None:
 
 def test_no_more_queries_than_wanted_each_of_them_once() -> None:
     reading = read("random bytes", 4096)
-    every = draw_queries(np.random.default_rng(0), CONFIG, reading, 8, 999)
+    every = draw(reading, 8, 999)
     assert len(every) == len(reading.passages) == len({bytes(query.prefix) for query in every})
-    assert draw_queries(np.random.default_rng(0), CONFIG, reading, 8, 5) == every[:5]
+    assert draw(reading, 8, 5) == every[:5]
     assert [query.prefix + query.rest for query in every] != reading.passages
     assert all(query.is_certain for query in every)

@@ -5,15 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from model.tasks.copying import IGNORED, CopyBatch, copy_batch
+from model.tasks.base import IGNORED, Batch
+from model.tasks.contexts import draw_contexts
+from model.tasks.copying import Copying, CopyingParams
 from model.tasks.strings import letter_string
+from model.tokenizer import LetterTokenizer
 from tests.model.tiny import tiny_config
 
 CONFIG = tiny_config()
 
 
-def batch(seed: int, **changes: Any) -> CopyBatch:
+def batch(seed: int, **changes: Any) -> Batch:
     values: dict[str, Any] = {
         "lengths": (2, 20),
         "max_turns": 1,
@@ -24,9 +28,10 @@ def batch(seed: int, **changes: Any) -> CopyBatch:
         "max_offset": 50,
         "corruption": 0.0,
         "recall": 0.0,
+        "window": 6,
     }
     rng = np.random.default_rng(seed)
-    return copy_batch(rng, CONFIG, letter_string, **(values | changes))
+    return draw_contexts(rng, CONFIG, letter_string, **(values | changes))
 
 
 def test_rows_are_strings_with_their_copies() -> None:
@@ -165,3 +170,65 @@ def test_without_recall_a_seed_draws_what_it_always_drew() -> None:
             digest.update(str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
     expected = "0c82887b3719faf9853ebf5e57dbee5985cdb8475ee74a98a7c2ccf28d1066ff"
     assert digest.hexdigest() == expected
+
+
+def task(**params: Any) -> Copying:
+    return Copying(CopyingParams(**params), LetterTokenizer(), CONFIG)
+
+
+def test_lengths_grow() -> None:
+    growing = task(first_length=10, max_length=110, growth=0.5)
+    limits = [growing.length_limit(step / 1000) for step in range(1000)]
+    assert limits[0] == limits[100] == 10
+    assert limits[200] == 30  # a fifth of the growth
+    assert limits[350] == 60
+    assert limits[600] == limits[999] == 110
+    assert limits == sorted(limits)
+
+
+def test_lengths_need_not_grow() -> None:
+    for constant in (task(first_length=2, max_length=8), task(max_length=8, growth=0.5)):
+        assert {constant.length_limit(step / 10) for step in range(10)} == {8}
+
+
+def test_a_batch_is_drawn_from_the_parameters() -> None:
+    """With the share of the run that decides the longest length."""
+    growing = task(first_length=5, min_length=5, max_length=40, growth=0.5, batch_tokens=500)
+    early, late = (growing.batch(np.random.default_rng(1), share) for share in (0.0, 1.0))
+    assert ((early.targets != IGNORED).sum(1) == 6).all()
+    assert (late.targets != IGNORED).sum(1).max() > 6
+    assert [drawn.notes for drawn in (early, late)] == [{"length_limit": 5}, {"length_limit": 40}]
+
+
+def test_accuracy_is_the_share_of_the_targets_that_are_likeliest() -> None:
+    drawn = task(max_length=4).batch(np.random.default_rng(0), 1.0)
+    logits = torch.zeros(*drawn.targets.shape, CONFIG.vocab_size)
+    wanted = drawn.targets != IGNORED
+    logits[wanted, drawn.targets[wanted]] = 1.0
+    assert task().score(logits, drawn) == {"accuracy": 1.0}
+    row, column = wanted.nonzero()[0].tolist()
+    logits[row, column] = 0.0
+    logits[row, column, CONFIG.bos_id] = 2.0
+    assert task().score(logits, drawn)["accuracy"] == pytest.approx(1 - 1 / int(wanted.sum()))
+
+
+def test_a_prompt_is_framed_as_in_training() -> None:
+    bos, sep = CONFIG.bos_id, CONFIG.sep_id
+    assert task().frame([3, 4], "copy") == [bos, 3, 4, sep]
+    assert task().frame([3, 4], "recall") == [bos, sep, 3, 4]
+
+
+def test_only_models_that_know_recall_have_its_mode() -> None:
+    assert task().modes == ("copy",)
+    config = tiny_config(recall=True)
+    assert Copying(CopyingParams(), LetterTokenizer(), config).modes == ("copy", "recall")
+
+
+def test_a_recall_needs_what_a_session_read() -> None:
+    assert not task().needs_context("copy")
+    assert task().needs_context("recall")
+
+
+def test_an_answer_is_as_long_as_what_is_copied_or_recalled_from() -> None:
+    assert task().answer_length("copy", n_prompt=7, n_context=100) == 8
+    assert task().answer_length("recall", n_prompt=7, n_context=100) == 101

@@ -7,18 +7,19 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from model.tasks.copying import IGNORED, CopyBatch, copy_batch
+from model.tasks.base import IGNORED, Batch
+from model.tasks.contexts import draw_contexts
 from model.tasks.strings import Source, letter_string, varied_letter_string
 from tests.model.tiny import tiny_config
 
 CONFIG = tiny_config(recall=True)
 BOS, SEP, EOS = CONFIG.bos_id, CONFIG.sep_id, CONFIG.eos_id
-WIDTH = 2 * CONFIG.shift_width  # tokens that tell what is certain
+WINDOW = 6  # tokens that tell what is certain
 SEEDS = range(60)
 
 
-def batch(seed: int, source: Source = varied_letter_string, recall: float = 0.5) -> CopyBatch:
-    return copy_batch(
+def batch(seed: int, source: Source = varied_letter_string, recall: float = 0.5) -> Batch:
+    return draw_contexts(
         np.random.default_rng(seed),
         CONFIG,
         source,
@@ -31,6 +32,7 @@ def batch(seed: int, source: Source = varied_letter_string, recall: float = 0.5)
         max_offset=50,
         corruption=0.0,
         recall=recall,
+        window=WINDOW,
     )
 
 
@@ -129,12 +131,12 @@ def test_a_loss_is_where_one_token_alone_can_follow() -> None:
             if not turn.is_recall:
                 continue
             for n, target in enumerate(turn.targets[1:], 1):
-                last = turn.output[max(0, n - WIDTH) : n]
+                last = turn.output[max(0, n - WINDOW) : n]
                 if target != IGNORED:
                     assert followers(turn, last) == {target}
                     certain += 1
                     ends += target == EOS
-                elif n >= WIDTH:  # no prefix is longer
+                elif n >= WINDOW:  # no prefix is longer
                     assert len(followers(turn, last)) > 1
                     uncertain += 1
     assert certain > 1000
@@ -149,7 +151,7 @@ def test_prefixes_have_every_length() -> None:
         for turn in context
         if turn.is_recall and set(turn.targets) != {IGNORED}
     )
-    assert set(range(1, WIDTH + 1)) <= set(first)
+    assert set(range(1, WINDOW + 1)) <= set(first)
 
 
 def test_the_share_of_recalls() -> None:

@@ -174,7 +174,7 @@ def test_readers_can_start_out_looking_for_content() -> None:
         xa, xb = mixer.shift(x)
         readers, memories = mixer.reader(xa), mixer.memory(xb)
         first = len(ids) - len(part)
-        for n in range(config.blocks[0].params.shift_width - 1, len(part)):
+        for n in range(mixer.shift.weight.shape[1] - 1, len(part)):
             t = first + n - 1  # has just read n tokens of the part
             deviations = (readers[0, t] + memories[0, : t + 1]).std(-1)
             assert deviations.argmin() == 1 + begin + n

@@ -1,64 +1,202 @@
-"""Presets: what is read from their files, and what is refused."""
+"""Presets: what is read from their files, what each of them comes to, and what is refused."""
 
-import tomllib
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from model.tokenizer import TOKENIZERS
-from model.training import preset as module
-from model.training.preset import PresetError, load_preset, preset_names
+from model.config import ModelConfig
+from model.training.preset import Preset, load_preset
+from model.training.preset_files import PresetError, preset_names
 from tests.model.tiny import TINY
+
+# Made from the files as they were when each preset spelled out every value.
+RECORDED: dict[str, dict[str, Any]] = json.loads(
+    (Path(__file__).parent / "recorded_presets.json").read_text()
+)
 
 
 def changed(tmp_path: Path, old: str, new: str) -> str:
     text = TINY.read_text()
     assert text.count(old) == 1, old
-    file = tmp_path / "mine.toml"
-    file.write_text(text.replace(old, new))
+    return write(tmp_path / "mine.toml", text.replace(old, new))
+
+
+def write(file: Path, text: str) -> str:
+    file.write_text(text)
     return str(file)
+
+
+def resolved(preset: Preset) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(preset.to_json())
+    return values
 
 
 def test_a_file_of_ones_own() -> None:
     preset = load_preset(str(TINY))
-    assert (preset.name, preset.tokenizer, preset.strings) == ("tiny", "letters", "letters")
-    assert (preset.model.d_model, preset.model.vocab_size, preset.model.eos_id) == (24, 29, 2)
-    assert preset.model.mixers == ("separable", "normalized")
-    values = tomllib.loads(TINY.read_text())
-    assert vars(preset.schedule) == values["schedule"]
-
-
-@pytest.mark.parametrize("name", preset_names())
-def test_presets_of_the_project(name: str) -> None:
-    preset = load_preset(name)
-    assert preset.name == name
-    assert preset.summary
-    assert preset.model.vocab_size == TOKENIZERS[preset.tokenizer].vocab_size
-    assert preset == load_preset(str(Path(module.__file__).parent / "presets" / f"{name}.toml"))
+    assert (preset.name, preset.blueprint.tokenizer.name, preset.seed) == ("tiny", "letters", 3)
+    config = preset.blueprint.config
+    assert (config.d_model, config.vocab_size, config.eos_id) == (24, 29, 2)
+    assert preset.optimizer.steps == 45
+    assert preset.blueprint.task.params.model_dump()["first_length"] == 2
 
 
 def test_the_project_has_these_presets() -> None:
-    assert preset_names() == [
-        "copy-az",
-        "copy-bytes",
-        "copy-bytes-1",
-        "copy-bytes-2",
-        "copy-bytes-3",
-        "copy-letters-quick",
-        "recall-bytes",
-        "recall-bytes-1",
-        "recall-bytes-2",
-        "recall-bytes-3",
-        "recall-bytes-4",
-        "recall-bytes-5",
+    assert preset_names() == sorted(RECORDED)
+
+
+@pytest.mark.parametrize("name", sorted(RECORDED))
+def test_presets_come_to_what_they_always_were(name: str) -> None:
+    expected = dict(RECORDED[name])
+    del expected["batches"]
+    preset = load_preset(name)
+    assert preset.blueprint.config == ModelConfig.from_dict(expected.pop("model"))
+    found = resolved(preset)
+    del found["model"]
+    assert found == expected
+    assert preset.name == name
+    assert preset.summary
+
+
+@pytest.mark.parametrize("name", sorted(RECORDED))
+def test_presets_draw_what_they_always_drew(name: str) -> None:
+    """At the beginning, a third and the end of their runs."""
+    preset = load_preset(name)
+    steps = preset.optimizer.steps
+    digest = hashlib.sha256()
+    for step in (0, steps // 3, steps - 1):
+        rng = np.random.default_rng([preset.seed, step])
+        batch = preset.blueprint.task.batch(rng, step / steps)
+        for tensor in (batch.token_ids, batch.targets, batch.offsets):
+            digest.update(str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
+    assert digest.hexdigest() == RECORDED[name]["batches"]
+
+
+def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
+    """All but the shape of the model."""
+    text = TINY.read_text()
+    shape = text[text.index("[model]") : text.index("[optimizer]")]
+    preset = load_preset(write(tmp_path / "short.toml", shape))
+    assert (preset.summary, preset.blueprint.tokenizer.name, preset.seed) == ("", "bytes", 0)
+    assert preset.optimizer.steps == 1000
+    task = preset.blueprint.task
+    assert task.name == "copying"
+    params = task.params.model_dump()
+    assert (params["max_length"], params["first_length"], params["max_context"]) == (64, 64, 130)
+
+
+def test_a_base_gives_what_a_preset_does_not_say(tmp_path: Path) -> None:
+    """Tables are merged, lists are replaced; a path is relative to the file that names it."""
+    (tmp_path / "inner").mkdir()
+    write(tmp_path / "inner" / "own.toml", f'base = "{TINY}"\nseed = 4\n[task]\nwindow = 9\n')
+    file = write(
+        tmp_path / "mine.toml",
+        'base = "inner/own.toml"\n[[model.blocks]]\nmixer = "normalized"\n'
+        "params = { d_relation = 8 }\n[optimizer]\nsteps = 50\n",
+    )
+    found, base = resolved(load_preset(file)), resolved(load_preset(str(TINY)))
+    assert found["model"] == base["model"] | {
+        "blocks": [
+            {"mixer": "normalized", "params": {"d_relation": 8, "n_head": 1, "shift_width": 1}}
+        ]
+    }
+    assert found["optimizer"] == base["optimizer"] | {"steps": 50}
+    assert found["task"] == base["task"] | {"window": 9}
+    assert (found["seed"], found["summary"]) == (4, base["summary"])
+
+
+def test_a_preset_of_the_project_may_be_the_base(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.toml", 'base = "recall-bytes"\n[optimizer]\nsteps = 3\n')
+    found, base = resolved(load_preset(file)), resolved(load_preset("recall-bytes"))
+    assert found["optimizer"].pop("steps") == 3
+    assert base["optimizer"].pop("steps") == 600
+    assert found == base
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base = 3", "base must be the name of a preset, got 3"),
+        ('base = "copy-azz"', r"base: no preset 'copy-azz' \(did you mean copy-az\?\)"),
+        ('base = "absent.toml"', r"absent.toml: No such file or directory"),
+        ('base = "mine.toml"', "base: 'mine.toml' is based on this preset itself"),
+        ('base = "other.toml"', r"other.toml: base: 'mine.toml' is based on this preset itself"),
+    ],
+)
+def test_a_base_that_cannot_be(tmp_path: Path, text: str, message: str) -> None:
+    write(tmp_path / "other.toml", 'base = "mine.toml"')
+    with pytest.raises(PresetError, match=message):
+        load_preset(write(tmp_path / "mine.toml", text))
+
+
+def test_an_error_names_the_file_that_has_the_value(tmp_path: Path) -> None:
+    base = changed(tmp_path, "steps = 45", "steps = 0")
+    file = write(tmp_path / "heir.toml", f'base = "{base}"\n[task]\nwindow = 7\n')
+    with pytest.raises(PresetError, match=rf"^{base}: optimizer.steps must be at least 1, got 0$"):
+        load_preset(file)
+    write(tmp_path / "heir.toml", f'base = "{base}"\n[optimizer]\nsteps = 1\nbeta1 = 1\n')
+    with pytest.raises(PresetError, match=rf"^{file}: optimizer.beta1 must be below 1"):
+        load_preset(file)
+
+
+def test_settings_replace_values() -> None:
+    settings = [
+        "optimizer.steps=100",
+        "task.max_length = 32",
+        'summary="set"',
+        'model.blocks.0.mixer="normalized"',
+        "seed=7",
+        "seed=8",
     ]
+    found = resolved(load_preset(str(TINY), settings))
+    base = resolved(load_preset(str(TINY)))
+    assert found["optimizer"] == base["optimizer"] | {"steps": 100}
+    assert found["task"] == base["task"] | {"max_length": 32}
+    assert found["model"] == base["model"] | {"blocks": [base["model"]["blocks"][1]] * 2}
+    assert (found["summary"], found["seed"]) == ("set", 8)  # the last one counts
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("seed", "--set seed: must be KEY=VALUE, such as optimizer.steps=100"),
+        ("=3", "--set =3: must be KEY=VALUE"),
+        ("optimizer..steps=3", "must be KEY=VALUE"),
+        (
+            "task.strings=letters",
+            "--set task.strings=letters: 'letters' is not a TOML value; text needs quotes: "
+            "--set 'task.strings=\"letters\"'",
+        ),
+        ("seed=", "--set seed=: '' is not a TOML value"),
+        ("seed=3\nmore=4", "is not a TOML value"),
+        ("seed.x=3", "--set seed.x=3: seed is neither a table nor a list"),
+        ("model.blocks.2=3", "model.blocks is a list of 2; its places are 0 to 1, not '2'"),
+        ("model.blocks.x=3", "its places are 0 to 1, not 'x'"),
+        ('base="copy-az"', "the base of a preset stands in its file"),
+        (
+            "optimizer.stepps=3",
+            "--set optimizer.stepps=3: unknown key optimizer.stepps; did you mean steps?",
+        ),
+        ("optimizer.steps=1.5", "optimizer.steps=1.5: optimizer.steps must be a whole number"),
+        ("task.max_length=500", "--set task.max_length=500: task.max_length must be at most 127"),
+    ],
+)
+def test_settings_that_are_refused(setting: str, message: str) -> None:
+    with pytest.raises(PresetError) as caught:
+        load_preset(str(TINY), [setting])
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("copy-byte", "no preset 'copy-byte'; there are copy-az, copy-bytes"),
+        (
+            "copy-byte",
+            r"no preset 'copy-byte' \(did you mean copy-bytes\?\); there are copy-az, copy-bytes",
+        ),
         ("", "no preset ''"),
         ("../presets/copy-az", "no preset"),
         ("absent.toml", "absent.toml: No such file or directory"),
@@ -78,62 +216,61 @@ def test_a_folder_is_no_preset(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"x = ", b"\xff\xfe", b"x = 1\nx = 2"])
 def test_a_file_that_is_not_toml(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.toml").write_bytes(data)
-    with pytest.raises(PresetError, match=r"x\.toml: "):
+    with pytest.raises(PresetError, match=r"x\.toml: not TOML: "):
         load_preset(str(tmp_path / "x.toml"))
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("\nstrings =", "\nstring =", "unknown key string"),
-        ('strings = "letters"\n', "", "missing key strings"),
-        ("\nsteps =", "\nstepps =", "unknown key schedule.stepps"),
-        ("seed = 3\n", "", "missing key schedule.seed"),
-        ("d_model = 24\n", "", "model: missing key 'd_model'"),
-        ("d_model = 24", "d_model = 24\nn_layer = 2", "model: unknown key 'n_layer'"),
+        ("summary =", "sumary =", r"unknown key sumary; did you mean summary\?"),
+        ("\nsteps =", "\nstepps =", r"unknown key optimizer.stepps; did you mean steps\?"),
+        ("d_model = 24\n", "", "missing key model.d_model"),
         ("d_model = 24", "d_model = 24\nvocab_size = 30", "model.vocab_size is for the tokenizer"),
-        ("d_model = 24", "d_model = 24.5", "model: d_model must be an integer, got 24.5"),
-        ("n_head = 2", "n_head = 3", "model: d_relation .* must be a multiple"),
-        ("[schedule]", "[schedules]", "unknown key schedules"),
-        ('summary = "a few', 'model = 1\nsummary = "a few', "at line"),
+        ("d_model = 24", "d_model = 24.5", "model.d_model must be a whole number, got 24.5"),
+        ("[optimizer]", "[zyx]", "unknown key zyx; known keys: summary, tokenizer, "),
+        ("seed = 3", "seed = 3\ntask = 1", "not TOML: .* line"),
         ('tokenizer = "letters"', 'tokenizer = "words"', "tokenizer must be one of .*'words'"),
         ('tokenizer = "letters"', "tokenizer = []", r"tokenizer must be a string, got \[\]"),
         (
             'tokenizer = "letters"',
             'tokenizer = "bytes"',
-            "strings must be .* for the 'bytes'",
+            "task.strings must be one of .* for the 'bytes' tokenizer, got 'letters'",
         ),
-        ('strings = "letters"', 'strings = "bytes"', "strings must be one of .* got 'bytes'"),
-        ("seed = 3", "seed = -1", "schedule.seed must be at least 0, got -1"),
-        ("seed = 3", "seed = 3.0", "schedule.seed must be a whole number, got 3.0"),
-        ("seed = 3", "seed = true", "schedule.seed must be a whole number"),
-        ("steps = 45", "steps = 0", "schedule.steps must be at least 1, got 0"),
-        ("stop = 0", "stop = 46", "need stop <= steps"),
-        ("batch_tokens = 128", "batch_tokens = 0", "schedule.batch_tokens must be at least 1"),
-        ("max_strings = 8", "max_strings = 0", "schedule.max_strings must be at least 1"),
-        ("max_turns = 3", "max_turns = 0", "schedule.max_turns must be at least 1"),
-        ("max_context = 18", "max_context = 0", "schedule.max_context must be at least 1"),
-        ("max_context = 18", "max_context = 257", "model.max_seq_len must be at least 257"),
-        ("max_offset = 100", "max_offset = 0", "schedule.max_offset must be at least 1"),
-        ("min_length = 1", "min_length = 0", "schedule.min_length must be at least 1"),
-        ("min_length = 1", "min_length = 3", "need min_length <= first_length <= max_length"),
-        ("first_length = 2", "first_length = 9", "need min_length <= first_length <= max_length"),
-        ("growth = 0.5", "growth = 0.95", "schedule.growth must be at most 0.9, got 0.95"),
-        ("corruption = 0.0", "corruption = 1.5", "schedule.corruption must be at most 1"),
-        ("full = 0.0", "full = 1.1", "schedule.full must be at most 1.0, got 1.1"),
-        ("recall = 0.0\n", "", "missing key schedule.recall"),
-        ("recall = 0.0", "recall = 1.5", "schedule.recall must be at most 1.0, got 1.5"),
-        ("recall = 0.0", "recall = false", "schedule.recall must be a number, got False"),
-        ("recall = 0.0", "recall = 0.5", "schedule.recall needs model.recall = true"),
-        ("max_seq_len = 256", "max_seq_len = 256\nrecall = 1", "model: recall must be true or"),
-        ("final_ratio = 0.1", "final_ratio = 2", "schedule.final_ratio must be at most 1"),
-        ("learning_rate = 0.01", "learning_rate = 0", "schedule.learning_rate must be above 0"),
-        ("learning_rate = 0.01", "learning_rate = nan", "schedule.learning_rate must be at least"),
-        ("learning_rate = 0.01", "learning_rate = inf", "schedule.learning_rate must be at least"),
-        ("learning_rate = 0.01", 'learning_rate = "1"', "schedule.learning_rate must be a number"),
-        ("clip_norm = 1.0", "clip_norm = 0.0", "schedule.clip_norm must be above 0"),
-        ("beta2 = 0.99", "beta2 = 1", "schedule.beta2 must be below 1"),
-        ("max_length = 8", "max_length = 128", "model.max_seq_len must be at least 258 .* got 256"),
+        ('strings = "letters"', 'strings = "bytes"', "task.strings must be one of .* got 'bytes'"),
+        ('name = "copying"', 'name = "copy"', "task.name: there is no task 'copy'; known tasks: "),
+        ('name = "copying"', "name = 3", "task.name must be a string, got 3"),
+        ("window = 6", "windows = 6", r"unknown key task.windows; did you mean window\?"),
+        ("window = 6", "window = 0", "task.window must be at least 1, got 0"),
+        ("seed = 3", "seed = -1", "seed must be at least 0, got -1"),
+        ("seed = 3", "seed = 3.0", "seed must be a whole number, got 3.0"),
+        ("seed = 3", "seed = true", "seed must be a whole number, got True"),
+        ("seed = 3", "match_places = 1", "match_places must be true or false, got 1"),
+        ("steps = 45", "steps = 0", "optimizer.steps must be at least 1, got 0"),
+        ("steps = 45", "steps = 45\nstop = 46", "optimizer: need stop <= steps, got 46 and 45"),
+        ("batch_tokens = 128", "batch_tokens = 0", "task.batch_tokens must be at least 1"),
+        ("max_strings = 8", "max_strings = 0", "task.max_strings must be at least 1"),
+        ("max_turns = 3", "max_turns = 0", "task.max_turns must be at least 1"),
+        ("max_context = 18", "max_context = 0", "task.max_context must be at least 1"),
+        ("max_context = 18", "max_context = 257", "task.max_context must be at most .* = 256"),
+        ("max_offset = 100", "max_offset = 0", "task.max_offset must be at least 1"),
+        ("max_offset = 100", "min_length = 0", "task.min_length must be at least 1"),
+        ("max_offset = 100", "min_length = 3", "task.first_length must lie between min_length = 3"),
+        ("first_length = 2", "first_length = 9", "task.first_length must lie .* got 9"),
+        ("growth = 0.5", "growth = 0.95", "task.growth must be at most 0.9, got 0.95"),
+        ("growth = 0.5", "corruption = 1.5", "task.corruption must be at most 1, got 1.5"),
+        ("growth = 0.5", "full = 1.1", "task.full must be at most 1, got 1.1"),
+        ("growth = 0.5", "recall = 1.5", "task.recall must be at most 1, got 1.5"),
+        ("growth = 0.5", "recall = false", "task.recall must be a number, got False"),
+        ("growth = 0.5", "recall = 0.5", "task.recall needs model.recall = true"),
+        ("final_ratio = 0.1", "final_ratio = 2", "optimizer.final_ratio must be at most 1, got 2"),
+        ("final_ratio = 0.1", "clip_norm = 0.0", "optimizer.clip_norm must be above 0, got 0.0"),
+        ("final_ratio = 0.1", "beta2 = 1", "optimizer.beta2 must be below 1, got 1"),
+        ("learning_rate = 0.01", "learning_rate = 0", "optimizer.learning_rate must be above 0"),
+        ("learning_rate = 0.01", "learning_rate = nan", "learning_rate must be a finite number"),
+        ("learning_rate = 0.01", "learning_rate = inf", "learning_rate must be a finite number"),
+        ("learning_rate = 0.01", 'learning_rate = "1"', "optimizer.learning_rate must be a number"),
+        ("max_length = 8", "max_length = 128", "task.max_length must be at most 127 .* got 128"),
     ],
 )
 def test_what_cannot_be_trained(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -142,14 +279,19 @@ def test_what_cannot_be_trained(tmp_path: Path, old: str, new: str, message: str
         load_preset(name)
 
 
-@pytest.mark.parametrize("key", ["model", "schedule"])
+@pytest.mark.parametrize("key", ["model", "optimizer", "task"])
 def test_tables_are_needed(tmp_path: Path, key: str) -> None:
-    values: dict[str, Any] = {"summary": '"s"', "tokenizer": '"letters"', "strings": '"letters"'}
-    values |= {"match_places": "false", "model": "{}", "schedule": "{}", key: "5"}
-    file = tmp_path / "flat.toml"
-    file.write_text("".join(f"{k} = {value}\n" for k, value in values.items()))
     with pytest.raises(PresetError, match=f"{key} must be a table, got 5"):
-        load_preset(str(file))
+        load_preset(write(tmp_path / "flat.toml", f"{key} = 5"))
+
+
+def test_matched_places_need_coupled_positions(tmp_path: Path) -> None:
+    text = (
+        TINY.read_text().replace('"coupled"', '"none"').replace("d_position = 8", "d_position = 0")
+    )
+    file = write(tmp_path / "mine.toml", f"match_places = true\n{text}")
+    with pytest.raises(PresetError, match="match_places needs coupled positions"):
+        load_preset(file)
 
 
 def test_a_table_of_positions_bounds_the_offset(tmp_path: Path) -> None:
@@ -160,8 +302,6 @@ def test_a_table_of_positions_bounds_the_offset(tmp_path: Path) -> None:
     )
     fits = text.replace("max_offset = 100", "max_offset = 239")
     file = tmp_path / "learned.toml"
-    file.write_text(fits)
-    assert load_preset(str(file)).schedule.max_offset == 239
-    file.write_text(fits.replace("239", "240"))
-    with pytest.raises(PresetError, match=r"schedule.max_offset must be at most 239 .* got 240"):
-        load_preset(str(file))
+    load_preset(write(file, fits))
+    with pytest.raises(PresetError, match=r"task.max_offset must be at most 239 .* got 240"):
+        load_preset(write(file, fits.replace("239", "240")))

@@ -4,8 +4,6 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +12,21 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import load_checkpoint
+from model.tasks.copying import Copying
 from model.training import trainer as trainer_module
-from model.training.preset import Preset, Schedule, load_preset
+from model.training.preset import OptimizerParams, Preset, load_preset
 from model.training.run import Run, RunError
 from model.training.trainer import (
     DivergedError,
     Progress,
     Trainer,
     learning_rate,
-    length_limit,
 )
 from tests.model.tiny import TINY
 
 ROOT = Path(__file__).parents[3]
+BLOCK = '{ mixer = "%s", params = { d_relation = 16, n_head = 2, shift_width = 4 } }'
+LARGER = ("normalized", "separable", "normalized")
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def preset() -> Preset:
     return load_preset(str(TINY))
 
 
-def changed(preset: Preset, **schedule: Any) -> Preset:
-    return replace(preset, schedule=replace(preset.schedule, **schedule))
+def changed(*settings: str) -> Preset:
+    return load_preset(str(TINY), settings)
 
 
 def train(preset: Preset, folder: Path, until: int | None = None) -> tuple[Trainer, list[Progress]]:
@@ -43,7 +43,7 @@ def train(preset: Preset, folder: Path, until: int | None = None) -> tuple[Train
     trainer = Trainer(preset, Run(folder))
     reports: list[Progress] = []
     finished = trainer.train(reports.append, lambda: trainer.step == until)
-    assert finished == (trainer.step == preset.schedule.last_step)
+    assert finished == (trainer.step == preset.optimizer.last_step)
     return trainer, reports
 
 
@@ -80,18 +80,21 @@ def test_a_run_learns_and_leaves_a_checkpoint(preset: Preset, straight: Trainer)
     assert lines[-1]["loss"] < math.log(29)
     assert lines[-1]["seconds"] == straight.seconds
     checkpoint = load_checkpoint(straight.run.folder)
-    assert checkpoint.config == preset.model
+    assert checkpoint.config == preset.blueprint.config
     trained = checkpoint.decoder.state_dict()
     assert all(trained[name].equal(tensor) for name, tensor in weights(straight).items())
 
 
 def test_every_step_is_reported(preset: Preset, tmp_path: Path) -> None:
+    task = preset.blueprint.task
+    assert isinstance(task, Copying)
     trainer, reports = train(preset, tmp_path, until=12)
     assert [now.step for now in reports] == list(range(1, 13))
     for done, now in enumerate(reports):
-        assert now.learning_rate == learning_rate(preset.schedule, done)
-        assert now.length_limit == length_limit(preset.schedule, done)
-        assert 0 <= now.accuracy <= 1
+        assert now.learning_rate == learning_rate(preset.optimizer, done)
+        assert now.notes == {"length_limit": task.length_limit(done / 45)}
+        assert now.scores.keys() == {"accuracy"}
+        assert 0 <= now.scores["accuracy"] <= 1
         assert min(now.loss, now.tokens_per_second, now.gradient_norm, now.seconds) > 0
     assert reports[-1].seconds == trainer.seconds
 
@@ -128,22 +131,20 @@ def test_a_run_begins_with_another_checkpoint(
         Trainer(preset, Run(tmp_path / "next"))
 
 
-def test_a_start_of_another_shape_is_refused(
-    preset: Preset, straight: Trainer, tmp_path: Path
-) -> None:
-    wider = replace(preset, model=replace(preset.model, max_seq_len=999))
+def test_a_start_of_another_shape_is_refused(straight: Trainer, tmp_path: Path) -> None:
+    wider = changed("model.max_seq_len=999")
     with pytest.raises(RunError, match="cannot grow into the shape of preset 'tiny'"):
         Trainer(wider, Run(tmp_path / "next"), load_checkpoint(straight.run.folder))
 
 
-def test_a_run_begins_with_a_smaller_checkpoint(
-    preset: Preset, straight: Trainer, tmp_path: Path
-) -> None:
+def test_a_run_begins_with_a_smaller_checkpoint(straight: Trainer, tmp_path: Path) -> None:
     start = load_checkpoint(straight.run.folder)
-    shape = replace(
-        preset.model, mixers=("normalized", *preset.model.mixers), shift_width=4, recall=True
+    larger = changed(
+        f"model.blocks=[{', '.join(BLOCK % name for name in LARGER)}]",
+        "model.recall=true",
+        "task.recall=0.5",
+        "task.max_context=60",
     )
-    larger = replace(changed(preset, recall=0.5, max_context=60), model=shape)
     trainer = Trainer(larger, Run(tmp_path / "next"), start)
     assert weights(trainer)["mixers.2.memory.weight"].equal(
         weights(straight)["mixers.1.memory.weight"]
@@ -157,10 +158,8 @@ def test_a_run_begins_with_a_smaller_checkpoint(
     assert [name for name in after if not after[name].equal(weights(resumed)[name])] == []
 
 
-def test_another_seed_gives_other_weights(
-    preset: Preset, straight: Trainer, tmp_path: Path
-) -> None:
-    other, _ = train(changed(preset, seed=4), tmp_path)
+def test_another_seed_gives_other_weights(straight: Trainer, tmp_path: Path) -> None:
+    other, _ = train(changed("seed=4"), tmp_path)
     assert not weights(other)["classifier.weight"].equal(weights(straight)["classifier.weight"])
 
 
@@ -171,11 +170,13 @@ def test_a_run_stopped_before_its_first_step(
     assert_same(train(preset, tmp_path)[0], straight)
 
 
-@pytest.mark.parametrize("change", [{"steps": 46}, {"seed": 4}, {"learning_rate": 0.02}])
-def test_another_preset_is_refused(preset: Preset, tmp_path: Path, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "setting", ["optimizer.steps=46", "seed=4", "optimizer.learning_rate=0.02", "task.window=7"]
+)
+def test_other_settings_are_refused(preset: Preset, tmp_path: Path, setting: str) -> None:
     train(preset, tmp_path, until=2)
     with pytest.raises(RunError, match=r"of another preset.* --output, or --restart"):
-        Trainer(changed(preset, **change), Run(tmp_path))
+        Trainer(changed(setting), Run(tmp_path))
     assert Trainer(preset, Run(tmp_path)).step == 2
 
 
@@ -194,7 +195,7 @@ def test_a_state_of_something_else_is_refused(
 ) -> None:
     weights_file = straight.run.folder / "model.safetensors"
     (tmp_path / "training-state.safetensors").write_bytes(weights_file.read_bytes())
-    with pytest.raises(RunError, match="'preset' is missing"):
+    with pytest.raises(RunError, match="'recipe' is missing"):
         Trainer(preset, Run(tmp_path))
 
 
@@ -239,8 +240,8 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         Run(tmp_path / "file")
 
 
-def test_a_run_that_diverges_stops(preset: Preset, tmp_path: Path) -> None:
-    trainer = Trainer(changed(preset, warmup_steps=0), Run(tmp_path))
+def test_a_run_that_diverges_stops(tmp_path: Path) -> None:
+    trainer = Trainer(changed("optimizer.warmup_steps=0"), Run(tmp_path))
     trainer._step()
     with torch.no_grad():
         trainer.model.classifier.weight[0, 0] = torch.nan
@@ -320,48 +321,80 @@ def test_a_long_run_is_saved_now_and_then(
     assert_same(train(preset, tmp_path)[0], straight)
 
 
-@pytest.fixture
-def schedule(preset: Preset) -> Callable[..., Schedule]:
-    return lambda **changes: replace(preset.schedule, **changes)
+def test_an_interrupted_run_leaves_a_checkpoint(preset: Preset, tmp_path: Path) -> None:
+    trainer, _ = train(preset, tmp_path, until=7)
+    assert trainer.saved_step == 7
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.task.params == preset.blueprint.task.params
+    found = loaded.decoder.state_dict()
+    assert all(found[name].equal(tensor) for name, tensor in weights(trainer).items())
 
 
-def test_lengths_grow(schedule: Callable[..., Schedule]) -> None:
-    s = schedule(steps=1000, first_length=10, max_length=110, growth=0.5)
-    limits = [length_limit(s, step) for step in range(1000)]
-    assert limits[0] == limits[100] == 10
-    assert limits[200] == 30  # a fifth of the growth
-    assert limits[350] == 60
-    assert limits[600] == limits[999] == 110
-    assert limits == sorted(limits)
+def test_checkpoints_come_as_often_as_wanted(preset: Preset, tmp_path: Path) -> None:
+    """Each is that of the steps so far, and going on from the last one is going on as ever."""
+    fingerprints = {}
+
+    def note(now: Progress) -> None:
+        if now.step % 10 == 1 and now.step > 1:
+            fingerprints[now.step - 1] = load_checkpoint(tmp_path / "run").fingerprint
+        if now.step == 32:
+            raise SystemExit
+
+    trainer = Trainer(preset, Run(tmp_path / "run"), save_every=10)
+    with pytest.raises(SystemExit):
+        trainer.train(note, lambda: False)
+    assert trainer.saved_step == 30
+    assert Trainer(preset, Run(tmp_path / "run")).step == 30
+    for step, fingerprint in fingerprints.items():
+        train(preset, tmp_path / str(step), until=step)
+        assert load_checkpoint(tmp_path / str(step)).fingerprint == fingerprint
+    assert list(fingerprints) == [10, 20, 30]
 
 
-def test_lengths_need_not_grow(schedule: Callable[..., Schedule]) -> None:
-    s = schedule(steps=10, first_length=2, max_length=8, growth=0)
-    assert {length_limit(s, step) for step in range(10)} == {8}
-    s = schedule(steps=10, first_length=8, max_length=8)
-    assert {length_limit(s, step) for step in range(10)} == {8}
+def test_a_diverged_run_keeps_the_last_checkpoint(preset: Preset, tmp_path: Path) -> None:
+    trainer = Trainer(preset, Run(tmp_path), save_every=4)
+
+    def break_it(now: Progress) -> None:
+        if now.step == 6:
+            with torch.no_grad():
+                trainer.model.classifier.weight[0, 0] = torch.nan
+
+    with pytest.raises(DivergedError, match="step 7: "):
+        trainer.train(break_it, lambda: False)
+    assert trainer.saved_step == 4
+    assert Trainer(preset, Run(tmp_path)).step == 4
+    load_checkpoint(tmp_path)
 
 
-def test_the_rate_warms_up_and_decays(schedule: Callable[..., Schedule]) -> None:
-    s = schedule(steps=1000, learning_rate=0.4, warmup_steps=10, final_ratio=0.1)
-    rates = [learning_rate(s, step) for step in range(1000)]
-    assert rates[0] == pytest.approx(0.04)
-    assert rates[4] == pytest.approx(0.2, rel=1e-3)
-    assert rates[500] == pytest.approx(0.4 * (0.1 + 0.9 / 2))
-    assert rates[250] == pytest.approx(0.4 * (0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2))
-    assert rates[999] == pytest.approx(0.04, rel=1e-4)
-    assert rates[9:] == sorted(rates[9:], reverse=True)
+def test_places_that_cannot_be_matched_are_refused(tmp_path: Path) -> None:
+    preset = changed("match_places=true", "model.blocks.1.params.shift_width=1")
+    with pytest.raises(RunError, match=r"match_places: .* only behind a token shift"):
+        Trainer(preset, Run(tmp_path))
 
 
-def test_the_rate_needs_no_warm_up(schedule: Callable[..., Schedule]) -> None:
-    s = schedule(steps=10, learning_rate=0.4, warmup_steps=0, final_ratio=1.0)
-    assert [learning_rate(s, step) for step in range(10)] == [0.4] * 10
+def rates(**changes: Any) -> list[float]:
+    optimizer = OptimizerParams(**changes)
+    return [learning_rate(optimizer, step) for step in range(optimizer.steps)]
+
+
+def test_the_rate_warms_up_and_decays() -> None:
+    found = rates(steps=1000, learning_rate=0.4, warmup_steps=10, final_ratio=0.1)
+    assert found[0] == pytest.approx(0.04)
+    assert found[4] == pytest.approx(0.2, rel=1e-3)
+    assert found[500] == pytest.approx(0.4 * (0.1 + 0.9 / 2))
+    assert found[250] == pytest.approx(0.4 * (0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2))
+    assert found[999] == pytest.approx(0.04, rel=1e-4)
+    assert found[9:] == sorted(found[9:], reverse=True)
+
+
+def test_the_rate_needs_no_warm_up() -> None:
+    assert rates(steps=10, learning_rate=0.4, warmup_steps=0, final_ratio=1.0) == [0.4] * 10
 
 
 def test_a_run_that_stops_early_does_as_the_longer_one_until_then(
     preset: Preset, tmp_path: Path
 ) -> None:
-    early, _ = train(changed(preset, stop=7), tmp_path / "early")
+    early, _ = train(changed("optimizer.stop=7"), tmp_path / "early")
     interrupted, _ = train(preset, tmp_path / "interrupted", until=7)
     assert early.step == 7
     assert (tmp_path / "early" / "model.safetensors").is_file()

@@ -187,8 +187,10 @@ def test_a_pool_that_is_too_small_for_a_model(shelf: Shelf) -> None:
             new_state = model.decoder.new_state
             many = 10_000
 
-            def large(*, n_pages: int, page_size: int, n_slots: int) -> Any:
-                return new_state(n_pages=n_pages, page_size=page_size * many, n_slots=n_slots)
+            def large(*, n_pages: int, page_size: int, n_slots: int, n_rows: int = 0) -> Any:
+                return new_state(
+                    n_pages=n_pages, page_size=page_size * many, n_slots=n_slots, n_rows=n_rows
+                )
 
             model.decoder.new_state = large  # type: ignore[method-assign]
 

@@ -8,6 +8,7 @@ import pytest
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.sampling import SamplingParams
 from model.tasks.strings import BYTE_KINDS
+from server.engine.storage import pool_bytes
 from server.engine.token_stream import Delta
 from server.settings import Settings
 from tests.server.driver import Driver
@@ -87,13 +88,11 @@ def test_company_chunks_preemption_and_shared_pages_change_no_bit(
     page_size: int,
     n_pages: int,
 ) -> None:
-    probe = checkpoint.decoder.new_state(n_pages=1, page_size=page_size, n_slots=1)
     settings = Settings(
         max_running=64,
         max_batch_tokens=max_batch_tokens,
         page_size=page_size,
-        pool_bytes=64 * probe.bytes_per_state
-        + n_pages * (probe.bytes_per_page + probe.bytes_per_state),
+        pool_bytes=pool_bytes(checkpoint, page_size=page_size, n_slots=64, n_pages=n_pages),
     )
     driver = Driver(checkpoint, settings)
     for turn in ("first", "again"):

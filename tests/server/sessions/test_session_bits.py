@@ -9,6 +9,7 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.framing import Mode
 from model.sampling import SamplingParams
 from server.engine.core import EngineCore
+from server.engine.storage import pool_bytes
 from server.engine.token_stream import Delta
 from server.sessions.snapshot import Snapshot, read_snapshot, write_snapshot
 from server.settings import Settings
@@ -24,12 +25,11 @@ def checkpoint() -> Checkpoint:
 
 
 def make_settings(checkpoint: Checkpoint, n_pages: int = 4000, **changes: Any) -> Settings:
-    probe = checkpoint.decoder.new_state(n_pages=1, page_size=PAGE_SIZE, n_slots=1)
     values = {
         "max_running": 8,
         "max_batch_tokens": 64,
         "page_size": PAGE_SIZE,
-        "pool_bytes": 8 * probe.bytes_per_slot + n_pages * probe.bytes_per_page,
+        "pool_bytes": pool_bytes(checkpoint, page_size=PAGE_SIZE, n_slots=8, n_pages=n_pages),
     }
     return Settings.model_validate(values | changes)
 

@@ -1,0 +1,85 @@
+"""What a preset and a checkpoint have in common: tokenizer, shape of the decoder, and task."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model.config import ModelConfig
+from model.tasks.base import Task, TaskError
+from model.tasks.registry import find
+from model.tokenizer import TOKENIZERS, Tokenizer
+from model.validation import InvalidValueError, Key, dotted, validate
+
+SPECIALS = ("vocab_size", "bos_id", "sep_id", "eos_id")
+"""Fields of `ModelConfig` that the tokenizer decides."""
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """All that describes a model, but for its weights.
+
+    Attributes:
+        tokenizer: between text and content ids.
+        config: shape of the decoder.
+        task: what the decoder is trained on and can be asked for.
+    """
+
+    tokenizer: Tokenizer
+    config: ModelConfig
+    task: Task
+
+
+def make_tokenizer(name: str) -> Tokenizer:
+    """The tokenizer of that name.
+
+    Raises:
+        InvalidValueError: there is none.
+    """
+    if name not in TOKENIZERS:
+        raise InvalidValueError(
+            f"tokenizer must be one of {', '.join(sorted(TOKENIZERS))}, got {name!r}",
+            ("tokenizer",),
+        )
+    return TOKENIZERS[name]()
+
+
+def make_blueprint(
+    tokenizer: Tokenizer,
+    model: Mapping[str, Any],
+    task: str,
+    params: Mapping[str, Any],
+    params_key: Key,
+) -> Blueprint:
+    """Put the parts together.
+
+    Args:
+        tokenizer: of the model.
+        model: fields of `ModelConfig`, the ids of the tokenizer included.
+        task: name of the task.
+        params: fields of its `Params`; what is left out has a default.
+        params_key: where the parameters stand in the file, for errors.
+
+    Raises:
+        InvalidValueError: something is unknown, or does not fit the rest.
+    """
+    config = ModelConfig.from_dict(model, ("model",))
+    for field in SPECIALS:
+        if getattr(config, field) != getattr(tokenizer, field):
+            raise InvalidValueError(
+                f"model: {field} is {getattr(config, field)}, "
+                f"the {tokenizer.name!r} tokenizer has {getattr(tokenizer, field)}",
+                ("model", field),
+            )
+    try:
+        kind = find(task)
+    except TaskError as error:
+        raise InvalidValueError(f"task.name: {error}", ("task", "name")) from None
+    checked = validate(kind.Params, params, params_key)
+    try:
+        return Blueprint(tokenizer, config, kind(checked, tokenizer, config))
+    except TaskError as error:
+        where = dotted(params_key)
+        key = (*params_key, error.key) if error.key else params_key
+        raise InvalidValueError(
+            f"{where}.{error}" if error.key else f"{where}: {error}", key
+        ) from None

@@ -1,0 +1,150 @@
+"""Running a checkpoint without a server: sequences with pages of their own, driven by `extend`."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.checkpoint import Checkpoint
+from model.sampling import Sampler
+from model.state import RaggedBatch
+
+_PAGE_SIZE = 64
+_STEP_TOKENS = 2048  # that one call of the decoder takes, for scratch of a bounded size
+
+
+class Runner:
+    """Some sequences that go on turn by turn, each for itself.
+
+    Args:
+        checkpoint: the model.
+        sizes: for each sequence, how many tokens it may come to hold. A fork needs room only for
+            what it adds to its origin.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, sizes: Sequence[int]) -> None:
+        self._checkpoint = checkpoint
+        # One page more: a fork begins with a copy of a page that may be almost full.
+        counts = [-(-size // _PAGE_SIZE) + 1 for size in sizes]
+        self._own = np.split(np.arange(sum(counts), dtype=np.int32), np.cumsum(counts)[:-1])
+        self._tables = list(self._own)
+        self._state = checkpoint.decoder.new_state(
+            n_pages=sum(counts), page_size=_PAGE_SIZE, n_slots=max(1, len(sizes))
+        )
+        self._unread: dict[int, list[int]] = {}
+        self._lengths = np.zeros(len(sizes), np.int64)
+
+    def length(self, sequence: int) -> int:
+        """Tokens that a sequence holds, including the last one that it wrote."""
+        return int(self._lengths[sequence]) + len(self._unread.get(sequence, []))
+
+    def fork(self, origin: int, into: int) -> None:
+        """Start a sequence over as a copy of another one.
+
+        Args:
+            origin: goes on as before; its full pages are shared.
+            into: loses what it held.
+        """
+        full = int(self._lengths[origin]) // _PAGE_SIZE
+        last = min(full, len(self._tables[origin]) - 1)
+        self._state.copy_state(origin, into)
+        self._state.copy_page(int(self._tables[origin][last]), int(self._own[into][0]))
+        self._tables[into] = np.concatenate([self._tables[origin][:full], self._own[into]])
+        self._unread[into] = list(self._unread.get(origin, []))
+        self._lengths[into] = self._lengths[origin]
+
+    def read(self, new: Mapping[int, Sequence[int]]) -> dict[int, NDArray[np.float32]]:
+        """Append tokens to some of the sequences, in as many steps as their number takes.
+
+        Args:
+            new: at least one token for each sequence that is to read.
+
+        Returns:
+            For each of these sequences, the logits `[V]` of what comes next.
+        """
+        left = {s: [*self._unread.pop(s, []), *tokens] for s, tokens in new.items()}
+        logits: dict[int, NDArray[np.float32]] = {}
+        while left:
+            parts: dict[int, list[int]] = {}
+            budget = _STEP_TOKENS
+            for s in left:
+                parts[s] = left[s][:budget]
+                del left[s][:budget]
+                budget -= len(parts[s])
+                if not budget:
+                    break
+            logits |= self._step(parts)
+            left = {s: tokens for s, tokens in left.items() if tokens}
+        return logits
+
+    def write(
+        self,
+        prompts: Mapping[int, Sequence[int]],
+        goes_on: Callable[[int, list[int]], bool],
+        samplers: Mapping[int, Sampler] | None = None,
+    ) -> Iterator[dict[int, int]]:
+        """Continue some of the sequences, one token a step, until each has ended or is stopped.
+
+        What is written stays in the sequence; its last token is read with the next turn.
+
+        Args:
+            prompts: at least one token for each sequence to read first.
+            goes_on: decides whether a sequence writes another token. It is given the sequence and
+                what that has written since the prompt, and is not asked after EOS.
+            samplers: choose the tokens of each sequence; the likeliest ones if left out.
+
+        Yields:
+            For each step, the new token of each sequence that took part in it, EOS included.
+        """
+        written: dict[int, list[int]] = {s: [] for s in prompts}
+        new: Mapping[int, Sequence[int]] = prompts
+        while new:
+            chosen = _choose(self.read(new), samplers)
+            self._unread |= {s: [token] for s, token in chosen.items()}
+            for s, token in chosen.items():
+                written[s].append(token)
+            yield chosen
+            # What was chosen waits to be read, so there is nothing to add to it.
+            new = {
+                s: []
+                for s, token in chosen.items()
+                if token != self._checkpoint.config.eos_id and goes_on(s, written[s])
+            }
+
+    def answer(
+        self, prompts: Mapping[int, Sequence[int]], goes_on: Callable[[int, list[int]], bool]
+    ) -> dict[int, list[int]]:
+        """All that `write` writes with the likeliest tokens, by sequence, EOS included."""
+        written: dict[int, list[int]] = {s: [] for s in prompts}
+        for tokens in self.write(prompts, goes_on):
+            for s, token in tokens.items():
+                written[s].append(token)
+        return written
+
+    def _step(self, new: Mapping[int, list[int]]) -> dict[int, NDArray[np.float32]]:
+        slots = np.array(list(new))
+        counts = [len(tokens) for tokens in new.values()]
+        width = max(len(self._tables[s]) for s in new)
+        tables = np.full((len(slots), width), -1, np.int32)
+        for row, s in enumerate(new):
+            tables[row, : len(self._tables[s])] = self._tables[s]
+        logits = self._checkpoint.decoder.extend(
+            RaggedBatch(
+                token_ids=np.concatenate(list(new.values())),
+                starts=np.cumsum([0, *counts]),
+                context_lens=self._lengths[slots],
+                slots=slots,
+                block_tables=tables,
+            ),
+            self._state,
+        )
+        self._lengths[slots] += counts
+        return dict(zip(new, logits.numpy(), strict=True))
+
+
+def _choose(
+    logits: Mapping[int, NDArray[np.float32]], samplers: Mapping[int, Sampler] | None
+) -> dict[int, int]:
+    if samplers is not None:
+        return {s: samplers[s].sample(row) for s, row in logits.items()}
+    return dict(zip(logits, np.argmax(list(logits.values()), -1).tolist(), strict=True))

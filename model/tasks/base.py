@@ -1,0 +1,107 @@
+"""What a task is: data to train on, scores, and how a model that learned it is asked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from numpy.random import Generator
+from pydantic import BaseModel
+from torch import Tensor
+
+from model.config import ModelConfig
+from model.tokenizer import Tokenizer
+
+IGNORED = -100
+"""Target of the tokens that bear no loss."""
+
+
+class TaskError(ValueError):
+    """A task that does not exist, or parameters that contradict each other or the model.
+
+    Attributes:
+        key: the parameter at fault, with which the message begins; None for the task as a whole.
+    """
+
+    def __init__(self, message: str, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Teacher-forced sequences.
+
+    Attributes:
+        token_ids: `[B, T]` int64.
+        targets: `[B, T]` int64, the next token where the model is to write it, else `IGNORED`.
+        offsets: `[B]` int64, how many tokens positions pretend to have seen before.
+        notes: numbers about the batch for the log, such as how difficult it may be.
+    """
+
+    token_ids: Tensor
+    targets: Tensor
+    offsets: Tensor
+    notes: Mapping[str, float] = field(default_factory=dict)
+
+
+class Task(Protocol):
+    """Something that a decoder is trained on and then asked for.
+
+    Attributes:
+        name: what presets and checkpoints call it.
+        Params: its parameters, a frozen pydantic model in which every field has a default.
+    """
+
+    name: ClassVar[str]
+    Params: ClassVar[type[BaseModel]]
+
+    def __init__(self, params: Any, tokenizer: Tokenizer, config: ModelConfig) -> None:
+        """Make the task for one model.
+
+        Args:
+            params: an instance of `Params`.
+            tokenizer: of the model.
+            config: shape of the model.
+
+        Raises:
+            TaskError: such a model cannot be trained on such data.
+        """
+
+    @property
+    def params(self) -> BaseModel:
+        """The parameters that it was made from."""
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """What a model can be asked for, at least one thing; the first is the default."""
+
+    def batch(self, rng: Generator, share: float) -> Batch:
+        """Draw training data.
+
+        Args:
+            rng: everything is drawn from it.
+            share: how much of the run is done, from 0 to 1, for data that grows more difficult.
+        """
+
+    def score(self, logits: Tensor, batch: Batch) -> dict[str, float]:
+        """Measure what a model makes of a batch, besides the loss.
+
+        Args:
+            logits: `[B, T, vocab_size]` float32.
+            batch: that they were computed for.
+        """
+
+    def frame(self, ids: Sequence[int], mode: str) -> list[int]:
+        """Put the special ids around content ids that ask for a mode, as in training."""
+
+    def needs_context(self, mode: str) -> bool:
+        """Whether a mode makes sense only after tokens that a session read earlier."""
+
+    def answer_length(self, mode: str, n_prompt: int, n_context: int) -> int:
+        """How many tokens an answer may have, unless the request says.
+
+        Args:
+            mode: that the model is asked for.
+            n_prompt: content ids of the prompt.
+            n_context: tokens that the session read earlier; 0 without a session.
+        """

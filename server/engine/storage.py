@@ -1,0 +1,57 @@
+"""How much storage an engine allocates, and how it is divided."""
+
+from model.state import DecoderState
+from server.engine.served_model import ServedModel
+from server.errors import StartupError
+from server.settings import Settings
+
+_MOST_PAGES_A_STATE = 16  # so that no more than these have to be computed again
+
+
+def allocate(model: ServedModel, settings: Settings) -> DecoderState:
+    """Storage of at most `pool_bytes`, and of no more than `max_running` sequences can use.
+
+    Raises:
+        StartupError: that is too little for a single page.
+    """
+    page_size, n_slots = settings.page_size, settings.max_running
+    probe = model.decoder.new_state(n_pages=1, page_size=page_size, n_slots=1)
+    every, states = state_every(probe), _bytes_of_states(probe, n_slots)
+    n_pages = n_slots * -(-model.config.max_seq_len // page_size)
+    n_pages = min(n_pages, (settings.pool_bytes - states) // bytes_per_page(probe))
+    if n_pages < 1:
+        raise StartupError(
+            f"CAUSALRN_POOL_BYTES is {settings.pool_bytes}, but the states of {n_slots} sequences "
+            f"take {states} and a page of the pool {bytes_per_page(probe)}; raise it or lower "
+            "CAUSALRN_MAX_RUNNING"
+        )
+    n_rows = n_pages // every + _n_spare_rows(probe, n_slots)
+    return model.decoder.new_state(
+        n_pages=n_pages, page_size=page_size, n_slots=n_slots, n_rows=n_rows
+    )
+
+
+def pool_bytes(model: ServedModel, *, page_size: int, n_slots: int, n_pages: int) -> int:
+    """The setting with which a model's pool has so many pages, for that many running sequences."""
+    probe = model.decoder.new_state(n_pages=1, page_size=page_size, n_slots=1)
+    return _bytes_of_states(probe, n_slots) + n_pages * bytes_per_page(probe)
+
+
+def state_every(state: DecoderState) -> int:
+    """Pages from one kept state to the next, so that states cost at most as much as the pool."""
+    every = -(-state.bytes_per_state // max(1, state.bytes_per_page))
+    return min(max(1, every), _MOST_PAGES_A_STATE)
+
+
+def bytes_per_page(state: DecoderState) -> int:
+    """Memory of one page in all layers, with its part of the states that are kept."""
+    return state.bytes_per_page + -(-state.bytes_per_state // state_every(state))
+
+
+def _bytes_of_states(state: DecoderState, n_slots: int) -> int:
+    return (n_slots + _n_spare_rows(state, n_slots)) * state.bytes_per_state
+
+
+def _n_spare_rows(state: DecoderState, n_slots: int) -> int:
+    """Rows besides those of every mth page: prompts and turns of sessions end where none is due."""
+    return 0 if state_every(state) == 1 else n_slots
