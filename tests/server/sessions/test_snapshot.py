@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, strategies
 from safetensors.numpy import load, save
 
+from model.checkpoint import load_checkpoint
 from model.state import LayerSpec, SequenceMemory, TensorSpec
 from server.engine.served_model import ServedModel
 from server.errors import InvalidSnapshotError
@@ -19,6 +20,7 @@ from tests.server.conftest import make_settings
 from tests.server.driver import Driver
 from tests.server.fake_model import FakeModel
 
+ROOT = Path(__file__).parents[3]
 MODEL = FakeModel(max_seq_len=100)
 STATE = (TensorSpec("sums", (2,), "float64"), TensorSpec("tail", (1, 3)))
 LAYERS = [LayerSpec(pool=MODEL.decoder.specs[0].pool, state=STATE)]
@@ -289,3 +291,25 @@ def test_writing_does_not_touch_the_memory() -> None:
     before = snapshot.memory.pools[0]["pool"].copy()
     to_bytes(snapshot)
     assert snapshot.memory.pools[0]["pool"].tobytes() == before.tobytes()
+
+
+def test_a_snapshot_of_version_1_goes_on() -> None:
+    """Written by the first release, of the shipped copy-az after two copies in one session."""
+    data = (Path(__file__).parent / "snapshot-of-version-1.safetensors").read_bytes()
+    model = load_checkpoint(ROOT / "checkpoints" / "copy-az")
+    settings = make_settings(pool_bytes=10_000_000)
+    first, second = Driver(model, settings), Driver(model, settings)
+    snapshot = read_snapshot(data, model, second.core.layers)
+    for number, text in enumerate(("snapshot", "of")):
+        first.add(str(number), text, session="s")
+        first.run()
+    assert snapshot.token_ids == first.logs["s"]
+    second.core.import_session("s", snapshot.token_ids[: snapshot.n_held], snapshot.memory)
+    second.logs["s"] = snapshot.token_ids
+    for driver in (first, second):
+        driver.add("next", "version", session="s", logprobs=3)
+        driver.run()
+        assert driver.progress["next"].n_cached == snapshot.n_held
+    assert first.joined("next") == second.joined("next")
+    again = to_bytes(snapshot, model)
+    assert_equal(read_snapshot(again, model, second.core.layers), snapshot)
