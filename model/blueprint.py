@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.config import ModelConfig
+from model.registry import UnknownNameError
 from model.tasks.base import Task, TaskError
-from model.tasks.registry import find
+from model.tasks.registry import TASKS
 from model.tokenizer import TOKENIZERS, Tokenizer
 from model.validation import InvalidValueError, Key, dotted, validate
 
@@ -71,8 +72,8 @@ def make_blueprint(
                 ("model", field),
             )
     try:
-        kind = find(task)
-    except TaskError as error:
+        kind = TASKS.find(task)
+    except UnknownNameError as error:
         raise InvalidValueError(f"task.name: {error}", ("task", "name")) from None
     checked = validate(kind.Params, params, params_key)
     try:

@@ -1,6 +1,6 @@
 """A task of one's own: registered, trained, saved, loaded and measured by its name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,10 +13,10 @@ from torch import Tensor
 from model.checkpoint import load_checkpoint
 from model.config import ModelConfig
 from model.generation import generate
-from model.tasks import registry
-from model.tasks.base import IGNORED, Batch, TaskError
+from model.registry import UnknownNameError
+from model.tasks.base import IGNORED, Batch
 from model.tasks.copying import Copying
-from model.tasks.registry import find, register
+from model.tasks.registry import TASKS
 from model.tokenizer import Tokenizer
 from model.training.preset import load_preset
 from model.training.run import Run
@@ -68,9 +68,10 @@ class Counting:
 
 
 @pytest.fixture
-def _counting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_TASKS", dict(registry._TASKS))
-    register(Counting)
+def _counting() -> Iterator[None]:
+    TASKS.register("counting", Counting)
+    yield
+    TASKS.unregister("counting")
 
 
 @pytest.fixture
@@ -82,23 +83,20 @@ def preset_file(tmp_path: Path, _counting: None) -> Path:
 
 
 def test_the_tasks_of_the_project() -> None:
-    assert find("copying") is Copying
+    assert TASKS.names == ["copying"]
+    assert TASKS.find("copying") is Copying
 
 
 def test_an_unknown_task_is_refused_with_those_there_are() -> None:
-    with pytest.raises(TaskError, match="there is no task 'count'; known tasks: copying"):
-        find("count")
+    with pytest.raises(UnknownNameError, match="there is no task 'count', known are copying"):
+        TASKS.find("count")
 
 
 @pytest.mark.usefixtures("_counting")
 def test_a_name_belongs_to_one_task() -> None:
-    assert register(Counting) is Counting  # once more is no other
-
-    class Other(Counting):
-        pass
-
-    with pytest.raises(ValueError, match="there is a task 'counting' already: Counting"):
-        register(Other)
+    for name in ("counting", "copying"):
+        with pytest.raises(ValueError, match=f"there is a task called '{name}' already"):
+            TASKS.register(name, Counting)
 
 
 def test_it_is_trained_saved_loaded_and_generated_from(preset_file: Path, tmp_path: Path) -> None:

@@ -1,0 +1,200 @@
+"""A mixer, a task and a backend that the project does not know: what each seam is tried with."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from model.backends.base import Backend
+from model.backends.registry import BACKENDS
+from model.block import Block
+from model.classifier import Classifier
+from model.config import ModelConfig
+from model.embedding import Embedding
+from model.mixers.base import Mixer
+from model.mixers.registry import MIXERS
+from model.registry import Registry
+from model.state import DecoderState, LayerSpec, LayerState, RaggedBatch, TensorSpec
+from model.step import Op, Step
+from model.tasks.base import IGNORED, Batch
+from model.tasks.registry import TASKS
+from model.tokenizer import Tokenizer
+from model.validation import STRICT
+
+
+class MeanParams(BaseModel):
+    """`n_rows`: rows of the state, all of which count, to make it as large as a test wants."""
+
+    model_config = STRICT
+
+    n_rows: int = 1
+
+
+class MeanMixer(Mixer):
+    """The mean of all inputs so far, and the input in the middle: state and pool, both needed."""
+
+    Params = MeanParams
+
+    def __init__(self, params: MeanParams, d_model: int, *, norm_eps: float, n_blocks: int) -> None:
+        super().__init__()
+        self.norm_eps = norm_eps
+        self.output = nn.Linear(d_model, d_model, bias=False)
+        nn.init.normal_(self.output.weight, std=0.3 / n_blocks)
+        self._n_rows = params.n_rows
+
+    @classmethod
+    def spec(cls, params: MeanParams, d_model: int) -> LayerSpec:
+        return LayerSpec(
+            pool=(TensorSpec("inputs", (2, d_model // 2)),),
+            state=(TensorSpec("totals", (params.n_rows, d_model), "float64"),),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        length = x.shape[1]
+        counts = torch.arange(1, length + 1)[:, None]
+        mean = (x.double().cumsum(1) / counts).to(x.dtype)
+        written: Tensor = self.output(mean + x[:, torch.arange(length) // 2])
+        return written
+
+    def extend(self, step: Step, layer: LayerState) -> None:
+        batch, size = step.batch, step.state.page_size
+        totals, inputs = layer.state_arrays["totals"], layer.pool_arrays["inputs"]
+        weight = self.output.weight.detach().numpy()
+        for s, slot in enumerate(batch.slots.tolist()):
+            place = int(batch.context_lens[s])
+            for n in range(int(batch.starts[s]), int(batch.starts[s + 1])):
+                x = step.x[n].astype(np.float64)
+                x = ((x - x.mean()) / (x.std() + self.norm_eps)).astype(np.float32)
+                totals[slot] += x  # every row, so that one that is lost shows in the last
+                page = batch.block_tables[s, place // size]
+                inputs[page, :, place % size] = x.reshape(2, -1)
+                half = place // 2
+                seen = inputs[batch.block_tables[s, half // size], :, half % size].reshape(-1)
+                mean = (totals[slot].mean(0) / (place + 1)).astype(np.float32)
+                place += 1
+                if step.active[n]:
+                    step.x[n] += weight @ (mean + seen)
+                row = batch.state_tables[s, (place - 1) // size]
+                if place % size == 0 and row >= 0:
+                    totals[row] = totals[slot]
+
+
+class ReverseParams(BaseModel):
+    """`length`: of every string."""
+
+    model_config = STRICT
+
+    length: int = 5
+
+
+class Reverse:
+    """Write a string backwards: `BOS string SEP gnirts EOS`."""
+
+    name: ClassVar[str] = "reverse"
+    Params: ClassVar[type[BaseModel]] = ReverseParams
+    modes = ("reverse", "again")
+
+    def __init__(self, params: ReverseParams, tokenizer: Tokenizer, config: ModelConfig) -> None:
+        self.params, self._tokenizer, self._config = params, tokenizer, config
+
+    def batch(self, rng: Generator, share: float) -> Batch:
+        n, config = self.params.length, self._config
+        strings = rng.integers(3, config.vocab_size, (4, n))
+        ends = (np.full((4, 1), id) for id in (config.bos_id, config.sep_id, config.eos_id))
+        bos, sep, eos = ends
+        ids = np.concatenate([bos, strings, sep, strings[:, ::-1], eos], 1)
+        targets = ids[:, 1:].copy()
+        targets[:, :n] = IGNORED
+        return Batch(
+            torch.from_numpy(ids[:, :-1].copy()),
+            torch.from_numpy(targets),
+            torch.zeros(4, dtype=torch.int64),
+            {"share": share},
+        )
+
+    def score(self, logits: Tensor, batch: Batch) -> dict[str, float]:
+        wanted = batch.targets != IGNORED
+        right = logits.argmax(-1)[wanted] == batch.targets[wanted]
+        return {"backwards": right.double().mean().item()}
+
+    def frame(self, ids: Sequence[int], mode: str) -> list[int]:
+        config = self._config
+        return [config.bos_id, *ids, config.sep_id] if mode == "reverse" else [config.sep_id, *ids]
+
+    def needs_context(self, mode: str) -> bool:
+        return mode == "again"
+
+    def answer_length(self, mode: str, n_prompt: int, n_context: int) -> int:
+        return n_prompt + (n_context if mode == "again" else 1)
+
+
+class PlainBackend(Backend):
+    """NumPy and torch, token by token, without a single kernel; knows no positions."""
+
+    promise = "a sequence has the same bits in any batch and any chunking"
+    ops: ClassVar[Mapping[str, Op]] = {}
+
+    def start(self) -> None:
+        pass
+
+    def new_state(
+        self, specs: Sequence[LayerSpec], *, d_model: int, n_counters: int, **sizes: int
+    ) -> DecoderState:
+        return DecoderState(specs, n_counters=n_counters, **sizes)
+
+    def embed(self, embedding: Embedding, batch: RaggedBatch, state: DecoderState) -> Step:
+        table = embedding.token.weight.detach().numpy()
+        counters = state.counters.numpy()
+        for s, slot in enumerate(batch.slots.tolist()):
+            for place in range(
+                int(batch.context_lens[s]) + 1,
+                int(batch.context_lens[s] + batch.starts[s + 1] - batch.starts[s]) + 1,
+            ):
+                counters[slot, 0] += 1
+                counters[slot, 2] += 1
+                row = batch.state_tables[s, (place - 1) // state.page_size]
+                if place % state.page_size == 0 and row >= 0:
+                    counters[row] = counters[slot]
+        n = len(batch.token_ids)
+        everywhere = np.ones(n, np.bool_)
+        phases = np.zeros(n, np.int64)
+        return Step(
+            batch, state, self.ops, table[batch.token_ids].copy(), phases, everywhere, n, None
+        )
+
+    def activate(self, block: Block, step: Step) -> None:
+        assert block.phases is None
+
+    def logits(self, classifier: Classifier, step: Step, rows: NDArray[np.int64]) -> Tensor:
+        weight = classifier.weight.detach().numpy()
+        made = np.empty((len(rows), len(weight)), np.float32)
+        for m, row in enumerate(rows):
+            x = step.x[row].astype(np.float64)
+            x = ((x - x.mean()) / (x.std() + classifier.norm_eps)).astype(np.float32)
+            made[m] = weight @ x
+        return torch.from_numpy(made)
+
+
+@contextmanager
+def registered(**things: tuple[Registry[Any], Any]) -> Iterator[None]:
+    """Make things known by names for the length of a block."""
+    with ExitStack() as stack:
+        for name, (registry, thing) in things.items():
+            registry.register(name, thing)
+            stack.callback(registry.unregister, name)
+        yield
+
+
+@contextmanager
+def toys() -> Iterator[None]:
+    """The toys, known as the mixer `mean`, the task `reverse` and the backend `plain`."""
+    with registered(
+        mean=(MIXERS, MeanMixer), reverse=(TASKS, Reverse), plain=(BACKENDS, PlainBackend)
+    ):
+        yield
