@@ -15,6 +15,8 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.state import DecoderState, LayerSpec, RaggedBatch
+from model.tasks.base import Task
+from model.tasks.copying import Copying, CopyingParams
 from model.tokenizer import ByteTokenizer, LetterTokenizer, StreamDecoder, Tokenizer
 
 _POOL_OF_IDS = LayerSpec(pool_width=1, n_head=1, sum_width=0, tail_shape=(0, 1))
@@ -146,6 +148,7 @@ class FakeModel:
     fingerprint: str = "0" * 64
     recall: bool = False
     config: ModelConfig = field(init=False)
+    task: Task = field(init=False)
     decoder: FakeDecoder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -164,6 +167,7 @@ class FakeModel:
             max_seq_len=self.max_seq_len,
             recall=self.recall,
         )
+        self.task = Copying(CopyingParams(max_length=1), self.tokenizer, self.config)
         self.decoder = FakeDecoder(self.config)
 
 
