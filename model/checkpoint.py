@@ -36,7 +36,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained decoder with everything that serving it takes.
+    """A trained decoder, with everything that is needed to serve it.
 
     Attributes:
         name: the folder's name.
@@ -73,7 +73,7 @@ class _ConfigFile(BaseModel):
 
 
 def save_checkpoint(path: Path, decoder: Decoder, tokenizer: Tokenizer, task: Task) -> None:
-    """Write weights and configuration into a folder, which is made if it is not there."""
+    """Write weights and configuration into a folder, which is created if necessary."""
     path.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.contiguous() for name, tensor in decoder.state_dict().items()}
     _replace(path / _WEIGHTS, lambda file: save_file(tensors, file, {"format": "pt"}))
@@ -90,9 +90,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Load and validate a checkpoint folder.
 
     Raises:
-        CheckpointError: not a checkpoint; a file missing, truncated or malformed; an unknown,
-            missing or wrong key; a tensor missing, left over, of the wrong shape or dtype, or with
-            values that are not finite.
+        CheckpointError: it is not a checkpoint; a file is missing, truncated or malformed; a key
+            is unknown, missing or wrong; a tensor is missing, not expected, of the wrong shape or
+            dtype, or has values that are not finite.
     """
     path = Path(path).absolute()
     try:
@@ -127,7 +127,7 @@ def _require_files(path: Path) -> None:
 
 
 def _shapes(config: ModelConfig, file: Path) -> Decoder:
-    """A decoder without storage, however large; draws no random numbers."""
+    """A decoder of any size that takes no memory and draws no random numbers."""
     try:
         with torch.device("meta"):
             return Decoder(config)
@@ -181,7 +181,7 @@ def _read_config(file: Path) -> Blueprint:
 
 
 def _replace(file: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the file and rename, so that a crash never leaves half a file."""
+    """Write to a file beside it and rename that, so that a crash never leaves half a file."""
     partial = file.with_name(file.name + ".partial")
     write(partial)
     partial.replace(file)
