@@ -15,7 +15,6 @@ from benchmarks.session_client import (
     random_ids,
 )
 from benchmarks.session_ledger import Ledger, LedgerError
-from model.framing import frame
 from server.engine.engine import Engine
 from server.engine.generation import GenerationParams
 from server.engine.served_model import ServedModel
@@ -65,7 +64,7 @@ class Reference:
     """
 
     def __init__(self, model: ServedModel, settings: Settings) -> None:
-        self.config = model.config
+        self.config, self.task = model.config, model.task
         self._engine = Engine(model, settings)
         self._engine.start()
 
@@ -109,7 +108,7 @@ class Client:
         self.deleted: set[str] = set()
         self.stopped = False
         self._reference = reference
-        self._config = reference.config
+        self._config, self._task = reference.config, reference.task
         self._content = content_ids(reference.config)
         self._tally = tally
         self._rng = rng
@@ -193,7 +192,7 @@ class Client:
 
     async def _new_turn(self, server: SessionClient, ledger: Ledger, action: str) -> None:
         text = random_ids(self._rng, self._content, self._rng.randint(1, self._options.longest))
-        prompt = frame(self._config, text)
+        prompt = self._task.frame(text, "copy")
         max_tokens = len(text) + 1
         answer = await self._reference.answer(ledger.log, prompt, max_tokens)
         if self.stopped:

@@ -9,7 +9,6 @@ from typing import Any
 from benchmarks.session_client import Part, SessionClient, content_ids, random_ids
 from model.checkpoint import Checkpoint
 from model.config import ModelConfig
-from model.framing import frame
 from server.engine.storage import pool_bytes
 from server.settings import Settings
 
@@ -75,7 +74,7 @@ class Copier:
         log: list[int] = []
         while True:
             text = random_ids(self._rng, self._content, self._rng.randint(32, 64))
-            turn = [*frame(self._config, text), *text, self._config.eos_id]
+            turn = [self._config.bos_id, *text, self._config.sep_id, *text, self._config.eos_id]
             if len(log) + len(turn) > n_tokens:
                 return log
             log += turn

@@ -24,7 +24,6 @@ from benchmarks.engine import Prompt, draw_prompts
 from benchmarks.figures import arguments, machine, percentiles_ms, publish, show_ms
 from benchmarks.timeline import Timeline
 from model.checkpoint import load_checkpoint
-from model.framing import frame
 from server.engine.engine import Engine
 from server.engine.generation import GenerationParams
 from server.settings import Settings
@@ -47,7 +46,7 @@ async def run_once(
     most = (
         engine.model.config.max_seq_len
         - max(map(len, prompts))
-        - len(frame(engine.model.config, []))
+        - len(engine.model.task.frame([], "copy"))
     )
     params = GenerationParams(max_tokens=min(most, engine.settings.max_tokens), ignore_eos=True)
     async with asyncio.timeout(_RUN_SECONDS), asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""Arguments that several `causalrn` commands take, and what they stand for.
+"""Arguments that several `causalrn` commands share, and what is made of them.
 
 What needs torch is imported where it is used; see `model/cli.py`.
 """
@@ -18,7 +18,7 @@ CHECKPOINT_HELP = "A checkpoint folder, or the name of one that comes with the p
 
 
 def complete_checkpoint(incomplete: str) -> list[str]:
-    """Names for the Tab key."""
+    """Names of checkpoints that begin like this, for the Tab key."""
     return [name for name in _checkpoint_names() if name.startswith(incomplete)]
 
 
@@ -31,12 +31,15 @@ CheckpointName = Annotated[
     typer.Argument(metavar="CHECKPOINT", help=CHECKPOINT_HELP, autocompletion=complete_checkpoint),
 ]
 Threads = Annotated[
-    int | None, typer.Option(help="Threads to use; all cores if left out.", min=1, metavar="N")
+    int | None,
+    typer.Option(
+        help="Threads to compute with; as many as there are cores if left out.", min=1, metavar="N"
+    ),
 ]
 
 
 def load(name: str) -> "Checkpoint":
-    """Load a checkpoint by its folder or name; ends the command if that cannot be done."""
+    """Load a checkpoint by its folder or name; on failure, end the command with the reason."""
     from model.checkpoint import CheckpointError, load_checkpoint
 
     supplied = name in _checkpoint_names() and not Path(name).exists()
@@ -47,7 +50,7 @@ def load(name: str) -> "Checkpoint":
 
 
 def use_threads(threads: int | None) -> None:
-    """Compute with so many threads from now on; ends the command if there are not so many."""
+    """Compute with this many threads from now on; end the command if there are fewer."""
     if threads is None:
         return
     import torch

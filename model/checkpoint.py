@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from model.backends.registry import DEFAULT
 from model.blueprint import Blueprint, make_blueprint, make_tokenizer
 from model.config import ModelConfig
 from model.decoder import Decoder
@@ -36,7 +37,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained decoder with everything that serving it takes.
+    """A trained decoder, with everything that is needed to serve it.
 
     Attributes:
         name: the folder's name.
@@ -73,7 +74,7 @@ class _ConfigFile(BaseModel):
 
 
 def save_checkpoint(path: Path, decoder: Decoder, tokenizer: Tokenizer, task: Task) -> None:
-    """Write weights and configuration into a folder, which is made if it is not there."""
+    """Write weights and configuration into a folder, which is created if necessary."""
     path.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.contiguous() for name, tensor in decoder.state_dict().items()}
     _replace(path / _WEIGHTS, lambda file: save_file(tensors, file, {"format": "pt"}))
@@ -86,13 +87,18 @@ def save_checkpoint(path: Path, decoder: Decoder, tokenizer: Tokenizer, task: Ta
     _replace(path / _CONFIG, lambda file: file.write_text(text, encoding="utf-8"))
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
+def load_checkpoint(path: str | Path, backend: str = DEFAULT) -> Checkpoint:
     """Load and validate a checkpoint folder.
 
+    Args:
+        path: the folder.
+        backend: name of what is to serve it, as in `model.backends.registry`.
+
     Raises:
-        CheckpointError: not a checkpoint; a file missing, truncated or malformed; an unknown,
-            missing or wrong key; a tensor missing, left over, of the wrong shape or dtype, or with
-            values that are not finite.
+        UnknownNameError: there is no such backend.
+        CheckpointError: it is not a checkpoint; a file is missing, truncated or malformed; a key
+            is unknown, missing or wrong; a tensor is missing, not expected, of the wrong shape or
+            dtype, or has values that are not finite.
     """
     path = Path(path).absolute()
     try:
@@ -101,7 +107,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         data = (path / _WEIGHTS).read_bytes()
     except OSError as error:
         raise CheckpointError(str(error)) from None
-    decoder = _shapes(blueprint.config, path / _CONFIG)
+    decoder = _shapes(blueprint.config, backend, path / _CONFIG)
     tensors = _read_weights(path / _WEIGHTS, data, decoder.state_dict())
     decoder.to_empty(device="cpu").load_state_dict(tensors)
     decoder.requires_grad_(False).eval()
@@ -126,11 +132,11 @@ def _require_files(path: Path) -> None:
             raise CheckpointError(f"{path}: not a checkpoint, {name} is missing")
 
 
-def _shapes(config: ModelConfig, file: Path) -> Decoder:
-    """A decoder without storage, however large; draws no random numbers."""
+def _shapes(config: ModelConfig, backend: str, file: Path) -> Decoder:
+    """A decoder of any size that takes no memory and draws no random numbers."""
     try:
         with torch.device("meta"):
-            return Decoder(config)
+            return Decoder(config, backend)
     except (RuntimeError, TypeError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{file}: model: no such decoder can be made: {reason}") from None
@@ -181,7 +187,7 @@ def _read_config(file: Path) -> Blueprint:
 
 
 def _replace(file: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the file and rename, so that a crash never leaves half a file."""
+    """Write to a file beside it and rename that, so that a crash never leaves half a file."""
     partial = file.with_name(file.name + ".partial")
     write(partial)
     partial.replace(file)

@@ -186,7 +186,7 @@ def generate(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="Copy this file instead.", exists=True, dir_okay=False, readable=True),
+        typer.Option(help="Read this file instead.", exists=True, dir_okay=False, readable=True),
     ] = None,
     checkpoint: Annotated[
         str, typer.Option(help=CHECKPOINT_HELP, autocompletion=complete_checkpoint)

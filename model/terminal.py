@@ -1,4 +1,4 @@
-"""What the `causalrn` commands share: how they speak, show progress, fail and are interrupted."""
+"""What the `causalrn` commands share: messages, progress, failing and being interrupted."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ _console = Console(stderr=True)
 
 
 def say(message: str, style: str | None = None) -> None:
-    """Tell the user something, on a line of its own that is never broken or taken for markup."""
+    """Print a message on one line of standard error; nothing in it is wrapped or read as markup."""
     _console.print(message, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -33,7 +33,7 @@ def fail(error: Exception | str) -> NoReturn:
 
 
 def progress_bar(last_column: str) -> Progress:
-    """A progress display; `last_column` is Rich markup that may name the task's fields."""
+    """A progress display. `last_column` is Rich markup, which may use fields of its tasks."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -48,11 +48,11 @@ def progress_bar(last_column: str) -> Progress:
 
 @contextmanager
 def postponed_interrupts() -> Iterator[Callable[[], int | None]]:
-    """Let the body end in its own time when the user or the system asks it to.
+    """Only record SIGINT and SIGTERM, so that the body can come to an orderly end.
 
     Yields:
-        A function that says which signal, SIGINT or SIGTERM, has come; None as long as none has.
-        A second one has its usual effect.
+        A function that returns the signal that came, or None if none did. A second signal has its
+        usual effect.
     """
     received: list[int] = []
     former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

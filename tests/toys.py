@@ -1,4 +1,4 @@
-"""A mixer, a task and a backend that the project does not know: what each seam is tried with."""
+"""A mixer and a backend that the project does not know; the task is `tests.model.counting`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.random import Generator
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
@@ -15,17 +14,15 @@ from model.backends.base import Backend
 from model.backends.registry import BACKENDS
 from model.block import Block
 from model.classifier import Classifier
-from model.config import ModelConfig
 from model.embedding import Embedding
 from model.mixers.base import Mixer
 from model.mixers.registry import MIXERS
 from model.registry import Registry
 from model.state import DecoderState, LayerSpec, LayerState, RaggedBatch, TensorSpec
 from model.step import Op, Step
-from model.tasks.base import IGNORED, Batch
 from model.tasks.registry import TASKS
-from model.tokenizer import Tokenizer
 from model.validation import STRICT
+from tests.model.counting import Counting
 
 
 class MeanParams(BaseModel):
@@ -85,55 +82,6 @@ class MeanMixer(Mixer):
                     totals[row] = totals[slot]
 
 
-class ReverseParams(BaseModel):
-    """`length`: of every string."""
-
-    model_config = STRICT
-
-    length: int = 5
-
-
-class Reverse:
-    """Write a string backwards: `BOS string SEP gnirts EOS`."""
-
-    name: ClassVar[str] = "reverse"
-    Params: ClassVar[type[BaseModel]] = ReverseParams
-    modes = ("reverse", "again")
-
-    def __init__(self, params: ReverseParams, tokenizer: Tokenizer, config: ModelConfig) -> None:
-        self.params, self._tokenizer, self._config = params, tokenizer, config
-
-    def batch(self, rng: Generator, share: float) -> Batch:
-        n, config = self.params.length, self._config
-        strings = rng.integers(3, config.vocab_size, (4, n))
-        ends = (np.full((4, 1), id) for id in (config.bos_id, config.sep_id, config.eos_id))
-        bos, sep, eos = ends
-        ids = np.concatenate([bos, strings, sep, strings[:, ::-1], eos], 1)
-        targets = ids[:, 1:].copy()
-        targets[:, :n] = IGNORED
-        return Batch(
-            torch.from_numpy(ids[:, :-1].copy()),
-            torch.from_numpy(targets),
-            torch.zeros(4, dtype=torch.int64),
-            {"share": share},
-        )
-
-    def score(self, logits: Tensor, batch: Batch) -> dict[str, float]:
-        wanted = batch.targets != IGNORED
-        right = logits.argmax(-1)[wanted] == batch.targets[wanted]
-        return {"backwards": right.double().mean().item()}
-
-    def frame(self, ids: Sequence[int], mode: str) -> list[int]:
-        config = self._config
-        return [config.bos_id, *ids, config.sep_id] if mode == "reverse" else [config.sep_id, *ids]
-
-    def needs_context(self, mode: str) -> bool:
-        return mode == "again"
-
-    def answer_length(self, mode: str, n_prompt: int, n_context: int) -> int:
-        return n_prompt + (n_context if mode == "again" else 1)
-
-
 class PlainBackend(Backend):
     """NumPy and torch, token by token, without a single kernel; knows no positions."""
 
@@ -144,7 +92,12 @@ class PlainBackend(Backend):
         pass
 
     def new_state(
-        self, specs: Sequence[LayerSpec], *, d_model: int, n_counters: int, **sizes: int
+        self,
+        specs: Sequence[LayerSpec],
+        *,
+        d_model: int,  # noqa: ARG002
+        n_counters: int,
+        **sizes: Any,
     ) -> DecoderState:
         return DecoderState(specs, n_counters=n_counters, **sizes)
 
@@ -168,7 +121,7 @@ class PlainBackend(Backend):
             batch, state, self.ops, table[batch.token_ids].copy(), phases, everywhere, n, None
         )
 
-    def activate(self, block: Block, step: Step) -> None:
+    def activate(self, block: Block, step: Step) -> None:  # noqa: ARG002
         assert block.phases is None
 
     def logits(self, classifier: Classifier, step: Step, rows: NDArray[np.int64]) -> Tensor:
@@ -193,8 +146,8 @@ def registered(**things: tuple[Registry[Any], Any]) -> Iterator[None]:
 
 @contextmanager
 def toys() -> Iterator[None]:
-    """The toys, known as the mixer `mean`, the task `reverse` and the backend `plain`."""
+    """The mixer `mean`, the task `counting` and the backend `plain`, for the length of a block."""
     with registered(
-        mean=(MIXERS, MeanMixer), reverse=(TASKS, Reverse), plain=(BACKENDS, PlainBackend)
+        mean=(MIXERS, MeanMixer), counting=(TASKS, Counting), plain=(BACKENDS, PlainBackend)
     ):
         yield

@@ -1,17 +1,14 @@
 """The evaluating commands of `causalrn`. What needs torch is imported where it is used."""
 
-import json
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from model.arguments import CheckpointName, Threads, load, use_threads
-from model.evaluation.errors import EvaluationError
-from model.terminal import fail, progress_bar
+from model.evaluation.measuring import measure
+from model.terminal import fail
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -20,7 +17,6 @@ commands = typer.Typer()
 _LENGTHS = "1,2,4,8,16,32,64"
 _STRINGS, _BATCHES = 50, 20
 
-_Result = TypeVar("_Result")
 _Output = Annotated[
     Path | None, typer.Option(help="Write the results to this JSON file too.", dir_okay=False)
 ]
@@ -105,7 +101,7 @@ def _evaluate_scores(
 ) -> None:
     from model.evaluation import scores as measurement
 
-    _measure(
+    measure(
         loaded,
         ("batches", batches),
         lambda advance: measurement.evaluate_scores(
@@ -134,7 +130,7 @@ def _evaluate_copying(
     from model.evaluation.strings import KINDS
 
     sizes = _numbers("--lengths", lengths, most=(loaded.config.max_seq_len - 3) // 2)
-    _measure(
+    measure(
         loaded,
         ("characters", sum(sizes) * strings * len(KINDS[loaded.tokenizer.name])),
         lambda advance: measurement.evaluate_copying(
@@ -175,7 +171,7 @@ def turns(
     bounds = _numbers("--lengths", lengths, most=loaded.config.max_seq_len)
     if len(bounds) > 2:
         fail(f"--lengths takes the shortest and the longest, got {lengths!r}")
-    _measure(
+    measure(
         loaded,
         ("turns", turns * sessions),
         lambda advance: measurement.evaluate_turns(
@@ -237,7 +233,7 @@ def recall(
     pool_sizes = _numbers("--pools", pools, most=longest)
     prefix_sizes = _numbers("--prefixes", prefixes, most=longest)
     n_cells = len(KINDS[loaded.tokenizer.name]) * len(pool_sizes) * len(prefix_sizes)
-    _measure(
+    measure(
         loaded,
         ("queries", n_cells * queries),
         lambda advance: measurement.evaluate_recall(
@@ -252,62 +248,6 @@ def recall(
         lambda cells: {"seed": seed, "cells": [asdict(cell) for cell in cells]},
         output,
     )
-
-
-def _measure(
-    checkpoint: "Checkpoint",
-    work: tuple[str, int],
-    measure: Callable[[Callable[[int], None]], Iterator[_Result]],
-    show: Callable[[list[_Result]], str],
-    values: Callable[[list[_Result]], dict[str, Any]],
-    output: Path | None,
-) -> None:
-    """Measure behind a progress display, print the tables and write the file.
-
-    Args:
-        checkpoint: the model.
-        work: what the display counts, and how many of them there are.
-        measure: makes the results one by one, telling its argument of work done.
-        show: the results, one or more, as text.
-        values: the results as JSON, and what they depend on.
-        output: file to write them to, if any.
-    """
-    results: list[_Result] = []
-    problem: EvaluationError | None = None
-    interrupted = False
-    began = time.monotonic()
-    progress = progress_bar(work[0])
-    task = progress.add_task(checkpoint.name, total=work[1])
-    try:
-        measured = measure(lambda n: progress.advance(task, n))
-    except EvaluationError as error:
-        fail(error)
-    with progress:
-        try:
-            for result in measured:
-                results.append(result)  # noqa: PERF402 — one by one, so that an interrupt keeps them
-        except EvaluationError as error:
-            problem = error  # told below the display, once that is closed
-        except KeyboardInterrupt:
-            interrupted = True
-    if results:
-        typer.echo(show(results), nl=False)
-    if problem is not None:
-        fail(problem)
-    if interrupted:
-        raise KeyboardInterrupt
-    if output is None:
-        return
-    whole = {
-        "checkpoint": checkpoint.name,
-        "fingerprint": checkpoint.fingerprint,
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    whole |= values(results)
-    try:
-        output.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        fail(error)
 
 
 def _numbers(option: str, text: str, most: int) -> list[int]:

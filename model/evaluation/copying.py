@@ -1,4 +1,4 @@
-"""Copying measured by free-running decoding through `extend`, by length and kind of string."""
+"""How exactly a model copies, by length and kind of string, when it decodes freely."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Cell:
         kind: key of `model.evaluation.strings.KINDS`.
         length: characters (token ids) of each string.
         n_strings: strings tried.
-        exact: strings copied without a fault and ended by EOS in the right place.
-        characters_right: characters of all copies that equal the source at their place.
+        exact: strings copied without a mistake and ended by EOS in the right place.
+        characters_right: characters that equal those of the source at the same place.
     """
 
     kind: str
@@ -45,10 +45,10 @@ def evaluate_copying(
     Args:
         checkpoint: the model; its tokenizer decides the kinds.
         lengths: lengths of the strings.
-        n_strings: strings a cell.
-        seed: of the strings; a cell's strings depend on the seed, its kind and length alone.
-        advance: told of characters decoded, for a progress display; over all cells they add up
-            to the characters of all strings.
+        n_strings: strings in each cell.
+        seed: decides the strings; those of a cell depend on it and on kind and length alone.
+        advance: called with the number of characters decoded, for a progress display; over all
+            cells these add up to the characters of all strings.
 
     Raises:
         ValueError: the model cannot hold a string of that length and its copy.
@@ -70,7 +70,7 @@ def evaluate_copying(
 def _copies(
     checkpoint: Checkpoint, strings: list[list[int]], advance: Callable[[int], None]
 ) -> list[list[int]]:
-    """Greedy copies, each up to one character longer than its string, so that none is cut."""
+    """Greedy copies. Each may be one character too long, so that a missing EOS shows."""
     copies: list[list[int]] = [[] for _ in strings]
     limits = [len(string) + 1 for string in strings]
     unreported = sum(map(len, strings))

@@ -1,4 +1,4 @@
-"""Passages to read and to recall: consecutive cuts of held-out material, no two of one place."""
+"""Passages to read and to recall: consecutive pieces of held-out material that never overlap."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from model.evaluation.errors import EvaluationError
 from model.evaluation.strings import BYTE_KINDS, LETTER_KINDS, Ids
 
 Material = Callable[[Generator, int], Ids]
-"""Makes so many tokens or more, or as many as it has; no part of them comes twice by design."""
+"""Makes at least so many tokens, or all that it has; by design no part of it is repeated."""
 
 SHORTEST, LONGEST = 48, 160  # tokens of a passage
 
@@ -25,7 +25,7 @@ def _texts(*names: str) -> str:
 
 
 def _text(*names: str) -> Material:
-    """Text files one after the other, once around from a random character on."""
+    """Text files joined in order, begun at a random character and wrapped around once."""
 
     def material(rng: Generator, n: int) -> Ids:  # noqa: ARG001 — there is no more than this
         text = _texts(*names)
@@ -55,7 +55,7 @@ class Reading:
 
     Attributes:
         token_ids: all of it; its turns of copying are exact.
-        passages: what was read, no two passages from the same place.
+        passages: what was read; no two of them overlap in the material.
     """
 
     token_ids: list[int]
@@ -66,7 +66,7 @@ def read_passages(rng: Generator, config: ModelConfig, material: Material, n: in
     """Let a session read passages until it holds about n tokens, at most 50 fewer.
 
     Half of the passages are copied, `BOS s SEP s EOS`, the others only read, `BOS s SEP`. They are
-    cut from the material one after the other, also where that splits a character.
+    cut from the material one after the other, even where that splits a character.
 
     Raises:
         EvaluationError: there is too little material.

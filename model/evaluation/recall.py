@@ -29,12 +29,12 @@ class Cell:
         pool: tokens that sessions hold when they are asked, up to 50 fewer.
         prefix: tokens of a passage that are given.
         n_queries: passages asked for.
-        exact: passages continued to their end without a fault and ended by EOS there.
+        exact: passages continued to their end without a mistake and ended by EOS there.
         n_certain: passages of which each token follows without doubt from the few before it; see
             `Query.is_certain`.
         exact_certain: those of them that are exact.
         n_tokens: tokens to recall, EOS of each passage included.
-        tokens_right: tokens before the first fault.
+        tokens_right: tokens before the first mistake.
     """
 
     kind: str
@@ -50,7 +50,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class _Score:
-    """What became of a query: tokens to recall, EOS included, and those before a fault."""
+    """The result of a query: tokens to recall, EOS included, and those before a mistake."""
 
     query: Query
     n_tokens: int
@@ -68,8 +68,8 @@ def evaluate_recall(
 ) -> Iterator[Cell]:
     """Ask for passages by their first tokens, in turns `BOS SEP prefix`, and decode freely.
 
-    Many recalls go on from one session, each for itself; a passage is asked for at most once by
-    prefixes of one length. Where sessions, up to twice the usual number, have too few passages that
+    Many recalls branch off from one session; a passage is asked for at most once by prefixes of
+    one length. Where sessions, up to twice the usual number, have too few passages that
     can be asked for (see `draw_queries`), a cell has fewer queries than were asked for.
 
     Args:
@@ -77,9 +77,9 @@ def evaluate_recall(
         pools: tokens that sessions hold before they are asked.
         prefixes: tokens that are given.
         n_queries: of each kind, pool and prefix.
-        seed: of the passages; a cell's depend on the seed, its kind, pool and prefix alone.
-        advance: told of queries done, for a progress display; over all cells they add up to what
-            was asked for.
+        seed: decides the passages; those of a cell depend on it and on kind, pool and prefix alone.
+        advance: called with the number of queries done, for a progress display; over all cells
+            these add up to what was asked for.
 
     Raises:
         EvaluationError: the model does not copy; a pool is too small for a passage, or too large
@@ -152,7 +152,7 @@ def _ask(
     queries: Sequence[Query],
     advance: Callable[[int], None],
 ) -> Iterator[_Score]:
-    """Let a session read once, and go on from there with each query for itself."""
+    """Let a session read once, then branch off from there with each query."""
     if not queries:
         return
     n_forks = min(len(queries), _AT_ONCE)
@@ -165,7 +165,7 @@ def _ask(
 
 
 def _recalls(checkpoint: Checkpoint, sessions: Runner, queries: Sequence[Query]) -> list[_Score]:
-    """Fork the first session for each query, and decode until the first fault."""
+    """Fork the first session for each query, and decode until the first mistake."""
     forks = dict(enumerate(queries, 1))
     for fork in forks:
         sessions.fork(0, fork)

@@ -1,4 +1,4 @@
-"""What a task says of its own batches, for tasks that have no measurement beyond that."""
+"""Scores over held-out batches, for tasks that have no measurement of their own."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -22,7 +22,7 @@ def evaluate_scores(
         checkpoint: the model.
         n_batches: to draw.
         seed: of the batches; one depends on the seed and its number alone.
-        advance: told of batches done, for a progress display.
+        advance: called with the number of batches done, for a progress display.
 
     Yields:
         For each batch, the mean cross-entropy in nats as `loss`, and the task's scores.

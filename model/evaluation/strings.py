@@ -1,7 +1,7 @@
 """Held-out strings of many kinds and of an exact length, as token ids.
 
-Nothing here is drawn from the training sources: texts come from the files in `texts/`, and the
-mean kinds are written anew.
+Nothing here comes from the sources of the training: texts are read from the files in `texts/`, and
+the kinds that are hard to copy are written independently.
 """
 
 import json
@@ -23,13 +23,13 @@ def _text(name: str) -> str:
 
 
 def _cut(text: str, n: int) -> Ids:
-    """The first n bytes of a text, filled with dots where a character does not fit."""
+    """The first n bytes of a text; dots take the place of a last character that does not fit."""
     whole = text.encode()[:n].decode(errors="ignore").encode()
     return np.frombuffer(whole.ljust(n, b"."), np.uint8).astype(np.int64)
 
 
 def _passage(name: str) -> Source:
-    """A passage of a text file from a random character on; the file begins again at its end."""
+    """A passage of a text file from a random character on, as if the file were repeated."""
 
     def source(rng: Generator, n: int) -> Ids:
         text = _text(name)

@@ -1,4 +1,4 @@
-"""Copying turn after turn: what a session has written stays in its context, faults included."""
+"""Copying turn after turn: what a session has written stays in its context, mistakes included."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ _GROUP_TOKENS = 262_144  # that sessions decoded together may come to hold
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one turn.
+    """The result of one turn.
 
     Attributes:
         turn: 1 for the first of its session.
         kind: key of `model.evaluation.strings.KINDS`, or `LIKE_EARLIER`.
         pool: tokens that the session held when the turn began.
-        exact: whether the copy had no fault and was ended by EOS in the right place.
+        exact: whether the copy had no mistake and was ended by EOS in the right place.
     """
 
     turn: int
@@ -44,7 +44,7 @@ class TurnScore:
 
     Attributes:
         turn: 1 for the first.
-        n_sessions: sessions that got there.
+        n_sessions: sessions that reached it.
         exact: sessions whose copy was exact at this turn.
         mean_pool: tokens that a session held when the turn began, on average.
     """
@@ -79,18 +79,19 @@ def evaluate_turns(
     seed: int,
     advance: Callable[[int], None],
 ) -> Iterator[Answer]:
-    """Let sessions copy one string after another, each decoded freely.
+    """Let sessions copy one string after another, decoding freely.
 
     As on the server, what a session holds after a turn is what was read and what the model wrote:
-    its tokens, then EOS if it ended with that. A copy that runs over is cut one token late.
+    its tokens, then EOS if it ended with that. A copy that goes on too long is stopped after one
+    token more than it should have.
 
     Args:
         checkpoint: the model; its tokenizer decides the kinds.
         n_turns: strings of each session, one after the other.
         lengths: shortest and longest string; lengths are uniform.
-        n_sessions: sessions; the strings of one depend on the seed and its number alone.
-        seed: of the strings.
-        advance: told of turns done, for a progress display.
+        n_sessions: sessions to measure; the strings of one depend on the seed and its number alone.
+        seed: decides the strings.
+        advance: called with the number of turns done, for a progress display.
 
     Raises:
         EvaluationError: the model does not copy, or cannot hold a session of the longest strings.

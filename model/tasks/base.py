@@ -79,7 +79,7 @@ class Task(Protocol):
         """Draw training data.
 
         Args:
-            rng: everything is drawn from it.
+            rng: the source of all randomness.
             share: how much of the run is done, from 0 to 1, for data that grows more difficult.
         """
 

@@ -42,7 +42,7 @@ def draw_contexts(
     is uniform, but for contexts that are full.
 
     Args:
-        rng: everything is drawn from it.
+        rng: the source of all randomness.
         config: of the decoder, for its special ids.
         source: makes a string of a given length.
         lengths: shortest and longest string.

@@ -70,9 +70,13 @@ class Copying:
         _check(params, tokenizer, config)
         sources = SOURCES[tokenizer.name]
         self.params = params
-        self.modes = ("copy", "recall") if config.recall else ("copy",)
         self._source = sources[params.strings or next(iter(sources))]
         self._config = config
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """`copy`, and `recall` if the model knows such turns."""
+        return ("copy", "recall") if self._config.recall else ("copy",)
 
     def length_limit(self, share: float) -> int:
         """Longest string that may be drawn when that share of the run is done.

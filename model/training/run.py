@@ -1,4 +1,4 @@
-"""The folder of a training run: its state, its log, and at the end the checkpoint."""
+"""The folder of a training run: the state to resume from, the log and the checkpoint."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ class RunError(ValueError):
 
 
 class Run:
-    """What a run leaves on disk. Saving replaces the state in one rename.
+    """What a run keeps on disk. A crash while it saves leaves the state that was saved before.
 
     Args:
         folder: made if it is not there.
@@ -105,7 +105,7 @@ class Run:
         return step, seconds
 
     def begin(self) -> None:
-        """Make the folder ready for a run that begins at step 0.
+        """Prepare the folder for a run that begins at step 0.
 
         Raises:
             RunError: it holds a checkpoint without the state of its training, which the run would
@@ -117,7 +117,7 @@ class Run:
         (self.folder / _LOG).unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Forget a former run in this folder: its state, its log and its checkpoint."""
+        """Delete a former run in this folder: its state, its log and its checkpoint."""
         for name in (_STATE, _LOG, *_CHECKPOINT):
             (self.folder / name).unlink(missing_ok=True)
 
@@ -127,7 +127,7 @@ class Run:
             file.write(json.dumps(line) + "\n")
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """The log so far, without a last line that a crash cut off."""
+        """The lines of the log, without a last one that a crash cut off."""
         file = self.folder / _LOG
         if not file.is_file():
             return []

@@ -23,7 +23,7 @@ def generate_rules(session_id: str) -> _Schema:
         {"required": [given], "properties": {given: {"not": _NULL}, absent: _NULL}}
         for given, absent in (("prompt", "token_ids"), ("token_ids", "prompt"))
     ]
-    alone: list[_Schema] = [not_empty, {"properties": {"mode": {"enum": ["copy", "raw"]}}}]
+    alone: list[_Schema] = [not_empty]
     in_session = [{"anyOf": [_with("mode", {"const": "raw"}), not_empty]}]
     return {"allOf": [{"oneOf": one_of_two}, _sessions(session_id, alone, in_session)]}
 
@@ -43,14 +43,18 @@ def completion_rules(session_id: str, text: _Schema, ids: _Schema) -> _Schema:
     not_empty = _prompt(text, ids, *several)
     single = [text, ids, *(_array(one, most=1) for one in (text, ids))]
     empty_ids = ids | {"minItems": 0}
-    alone = [not_empty, {"properties": {"mode": {"enum": ["copy", "raw", None]}}}]
+    alone = [not_empty]
     in_session = [
         {
             "anyOf": [
                 _prompt(*single),
                 # In raw mode, which is that of ids, a prompt may be empty.
-                _prompt(empty_ids, _array(empty_ids, most=1))
-                | {"not": _with("mode", {"enum": ["copy", "recall"]})},
+                {
+                    "properties": {
+                        "prompt": {"anyOf": [empty_ids, _array(empty_ids, most=1)]},
+                        "mode": {"enum": ["raw", None]},
+                    }
+                },
                 _with("mode", {"const": "raw"}) | {"allOf": [_prompt({"enum": ["", [""]]})]},
             ]
         }

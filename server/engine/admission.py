@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model.framing import frame, modes
 from model.tokenizer import TokenizerError
 from server.engine.generation import GenerationParams
+from server.engine.modes import RAW, answer_length, choose_mode, frame, needs_context
 from server.engine.scheduler import Scheduler
 from server.engine.served_model import ServedModel
 from server.errors import (
@@ -15,8 +15,6 @@ from server.errors import (
     SessionFullError,
 )
 from server.settings import Settings
-
-_RAW_TOKENS = 16  # that a prompt without framing generates unless it says; as in OpenAI's API
 
 
 @dataclass
@@ -77,21 +75,24 @@ class Admission:
         Raises:
             OverloadedError: there is no room for it now.
             InvalidRequestError: the text or an id is not the model's, it is too long for it, or the
-                model does not know the mode or an id of the bias.
+                model does not know the mode or an id of the bias, or the mode needs a session.
             SessionFullError: it is too long for what its session has left.
             RequestTooLargeError: the memory pool could never hold it.
         """
+        mode = choose_mode(self._model, params.mode)
+        if n_context is None and needs_context(self._model, mode):
+            raise InvalidRequestError(f"mode: {mode!r} needs a 'session_id'", param="mode")
         # A character is four bytes at most, and no tokenizer makes more tokens than bytes.
         n_content = len(source)
         if isinstance(source, str) and not source.isascii():
             n_content *= 4
         # What exceeds the pool will be refused for that, and not because others wait.
         allocator = self._scheduler.pool.allocator
-        n_framing = len(frame(self._model.config, [], params.mode))
+        n_framing = len(frame(self._model, [], mode))
         n_held = (n_context or 0) + n_framing + n_content + (params.max_tokens or 0)
         self._reserve(id, min(n_held, allocator.n_pages * allocator.page_size), params.n)
         try:
-            prompt, max_tokens = self._check(source, params, n_context)
+            prompt, max_tokens = self._check(source, params, mode, n_context)
         except BaseException:
             self.release(id)
             raise
@@ -124,13 +125,12 @@ class Admission:
         return self._scheduler.pool.allocator.pages_for(n_held)
 
     def _check(
-        self, source: str | Sequence[int], params: GenerationParams, n_context: int | None
+        self,
+        source: str | Sequence[int],
+        params: GenerationParams,
+        mode: str,
+        n_context: int | None,
     ) -> tuple[list[int], int]:
-        config = self._model.config
-        if params.mode not in modes(config):
-            raise InvalidRequestError(
-                f"mode: {self._model.name} was not trained for {params.mode!r}", param="mode"
-            )
         self._check_bias(params)
         ids: Sequence[int]
         if isinstance(source, str):
@@ -138,19 +138,20 @@ class Admission:
             ids = self._encode(source, param)
         else:
             param, ids = params.field or "token_ids", source
-        longest = config.max_seq_len
+        longest = self._model.config.max_seq_len
         if n_context is not None:
             longest = min(longest, self._settings.max_session_tokens)
         n_context = n_context or 0
-        n_framing = len(frame(config, [], params.mode))
+        n_framing = len(frame(self._model, [], mode))
         room = longest - n_context - n_framing - len(ids)
         least = int(params.max_tokens != 0)
         if room < least:
             self._refuse(param, len(ids), len(ids) + room - least, n_context)
         if ids is source:
-            self._check_ids(ids, param, may_be_special=params.mode == "raw")
-        prompt = frame(config, ids, params.mode)
-        max_tokens = self._max_tokens(params, prompt, len(ids), n_context, room)
+            self._check_ids(ids, param, may_be_special=mode == RAW)
+        prompt = frame(self._model, ids, mode)
+        wanted = answer_length(self._model, mode, len(ids), n_context)
+        max_tokens = self._max_tokens(params, wanted, n_context + len(prompt), room)
         if params.min_tokens > max_tokens:
             raise InvalidRequestError(
                 f"min_tokens: must be at most max_tokens, which is {max_tokens}",
@@ -178,19 +179,16 @@ class Admission:
             param=param,
         )
 
-    def _max_tokens(
-        self, params: GenerationParams, prompt: list[int], n_ids: int, n_context: int, room: int
-    ) -> int:
+    def _max_tokens(self, params: GenerationParams, wanted: int, n_read: int, room: int) -> int:
         most = self._settings.max_tokens
         if params.max_tokens is None:
-            wanted = {"copy": n_ids + 1, "recall": n_context + 1, "raw": _RAW_TOKENS}[params.mode]
             return min(wanted, room, most)
         if params.max_tokens > most:
             raise InvalidRequestError(f"max_tokens: must be at most {most}", param="max_tokens")
         if params.max_tokens > room:
             raise InvalidRequestError(
-                f"max_tokens: must be at most {room} after a prompt of {n_context + len(prompt)} "
-                f"tokens; there is room for {n_context + len(prompt) + room} in all",
+                f"max_tokens: must be at most {room} after a prompt of {n_read} "
+                f"tokens; there is room for {n_read + room} in all",
                 param="max_tokens",
             )
         return params.max_tokens

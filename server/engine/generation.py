@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model.framing import Mode
 from model.sampling import Sampler, SamplingParams, TokenLogprob, token_logprob
 from model.tokenizer import Tokenizer
+from server.engine.modes import RAW
 from server.engine.sequence import Sequence
 from server.engine.stop_strings import StopStrings
 from server.engine.token_stream import Delta, FinishReason, Progress
@@ -20,7 +20,7 @@ class GenerationParams:
     """What a request asks for, besides its prompt.
 
     Attributes:
-        max_tokens: tokens to generate at most; None for what the mode needs, 0 for none.
+        max_tokens: tokens to generate at most; None for as many as the mode may need, 0 for none.
         sampling: how tokens are chosen.
         stop: strings that end a sample.
         n: samples.
@@ -31,7 +31,7 @@ class GenerationParams:
         min_tokens: before so many are generated, neither EOS nor a stop string ends a sample.
         priority: the lower, the sooner it is served.
         timeout: seconds that it may take; None for as long as it takes.
-        mode: what the prompt asks for.
+        mode: what the prompt asks for; None for the first mode of the model's task.
         field: where the client wrote the prompt, for errors; None for `prompt` or `token_ids`.
     """
 
@@ -45,7 +45,7 @@ class GenerationParams:
     min_tokens: int = 0
     priority: int = 0
     timeout: float | None = None
-    mode: Mode = "copy"
+    mode: str | None = None
     field: str | None = None
 
 
@@ -176,13 +176,13 @@ class Generation:
     def _read_echo(self) -> "_Echo":
         """The prompt as it was given: without the ids that frame it."""
         prompt = self.sequence.token_ids[self._n_context : self.sequence.n_prompt]
-        if self._params.mode != "raw":
+        if self._params.mode != RAW:
             prompt = [token_id for token_id in prompt if token_id not in self._specials]
         return _Echo(prompt, self._tokenizer.decode(prompt))
 
     def _echoed_logprobs(self) -> list[TokenLogprob]:
         """One for every echoed id; none for the first of a context, which nothing comes before."""
-        if self._params.mode != "raw":
+        if self._params.mode != RAW:
             return [p for p in self._prompt_logprobs if p.token_id not in self._specials]
         first = TokenLogprob(self.sequence.token_ids[0], None, ())
         return [first, *self._prompt_logprobs]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.state import DecoderState, LayerSpec, RaggedBatch
+from model.tasks.base import Task
 from model.tokenizer import Tokenizer
 
 
@@ -55,6 +56,10 @@ class ServedModel(Protocol):
     @property
     def tokenizer(self) -> Tokenizer:
         """Between text and content ids."""
+
+    @property
+    def task(self) -> Task:
+        """What it can be asked for: framing of prompts, and lengths of answers."""
 
     @property
     def decoder(self) -> ServedDecoder:

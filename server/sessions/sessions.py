@@ -14,6 +14,7 @@ from server.engine.core import EngineCore
 from server.engine.engine import Engine, Turn
 from server.engine.engines import Engines
 from server.engine.generation import GenerationParams
+from server.engine.modes import RAW
 from server.engine.served_model import ServedModel
 from server.engine.warm_sessions import PoolUse
 from server.errors import (
@@ -328,7 +329,7 @@ class Sessions:
 
 async def _warm(engine: Engine, turn: Turn, owner: str) -> None:
     """Compute the memory of a session, which is locked, without adding to it."""
-    params = GenerationParams(max_tokens=0, mode="raw")
+    params = GenerationParams(max_tokens=0, mode=RAW)
     async with engine.enqueue(engine.admit([], params, turn, owner=owner)) as stream:
         async for _ in stream:
             pass

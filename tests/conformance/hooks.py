@@ -56,6 +56,9 @@ def before_load_schema(_: HookContext, document: dict[str, Any]) -> None:
     names = [model["name"] for model in _get("/admin/models")["models"]][:2]
     for operation in document["paths"]["/admin/models/{name}"].values():
         operation["parameters"][0]["schema"]["enum"] = names
+    # Which modes there are is for the model to say; both know how to copy.
+    for name in ("GenerateRequest", "CompletionRequest", "TokenizeRequest"):
+        _variant(schemas[name], "mode")["enum"] = ["copy", "raw"]
     # Special ids are content in raw mode only; a list of ids is raw unless it says otherwise.
     for name, field, raw in (
         ("GenerateRequest", "token_ids", {"required": ["mode"]}),

@@ -13,7 +13,7 @@ from server.api.schemas.generate import GenerateRequest
 ABSENT = object()
 SESSION = "ses-019aa9c5c0d2f4a1c2d3e4f5a64f0c9d"
 COMMON: dict[str, list[Any]] = {
-    "mode": [ABSENT, "copy", "recall", "raw"],
+    "mode": [ABSENT, "copy", "raw"],
     "session_id": [ABSENT, None, SESSION, "ses-1"],
     "wait_for_session": [ABSENT, True],
     "max_tokens": [ABSENT, None, 0, 1],

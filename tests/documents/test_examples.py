@@ -57,6 +57,7 @@ STAND_INS = {
         "docker run",
     ],
     "clients/python/README.md": ["pip install"],
+    "docs/training.md": ["causalrn train", "causalrn train"],
 }
 
 

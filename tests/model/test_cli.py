@@ -121,6 +121,63 @@ class TestTrain:
         assert run("train", TINY).exit_code == 0
         load_checkpoint(tmp_path / "runs" / "tiny")
 
+    def test_settings_and_a_seed_change_the_run(self, tmp_path: Path) -> None:
+        args = ("train", TINY, "--output", tmp_path / "run", "--seed", 9)
+        changes = ("--set", "optimizer.steps=6", "--set", "task.max_length=5")
+        assert "Trained 6 steps in " in run(*args, *changes).stderr
+        loaded = load_checkpoint(tmp_path / "run")
+        assert loaded.task.params.model_dump()["max_length"] == 5
+        again = Trainer(
+            load_preset(str(TINY), ["optimizer.steps=6", "task.max_length=5", "seed=9"]),
+            Run(tmp_path / "run"),
+        )
+        assert again.step == 6
+        assert "with other values or settings" in refusal(*args, changes[0], changes[1])
+
+    def test_a_setting_that_is_wrong_is_named(self, tmp_path: Path) -> None:
+        said = refusal("train", TINY, "--output", tmp_path / "run", "--set", "task.widow=3")
+        assert said == "--set task.widow=3: unknown key task.widow; did you mean window?"
+        assert not (tmp_path / "run").exists()
+
+    def test_an_interrupted_run_can_be_used(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        step = Trainer._step
+
+        def interrupted(self: Trainer) -> object:
+            if self.step == 6:
+                signal.raise_signal(signal.SIGTERM)
+            return step(self)
+
+        monkeypatch.setattr(Trainer, "_step", interrupted)
+        folder = tmp_path / "run"
+        assert run("train", TINY, "--output", folder).exit_code == 128 + signal.SIGTERM
+        assert run("generate", "abc", "--checkpoint", folder).exit_code == 0
+        result = run("evaluate", folder, "--lengths", 2, "--strings", 2)
+        assert result.stdout.startswith("| strings exact | 2 |")
+
+    def test_checkpoints_are_saved_every_so_often(self, tmp_path: Path) -> None:
+        """A run that diverges says which one is left."""
+        args = ("train", TINY, "--output", tmp_path / "run", "--save-every", 4)
+        result = run(*args, "--set", "optimizer.learning_rate=1e30")
+        assert result.exit_code == 1
+        assert "with a lower learning_rate" in result.stderr
+        assert "The checkpoint of step" not in result.stderr  # it diverged before the fourth
+        broken = Trainer._step
+
+        def later(self: Trainer) -> object:
+            if self.step == 6:
+                with torch.no_grad():
+                    self.model.classifier.weight[0, 0] = torch.nan
+            return broken(self)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Trainer, "_step", later)
+            result = run(*args, "--restart")
+        assert result.exit_code == 1
+        assert f"The checkpoint of step 4 is in {tmp_path}/run." in result.stderr
+        load_checkpoint(tmp_path / "run")
+
     def test_restart(self, tmp_path: Path) -> None:
         job = Trainer(load_preset(str(TINY)), Run(tmp_path))
         job.train(lambda _: None, lambda: job.step == 30)

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from model.checkpoint import Checkpoint
-from model.framing import frame
 from model.generation import generate
 from model.sampling import SamplingParams
 from tests.model.tiny import copying, random_checkpoint, scripted_checkpoint, tiny_config
@@ -43,7 +42,7 @@ def test_ragged_prompts_match_forward(checkpoint: Checkpoint) -> None:
     assert len({token for tokens in found for token in tokens}) > 3
     for prompt, tokens, limit in zip(PROMPTS, found, limits, strict=True):
         ended = len(tokens) < limit
-        wrapped = frame(checkpoint.config, prompt)
+        wrapped = checkpoint.task.frame(prompt, "copy")
         logits = checkpoint.decoder.forward(torch.tensor([[*wrapped, *tokens]]))[0]
         after = logits[len(wrapped) - 1 :]
         assert len(after) == len(tokens) + 1

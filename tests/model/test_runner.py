@@ -8,13 +8,16 @@ import torch
 
 from model import runner as module
 from model.checkpoint import Checkpoint
-from model.framing import frame
 from model.runner import Runner
 from model.sampling import Sampler, SamplingParams
 from tests.model.tiny import answering, random_checkpoint, scripted_checkpoint, tiny_config
 
 CONFIG = tiny_config()
 EOS = CONFIG.eos_id
+
+
+def frame(ids: list[int]) -> list[int]:
+    return [CONFIG.bos_id, *ids, CONFIG.sep_id]
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def likeliest_next(runner: Runner, new: dict[int, list[int]]) -> dict[int, int]:
 def test_answers_end_with_eos_or_are_stopped() -> None:
     runner = Runner(scripted_checkpoint(answering(CONFIG)), [20, 20])
     written = runner.answer(
-        {0: frame(CONFIG, [5, 6, 7]), 1: frame(CONFIG, [8, 9, 10])},
+        {0: frame([5, 6, 7]), 1: frame([8, 9, 10])},
         lambda s, ids: s == 0 or len(ids) < 2,
     )
     assert written == {0: [5, 6, 7, EOS], 1: [8, 9]}
@@ -49,9 +52,9 @@ def test_what_was_written_is_read_with_the_next_turn() -> None:
         return script(tokens)
 
     runner = Runner(scripted_checkpoint(watching), [40])
-    runner.answer({0: frame(CONFIG, [5, 6])}, lambda _s, _ids: True)
-    runner.answer({0: frame(CONFIG, [7])}, lambda _s, _ids: False)
-    runner.answer({0: frame(CONFIG, [8])}, lambda _s, _ids: True)
+    runner.answer({0: frame([5, 6])}, lambda _s, _ids: True)
+    runner.answer({0: frame([7])}, lambda _s, _ids: False)
+    runner.answer({0: frame([8])}, lambda _s, _ids: True)
     first, second = [0, 5, 6, 1, 5, 6, EOS], [0, 7, 1, 7]
     assert seen[-1] == [*first, *second, 0, 8, 1, 8]
     assert runner.length(0) == len(seen[-1]) + 1

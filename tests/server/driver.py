@@ -3,9 +3,9 @@
 from collections import Counter
 from typing import Any, Generic, TypeVar
 
-from model.framing import Mode, frame
 from server.engine.core import EngineCore
 from server.engine.generation import Generation, GenerationParams
+from server.engine.modes import choose_mode, frame
 from server.engine.sequence import Sequence
 from server.engine.served_model import ServedModel
 from server.engine.token_stream import Delta, Progress
@@ -43,7 +43,7 @@ class Driver(Generic[Model]):
         stop: tuple[str, ...] = (),
         *,
         session: str | None = None,
-        mode: Mode = "copy",
+        mode: str | None = None,
         **options: Any,
     ) -> None:
         ids = self.model.tokenizer.encode(text)
@@ -52,7 +52,7 @@ class Driver(Generic[Model]):
         params = GenerationParams(max_tokens, stop=stop, mode=mode, **options)
         progress = self.progress[id] = Progress(0.0)
         context = [] if session is None else self.logs.setdefault(session, [])
-        prompt = frame(self.model.config, ids, mode)
+        prompt = frame(self.model, ids, choose_mode(self.model, mode))
         samples = [
             Generation(
                 id,

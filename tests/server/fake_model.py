@@ -16,6 +16,8 @@ from torch import Tensor
 from model.blueprint import SPECIALS
 from model.config import ModelConfig
 from model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
+from model.tasks.base import Task
+from model.tasks.copying import Copying, CopyingParams
 from model.tokenizer import ByteTokenizer, LetterTokenizer, StreamDecoder, Tokenizer
 
 _POOL_OF_IDS = LayerSpec(pool=(TensorSpec("pool", (1,)),))
@@ -163,6 +165,7 @@ class FakeModel:
     fingerprint: str = "0" * 64
     recall: bool = False
     config: ModelConfig = field(init=False)
+    task: Task = field(init=False)
     decoder: FakeDecoder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -178,6 +181,7 @@ class FakeModel:
                 "recall": self.recall,
             }
         )
+        self.task = Copying(CopyingParams(max_length=1), self.tokenizer, self.config)
         self.decoder = FakeDecoder(self.config)
 
 

@@ -597,9 +597,9 @@ export interface components {
             prompt: string | string[] | number[] | number[][];
             /**
              * Mode
-             * @description By default `copy` for text, and `raw` for ids. `copy`: write the prompt out. `recall`: the prompt is how a passage begins that the session read; go on from there to the passage's end. `raw`: add no special ids to the prompt; in a session it may be empty.
+             * @description By default the first mode of the model for text, and `raw` for ids. What a model knows depends on what it was trained on. `copy`: write the prompt out. `recall`: the prompt is how a passage begins that the session read; go on from there to the passage's end. Every model knows `raw`: add no special ids to the prompt; in a session it may be empty.
              */
-            mode?: ("copy" | "recall" | "raw") | null;
+            mode?: string | null;
             /**
              * Best Of
              * @description Not supported; it may be as many as `n`.
@@ -618,9 +618,6 @@ export interface components {
             wait_for_session?: false | null;
         } & ({
             prompt?: string | number[] | string[] | number[][];
-        } & {
-            /** @enum {unknown} */
-            mode?: "copy" | "raw" | null;
         } & ({
             max_tokens?: null | unknown;
         } | {
@@ -634,6 +631,8 @@ export interface components {
             prompt?: string | number[] | string[] | number[][];
         } | {
             prompt?: number[] | number[][];
+            /** @enum {unknown} */
+            mode?: "raw" | null;
         } | ({
             /** @constant */
             mode: "raw";
@@ -902,11 +901,9 @@ export interface components {
             token_ids?: number[] | null;
             /**
              * Mode
-             * @description `copy`: write the prompt out. `recall`: the prompt is how a passage begins that the session read; go on from there to the passage's end. `raw`: add no special ids to the prompt; in a session it may be empty.
-             * @default copy
-             * @enum {string}
+             * @description By default the first mode of the model. What a model knows depends on what it was trained on. `copy`: write the prompt out. `recall`: the prompt is how a passage begins that the session read; go on from there to the passage's end. Every model knows `raw`: add no special ids to the prompt; in a session it may be empty.
              */
-            mode?: "copy" | "recall" | "raw";
+            mode?: string | null;
         } & (({
             prompt: unknown;
             token_ids?: null;
@@ -920,9 +917,6 @@ export interface components {
         } & ({
             prompt?: unknown;
             token_ids?: unknown;
-        } & {
-            /** @enum {unknown} */
-            mode?: "copy" | "raw";
         } & ({
             max_tokens?: null | unknown;
         } | {
@@ -1472,10 +1466,8 @@ export interface components {
             /**
              * Mode
              * @description As for `POST /generate`.
-             * @default copy
-             * @enum {string}
              */
-            mode?: "copy" | "recall" | "raw";
+            mode?: string | null;
             /**
              * Return Token Strs
              * @description Say what each id stands for, of as many as the model takes at most.

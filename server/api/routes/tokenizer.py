@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from model.framing import frame, modes
 from model.tokenizer import TokenizerError, special_tokens
 from server.api.dependencies import EnginesDependency
 from server.api.openapi import MODEL_ERRORS, PROMPT_ERRORS, describe_errors
@@ -19,6 +18,7 @@ from server.api.schemas.tokenizer import (
     TokenizeRequest,
     TokenizeResponse,
 )
+from server.engine.modes import RAW, choose_mode, frame
 from server.errors import InvalidRequestError
 from server.http.json_body import JsonRoute
 
@@ -54,11 +54,8 @@ def tokenize(body: TokenizeRequest, models: EnginesDependency) -> TokenizeRespon
             tokens = tokenizer.encode(body.prompt)
         except TokenizerError as error:
             raise InvalidRequestError(f"prompt: {error}", param="prompt") from None
-        if body.mode not in modes(config):
-            raise InvalidRequestError(
-                f"mode: {model.name} was not trained for {body.mode!r}", param="mode"
-            )
-        tokens = frame(config, tokens, body.mode if body.add_special_tokens else "raw")
+        mode = choose_mode(model, body.mode)
+        tokens = frame(model, tokens, mode if body.add_special_tokens else RAW)
     if body.return_token_strs and len(tokens) > config.max_seq_len:
         raise InvalidRequestError(
             f"return_token_strs: there are {len(tokens)} tokens, up to {config.max_seq_len}, as "

@@ -11,7 +11,6 @@ from pydantic import (
     model_validator,
 )
 
-from model.framing import Mode
 from server.api.request_rules import allow_null, completion_rules
 from server.api.schemas.generate import TurnInfo
 from server.api.schemas.generation_fields import (
@@ -62,8 +61,9 @@ class CompletionRequest(GenerationFields):
     prompt: Annotated[Any, WithJsonSchema({"anyOf": _FORMS})] = Field(
         description="Text, several texts, the ids of a text, or those of several.",
     )
-    mode: Mode | None = Field(
-        default=None, description=f"By default `copy` for text, and `raw` for ids. {MODES}"
+    mode: str | None = Field(
+        default=None,
+        description=f"By default the first mode of the model for text, and `raw` for ids. {MODES}",
     )
     best_of: int | None = Field(
         default=None,

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from model.framing import Mode
 from server.api.request_rules import generate_rules
 from server.api.schemas.generation_fields import (
     MAX_LOGPROBS,
@@ -47,7 +46,9 @@ class GenerateRequest(GenerationFields):
         description="Content ids in place of `prompt`. The special ids that the model needs "
         "around them are added by the server, but in `raw` mode, where they may be among these.",
     )
-    mode: Mode = Field(default="copy", description=MODES)
+    mode: str | None = Field(
+        default=None, description=f"By default the first mode of the model. {MODES}"
+    )
 
     def sources(self) -> list[Source]:
         """The prompt, whichever way it is given."""

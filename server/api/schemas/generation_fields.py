@@ -15,9 +15,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from model.framing import Mode
 from model.sampling import SamplingParams
 from server.engine.generation import GenerationParams
+from server.engine.modes import RAW
 
 MAX_STOP_STRINGS = 4
 MAX_STOP_LENGTH = 256
@@ -29,9 +29,9 @@ _DECIMAL = "^(0|[1-9][0-9]{0,8})$"
 SESSION_ID = "ses-[0-9a-f]{32}"
 
 MODES = (
-    "`copy`: write the prompt out. `recall`: the prompt is how a passage begins that the session "
-    "read; go on from there to the passage's end. `raw`: add no special ids to the prompt; in a "
-    "session it may be empty."
+    "What a model knows depends on what it was trained on. `copy`: write the prompt out. `recall`: "
+    "the prompt is how a passage begins that the session read; go on from there to the passage's "
+    "end. Every model knows `raw`: add no special ids to the prompt; in a session it may be empty."
 )
 
 
@@ -73,12 +73,12 @@ class Source:
     Attributes:
         field: where the client wrote it.
         prompt: text, or ids.
-        mode: what it asks for.
+        mode: what it asks for; None for the first mode of the model's task.
     """
 
     field: str
     prompt: str | list[int]
-    mode: Mode
+    mode: str | None
 
 
 class GenerationFields(BaseModel):
@@ -247,10 +247,8 @@ class GenerationFields(BaseModel):
     def _check_sources(self) -> Self:
         in_session = self.session_id is not None
         for source in self.sources():
-            if not (source.prompt or (in_session and source.mode == "raw")):
+            if not (source.prompt or (in_session and source.mode == RAW)):
                 raise refusal(source.field, "must not be empty")
-            if source.mode == "recall" and not in_session:
-                raise refusal("mode", "'recall' needs a 'session_id'")
         if self.max_tokens == 0 and not (self.echo or in_session):
             raise refusal("max_tokens", "must be at least 1 without 'echo' or 'session_id'")
         return self

@@ -2,20 +2,20 @@
 
 from typing import Any
 
-from model.framing import Mode
 from server.api.schemas.generation_fields import Source, refusal
+from server.engine.modes import RAW
 
 MAX_CHOICES = 128
 
 _FORMS = "must be a string, a list of strings, a list of token ids, or a list of such lists"
 
 
-def read_prompts(value: Any, mode: Mode | None) -> list[Source]:
+def read_prompts(value: Any, mode: str | None) -> list[Source]:
     """The prompts of a request, at least one.
 
     Args:
         value: of the field `prompt`, any JSON.
-        mode: that was asked for; by default text is to be copied, and ids are read as they are.
+        mode: that was asked for; by default text is in the model's first mode, and ids are raw.
 
     Raises:
         PydanticCustomError: it has none of the forms; says where it leaves the one that it began.
@@ -37,8 +37,10 @@ def read_prompts(value: Any, mode: Mode | None) -> list[Source]:
     raise refusal("prompt[0]", "must be a string, a token id or a list of token ids")
 
 
-def _source(field: str, prompt: str | list[int], mode: Mode | None) -> Source:
-    return Source(field, prompt, mode or ("copy" if isinstance(prompt, str) else "raw"))
+def _source(field: str, prompt: str | list[int], mode: str | None) -> Source:
+    if mode is None and not isinstance(prompt, str):
+        mode = RAW
+    return Source(field, prompt, mode)
 
 
 def _is_id(value: Any) -> bool:

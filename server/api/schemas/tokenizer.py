@@ -4,8 +4,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model.framing import Mode
-
 
 class TokenizeRequest(BaseModel):
     """What to turn into ids."""
@@ -24,7 +22,7 @@ class TokenizeRequest(BaseModel):
     add_special_tokens: bool = Field(
         default=True, description="Put around the ids what the model needs for `mode`."
     )
-    mode: Mode = Field(default="copy", description="As for `POST /generate`.")
+    mode: str | None = Field(default=None, description="As for `POST /generate`.")
     return_token_strs: bool = Field(
         default=False,
         description="Say what each id stands for, of as many as the model takes at most.",

@@ -17,8 +17,8 @@ any_json: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(texts)
-def test_a_text_is_copied(text: str) -> None:
-    assert read_prompts(text, None) == [Source("prompt", text, "copy")]
+def test_a_text_is_in_the_first_mode_of_the_model(text: str) -> None:
+    assert read_prompts(text, None) == [Source("prompt", text, None)]
 
 
 @given(ids)

@@ -1,5 +1,8 @@
+from collections.abc import Sequence as Items
+
 import pytest
 
+from model.tasks.copying import Copying, CopyingParams
 from server.engine.admission import Admission
 from server.engine.generation import GenerationParams
 from server.engine.pool import Pool
@@ -72,6 +75,63 @@ def test_a_character_that_the_tokenizer_lacks() -> None:
     with pytest.raises(InvalidRequestError, match="character 'é' at position 2") as refused:
         admit(make(letters()), "abé")
     assert refused.value.param == "prompt"
+
+
+class Echoing(Copying):
+    """Two modes of its own: `shout` frames a prompt with BOS twice, `follow` needs a context."""
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        return ("shout", "follow")
+
+    def frame(self, ids: Items[int], mode: str) -> list[int]:
+        return [256, 256, *ids] if mode == "shout" else [257, *ids]
+
+    def needs_context(self, mode: str) -> bool:
+        return mode == "follow"
+
+    def answer_length(self, mode: str, n_prompt: int, n_context: int) -> int:
+        return 3 * n_prompt if mode == "shout" else n_context
+
+
+@pytest.fixture
+def echoing() -> FakeModel:
+    model = FakeModel()
+    model.task = Echoing(CopyingParams(max_length=1), model.tokenizer, model.config)
+    return model
+
+
+def test_the_task_frames_prompts_and_says_how_long_answers_get(echoing: FakeModel) -> None:
+    admission = make(echoing)
+
+    def admitted(mode: str | None, n_context: int | None = None) -> tuple[list[int], int]:
+        answer = admission.admit("a", "hi", GenerationParams(mode=mode), n_context)
+        admission.release("a")
+        return answer
+
+    assert admitted(None) == admitted("shout") == ([256, 256, 104, 105], 6)
+    assert admitted("follow", n_context=30) == ([257, 104, 105], 30)
+    assert admitted("raw") == ([104, 105], 16)
+
+
+def test_a_mode_that_needs_a_context_needs_a_session(echoing: FakeModel) -> None:
+    admission = make(echoing)
+    with pytest.raises(InvalidRequestError, match="mode: 'follow' needs a 'session_id'") as refused:
+        admission.admit("a", "hi", GenerationParams(mode="follow"))
+    assert refused.value.param == "mode"
+    admission.admit("a", "hi", GenerationParams(mode="follow", max_tokens=1), 0)
+
+
+@pytest.mark.parametrize("mode", ["copy", "recall", ""])
+def test_a_mode_that_the_task_lacks(echoing: FakeModel, mode: str) -> None:
+    admission = make(echoing)
+    said = (
+        f"mode: fake-copy was not trained for '{mode}'; its modes are 'shout', 'follow' and 'raw'"
+    )
+    with pytest.raises(InvalidRequestError, match=said) as refused:
+        admission.admit("a", "hi", GenerationParams(mode=mode))
+    assert refused.value.param == "mode"
+    assert admission.reserved_samples == 0
 
 
 def test_room_is_kept_until_it_is_given_back() -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.framing import Mode
 from model.sampling import SamplingParams
 from server.engine.core import EngineCore
 from server.engine.storage import pool_bytes
@@ -37,7 +36,7 @@ def make_settings(checkpoint: Checkpoint, n_pages: int = 4000, **changes: Any) -
 def turn(i: int) -> dict[str, Any]:
     """Copies that end with EOS or at a limit, raw text, draws, and turns that only read."""
     text = f"turn {i} of the conversation: {'näh und fern ' * (i % 4)}"
-    mode: Mode = "raw" if i % 5 == 3 else "copy"
+    mode = "raw" if i % 5 == 3 else "copy"
     hot = SamplingParams(temperature=1.2, top_k=40, seed=i)
     return {
         "text": "" if i % 10 == 8 else text,

@@ -337,6 +337,17 @@ def test_recall_goes_on_with_what_was_read(api: SessionClient) -> None:
 def test_recall_needs_a_model_that_knows_it(own: SessionClient) -> None:
     response = own.post(own.create(), "hello", mode="recall")
     assert error_type(response, 422) == "invalid_request"
+    assert response.json()["error"] == {
+        "type": "invalid_request",
+        "message": "mode: fake-copy was not trained for 'recall'; its modes are 'copy' and 'raw'",
+        "param": "mode",
+    }
+
+
+def test_recall_needs_a_session(api: SessionClient) -> None:
+    response = api.http.post("/generate", json={"prompt": "a", "mode": "recall"})
+    assert error_type(response, 422) == "invalid_request"
+    assert response.json()["error"]["message"] == "mode: 'recall' needs a 'session_id'"
     assert response.json()["error"]["param"] == "mode"
 
 
@@ -368,7 +379,8 @@ def test_eos_that_is_ignored_is_in_the_log(api: SessionClient) -> None:
         ({"session_id": NOBODY, "prompt": "", "mode": "recall"}, "prompt"),
         ({"session_id": NOBODY, "prompt": "a", "n": 2}, "n"),
         ({"session_id": NOBODY, "prompt": "a", "echo": True, "logprobs": 0}, "echo"),
-        ({"session_id": NOBODY, "prompt": "a", "mode": "chat"}, "mode"),
+        ({"session_id": NOBODY, "prompt": "a", "mode": 5}, "mode"),
+        ({"prompt": "a", "mode": "chat"}, "mode"),
         ({"session_id": NOBODY, "prompt": "a", "wait_for_session": 1}, "wait_for_session"),
         ({"prompt": "a", "wait_for_session": True}, "wait_for_session"),
         ({"prompt": "a", "mode": "recall"}, "mode"),
@@ -397,7 +409,7 @@ def test_a_refused_turn_leaves_no_trace(api: SessionClient) -> None:
     id = api.create()
     api.turn(id, "hello")
     before = api.get(id)
-    for options in ({"max_tokens": 20_000}, {"mode": "copy"}, {"mode": "recall"}):
+    for options in ({"max_tokens": 20_000}, {"mode": "copy"}, {"mode": "recall"}, {"mode": "chat"}):
         response = api.post(id, [256], **options)
         assert error_type(response, 422) == "invalid_request"
     after = api.get(id)

@@ -1,0 +1,73 @@
+"""Runs a measurement for a command: progress, tables, results as JSON, and interrupts."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from model.evaluation.errors import EvaluationError
+from model.terminal import fail, progress_bar
+
+if TYPE_CHECKING:
+    from model.checkpoint import Checkpoint
+
+_Result = TypeVar("_Result")
+
+
+def measure(
+    checkpoint: "Checkpoint",
+    work: tuple[str, int],
+    evaluate: Callable[[Callable[[int], None]], Iterator[_Result]],
+    show: Callable[[list[_Result]], str],
+    values: Callable[[list[_Result]], dict[str, Any]],
+    output: Path | None,
+) -> None:
+    """Measure behind a progress display, print the tables and write the file.
+
+    Args:
+        checkpoint: the model.
+        work: what the progress display counts, and up to where.
+        evaluate: makes the results one by one; it tells its argument of work done.
+        show: tells the results, one or more, as text.
+        values: tells the results, and what they depend on, as JSON.
+        output: file to write that to, if any.
+    """
+    results: list[_Result] = []
+    problem: EvaluationError | None = None
+    interrupted = False
+    began = time.monotonic()
+    progress = progress_bar(work[0])
+    task = progress.add_task(checkpoint.name, total=work[1])
+    try:
+        measured = evaluate(lambda n: progress.advance(task, n))
+    except EvaluationError as error:
+        fail(error)
+    with progress:
+        try:
+            for result in measured:
+                results.append(result)  # noqa: PERF402 — one by one, so that an interrupt keeps them
+        except EvaluationError as error:
+            problem = error  # told below the display, once that is closed
+        except KeyboardInterrupt:
+            interrupted = True
+    if results:
+        typer.echo(show(results), nl=False)
+    if problem is not None:
+        fail(problem)
+    if interrupted:
+        raise KeyboardInterrupt
+    if output is None:
+        return
+    whole = {
+        "checkpoint": checkpoint.name,
+        "fingerprint": checkpoint.fingerprint,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    whole |= values(results)
+    try:
+        output.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        fail(error)

@@ -1,0 +1,45 @@
+"""What a model can be asked for: the modes of its task, and `raw`, which every model has."""
+
+from collections.abc import Sequence
+
+from server.engine.served_model import ServedModel
+from server.errors import InvalidRequestError
+
+RAW = "raw"
+"""The prompt as it is, special ids included; an answer goes on from there."""
+
+_RAW_TOKENS = 16  # of an answer to a raw prompt unless the request says; as in OpenAI's API
+
+
+def choose_mode(model: ServedModel, mode: str | None) -> str:
+    """The mode that a request asks for; by default the first one of the model's task.
+
+    Raises:
+        InvalidRequestError: the model has no such mode.
+    """
+    known = (*model.task.modes, RAW)
+    if mode is None:
+        return known[0]
+    if mode not in known:
+        *first, last = map(repr, known)
+        raise InvalidRequestError(
+            f"mode: {model.name} was not trained for {mode!r}; its modes are {', '.join(first)} "
+            f"and {last}",
+            param="mode",
+        )
+    return mode
+
+
+def frame(model: ServedModel, ids: Sequence[int], mode: str) -> list[int]:
+    """A prompt as the model reads it, in one of its modes."""
+    return list(ids) if mode == RAW else model.task.frame(ids, mode)
+
+
+def needs_context(model: ServedModel, mode: str) -> bool:
+    """Whether a mode makes sense only in a session."""
+    return mode != RAW and model.task.needs_context(mode)
+
+
+def answer_length(model: ServedModel, mode: str, n_prompt: int, n_context: int) -> int:
+    """Tokens that an answer may have unless the request says; see `Task.answer_length`."""
+    return _RAW_TOKENS if mode == RAW else model.task.answer_length(mode, n_prompt, n_context)
