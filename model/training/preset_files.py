@@ -99,10 +99,16 @@ class PresetValues:
     def _merge(
         self, into: dict[str, Any], values: dict[str, Any], path: tuple[str, ...], source: str
     ) -> None:
-        """Tables are merged key by key; everything else is replaced as a whole."""
+        """Tables are merged key by key; everything else is replaced as a whole.
+
+        So is the table of a task by that of another one, whose parameters are different.
+        """
         for key, value in values.items():
             own = (*path, key)
-            if isinstance(value, dict) and isinstance(into.get(key, {}), dict):
+            former = into.get(key, {})
+            if isinstance(value, dict) and isinstance(former, dict):
+                if own == ("task",) and value.get("name", former.get("name")) != former.get("name"):
+                    into[key] = {}
                 self._merge(into.setdefault(key, {}), value, own, source)
             else:
                 into[key] = value

@@ -77,6 +77,15 @@ def test_the_command_line_trains_and_measures_it(preset_file: Path, tmp_path: Pa
     assert run("evaluate", folder, "--batches", 3, "--seed", 1).stdout != result.stdout
 
 
+@pytest.mark.usefixtures("_counting")
+def test_a_preset_of_another_task_than_its_base_takes_over_no_parameters(tmp_path: Path) -> None:
+    heir = tmp_path / "heir.toml"
+    heir.write_text(f'base = "{TINY}"\n[task]\nname = "counting"\nstep = 3\n')
+    preset = load_preset(str(heir))
+    assert preset.blueprint.task.params == CountingParams(step=3)
+    assert preset.optimizer.steps == 45
+
+
 def test_measurements_of_copying_refuse_it(preset_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run("train", preset_file, "--output", folder, "--set", "optimizer.steps=6")
