@@ -294,7 +294,7 @@ class Engine:
                     f"{ticket.id}-{index}",
                     list(prompt),
                     params.max_tokens,
-                    turn=(now + _PRIORITY_SECONDS * params.priority, next(self._arrivals)),
+                    rank=(now + _PRIORITY_SECONDS * params.priority, next(self._arrivals)),
                     reusable=not (params.echo and params.logprobs is not None),
                     owner=ticket.owner,
                     session=None if turn is None else turn.session_id,

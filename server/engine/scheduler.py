@@ -29,14 +29,14 @@ class Chunk:
 
 
 class Scheduler:
-    """Sequences in the order of their turns, under one budget a step.
+    """Sequences in the order of their ranks, under one budget a step.
 
     A step computes one token of every sequence that is decoding and, with what is left of the
     budget, chunks of prompts. The cost of a token grows with its context, so the budget has two
     bounds: tokens, and work in proportion to that of the decoding sequences, so that a long prompt
     slows them down by a known factor and never stalls them.
 
-    Pages are taken as they are needed. When there are none left, the running sequence whose turn is
+    Pages are taken as they are needed. When there are none left, the running sequence whose rank is
     last gives its own back and waits for them; it is computed again later, its tokens stay as they
     are. Sequences with an equal beginning share the full pages of it. Idle sessions keep theirs
     until they are needed, which comes before anybody who runs gives up his.
@@ -67,7 +67,7 @@ class Scheduler:
         self.n_slots = n_slots
         self.max_batch_tokens = max_batch_tokens
         self.token_pairs = token_pairs
-        self.waiting: list[Sequence] = []  # both in the order of turns
+        self.waiting: list[Sequence] = []  # both in the order of ranks
         self.running: list[Sequence] = []
         self.n_preemptions = 0
         self._free_slots = list(range(n_slots - 1, -1, -1))
@@ -91,7 +91,7 @@ class Scheduler:
             raise ValueError(f"sequence {sequence.id} is not new")
         if not self.fits(sequence.max_held):
             raise ValueError(f"sequence {sequence.id} needs more pages than the pool has")
-        insort(self.waiting, sequence, key=_turn)
+        insort(self.waiting, sequence, key=_rank)
 
     def schedule(self) -> list[Chunk]:
         """Plan one step; empty when there is nothing to do.
@@ -256,7 +256,7 @@ class Scheduler:
     def _run(self, sequence: Sequence) -> None:
         sequence.slot = self._free_slots.pop()
         sequence.status = Status.RUNNING
-        insort(self.running, sequence, key=_turn)
+        insort(self.running, sequence, key=_rank)
 
     def _stop(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
@@ -267,7 +267,7 @@ class Scheduler:
         sequence.copied_page = None
 
     def _reserve(self, sequence: Sequence, n_tokens: int) -> bool:
-        """Have pages for `n_tokens` more, if need be those of sequences whose turn is later.
+        """Have pages for `n_tokens` more, if need be those of sequences whose rank is later.
 
         Returns False if the sequence itself was the last and had to give up its own.
         """
@@ -286,12 +286,12 @@ class Scheduler:
         sequence.status = Status.WAITING
         sequence.n_computed = sequence.n_cached = sequence.n_chained = sequence.link = 0
         sequence.private = False
-        insort(self.waiting, sequence, key=_turn)
+        insort(self.waiting, sequence, key=_rank)
         self.n_preemptions += 1
 
 
-def _turn(sequence: Sequence) -> tuple[float, int]:
-    return sequence.turn
+def _rank(sequence: Sequence) -> tuple[float, int]:
+    return sequence.rank
 
 
 def _chunk(sequence: Sequence, n_tokens: int) -> Chunk:

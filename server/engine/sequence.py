@@ -20,7 +20,7 @@ class Sequence:
         id: unique among live sequences.
         token_ids: the wrapped prompt, then what was generated.
         max_tokens: tokens that may be generated; 0 to read the prompt only.
-        turn: when it is served: the lower, the sooner. Different for all sequences.
+        rank: its place in the queue: the lower, the sooner it is served. No two are equal.
         reusable: whether memory of an equal beginning may stand in for computing its own.
         owner: whose memory it may share; that of others is not found.
         session: the session whose memory it goes on with and leaves behind; None for none.
@@ -39,7 +39,7 @@ class Sequence:
     id: str
     token_ids: list[int]
     max_tokens: int
-    turn: tuple[float, int] = (0.0, 0)
+    rank: tuple[float, int] = (0.0, 0)
     reusable: bool = True
     owner: str = ""
     session: str | None = None

@@ -60,7 +60,7 @@ class Driver(Generic[Model]):
                     f"{id}-{index}",
                     context + prompt,
                     max_tokens,
-                    turn=(0.0, len(self.text)),
+                    rank=(0.0, len(self.text)),
                     reusable=self.reuse and not params.echo,
                     session=session,
                 ),

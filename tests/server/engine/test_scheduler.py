@@ -17,14 +17,14 @@ def make(*, n_pages: int = 10, n_slots: int = 4, max_batch_tokens: int = 8) -> S
     )
 
 
-_turns = count()
+_ranks = count()
 
 
 def sequence(name: str, n_prompt: int, max_tokens: int = 4, first: int | None = None) -> Sequence:
-    """A sequence of a turn of its own; but for the first token, all begin alike."""
-    turn = next(_turns)
-    token_ids = [1000 + turn if first is None else first, *range(1, n_prompt)]
-    return Sequence(name, token_ids, max_tokens, turn=(0.0, turn))
+    """A sequence of a rank of its own; but for the first token, all begin alike."""
+    rank = next(_ranks)
+    token_ids = [1000 + rank if first is None else first, *range(1, n_prompt)]
+    return Sequence(name, token_ids, max_tokens, rank=(0.0, rank))
 
 
 def compute(scheduler: Scheduler, chunks: Iterable[Chunk]) -> None:
@@ -117,10 +117,10 @@ def test_the_first_to_come_is_the_first_to_be_admitted() -> None:
     assert bigger.status is Status.RUNNING
 
 
-def test_an_earlier_turn_goes_first() -> None:
+def test_an_earlier_rank_goes_first() -> None:
     scheduler = make(n_slots=1)
     late, early = sequence("late", 1), sequence("early", 1)
-    early.turn = (-1.0, 0)
+    early.rank = (-1.0, 0)
     scheduler.add(late)
     scheduler.add(early)
     assert [name for name, *_ in plan(scheduler)] == ["early"]
@@ -262,7 +262,7 @@ class Storm(RuleBasedStateMachine):
     def add(self, n_prompt: int, max_tokens: int, first: int | None, priority: int) -> Sequence:
         self.count += 1
         one = sequence(str(self.count), n_prompt, max_tokens, first)
-        one.turn = (10.0 * priority, one.turn[1])
+        one.rank = (10.0 * priority, one.rank[1])
         self.scheduler.add(one)
         self.live.append(one)
         return one
@@ -325,7 +325,7 @@ class Storm(RuleBasedStateMachine):
         assert sorted(one.id for one in known) == sorted(one.id for one in self.live)
         assert all(not one.pages and one.slot is None for one in scheduler.waiting)
         for queue in (scheduler.running, scheduler.waiting):
-            assert [one.turn for one in queue] == sorted(one.turn for one in queue)
+            assert [one.rank for one in queue] == sorted(one.rank for one in queue)
 
     def teardown(self) -> None:
         for _ in range(2000):
