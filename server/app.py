@@ -37,7 +37,7 @@ from server.http.header_limits import HeaderLimits
 from server.http.request_id import RequestIdMiddleware
 from server.http.secure_headers import SecureHeaders
 from server.sessions.sessions import LEASE_SECONDS, Sessions
-from server.sessions.store import open_store
+from server.sessions.store.open_store import open_store
 from server.settings import Settings
 from server.startup import ShortStartupErrors
 

@@ -12,8 +12,8 @@ from typing import Any, ParamSpec
 import pytest
 
 from server.errors import StoreUnavailableError
-from server.sessions.store import open_store
 from server.sessions.store.base import Append, SessionRecord, SessionStore
+from server.sessions.store.open_store import open_store
 
 P = ParamSpec("P")
 

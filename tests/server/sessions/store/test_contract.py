@@ -14,8 +14,8 @@ from server.errors import (
     StoreUnavailableError,
     TooManySessionsError,
 )
-from server.sessions.store import open_store
 from server.sessions.store.base import Append, SessionStore
+from server.sessions.store.open_store import open_store
 from tests.server.sessions.store.stores import (
     NO_LIMIT,
     added,

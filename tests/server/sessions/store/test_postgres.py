@@ -12,7 +12,7 @@ from server.errors import (
     StartupError,
     StoreUnavailableError,
 )
-from server.sessions.store import open_store
+from server.sessions.store.open_store import open_store
 from server.sessions.store.postgres_connections import PostgresConnections
 from tests.server.sessions.store.postgres_server import QUOTED_PASSWORD, PostgresServer
 from tests.server.sessions.store.stores import (

@@ -9,8 +9,8 @@ from server.errors import (
     SessionBusyError,
     TooManySessionsError,
 )
-from server.sessions.store import open_store
 from server.sessions.store.base import Append, SessionStore
+from server.sessions.store.open_store import open_store
 from tests.server.sessions.store.postgres_server import until_it_waits_for_a_lock
 from tests.server.sessions.store.stores import (
     added,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from server.errors import ServiceError, SessionDamagedError, StoreUnavailableError
-from server.sessions.store import open_store
+from server.sessions.store.open_store import open_store
 from tests.server.sessions.store.stores import (
     NO_LIMIT,
     assert_refused,
