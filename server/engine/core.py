@@ -10,21 +10,18 @@ from numpy.typing import NDArray
 from model.config import ModelConfig
 from model.state import DecoderState, LayerSpec, RaggedBatch, SequenceMemory
 from server.engine.block_allocator import BlockAllocator
+from server.engine.deltas import Outcome
 from server.engine.generation import Generation
 from server.engine.scheduler import Chunk, Scheduler
 from server.engine.sequence import Sequence
 from server.engine.served_model import ServedModel
-from server.engine.token_stream import Delta
 from server.engine.warm_sessions import WarmSession
-from server.errors import EngineError, ServiceError, StartupError
+from server.errors import EngineError, StartupError
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 _PRODUCTS_AN_EXPONENTIAL = 12  # multiply-adds of a matrix product in the time of one exponential
-
-Outcome = tuple[str, Delta | ServiceError]
-"""What a step made of one sample: the id of its request, and a delta or the error that ended it."""
 
 
 @dataclass

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from model.framing import Mode
 from model.sampling import Sampler, SamplingParams, TokenLogprob, token_logprob
 from model.tokenizer import Tokenizer
+from server.engine.deltas import Delta, FinishReason, Progress
 from server.engine.sequence import Sequence
 from server.engine.stop_strings import StopStrings
-from server.engine.token_stream import Delta, FinishReason, Progress
 
 
 @dataclass(frozen=True)

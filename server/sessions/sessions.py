@@ -11,10 +11,11 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
 
 from server.engine.core import EngineCore
-from server.engine.engine import Engine, Turn
+from server.engine.engine import Engine
 from server.engine.engines import Engines
 from server.engine.generation import GenerationParams
 from server.engine.served_model import ServedModel
+from server.engine.ticket import Context
 from server.engine.warm_sessions import PoolUse
 from server.errors import (
     InvalidRequestError,
@@ -196,7 +197,7 @@ class Sessions:
                 raise SessionEmptyError(f"session {id} is empty, there is nothing to save")
             held = await self._engines.call(engine, lambda core: core.export_session(id, token_ids))
             if held is None:
-                await _warm(engine, Turn(id, token_ids), record.owner)
+                await _warm(engine, Context(id, token_ids), record.owner)
                 held = await self._engines.call(
                     engine, lambda core: core.export_session(id, token_ids)
                 )
@@ -328,10 +329,10 @@ class Sessions:
                     await self._engines.cool(id, engine.model.fingerprint)
 
 
-async def _warm(engine: Engine, turn: Turn, owner: str) -> None:
+async def _warm(engine: Engine, context: Context, owner: str) -> None:
     """Compute the memory of a session, which is locked, without adding to it."""
     params = GenerationParams(max_tokens=0, mode="raw")
-    async with engine.enqueue(engine.admit([], params, turn, owner=owner)) as stream:
+    async with engine.enqueue(engine.admit([], params, context, owner=owner)) as stream:
         async for _ in stream:
             pass
 

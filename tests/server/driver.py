@@ -5,10 +5,10 @@ from typing import Any, Generic, TypeVar
 
 from model.framing import Mode, frame
 from server.engine.core import EngineCore
+from server.engine.deltas import Delta, Progress
 from server.engine.generation import Generation, GenerationParams
 from server.engine.sequence import Sequence
 from server.engine.served_model import ServedModel
-from server.engine.token_stream import Delta, Progress
 from server.errors import EngineError
 from server.settings import Settings
 from tests.server.fake_model import FakeDecoder

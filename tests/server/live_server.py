@@ -5,10 +5,10 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import uvicorn
@@ -22,6 +22,8 @@ from server.sessions.sessions import Sessions
 from server.settings import Settings
 from tests.server.fake_model import FakeModel
 
+T = TypeVar("T")
+
 
 def is_idle(engine: Engine) -> bool:
     """Whether nothing is held by anybody but idle sessions."""
@@ -33,9 +35,17 @@ def is_idle(engine: Engine) -> bool:
 class LiveServer:
     """The address of a server, its app, and the model behind it."""
 
-    def __init__(self, app: FastAPI, server: uvicorn.Server, model: FakeModel, port: int) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        server: uvicorn.Server,
+        model: FakeModel,
+        loop: asyncio.AbstractEventLoop,
+        port: int,
+    ) -> None:
         self.app = app
         self._server = server
+        self._loop = loop
         self.model = model
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -65,6 +75,10 @@ class LiveServer:
         """Requests that uvicorn is busy with."""
         return len(self._server.server_state.tasks)
 
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Have something done in the server's event loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=20, **options)
 
@@ -79,8 +93,7 @@ class LiveServer:
         """Let all sessions become cold; nothing else may be in the pool."""
         for engine in self.app.state.engines:
             for id in engine._core.scheduler.sessions.ids:
-                cooling = self.sessions._engines.cool(id, engine.model.fingerprint)
-                asyncio.run_coroutine_threadsafe(cooling, engine._loop).result(10)
+                self.run(self.sessions._engines.cool(id, engine.model.fingerprint))
             assert engine.usage.pages_used == 0
         assert not self.sessions._locks._users
 
@@ -134,13 +147,14 @@ def serve(
     config = uvicorn.Config(app, lifespan="on", log_level="warning", ws="none", http=http)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],))
+        loop = (config.get_loop_factory() or asyncio.new_event_loop)()
+        thread = threading.Thread(target=_run, args=(loop, server.serve([listener])))
         thread.start()
         try:
             while not server.started:
                 assert thread.is_alive(), "the server did not start"
                 time.sleep(0.002)
-            live = LiveServer(app, server, model, listener.getsockname()[1])
+            live = LiveServer(app, server, model, loop, listener.getsockname()[1])
             yield live
             live.wait_until_idle()
             live.wait_until(lambda: not live.n_turns)
@@ -150,6 +164,11 @@ def serve(
             server.should_exit = True
             thread.join(20)
             assert not thread.is_alive()
+
+
+def _run(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(work)
 
 
 def events(response: httpx.Response) -> list[Any]:

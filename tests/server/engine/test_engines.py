@@ -422,7 +422,7 @@ def test_one_that_is_stuck_is_named_and_leaves_nobody_hanging(shelf: Shelf, gate
 def test_one_that_is_stuck_when_it_is_unloaded(
     shelf: Shelf, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.engine.engine._JOIN_SECONDS", 0.1)
+    monkeypatch.setattr("server.engine.engine_thread._JOIN_SECONDS", 0.1)
 
     async def main() -> None:
         settings = shelf.settings("a", "b", stall_seconds=1.0, drain_seconds=0)

@@ -8,7 +8,7 @@ import pytest
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.sampling import SamplingParams
 from model.tasks.strings import BYTE_KINDS
-from server.engine.token_stream import Delta
+from server.engine.deltas import Delta
 from server.settings import Settings
 from tests.server.driver import Driver
 

@@ -7,9 +7,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from model.state import RaggedBatch, SequenceMemory
 from server.engine.block_allocator import BlockAllocator
+from server.engine.deltas import Delta
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
-from server.engine.token_stream import Delta
 from server.engine.warm_sessions import PoolUse, WarmSession, WarmSessions
 from server.settings import Settings
 from tests.server.conftest import PAGE, SLOT, make_settings

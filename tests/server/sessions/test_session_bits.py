@@ -9,7 +9,7 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.framing import Mode
 from model.sampling import SamplingParams
 from server.engine.core import EngineCore
-from server.engine.token_stream import Delta
+from server.engine.deltas import Delta
 from server.sessions.snapshot import Snapshot, read_snapshot, write_snapshot
 from server.settings import Settings
 from tests.server.driver import Driver

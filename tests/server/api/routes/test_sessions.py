@@ -219,7 +219,7 @@ def test_a_session_is_gone_after_its_time(own: SessionClient, live: LiveServer) 
     assert error_type(own.post(short, "hello"), 404) == "session_not_found"
     assert [one["id"] for one in own.http.get("/sessions").json()["sessions"]] == [long]
     assert live.engine.usage.sessions_warm == 1
-    asyncio.run_coroutine_threadsafe(live.sessions._sweep(), live.engine._loop).result(10)
+    live.run(live.sessions._sweep())
     assert live.engine.usage.pages_used == 0
 
 
