@@ -15,7 +15,7 @@ from server.engine.generation import Generation
 from server.engine.scheduler import Chunk, Scheduler
 from server.engine.sequence import Sequence
 from server.engine.served_model import ServedModel
-from server.engine.warm_sessions import WarmSession
+from server.engine.warm_sessions import PoolUse, WarmSession
 from server.errors import EngineError, StartupError
 from server.settings import Settings
 
@@ -110,6 +110,22 @@ class EngineCore:
         """As `abort`, but what a session has in the pool is given up, too: it may be wrong."""
         for id in list(self._requests.get(request_id, ())):
             self._end(self._samples[id], park=False)
+
+    def warm_session_ids(self) -> list[str]:
+        """The idle sessions of which the pool holds anything."""
+        return self.scheduler.sessions.ids
+
+    def session_uses(self, ids: list[str]) -> list[PoolUse]:
+        """How much the pool holds of each of some sessions, idle or not."""
+        return [self.scheduler.session_use(id) for id in ids]
+
+    def fork_session(self, id: str, child: str) -> None:
+        """Let a new session share what the pool holds of an idle one."""
+        self.scheduler.sessions.fork(id, child)
+
+    def drop_session(self, id: str) -> None:
+        """Give up what the pool holds of an idle session, if it holds anything."""
+        self.scheduler.sessions.drop(id)
 
     def export_session(self, id: str, token_ids: list[int]) -> tuple[int, SequenceMemory] | None:
         """Copy what the pool holds of an idle session.

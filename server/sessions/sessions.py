@@ -27,7 +27,7 @@ from server.errors import (
     SessionFullError,
     SessionNotFoundError,
 )
-from server.sessions.engines import SessionEngines
+from server.sessions.engine_finder import EngineFinder
 from server.sessions.holder import Holder, check_seen
 from server.sessions.locks import SessionLocks, busy
 from server.sessions.snapshot import Snapshot, fingerprint_of, largest_size, read_snapshot
@@ -71,7 +71,7 @@ class Sessions:
     given an id `SessionNotFoundError` when there is no such session, or none that its holder sees.
 
     Args:
-        models: that compute.
+        engines: that compute.
         store: that keeps the logs.
         settings: with the limits of sessions.
 
@@ -80,20 +80,20 @@ class Sessions:
         snapshots: to be held while a snapshot is in memory, so that many of them cannot fill it.
     """
 
-    def __init__(self, models: Engines, store: SessionStore, settings: Settings) -> None:
-        self._models = models
+    def __init__(self, engines: Engines, store: SessionStore, settings: Settings) -> None:
+        self._engines = engines
         self._store = store
         self._settings = settings
         self._locks = SessionLocks()
-        self._engines = SessionEngines(models)
-        self.turns = SessionTurns(models, self._engines, store, self._locks)
+        self._finder = EngineFinder(engines)
+        self.turns = SessionTurns(engines, store, self._locks)
         self.snapshots = asyncio.Semaphore(_MAX_SNAPSHOTS)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def max_snapshot_bytes(self) -> int:
         """Size of the largest snapshot that can be restored."""
-        return max(largest_size(engine.layers, engine.model.config) for engine in self._models)
+        return max(largest_size(engine.layers, engine.model.config) for engine in self._engines)
 
     async def start(self) -> None:
         """Open the store; if that fails, sessions are unavailable until it succeeds."""
@@ -126,7 +126,7 @@ class Sessions:
             ModelNotFoundError: no such model is served.
             TooManySessionsError: there are as many as there may be, or the holder has.
         """
-        record = self._new(self._models.get(model).model, self._ttl(ttl), holder)
+        record = self._new(self._engines.get(model).model, self._ttl(ttl), holder)
         await self._create(record, [], holder)
         return SessionInfo(record, PoolUse())
 
@@ -151,7 +151,7 @@ class Sessions:
         check_seen(record, holder)
         await self._store.delete(id)
         self.turns.end(id)
-        await self._engines.cool(id, record.fingerprint)
+        await self._cool(id, record.fingerprint)
 
     async def fork(self, holder: Holder, id: str, ttl: float | None) -> SessionInfo:
         """Make a session that goes on from where another is, and shares its memory and its owner.
@@ -168,10 +168,8 @@ class Sessions:
                 raise busy(id)
             child = self._child(record, record.ttl if ttl is None else self._ttl(ttl))
             await self._create(child, token_ids, holder)
-            if (engine := self._engines.of(record)) is not None:
-                await self._engines.call(
-                    engine, lambda core: core.scheduler.sessions.fork(id, child.id)
-                )
+            if (engine := self._finder.find(record)) is not None:
+                await self._engines.call(engine, EngineCore.fork_session, id, child.id)
         finally:
             self._locks.release(id)
         (info,) = await self._describe([child])
@@ -190,17 +188,18 @@ class Sessions:
         try:
             record, token_ids = await self._store.read(id)
             check_seen(record, holder)
-            engine = self._engines.wanted(record)
+            engine = self._finder.require(record)
             if record.busy:
                 raise busy(id)
             if not token_ids:
                 raise SessionEmptyError(f"session {id} is empty, there is nothing to save")
-            held = await self._engines.call(engine, lambda core: core.export_session(id, token_ids))
+            export = functools.partial(
+                self._engines.call, engine, EngineCore.export_session, id, token_ids
+            )
+            held = await export()
             if held is None:
                 await _warm(engine, Context(id, token_ids), record.owner)
-                held = await self._engines.call(
-                    engine, lambda core: core.export_session(id, token_ids)
-                )
+                held = await export()
             if held is None:
                 raise OverloadedError("the session's memory was needed by others; try again later")
         finally:
@@ -221,13 +220,13 @@ class Sessions:
             TooManySessionsError: there are as many as there may be, or the holder has.
         """
         fingerprint = await asyncio.to_thread(fingerprint_of, data)
-        fitting = self._engines.of_weights(fingerprint)
+        fitting = self._finder.of_weights(fingerprint)
         if fingerprint is not None and not fitting:
             raise InvalidSnapshotError(
                 f"the snapshot is of weights {fingerprint:.12}, "
-                f"this server has {self._engines.names()}"
+                f"this server has {self._finder.weights()}"
             )
-        engine, *_ = [*fitting, self._models.default]  # any can tell that it is no snapshot
+        engine, *_ = [*fitting, self._engines.default]  # any can tell that it is no snapshot
         model = engine.model
         snapshot = await asyncio.to_thread(read_snapshot, data, model, engine.layers)
         token_ids, held = snapshot.token_ids, snapshot.token_ids[: snapshot.n_held]
@@ -254,10 +253,8 @@ class Sessions:
                 )
                 await self._store.replace(record, token_ids)
                 is_new = False
-                await self._engines.cool(id, known.fingerprint)
-            await self._engines.call(
-                engine, lambda core: core.import_session(id, held, snapshot.memory)
-            )
+                await self._cool(id, known.fingerprint)
+            await self._engines.call(engine, EngineCore.import_session, id, held, snapshot.memory)
         finally:
             self._locks.release(id)
         (info,) = await self._describe([record])
@@ -293,11 +290,11 @@ class Sessions:
     async def _describe(self, records: list[SessionRecord]) -> list[SessionInfo]:
         warm: dict[Engine, list[str]] = {}
         for record in records:
-            if (engine := self._engines.of(record)) is not None:
+            if (engine := self._finder.find(record)) is not None:
                 warm.setdefault(engine, []).append(record.id)
         found: dict[str, tuple[PoolUse, int]] = {}
         for engine, ids in warm.items():
-            uses = await self._engines.call(engine, functools.partial(_uses, ids))
+            uses = await self._engines.call(engine, EngineCore.session_uses, ids)
             for id, use in zip(ids, uses or (), strict=uses is not None):
                 n_pages = use.pages_own + use.pages_shared
                 found[id] = use, n_pages * engine.bytes_per_page
@@ -309,15 +306,20 @@ class Sessions:
             for record in records
         ]
 
+    async def _cool(self, id: str, fingerprint: str) -> None:
+        """Have the engines of these weights give up what they hold of a session."""
+        for engine in self._finder.of_weights(fingerprint):
+            await self._engines.call(engine, EngineCore.drop_session, id)
+
     async def _renew(self) -> None:
         await self._store.renew([turn.session_id for turn in self.turns.running])
 
     async def _sweep(self) -> None:
         """Remove expired sessions, and what the pools hold of those that are gone."""
         await self._store.sweep()
-        for engine in self._models:
+        for engine in self._engines:
             with contextlib.suppress(NotReadyError):  # of one that is stuck or dead
-                ids = await self._engines.call(engine, lambda core: core.scheduler.sessions.ids)
+                ids = await self._engines.call(engine, EngineCore.warm_session_ids)
                 await self._forget_gone(engine, ids or [])
 
     async def _forget_gone(self, engine: Engine, ids: list[str]) -> None:
@@ -326,7 +328,7 @@ class Sessions:
                 await self._store.get(id)
             except SessionNotFoundError:
                 if id not in self._locks:
-                    await self._engines.cool(id, engine.model.fingerprint)
+                    await self._cool(id, engine.model.fingerprint)
 
 
 async def _warm(engine: Engine, context: Context, owner: str) -> None:
@@ -335,11 +337,6 @@ async def _warm(engine: Engine, context: Context, owner: str) -> None:
     async with engine.enqueue(engine.admit([], params, context, owner=owner)) as stream:
         async for _ in stream:
             pass
-
-
-def _uses(ids: list[str], core: EngineCore) -> list[PoolUse]:
-    """What the pool has of each session."""
-    return [core.scheduler.session_use(id) for id in ids]
 
 
 def _new_id(now: float) -> str:

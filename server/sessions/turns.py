@@ -19,7 +19,7 @@ from server.errors import (
     SessionEmptyError,
     SessionNotFoundError,
 )
-from server.sessions.engines import SessionEngines
+from server.sessions.engine_finder import EngineFinder
 from server.sessions.holder import Holder, check_seen
 from server.sessions.journal import Journal
 from server.sessions.locks import SessionLocks
@@ -33,21 +33,18 @@ class SessionTurns:
     """The turns that this server runs, and what is written of them.
 
     Args:
-        models: that compute.
-        engines: of these, by session.
+        engines: that compute.
         store: that keeps the logs.
         locks: of the sessions that requests of this server are in.
     """
 
-    def __init__(
-        self, models: Engines, engines: SessionEngines, store: SessionStore, locks: SessionLocks
-    ) -> None:
-        self._engines = engines
+    def __init__(self, engines: Engines, store: SessionStore, locks: SessionLocks) -> None:
+        self._finder = EngineFinder(engines)
         self._store = store
         self._locks = locks
         self._journals: dict[Engine, Journal] = {}
         self._beginnings: set[asyncio.Task[tuple[TokenStream, Turn]]] = set()
-        models.at_parting(self._part)
+        engines.at_parting(self._part)
 
     @property
     def running(self) -> list[Turn]:
@@ -146,7 +143,7 @@ class SessionTurns:
         with unlock:
             record, token_ids = await self._store.read(id)
             check_seen(record, holder)
-            engine = self._engines.wanted(record, model)
+            engine = self._finder.require(record, model)
             if not source and not token_ids:
                 raise SessionEmptyError(
                     f"session {id} is empty, there is nothing to go on from", param="prompt"

@@ -104,12 +104,12 @@ class Driver(Generic[Model]):
         self.turns.pop(id, None)
 
     def fork(self, session: str, child: str) -> None:
-        self.core.scheduler.sessions.fork(session, child)
+        self.core.fork_session(session, child)
         self.logs[child] = list(self.logs[session])
 
     def drop(self, session: str) -> None:
         """Let a session become cold."""
-        self.core.scheduler.sessions.drop(session)
+        self.core.drop_session(session)
 
     def joined(self, id: str, index: int = 0) -> Delta:
         return Delta.join(self.deltas[id][index])

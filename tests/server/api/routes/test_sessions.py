@@ -12,6 +12,7 @@ import pytest
 from model.state import RaggedBatch
 from server.api.schemas.generate import GenerateChunk, GenerateResponse
 from server.api.schemas.sessions import Session
+from server.engine.core import EngineCore
 from server.sessions.locks import busy
 from tests.server.conftest import PAGE, SLOT, Gate, make_settings
 from tests.server.fake_model import FakeModel
@@ -790,29 +791,28 @@ def test_an_engine_that_is_stuck_or_dead_leaves_nobody_hanging(
 
 
 def test_a_call_that_the_thread_never_gets_to_is_answered(
-    own: SessionClient, live: LiveServer, gate: Gate, pool: ThreadPoolExecutor
+    model: FakeModel, gate: Gate, pool: ThreadPoolExecutor
 ) -> None:
-    id = own.create()
-    own.turn(id, "hello")
-    engine = live.engine
+    with serve(model, make_settings(), ends_idle=False) as live, live.client() as client:
+        own = SessionClient(client)
+        id = own.create()
+        own.turn(id, "hello")
 
-    def die(batch: RaggedBatch) -> None:
-        gate(batch)
-        raise SystemExit
+        def die(batch: RaggedBatch) -> None:
+            gate(batch)
+            raise SystemExit
 
-    live.model.decoder.before_extend = die
-    turn = pool.submit(own.post, id, "hello")
-    assert gate.reached.wait(10)
-    looking = pool.submit(own.http.get, f"/sessions/{id}")
-    live.wait_until(lambda: len(engine._mail.calls) == 1)
-    gate.open()
-    assert error_type(looking.result(20), 503) == "not_ready"
-    assert "is not running" in looking.result().text
-    assert error_type(turn.result(20), 500) == "engine_error"
-    assert error_type(own.http.get(f"/sessions/{id}"), 503) == "not_ready"
-    assert error_type(own.post(id, "hello"), 503) == "not_ready"
-    # Nothing is left to be idle, so the books are closed by hand.
-    engine._core = type(engine._core)(live.model, engine.settings)
+        model.decoder.before_extend = die
+        turn = pool.submit(own.post, id, "hello")
+        assert gate.reached.wait(10)
+        looking = pool.submit(own.http.get, f"/sessions/{id}")
+        live.wait_until(lambda: len(live.engine._mail.calls) == 1)
+        gate.open()
+        assert error_type(looking.result(20), 503) == "not_ready"
+        assert "is not running" in looking.result().text
+        assert error_type(turn.result(20), 500) == "engine_error"
+        assert error_type(own.http.get(f"/sessions/{id}"), 503) == "not_ready"
+        assert error_type(own.post(id, "hello"), 503) == "not_ready"
 
 
 def test_a_storm_over_http(model: FakeModel, pool: ThreadPoolExecutor) -> None:
@@ -918,7 +918,7 @@ def test_a_cold_session_is_computed_to_be_saved(own: SessionClient, live: LiveSe
     own.turn(id, "x" * 20)
     child = own.fork(id)
     own.delete(id)
-    live.engine._core.scheduler.sessions.drop(child)
+    live.run(live.engine.call(EngineCore.drop_session, child))
     data = own.save(child)
     assert own.get(child)["state"] == "warm"
     assert own.log(child) == copied("x" * 20)
