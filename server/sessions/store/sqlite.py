@@ -19,7 +19,7 @@ _SWEEP_SESSIONS = 32  # that one commit removes, so that others need not wait lo
 _SHRINK_PAGES = 2048  # of 4 KiB, that the file loses at a time
 
 _ALIVE = "expires_at >= :now"
-_ROW = "key, crc, id, model, fingerprint, n_tokens, created_at, used_at, ttl, belongs_to"
+_ROW = "key, crc, id, model, fingerprint, n_tokens, created_at, used_at, ttl, owner"
 
 
 class SqliteStore:
@@ -67,7 +67,7 @@ class SqliteStore:
             "used_at": record.used_at,
             "ttl": record.ttl,
             "expires_at": record.expires_at,
-            "belongs_to": record.owner,
+            "owner": record.owner,
         }
 
         def job(tx: Transaction) -> None:
@@ -292,7 +292,7 @@ def _count(tx: Transaction, owner: str | None = None) -> int:
 
 def _of(owner: str | None) -> str:
     """The condition for the sessions of one owner, `:owner`, or of all."""
-    return "" if owner is None else " AND belongs_to = :owner"
+    return "" if owner is None else " AND owner = :owner"
 
 
 def _sweep(tx: Transaction) -> int:

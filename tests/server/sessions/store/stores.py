@@ -18,7 +18,7 @@ from server.sessions.store.open_store import open_store
 P = ParamSpec("P")
 
 NO_LIMIT = 1_000_000
-_numbers = count()
+_numbers = count(1)
 
 
 def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:

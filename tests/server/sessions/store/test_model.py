@@ -40,7 +40,7 @@ class Session:
 
 
 class Storm(RuleBasedStateMachine):
-    """The calls of one owner, one after another."""
+    """The calls of one server, one after another."""
 
     url: str
 

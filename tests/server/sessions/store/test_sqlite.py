@@ -1,4 +1,4 @@
-"""What is special about a SQLite store: its file, its one owner, its one thread."""
+"""What is special about a SQLite store: its file, its one server, its one thread."""
 
 # ruff: noqa: ASYNC240 - nobody else is in the event loop
 

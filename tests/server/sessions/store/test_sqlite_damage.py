@@ -72,9 +72,9 @@ async def test_files_of_others_are_left_alone(path: Path, master: Path) -> None:
         await assert_refused(str(path), "another application")
     shutil.copy(master, path)
     with closing(sqlite3.connect(path)) as newer:
-        newer.execute("PRAGMA user_version = 3")
+        newer.execute("PRAGMA user_version = 4")
     with unchanged(path):
-        await assert_refused(str(path), "has version 3, and this server knows versions up to 2")
+        await assert_refused(str(path), "has version 4, and this server knows versions up to 3")
 
 
 @pytest.mark.parametrize(
