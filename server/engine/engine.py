@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import uuid
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import replace
@@ -20,6 +19,7 @@ from server.engine.generation import GenerationParams
 from server.engine.mailbox import Mailbox
 from server.engine.metrics import Metrics, Usage
 from server.engine.readers import Readers
+from server.engine.reservations import Reservations
 from server.engine.served_model import ServedModel
 from server.engine.sink import Sink
 from server.engine.ticket import Context, Ticket
@@ -27,7 +27,7 @@ from server.engine.token_stream import TokenStream
 from server.engine.turnstile import Turnstile
 from server.engine.usage import measure_usage
 from server.engine.watchdog import Watchdog
-from server.errors import NotReadyError, OverloadedError, RequestTooLargeError, ServiceError
+from server.errors import NotReadyError, ServiceError
 from server.settings import Settings
 
 P = ParamSpec("P")
@@ -64,14 +64,20 @@ class Engine:
         self._core = EngineCore(model, settings)
         self._core.warm_up(model.config.bos_id)
         scheduler = self._core.scheduler
-        self._admission = Admission(model, settings, scheduler, self._core.bytes_per_page)
+        self._reservations = Reservations(
+            max_samples=settings.max_running + settings.max_waiting,
+            max_bytes=settings.max_reserved_pools * settings.pool_bytes,
+        )
+        self._admission = Admission(
+            model, settings, scheduler, self._core.bytes_per_page, self._reservations
+        )
         self._door = Door(model.name, settings.drain_seconds)
         self._arrivals = count()
         # None of these knows the engine, so that whoever forgets it gives its memory back at once.
         self._mail = Mailbox()
         usage = partial(measure_usage, scheduler, self._mail)
         self.metrics = Metrics(model.name, usage, self.pool_pages)
-        self._readers = Readers(self.metrics, self._admission.release, self._mail.abort)
+        self._readers = Readers(self.metrics, self._reservations.release, self._mail.abort)
         self._thread = EngineThread(
             model.name,
             self._core,
@@ -120,7 +126,7 @@ class Engine:
     @property
     def reserved_bytes(self) -> int:
         """Memory that admitted requests may come to need."""
-        return self._admission.reserved_bytes
+        return self._reservations.n_bytes
 
     def start(self) -> None:
         """Begin to serve; called once, from the event loop."""
@@ -167,29 +173,8 @@ class Engine:
             ServiceError: as `submit`, for the first that is refused.
             RequestTooLargeError: there is no room for all of them even when there are no others.
         """
-        n_samples = sum(params.n for _, params in requests)
-        most = self.settings.max_running + self.settings.max_waiting
-        if len(requests) > 1 and n_samples > most:
-            raise RequestTooLargeError(
-                f"the server holds {most} samples at once, these prompts make {n_samples}; send "
-                "fewer of them",
-                param="prompt",
-            )
-        tickets: list[Ticket] = []
-        others = self._admission.reserved_samples
-        try:
-            for source, params in requests:
-                tickets.append(self.admit(source, params, owner=owner))
-        except BaseException as error:
-            for ticket in tickets:
-                self.withdraw(ticket)
-            if tickets and not others and isinstance(error, OverloadedError):
-                raise RequestTooLargeError(
-                    f"the server has room for {len(tickets)} of these {len(requests)} prompts at "
-                    "once; send fewer of them, shorten them or lower max_tokens",
-                    param="prompt",
-                ) from None
-            raise
+        self._check_open()
+        tickets = self._admission.admit_all(requests, owner=owner)
         return [self.enqueue(ticket, request_id=request_id) for ticket in tickets]
 
     def admit(
@@ -212,14 +197,11 @@ class Engine:
             ServiceError: as `submit`; `SessionFullError` if the context leaves no room for it.
         """
         self._check_open()
-        id = f"gen-{uuid.uuid4().hex}"
-        n_context = None if context is None else len(context.token_ids)
-        prompt, max_tokens = self._admission.admit(id, source, params, n_context)
-        return Ticket(id, prompt, replace(params, max_tokens=max_tokens), context, owner)
+        return self._admission.admit(source, params, context, owner=owner)
 
     def withdraw(self, ticket: Ticket) -> None:
         """Give back what an admitted request reserved."""
-        self._admission.release(ticket.id)
+        self._reservations.release(ticket.id)
 
     def enqueue(
         self, ticket: Ticket, *, request_id: str = "-", sink: Sink | None = None
