@@ -36,8 +36,9 @@ from server.http.cors import Cors
 from server.http.header_limits import HeaderLimits
 from server.http.request_id import RequestIdMiddleware
 from server.http.secure_headers import SecureHeaders
-from server.sessions.sessions import LEASE_SECONDS, Sessions
+from server.sessions.sessions import Sessions
 from server.sessions.store.open_store import open_store
+from server.sessions.upkeep import LEASE_SECONDS
 from server.settings import Settings
 from server.startup import ShortStartupErrors
 

@@ -15,6 +15,13 @@ class SessionLocks:
     def __contains__(self, id: str) -> bool:
         return id in self._locks
 
+    def __len__(self) -> int:
+        return len(self._locks)
+
+    def n_users(self, id: str) -> int:
+        """How many requests have a session or wait for it."""
+        return self._users.get(id, 0)
+
     async def acquire(self, id: str, *, wait: bool) -> None:
         """Take a session; `release` it afterwards.
 

@@ -96,7 +96,7 @@ class LiveServer:
             for id in self.run(engine.call(EngineCore.warm_session_ids)):
                 self.run(engine.call(EngineCore.drop_session, id))
             assert engine.usage.pages_used == 0
-        assert not self.sessions._locks._users
+        assert not len(self.sessions.locks)
 
     def connect(self, *, receive_buffer: int | None = None) -> socket.socket:
         """A raw connection."""
