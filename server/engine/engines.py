@@ -60,7 +60,7 @@ class Engines:
     """Engines by the names of their models. Belongs to one event loop's thread.
 
     Args:
-        settings: of the server; each model has all of the sizes for itself.
+        settings: of the server; every engine gets a pool and a queue of the sizes in it.
         load: turns the path of a checkpoint into a model, on any thread.
     """
 
@@ -266,7 +266,7 @@ class Engines:
             await asyncio.wait([change])
 
     async def _change(self, name: str, work: Coroutine[Any, Any, T]) -> T:
-        """Load or unload a model to the end, even if nobody waits for it any more."""
+        """Finish loading or unloading a model even if whoever waits for it is cancelled."""
         task = self._changes[name] = asyncio.create_task(work)
         task.add_done_callback(lambda _: self._changes.pop(name))
         return await asyncio.shield(task)

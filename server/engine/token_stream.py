@@ -13,10 +13,9 @@ from server.engine.deltas import Delta, Progress
 class TokenStream:
     """An async iterator of deltas that aborts its request when it is closed early.
 
-    Deltas of a sample that nobody has read yet become one, so a reader that lags costs no more
-    memory than its tokens, and waits for nothing but these. Use it as `async with`; leaving it, by
-    whatever way, is what frees the request's place and memory. All methods belong to the event
-    loop's thread.
+    Deltas of a sample that nobody has read yet become one, so a slow reader costs no more memory
+    than its tokens. Use it as `async with`: leaving it, in whatever way, frees the request's place
+    and memory. All methods belong to the event loop's thread.
 
     Attributes:
         id: the request's.

@@ -52,7 +52,7 @@ class SessionTurns:
         return [turn for journal in self._journals.values() for turn in journal.turns]
 
     async def lock(self, id: str, *, wait: bool = False) -> None:
-        """Take a session for a request, once its last turn is written; release it afterwards."""
+        """Take a session for a request once its last turn is written; the caller releases it."""
         for journal in list(self._journals.values()):
             await journal.settle(id)
         await self._locks.acquire(id, wait=wait)
@@ -80,10 +80,10 @@ class SessionTurns:
             id: of the session.
             source: text, or ids.
             params: what is asked for; one sample.
-            wait: whether to wait for a request that is in the session, as long as `params.timeout`
-                allows.
-            request_id: for the log.
-            model: that the session must belong to, if one is named.
+            wait: whether to wait while another request is in the session, for `params.timeout` at
+                most.
+            request_id: the id that the client knows, for the log.
+            model: name of the model that the session must belong to; None for any.
 
         Raises:
             SessionBusyError: a request is in the session, and `wait` is False.
@@ -164,7 +164,7 @@ class SessionTurns:
     async def _unbroken(
         self, work: Coroutine[Any, Any, tuple[TokenStream, Turn]]
     ) -> tuple[TokenStream, Turn]:
-        """Let the beginning of a turn come to its end, even if nobody waits for it any more."""
+        """Finish the beginning of a turn even if whoever waits for it is cancelled."""
         task = asyncio.create_task(work)
         self._beginnings.add(task)
         task.add_done_callback(self._beginnings.discard)
