@@ -72,9 +72,6 @@ class SessionTurns:
 
         What the stream yields is committed. A turn that ends early leaves what was.
 
-        Returns:
-            The stream, which must be closed, and the turn that goes on behind it.
-
         Args:
             holder: who asks.
             id: of the session.
@@ -84,6 +81,9 @@ class SessionTurns:
                 most.
             request_id: the id that the client knows, for the log.
             model: name of the model that the session must belong to; None for any.
+
+        Returns:
+            The stream, which must be closed, and the turn that goes on behind it.
 
         Raises:
             SessionBusyError: a request is in the session, and `wait` is False.
