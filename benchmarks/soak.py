@@ -29,10 +29,10 @@ from benchmarks.memory import MemoryLog
 from benchmarks.server_process import ROOT
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.terminal import progress_bar
+from server.engine.deltas import Delta
 from server.engine.engine import Engine
 from server.engine.generation import GenerationParams
 from server.engine.storage import pool_bytes
-from server.engine.token_stream import Delta
 from server.errors import DeadlineExceededError
 from server.settings import Settings
 

@@ -36,8 +36,9 @@ from server.http.cors import Cors
 from server.http.header_limits import HeaderLimits
 from server.http.request_id import RequestIdMiddleware
 from server.http.secure_headers import SecureHeaders
-from server.sessions.sessions import LEASE_SECONDS, Sessions
-from server.sessions.store import open_store
+from server.sessions.sessions import Sessions
+from server.sessions.store.open_store import open_store
+from server.sessions.upkeep import LEASE_SECONDS
 from server.settings import Settings
 from server.startup import ShortStartupErrors
 
@@ -65,22 +66,22 @@ def create_app(
         chosen = settings or settings_of_environment()
         _show_log(chosen.log_level)
         app.state.access = _open_access(chosen)
-        models = Engines(chosen, load)
+        engines = Engines(chosen, load)
         store = open_store(chosen.session_store, lease_seconds=LEASE_SECONDS)
-        sessions = Sessions(models, store, chosen)
-        app.state.settings, app.state.engines, app.state.sessions = chosen, models, sessions
+        sessions = Sessions(engines, store, chosen)
+        app.state.settings, app.state.engines, app.state.sessions = chosen, engines, sessions
         # Asking starts the threads of the kernels. Models are loaded on other threads than this,
         # and a process in which TBB was started by another than the main thread never ends.
         jit.num_threads()
-        await models.start()
+        await engines.start()
         await sessions.start()
-        drain = SignalDrain(models, chosen.drain_seconds)
+        drain = SignalDrain(engines, chosen.drain_seconds)
         drain.install()
         try:
             yield
         finally:
             drain.uninstall()
-            await models.stop()
+            await engines.stop()
             await sessions.stop()
 
     app = _App(

@@ -24,12 +24,12 @@ class SignalDrain:
     second signal, what is left is ended with an error and uvicorn gets its signal.
 
     Args:
-        models: to drain.
+        engines: to drain.
         seconds: that running requests have to finish.
     """
 
-    def __init__(self, models: Engines, seconds: float) -> None:
-        self._models = models
+    def __init__(self, engines: Engines, seconds: float) -> None:
+        self._engines = engines
         self._seconds = seconds
         self._previous: dict[int, Any] = {}
         self._first: int | None = None
@@ -61,14 +61,14 @@ class SignalDrain:
     async def _drain(self, number: int) -> None:
         deadline = self._loop.time() + self._seconds
         logger.info("shutting down: running requests have %g s to finish", self._seconds)
-        drained = asyncio.create_task(self._models.drain(self._seconds))
+        drained = asyncio.create_task(self._engines.drain(self._seconds))
         hurried = asyncio.create_task(self._hurry.wait())
         await asyncio.wait({drained, hurried}, return_when=asyncio.FIRST_COMPLETED)
         if self._hurry.is_set():
             deadline = self._loop.time()
         drained.cancel()
         hurried.cancel()
-        await self._models.stop()
+        await self._engines.stop()
         self.uninstall()
         signal.raise_signal(number)
         # A client that does not read what it asked for would hold uvicorn up for ever. SIGINT

@@ -166,6 +166,42 @@ def test_what_is_imported_is_declared(graph: Graph) -> None:
     assert unused <= {"tbb", "uvicorn"}
 
 
+def circles(graph: Graph) -> list[list[str]]:
+    """Groups of modules each of which imports, maybe by way of others, every other one.
+
+    Statements count; that `import a.b` runs `a` as well does not.
+    """
+    behind = {}
+    for start in graph:
+        found, queue = set[str](), [start]
+        while queue:
+            new = (graph[queue.pop()] & graph.keys()) - found
+            found |= new
+            queue += new
+        behind[start] = found
+    groups = {
+        tuple(sorted(other for other in behind[name] if name in behind[other]))
+        for name in graph
+        if name in behind[name]
+    }
+    return [list(group) for group in sorted(groups)]
+
+
+def test_no_module_of_the_server_imports_itself_by_way_of_others(graph: Graph) -> None:
+    assert [group for group in circles(graph) if top(group[0]) == "server"] == []
+
+
+def test_circles_are_seen() -> None:
+    edges = {"a": {"b"}, "b": {"c", "x"}, "c": {"a"}, "d": {"a", "e"}, "e": set[str]()}
+    assert circles({name: frozenset(found) for name, found in edges.items()}) == [["a", "b", "c"]]
+
+
+def test_the_engine_knows_neither_sessions_nor_what_is_above_them(graph: Graph) -> None:
+    above = tuple(f"server.{room}" for room in ("sessions", "auth", "http", "api", "app"))
+    engine = {name: found for name, found in graph.items() if is_within(name, ("server.engine",))}
+    assert [n for n, found in engine.items() if any(is_within(x, above) for x in found)] == []
+
+
 def test_every_form_of_import_is_seen(tmp_path: Path) -> None:
     package = tmp_path / "pkg"
     (package / "inner").mkdir(parents=True)

@@ -8,8 +8,9 @@ from fastapi import Response
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from server.engine.deltas import Delta
 from server.engine.merged_stream import MergedStream
-from server.engine.token_stream import Delta, TokenStream
+from server.engine.token_stream import TokenStream
 from server.errors import ServiceError
 from server.http.compact_json import compact_json
 

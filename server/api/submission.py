@@ -18,11 +18,12 @@ from server.auth.access import Account
 from server.engine.engines import Engines
 from server.engine.merged_stream import MergedStream
 from server.sessions.sessions import Sessions
+from server.sessions.turn import Turn
 
 
 async def answer(
     body: GenerationFields,
-    write: Callable[[DeltaStream], Format],
+    write: Callable[[DeltaStream, Turn | None], Format],
     request: Request,
     *,
     models: Engines,
@@ -45,13 +46,13 @@ async def answer(
         ServiceError: the request is refused, or the engine failed before the answer began.
     """
     try:
-        stream = await _submit(body, request, models, sessions, account, label)
+        stream, turn = await _submit(body, request, models, sessions, account, label)
     except ClientDisconnect:
         return nobody_reads()
     account.meter(stream)
     if body.stream:
-        return EventStream(stream, write(stream))
-    return await whole_response(stream, write(stream), request.receive)
+        return EventStream(stream, write(stream, turn))
+    return await whole_response(stream, write(stream, turn), request.receive)
 
 
 async def _submit(
@@ -61,13 +62,13 @@ async def _submit(
     sessions: Sessions,
     account: Account,
     label: str,
-) -> DeltaStream:
+) -> tuple[DeltaStream, Turn | None]:
     requests = [(source.prompt, body.params(source)) for source in body.sources()]
     if body.session_id is None:
         streams = models.get(body.model).submit_all(requests, request_id=label, owner=account.owner)
-        return streams[0] if len(streams) == 1 else MergedStream(streams)
+        return (streams[0] if len(streams) == 1 else MergedStream(streams)), None
     ((prompt, params),) = requests
-    turn = sessions.turns.submit(
+    begin = sessions.turns.submit(
         account,
         body.session_id,
         prompt,
@@ -76,4 +77,4 @@ async def _submit(
         request_id=label,
         model=body.model,
     )
-    return await unless_disconnected(request.receive, turn)
+    return await unless_disconnected(request.receive, begin)

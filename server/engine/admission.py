@@ -1,13 +1,16 @@
 """Whether a request can be served at all, as which tokens, and whether there is room for it now."""
 
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from model.tokenizer import TokenizerError
 from server.engine.generation import GenerationParams
 from server.engine.modes import RAW, answer_length, choose_mode, frame, needs_context
+from server.engine.reservations import Reservations
 from server.engine.scheduler import Scheduler
 from server.engine.served_model import ServedModel
+from server.engine.ticket import Context, Ticket
 from server.errors import (
     InvalidRequestError,
     OverloadedError,
@@ -17,38 +20,33 @@ from server.errors import (
 from server.settings import Settings
 
 
-@dataclass
-class _Reservation:
-    samples: int
-    bytes: int
-
-
 class Admission:
     """Turns what a client sends into a framed prompt, and keeps room for it.
 
     What a request may come to need is reserved before it is looked at more closely, and given back
-    when it is refused or over. All of it happens in one thread.
+    when it is refused or over.
 
     Args:
         model: whose tokenizer, framing and length limit apply.
         settings: with the limits of this server.
         scheduler: which knows what the memory pool can hold.
-        bytes_per_page: of the pool.
-
-    Attributes:
-        reserved_bytes: memory that admitted requests may come to need.
-        reserved_samples: samples that they have.
+        bytes_per_page: memory of a page of the pool.
+        reservations: where room is kept.
     """
 
     def __init__(
-        self, model: ServedModel, settings: Settings, scheduler: Scheduler, bytes_per_page: int
+        self,
+        model: ServedModel,
+        settings: Settings,
+        scheduler: Scheduler,
+        bytes_per_page: int,
+        reservations: Reservations,
     ) -> None:
         self._model = model
         self._settings = settings
         self._scheduler = scheduler
         self._bytes_per_page = bytes_per_page
-        self._reservations: dict[str, _Reservation] = {}
-        self.reserved_bytes = self.reserved_samples = 0
+        self._reservations = reservations
         tokenizer = model.tokenizer
         self._special = {
             tokenizer.bos_id: "BOS", tokenizer.sep_id: "SEP", tokenizer.eos_id: "EOS"
@@ -56,32 +54,32 @@ class Admission:
 
     def admit(
         self,
-        id: str,
         source: str | Sequence[int],
         params: GenerationParams,
-        n_context: int | None = None,
-    ) -> tuple[list[int], int]:
-        """Check a request and reserve what it may need, until `release`.
+        context: Context | None = None,
+        *,
+        owner: str = "",
+    ) -> Ticket:
+        """Check a request and reserve what it may need, until its id is released.
 
         Args:
-            id: of the request.
             source: text, or content ids.
             params: what is asked for.
-            n_context: tokens of the session that the prompt goes on from; None without one.
-
-        Returns:
-            The framed prompt and the tokens to generate at most.
+            context: what the prompt goes on from.
+            owner: whose memory the request may share.
 
         Raises:
             OverloadedError: there is no room for it now.
             InvalidRequestError: the text or an id is not the model's, it is too long for it, or the
                 model does not know the mode or an id of the bias, or the mode needs a session.
-            SessionFullError: it is too long for what its session has left.
+            SessionFullError: it is too long for what its context leaves.
             RequestTooLargeError: the memory pool could never hold it.
         """
         mode = choose_mode(self._model, params.mode)
-        if n_context is None and needs_context(self._model, mode):
+        if context is None and needs_context(self._model, mode):
             raise InvalidRequestError(f"mode: {mode!r} needs a 'session_id'", param="mode")
+        id = f"gen-{uuid.uuid4().hex}"
+        n_context = None if context is None else len(context.token_ids)
         # A character is four bytes at most, and no tokenizer makes more tokens than bytes.
         n_content = len(source)
         if isinstance(source, str) and not source.isascii():
@@ -93,36 +91,48 @@ class Admission:
         self._reserve(id, min(n_held, allocator.n_pages * allocator.page_size), params.n)
         try:
             prompt, max_tokens = self._check(source, params, mode, n_context)
-        except BaseException:
-            self.release(id)
-            raise
-        self.release(id)
+        finally:
+            self._reservations.release(id)
         self._reserve(id, (n_context or 0) + _n_held(prompt, max_tokens), params.n)
-        return prompt, max_tokens
+        return Ticket(id, prompt, replace(params, max_tokens=max_tokens), context, owner)
 
-    def release(self, id: str) -> None:
-        """Give back what a request reserved."""
-        reservation = self._reservations.pop(id)
-        self.reserved_bytes -= reservation.bytes
-        self.reserved_samples -= reservation.samples
+    def admit_all(
+        self, requests: Sequence[tuple[str | Sequence[int], GenerationParams]], *, owner: str = ""
+    ) -> list[Ticket]:
+        """Admit several requests, all of them or none.
+
+        Raises:
+            ServiceError: as `admit`, for the first that is refused.
+            RequestTooLargeError: there is no room for all of them even when there are no others.
+        """
+        n_samples = sum(params.n for _, params in requests)
+        most = self._settings.max_running + self._settings.max_waiting
+        if len(requests) > 1 and n_samples > most:
+            raise RequestTooLargeError(
+                f"the server holds {most} samples at once, these prompts make {n_samples}; send "
+                "fewer of them",
+                param="prompt",
+            )
+        tickets: list[Ticket] = []
+        others = self._reservations.n_samples
+        try:
+            for source, params in requests:
+                tickets.append(self.admit(source, params, owner=owner))
+        except BaseException as error:
+            for ticket in tickets:
+                self._reservations.release(ticket.id)
+            if tickets and not others and isinstance(error, OverloadedError):
+                raise RequestTooLargeError(
+                    f"the server has room for {len(tickets)} of these {len(requests)} prompts at "
+                    "once; send fewer of them, shorten them or lower max_tokens",
+                    param="prompt",
+                ) from None
+            raise
+        return tickets
 
     def _reserve(self, id: str, n_held: int, n_samples: int) -> None:
-        settings = self._settings
-        # A request alone is always let in: whether it fits at all is another question.
-        n_bytes = n_samples * self._n_pages(n_held) * self._bytes_per_page
-        most_bytes = settings.max_reserved_pools * settings.pool_bytes
-        most_samples = settings.max_running + settings.max_waiting
-        if self._reservations and (
-            self.reserved_samples + n_samples > most_samples
-            or self.reserved_bytes + n_bytes > most_bytes
-        ):
-            raise OverloadedError("too many requests are waiting; try again later")
-        self._reservations[id] = _Reservation(n_samples, n_bytes)
-        self.reserved_bytes += n_bytes
-        self.reserved_samples += n_samples
-
-    def _n_pages(self, n_held: int) -> int:
-        return self._scheduler.pool.allocator.pages_for(n_held)
+        n_pages = n_samples * self._scheduler.pool.allocator.pages_for(n_held)
+        self._reservations.take(id, n_samples, n_pages * self._bytes_per_page)
 
     def _check(
         self,

@@ -9,23 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.state import LayerSpec, RaggedBatch, SequenceMemory
+from server.engine.deltas import Outcome
 from server.engine.generation import Generation
 from server.engine.pool import Pool
 from server.engine.scheduler import Chunk, Scheduler
 from server.engine.sequence import Sequence
 from server.engine.served_model import ServedDecoder, ServedModel
 from server.engine.storage import allocate, bytes_per_page, state_every
-from server.engine.token_stream import Delta
-from server.engine.warm_sessions import WarmSession
-from server.errors import EngineError, ServiceError
+from server.engine.warm_sessions import PoolUse, WarmSession
+from server.errors import EngineError
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 _PRODUCTS_AN_EXPONENTIAL = 12  # multiply-adds of a matrix product in the time of one exponential
-
-Outcome = tuple[str, Delta | ServiceError]
-"""What a step made of one sample: the id of its request, and a delta or the error that ended it."""
 
 
 @dataclass
@@ -122,6 +119,22 @@ class EngineCore:
         """As `abort`, but what a session has in the pool is given up, too: it may be wrong."""
         for id in list(self._requests.get(request_id, ())):
             self._end(self._samples[id], park=False)
+
+    def warm_session_ids(self) -> list[str]:
+        """The idle sessions of which the pool holds anything."""
+        return self.pool.sessions.ids
+
+    def session_uses(self, ids: list[str]) -> list[PoolUse]:
+        """How much the pool holds of each of some sessions, idle or not."""
+        return [self.scheduler.session_use(id) for id in ids]
+
+    def fork_session(self, id: str, child: str) -> None:
+        """Let a new session share what the pool holds of an idle one."""
+        self.pool.sessions.fork(id, child)
+
+    def drop_session(self, id: str) -> None:
+        """Give up what the pool holds of an idle session, if it holds anything."""
+        self.pool.sessions.drop(id)
 
     def export_session(self, id: str, token_ids: list[int]) -> tuple[int, SequenceMemory] | None:
         """Copy what the pool holds of an idle session.

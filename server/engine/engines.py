@@ -1,4 +1,4 @@
-"""The models that are served, by name: one engine each, loaded and unloaded while others run."""
+"""One engine for each model that is served, loaded and unloaded while the others run."""
 
 import asyncio
 import logging
@@ -6,9 +6,10 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from model.checkpoint import CheckpointError
+from server.engine.core import EngineCore
 from server.engine.engine import Engine
 from server.engine.metrics import Metrics
 from server.engine.served_model import ServedModel
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 ModelStatus = Literal["serving", "loading", "unloading", "failed", "available"]
 """`failed`: could not be loaded. `available`: could be, as far as is known."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # of a folder that may be loaded
@@ -40,11 +42,11 @@ class ModelInfo:
     """What is known of a checkpoint.
 
     Attributes:
-        name: of its folder.
-        status: what it does.
-        is_default: whether requests that name none get it.
+        name: its folder's name.
+        status: whether it is served, and if not, why not.
+        is_default: whether it serves the requests that name no model.
         fingerprint: SHA-256 of its weights, hexadecimal, if it is in memory.
-        error: why it could not be loaded, if that was tried last.
+        error: why it could not be loaded, if the last attempt failed.
     """
 
     name: str
@@ -58,7 +60,7 @@ class Engines:
     """Engines by the names of their models. Belongs to one event loop's thread.
 
     Args:
-        settings: of the server; each model has all of the sizes for itself.
+        settings: of the server; every engine gets a pool and a queue of the sizes in it.
         load: turns the path of a checkpoint into a model, on any thread.
     """
 
@@ -81,12 +83,12 @@ class Engines:
 
     @property
     def default(self) -> Engine:
-        """Of requests that name no model."""
+        """The engine that serves requests which name no model."""
         return next(iter(self._engines.values()))
 
     @property
     def metrics(self) -> list[Metrics]:
-        """Of every model in memory."""
+        """The figures of every model in memory."""
         return [engine.metrics for engine in (*self._engines.values(), *self._leaving.values())]
 
     def get(self, name: str | None) -> Engine:
@@ -110,8 +112,27 @@ class Engines:
         """Whether an engine still takes requests."""
         return self._engines.get(engine.model.name) is engine
 
+    async def call(
+        self,
+        engine: Engine,
+        work: Callable[Concatenate[EngineCore, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T | None:
+        """As `Engine.call`, for one that may be unloaded meanwhile; then the answer is None.
+
+        Raises:
+            NotReadyError: an engine that is still served does not run, or is stuck.
+        """
+        try:
+            return await engine.call(work, *args, **kwargs)
+        except NotReadyError:
+            if self.serves(engine):
+                raise
+            return None
+
     def at_parting(self, work: Callable[[Engine], Awaitable[None]]) -> None:
-        """Have something done with every engine that is unloaded, once it has ended."""
+        """Have `work` done with every engine that is unloaded, once it has ended."""
         self._partings.append(work)
 
     async def start(self) -> None:
@@ -245,7 +266,7 @@ class Engines:
             await asyncio.wait([change])
 
     async def _change(self, name: str, work: Coroutine[Any, Any, T]) -> T:
-        """Load or unload a model to the end, even if nobody waits for it any more."""
+        """Finish loading or unloading a model even if whoever waits for it is cancelled."""
         task = self._changes[name] = asyncio.create_task(work)
         task.add_done_callback(lambda _: self._changes.pop(name))
         return await asyncio.shield(task)

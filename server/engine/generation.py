@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from model.sampling import Sampler, SamplingParams, TokenLogprob, token_logprob
 from model.tokenizer import Tokenizer
+from server.engine.deltas import Delta, FinishReason, Progress
 from server.engine.modes import RAW
 from server.engine.sequence import Sequence
 from server.engine.stop_strings import StopStrings
-from server.engine.token_stream import Delta, FinishReason, Progress
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class GenerationParams:
         ignore_eos: whether EOS is a token like any other.
         min_tokens: before so many are generated, neither EOS nor a stop string ends a sample.
         priority: the lower, the sooner it is served.
-        timeout: seconds that it may take; None for as long as it takes.
+        timeout: seconds after which it ends with an error; None for no limit.
         mode: what the prompt asks for; None for the first mode of the model's task.
         field: where the client wrote the prompt, for errors; None for `prompt` or `token_ids`.
     """
@@ -53,13 +53,13 @@ class Generation:
     """Samples the tokens of a sequence and turns them into text.
 
     Args:
-        request_id: of the request whose sample this is.
-        sequence: with the wrapped prompt.
-        params: of the request.
-        tokenizer: of the model.
-        progress: of the request.
-        index: of the sample.
-        n_context: tokens before the prompt's own, of the session.
+        request_id: the request whose sample this is.
+        sequence: what the scheduler knows of the sample; it begins with the framed prompt.
+        params: what the request asks for.
+        tokenizer: the model's.
+        progress: how far the request has got; all its samples share it.
+        index: the sample's number in the request, from 0.
+        n_context: tokens before the prompt's own, which the request goes on from.
 
     Attributes:
         samples: the request's other samples, which go on from the prompt when it is computed.

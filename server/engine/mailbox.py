@@ -20,12 +20,12 @@ class Call:
 
 @dataclass
 class Mailbox:
-    """New requests, and wishes about old ones. Knows nothing of the engine.
+    """New requests, requests to end, and other work. Knows nothing of the engine.
 
     Attributes:
-        changed: to be held for every look at the others, and notified of every change.
-        submitted: new requests.
-        aborted: ids of those that are to end.
+        changed: the lock of all that follows; it is notified of every change.
+        submitted: new requests, each by its first sample.
+        aborted: ids of the requests that are to end.
         calls: other work.
         stopping: whether the thread is to end.
     """
@@ -40,13 +40,13 @@ class Mailbox:
         return bool(self.submitted or self.aborted or self.calls or self.stopping)
 
     def abort(self, id: str) -> None:
-        """Have a request ended."""
+        """Have a request ended before the next step; unknown ones are fine."""
         with self.changed:
             self.aborted.append(id)
             self.changed.notify()
 
     def take(self) -> tuple[list[Generation], list[str], list[Call]]:
-        """Empty it."""
+        """Everything but `stopping`, which stays; the lists are empty afterwards."""
         taken = self.submitted, self.aborted, self.calls
         self.submitted, self.aborted, self.calls = [], [], []
         return taken

@@ -7,26 +7,25 @@ from types import TracebackType
 from typing import Self
 
 from model.tokenizer import Tokenizer
-from server.engine.token_stream import Delta, TokenStream
-from server.sessions.journal import JournaledTurn
+from server.engine.deltas import Delta
+from server.engine.token_stream import TokenStream
 
 
 class MergedStream:
-    """Deltas of several requests as they come; their samples are numbered through.
+    """Deltas of several requests as they come, with samples numbered as those of one request.
 
-    Takes no delta before the last one is read, so a reader that lags costs what it costs with one
-    stream. The first error of a request is raised, and ends all of them. Use it as `async with`;
-    leaving it closes every stream.
+    The next delta is taken from a stream only when the last one has been read, so a slow reader
+    costs no more memory than with one stream. The first error of a request is raised, and ends all
+    of them. Use it as `async with`; leaving it closes every stream.
 
     Args:
-        streams: at least one, of one model and of as many samples each; this one closes them.
+        streams: at least one, all of one model and with the same number of samples.
 
     Attributes:
-        id: of the first request.
+        id: the first request's.
         model: name of the model.
-        tokenizer: of the model.
+        tokenizer: the model's.
         n_samples: samples that it yields.
-        turn: None; only a request alone goes on a session.
     """
 
     def __init__(self, streams: Sequence[TokenStream]) -> None:
@@ -35,7 +34,6 @@ class MergedStream:
         self.model = streams[0].model
         self.tokenizer: Tokenizer | None = streams[0].tokenizer
         self.n_samples = sum(stream.n_samples for stream in streams)
-        self.turn: JournaledTurn | None = None
         self._news: asyncio.Queue[Delta | Exception | None] = asyncio.Queue(1)
         self._pumps: list[asyncio.Task[None]] = []
         self._n_open = len(streams)

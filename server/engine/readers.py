@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from server.engine.core import Outcome
+from server.engine.deltas import Delta, FinishReason, Outcome
 from server.engine.metrics import Metrics
-from server.engine.token_stream import Delta, FinishReason, TokenStream
+from server.engine.sink import Sink
+from server.engine.token_stream import TokenStream
 from server.errors import DeadlineExceededError, ServiceError
-from server.sessions.journal import Journal
 
 logger = logging.getLogger(__name__)
 
@@ -26,21 +26,20 @@ EndReason = FinishReason | Literal["abort", "error"]
 
 @dataclass
 class _Reader:
-    """One request's.
+    """The reader of one request.
 
     Attributes:
-        stream: what it reads from.
-        request_id: for the log.
+        stream: where it reads.
+        request_id: the id that the client knows, for the log.
+        sink: gets what is made in place of the stream, and hands it over later; or None.
         deadline: gives the request up when its time is over.
         due: when it may be woken again; None before its first token.
         last_tokens: when the latest token of each sample came.
-        journal: what is made goes there first, and comes back when it is committed; None for
-            requests without a session.
     """
 
     stream: TokenStream
     request_id: str
-    journal: Journal | None = None
+    sink: Sink | None = None
     deadline: asyncio.TimerHandle | None = None
     due: float | None = None
     last_tokens: dict[int, float] = field(default_factory=dict)
@@ -52,7 +51,7 @@ class Readers:
     Args:
         metrics: where requests and tokens are counted.
         release: called with the id of every request that is over.
-        abandon: called with the id of one that is over though the engine has not finished it.
+        abandon: called with the id of a request that ends before the engine has finished it.
     """
 
     def __init__(
@@ -74,10 +73,17 @@ class Readers:
         stream: TokenStream,
         request_id: str,
         timeout: float | None,
-        journal: Journal | None = None,
+        sink: Sink | None = None,
     ) -> None:
-        """Begin to deliver to a stream, by way of a journal, for so many seconds at most."""
-        reader = self._readers[stream.id] = _Reader(stream, request_id, journal)
+        """Begin to deliver what is made of a request.
+
+        Args:
+            stream: where it is read.
+            request_id: the id that the client knows, for the log.
+            timeout: seconds after which the request ends with an error; None for no limit.
+            sink: what outcomes go to in place of the stream; it calls `hand_over` later.
+        """
+        reader = self._readers[stream.id] = _Reader(stream, request_id, sink)
         if timeout is not None:
             error = DeadlineExceededError(f"the request took longer than {timeout:g} s")
             loop = asyncio.get_running_loop()
@@ -104,18 +110,18 @@ class Readers:
             self.end(id, "error", error)
 
     def deliver(self, outcomes: list[Outcome]) -> None:
-        """Hand over what a step made; what a journal has to commit first, to the journal."""
+        """Take what a step made to those who get it first: the requests' sinks or their streams."""
         direct = []
         for outcome in outcomes:
             reader = self._readers.get(outcome[0])
-            if reader is not None and reader.journal is not None:
-                reader.journal.write(outcome)
+            if reader is not None and reader.sink is not None:
+                reader.sink.write(outcome)
             else:
                 direct.append(outcome)
         self.hand_over(direct)
 
     def hand_over(self, outcomes: list[Outcome]) -> None:
-        """Push what was made to the streams."""
+        """Push what was made to the streams. Outcomes of requests that are over go nowhere."""
         now = time.monotonic()
         pause = _READER_SECONDS * (len(self._readers) - 1)
         for id, outcome in outcomes:
@@ -169,8 +175,8 @@ class Readers:
         if not self._readers:
             self._none_left.set()
         self._release(id)
-        if reader.journal is not None:
-            reader.journal.close(id)
+        if reader.sink is not None:
+            reader.sink.close(id)
         self._record(reader, reason)
 
     def _record(self, reader: _Reader, reason: EndReason) -> None:

@@ -2,105 +2,29 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Self
 
-from model.sampling import TokenLogprob
 from model.tokenizer import Tokenizer
-
-if TYPE_CHECKING:  # which needs what is defined here
-    from server.sessions.journal import JournaledTurn
-
-FinishReason = Literal["stop", "length"]
-"""`stop`: the model ended, or a stop string came. `length`: `max_tokens` were generated."""
-
-
-@dataclass(frozen=True)
-class Delta:
-    """What is new in one sample of a request.
-
-    Attributes:
-        token_ids: new ids.
-        text: new text; it may lag behind the ids by part of a character or of a stop string.
-        finish_reason: why the sample is over; None while it is not.
-        index: of the sample.
-        logprobs: one a new id, if they were asked for.
-        n_echoed: how many of the ids, the first ones, are the prompt's.
-        is_eos: whether the model ended the sample, with an id that is not among these.
-        eos_logprob: of that id, if log-probabilities were asked for.
-    """
-
-    token_ids: list[int]
-    text: str
-    finish_reason: FinishReason | None = None
-    index: int = 0
-    logprobs: list[TokenLogprob] | None = None
-    n_echoed: int = 0
-    is_eos: bool = False
-    eos_logprob: TokenLogprob | None = None
-
-    @property
-    def n_generated(self) -> int:
-        """How many of the ids were generated."""
-        return len(self.token_ids) - self.n_echoed
-
-    @classmethod
-    def join(cls, deltas: Sequence["Delta"]) -> "Delta":
-        """Several deltas of one sample, at least one, as one."""
-        if len(deltas) == 1:
-            return deltas[0]
-        return cls(
-            [token_id for delta in deltas for token_id in delta.token_ids],
-            "".join(delta.text for delta in deltas),
-            deltas[-1].finish_reason,
-            deltas[-1].index,
-            None
-            if deltas[-1].logprobs is None
-            else [logprob for delta in deltas for logprob in delta.logprobs or ()],
-            sum(delta.n_echoed for delta in deltas),
-            deltas[-1].is_eos,
-            deltas[-1].eos_logprob,
-        )
-
-
-@dataclass
-class Progress:
-    """When a request got where, in seconds of the monotonic clock. The engine writes it.
-
-    Attributes:
-        arrived: it was submitted.
-        scheduled: it took part in a step for the first time.
-        first_token, last_token: the first and the latest token of any sample.
-        n_cached: tokens of the prompt that were not computed for it.
-    """
-
-    arrived: float
-    scheduled: float | None = None
-    first_token: float | None = None
-    last_token: float | None = None
-    n_cached: int = 0
+from server.engine.deltas import Delta, Progress
 
 
 class TokenStream:
     """An async iterator of deltas that aborts its request when it is closed early.
 
-    Deltas of a sample that nobody has read yet become one, so a reader that lags costs no more
-    memory than its tokens, and waits for nothing but these. Use it as `async with`; leaving it, by
-    whatever way, is what frees the request's place and memory. All methods belong to the event
-    loop's thread.
+    Deltas of a sample that nobody has read yet become one, so a slow reader costs no more memory
+    than its tokens. Use it as `async with`: leaving it, in whatever way, frees the request's place
+    and memory. All methods belong to the event loop's thread.
 
     Attributes:
-        id: of the request.
+        id: the request's.
         model: name of the model.
-        tokenizer: of the model.
+        tokenizer: the model's.
         n_prompt_tokens: tokens that the model reads, special ones included.
         n_completion_tokens: tokens generated so far, of all samples.
         n_samples: samples that it yields.
-        progress: when the request got where.
-        model: name of the model that makes it.
-        turn: of the session that the request goes on, if it has one.
+        progress: how far the request has got, and when.
     """
 
     def __init__(
@@ -121,7 +45,6 @@ class TokenStream:
         self.n_completion_tokens = 0
         self.n_samples = n_samples
         self.progress = progress or Progress(time.monotonic())
-        self.turn: JournaledTurn | None = None
         self._abort = abort
         self._unread: dict[int, list[Delta]] = {}
         self._running = n_samples

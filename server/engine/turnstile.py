@@ -9,11 +9,11 @@ class Turnstile:
     """A lock that is handed to whoever has waited longest.
 
     Steps of several models would crowd the cores that each of them can fill alone. With an ordinary
-    lock the engine that has just made a step would mostly get it again; here two that are busy make
-    their steps by turns. To pass when nobody else wants to costs about a microsecond.
+    lock the engine that has just made a step would mostly get it again; here two that are busy
+    alternate. Passing costs about a microsecond when no other engine waits.
 
     Attributes:
-        holder: who has it; None when it is free.
+        holder: name of the engine that has it; None when it is free.
         moved: when it was last taken or left, in seconds of the monotonic clock.
     """
 
@@ -29,15 +29,15 @@ class Turnstile:
         return len(self._waiting)
 
     def seconds_held(self) -> float:
-        """Since when its holder has had it; 0 when it is free."""
+        """How long its holder has had it; 0 when it is free."""
         with self._mutex:
             return 0.0 if self.holder is None else time.monotonic() - self.moved
 
     def enter(self, name: str) -> None:
-        """Wait for it; `leave` afterwards.
+        """Wait for it, and take it until `leave`.
 
         Args:
-            name: of who wants it, for people.
+            name: what the engine that wants it is called in messages.
         """
         with self._mutex:
             if self.holder is None:

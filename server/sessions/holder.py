@@ -7,15 +7,15 @@ from server.sessions.store.refusals import not_found
 
 
 class Holder(Protocol):
-    """Who asks for sessions; a request's `Account` is one."""
+    """Who asks for sessions. A request's `Account` is a holder."""
 
     @property
     def owner(self) -> str:
-        """Whose new sessions are."""
+        """The name that new sessions get as their owner."""
 
     @property
     def sees(self) -> str | None:
-        """Whose sessions alone there are for it; None for everybody's."""
+        """The only owner whose sessions exist for this holder; None if everybody's do."""
 
     @property
     def max_sessions(self) -> int | None:

@@ -1,4 +1,4 @@
-"""One request at a time in every session, the others in the order in which they came."""
+"""One request at a time in every session; the others wait in the order in which they came."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from server.errors import SessionBusyError
 
 
 class SessionLocks:
-    """Which sessions this process works on. Belongs to one event loop's thread."""
+    """The sessions that requests of this server are in. Belongs to one event loop's thread."""
 
     def __init__(self) -> None:
         self._locks: dict[str, asyncio.Lock] = {}
@@ -14,6 +14,13 @@ class SessionLocks:
 
     def __contains__(self, id: str) -> bool:
         return id in self._locks
+
+    def __len__(self) -> int:
+        return len(self._locks)
+
+    def n_users(self, id: str) -> int:
+        """How many requests have a session or wait for it."""
+        return self._users.get(id, 0)
 
     async def acquire(self, id: str, *, wait: bool) -> None:
         """Take a session; `release` it afterwards.
@@ -36,7 +43,7 @@ class SessionLocks:
             raise
 
     def release(self, id: str) -> None:
-        """Give a session to whoever waited longest, if anybody does."""
+        """Let the request that has waited longest have a session, or nobody if none waits."""
         self._locks[id].release()
         self._leave(id)
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence as Items
 from dataclasses import replace
 from typing import Any
 
-from server.engine.engine import Engine, Turn
+from server.engine.engine import Engine
 from server.engine.engines import Engines
 from server.engine.generation import GenerationParams
+from server.engine.ticket import Context
 from server.engine.token_stream import TokenStream
 from server.errors import (
     DeadlineExceededError,
@@ -18,11 +19,12 @@ from server.errors import (
     SessionEmptyError,
     SessionNotFoundError,
 )
-from server.sessions.engines import SessionEngines
+from server.sessions.engine_finder import EngineFinder
 from server.sessions.holder import Holder, check_seen
-from server.sessions.journal import Journal, JournaledTurn
+from server.sessions.journal import Journal
 from server.sessions.locks import SessionLocks
 from server.sessions.store.base import SessionStore
+from server.sessions.turn import Turn
 
 _POLL_SECONDS = 0.05  # between two looks at a session that another server has
 
@@ -31,29 +33,26 @@ class SessionTurns:
     """The turns that this server runs, and what is written of them.
 
     Args:
-        models: that compute.
-        engines: of these, by session.
+        engines: that compute.
         store: that keeps the logs.
         locks: of the sessions that requests of this server are in.
     """
 
-    def __init__(
-        self, models: Engines, engines: SessionEngines, store: SessionStore, locks: SessionLocks
-    ) -> None:
-        self._engines = engines
+    def __init__(self, engines: Engines, store: SessionStore, locks: SessionLocks) -> None:
+        self._finder = EngineFinder(engines)
         self._store = store
         self._locks = locks
         self._journals: dict[Engine, Journal] = {}
-        self._beginnings: set[asyncio.Task[TokenStream]] = set()
-        models.at_parting(self._part)
+        self._beginnings: set[asyncio.Task[tuple[TokenStream, Turn]]] = set()
+        engines.at_parting(self._part)
 
     @property
-    def running(self) -> list[JournaledTurn]:
-        """Turns that are being written."""
+    def running(self) -> list[Turn]:
+        """Turns whose sessions are not given back yet."""
         return [turn for journal in self._journals.values() for turn in journal.turns]
 
     async def lock(self, id: str, *, wait: bool = False) -> None:
-        """Take a session for a request, once its last turn is written; release it afterwards."""
+        """Take a session for a request once its last turn is written; the caller releases it."""
         for journal in list(self._journals.values()):
             await journal.settle(id)
         await self._locks.acquire(id, wait=wait)
@@ -68,7 +67,7 @@ class SessionTurns:
         wait: bool,
         request_id: str,
         model: str | None = None,
-    ) -> TokenStream:
+    ) -> tuple[TokenStream, Turn]:
         """Queue a turn: a request whose prompt and answer become part of a session's log.
 
         What the stream yields is committed. A turn that ends early leaves what was.
@@ -78,10 +77,13 @@ class SessionTurns:
             id: of the session.
             source: text, or ids.
             params: what is asked for; one sample.
-            wait: whether to wait for a request that is in the session, as long as `params.timeout`
-                allows.
-            request_id: for the log.
-            model: that the session must belong to, if one is named.
+            wait: whether to wait while another request is in the session, for `params.timeout` at
+                most.
+            request_id: the id that the client knows, for the log.
+            model: name of the model that the session must belong to; None for any.
+
+        Returns:
+            The stream, which must be closed, and the turn that goes on behind it.
 
         Raises:
             SessionBusyError: a request is in the session, and `wait` is False.
@@ -134,19 +136,19 @@ class SessionTurns:
         params: GenerationParams,
         request_id: str,
         model: str | None,
-    ) -> TokenStream:
+    ) -> tuple[TokenStream, Turn]:
         """Begin a turn of a session that is locked; whatever ends the turn unlocks it."""
         unlock = contextlib.ExitStack()
         unlock.callback(self._locks.release, id)
         with unlock:
             record, token_ids = await self._store.read(id)
             check_seen(record, holder)
-            engine = self._engines.wanted(record, model)
+            engine = self._finder.require(record, model)
             if not source and not token_ids:
                 raise SessionEmptyError(
                     f"session {id} is empty, there is nothing to go on from", param="prompt"
                 )
-            ticket = engine.admit(source, params, Turn(id, token_ids), owner=record.owner)
+            ticket = engine.admit(source, params, Context(id, token_ids), owner=record.owner)
             journal = self._journal_of(engine)
             try:
                 await self._store.begin(id, len(token_ids), ticket.prompt)
@@ -154,14 +156,15 @@ class SessionTurns:
                 engine.withdraw(ticket)
                 raise
             n_tokens = len(token_ids) + len(ticket.prompt)
-            turn = JournaledTurn(ticket.id, id, n_tokens, unlock.pop_all().close)
+            eos_id = engine.model.config.eos_id
+            turn = Turn(ticket.id, id, n_tokens, eos_id, unlock.pop_all().close)
             journal.open(turn)
-            stream = engine.enqueue(ticket, request_id=request_id, journal=journal)
-            stream.turn = turn
-            return stream
+            return engine.enqueue(ticket, request_id=request_id, sink=journal), turn
 
-    async def _unbroken(self, work: Coroutine[Any, Any, TokenStream]) -> TokenStream:
-        """Let the beginning of a turn come to its end, even if nobody waits for it any more."""
+    async def _unbroken(
+        self, work: Coroutine[Any, Any, tuple[TokenStream, Turn]]
+    ) -> tuple[TokenStream, Turn]:
+        """Finish the beginning of a turn even if whoever waits for it is cancelled."""
         task = asyncio.create_task(work)
         self._beginnings.add(task)
         task.add_done_callback(self._beginnings.discard)
@@ -171,14 +174,15 @@ class SessionTurns:
             task.add_done_callback(self._abandon)
             raise
 
-    def _abandon(self, task: asyncio.Task[TokenStream]) -> None:
+    def _abandon(self, task: asyncio.Task[tuple[TokenStream, Turn]]) -> None:
         if not task.cancelled() and task.exception() is None:
+            _, turn = task.result()
             for engine in self._journals:  # one of which has it
-                engine.abort(task.result().id)
+                engine.abort(turn.request_id)
 
     def _journal_of(self, engine: Engine) -> Journal:
         if engine not in self._journals:
-            self._journals[engine] = engine.open_journal(self._store)
+            self._journals[engine] = Journal(self._store, engine.hand_over, engine.abort)
         return self._journals[engine]
 
     async def _part(self, engine: Engine) -> None:

@@ -7,8 +7,8 @@ from benchmarks.http_stream import Reply
 from benchmarks.overload import is_copy, random_text
 from benchmarks.soak import check_copy, random_letters
 from model.sampling import TokenLogprob
+from server.engine.deltas import Delta
 from server.engine.generation import GenerationParams
-from server.engine.token_stream import Delta
 
 
 def reply(*chunks: tuple[str, str | None], last: str = "[DONE]") -> Reply:

@@ -4,11 +4,11 @@ from collections import Counter
 from typing import Any, Generic, TypeVar
 
 from server.engine.core import EngineCore
+from server.engine.deltas import Delta, Progress
 from server.engine.generation import Generation, GenerationParams
 from server.engine.modes import choose_mode, frame
 from server.engine.sequence import Sequence
 from server.engine.served_model import ServedModel
-from server.engine.token_stream import Delta, Progress
 from server.errors import EngineError
 from server.settings import Settings
 from tests.server.fake_model import FakeDecoder
@@ -104,12 +104,12 @@ class Driver(Generic[Model]):
         self.turns.pop(id, None)
 
     def fork(self, session: str, child: str) -> None:
-        self.core.pool.sessions.fork(session, child)
+        self.core.fork_session(session, child)
         self.logs[child] = list(self.logs[session])
 
     def drop(self, session: str) -> None:
         """Let a session become cold."""
-        self.core.pool.sessions.drop(session)
+        self.core.drop_session(session)
 
     def joined(self, id: str, index: int = 0) -> Delta:
         return Delta.join(self.deltas[id][index])

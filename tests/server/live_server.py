@@ -5,10 +5,10 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import uvicorn
@@ -16,11 +16,14 @@ from fastapi import FastAPI
 
 from model.ops import jit
 from server.app import create_app
+from server.engine.core import EngineCore
 from server.engine.engine import Engine
 from server.engine.served_model import ServedModel
 from server.sessions.sessions import Sessions
 from server.settings import Settings
 from tests.server.fake_model import FakeModel
+
+T = TypeVar("T")
 
 
 def is_idle(engine: Engine) -> bool:
@@ -33,9 +36,17 @@ def is_idle(engine: Engine) -> bool:
 class LiveServer:
     """The address of a server, its app, and the model behind it."""
 
-    def __init__(self, app: FastAPI, server: uvicorn.Server, model: FakeModel, port: int) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        server: uvicorn.Server,
+        model: FakeModel,
+        loop: asyncio.AbstractEventLoop,
+        port: int,
+    ) -> None:
         self.app = app
         self._server = server
+        self._loop = loop
         self.model = model
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -65,6 +76,10 @@ class LiveServer:
         """Requests that uvicorn is busy with."""
         return len(self._server.server_state.tasks)
 
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Have something done in the server's event loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=20, **options)
 
@@ -78,11 +93,10 @@ class LiveServer:
     def forget_sessions(self) -> None:
         """Let all sessions become cold; nothing else may be in the pool."""
         for engine in self.app.state.engines:
-            for id in engine._core.pool.sessions.ids:
-                cooling = self.sessions._engines.cool(id, engine.model.fingerprint)
-                asyncio.run_coroutine_threadsafe(cooling, engine._loop).result(10)
+            for id in self.run(engine.call(EngineCore.warm_session_ids)):
+                self.run(engine.call(EngineCore.drop_session, id))
             assert engine.usage.pages_used == 0
-        assert not self.sessions._locks._users
+        assert not len(self.sessions.locks)
 
     def connect(self, *, receive_buffer: int | None = None) -> socket.socket:
         """A raw connection."""
@@ -120,36 +134,45 @@ def serve(
     *,
     load: Callable[[Path], ServedModel] | None = None,
     http: type[asyncio.Protocol] | str = "auto",
+    ends_idle: bool = True,
 ) -> Iterator[LiveServer]:
-    """Serve a fake model until the block ends; at the end it must be idle and never misused.
+    """Serve a fake model until the block ends; the model must never be misused.
 
     Args:
         model: to serve.
         settings: of the server.
         load: gives other models in its place.
         http: uvicorn's protocol; by default, that of plain uvicorn.
+        ends_idle: check that nothing is held at the end; False if the test breaks the engine.
     """
     jit.num_threads()  # here, as a server that has the main thread would; see `create_app`
     app = create_app(settings, load=load or (lambda _: model))
     config = uvicorn.Config(app, lifespan="on", log_level="warning", ws="none", http=http)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],))
+        loop = (config.get_loop_factory() or asyncio.new_event_loop)()
+        thread = threading.Thread(target=_run, args=(loop, server.serve([listener])))
         thread.start()
         try:
             while not server.started:
                 assert thread.is_alive(), "the server did not start"
                 time.sleep(0.002)
-            live = LiveServer(app, server, model, listener.getsockname()[1])
+            live = LiveServer(app, server, model, loop, listener.getsockname()[1])
             yield live
-            live.wait_until_idle()
-            live.wait_until(lambda: not live.n_turns)
-            live.forget_sessions()
+            if ends_idle:
+                live.wait_until_idle()
+                live.wait_until(lambda: not live.n_turns)
+                live.forget_sessions()
             assert model.decoder.misuses == []
         finally:
             server.should_exit = True
             thread.join(20)
             assert not thread.is_alive()
+
+
+def _run(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(work)
 
 
 def events(response: httpx.Response) -> list[Any]:

@@ -133,4 +133,4 @@ def _n_tasks(live: LiveServer) -> int:
     async def count() -> int:
         return len(asyncio.all_tasks())
 
-    return asyncio.run_coroutine_threadsafe(count(), live.engine._loop).result(10)
+    return live.run(count())

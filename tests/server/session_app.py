@@ -7,12 +7,12 @@ import os
 import time
 
 import server.app
-import server.sessions.sessions
+import server.sessions.upkeep
 from model.state import RaggedBatch
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 
-for _module in (server.app, server.sessions.sessions):
+for _module in (server.app, server.sessions.upkeep):
     setattr(_module, "LEASE_SECONDS", 3.0)  # noqa: B010
 
 

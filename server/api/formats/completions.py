@@ -8,10 +8,11 @@ from model.sampling import TokenLogprob
 from model.tokenizer import Tokenizer
 from server.api.formats.generate import session
 from server.api.streaming import DeltaStream
-from server.engine.token_stream import Delta
+from server.engine.deltas import Delta
 from server.errors import ServiceError, printable
 from server.http.compact_json import compact_json, json_string
 from server.http.openai_errors import openai_body
+from server.sessions.turn import Turn
 
 
 class CompletionFormat:
@@ -19,14 +20,21 @@ class CompletionFormat:
 
     Args:
         stream: of the generation.
+        turn: of the session that it is a turn of, if it is one.
         include_usage: whether a chunk without choices ends a stream.
         continuous_usage: whether every chunk has the usage so far.
     """
 
     def __init__(
-        self, stream: DeltaStream, *, include_usage: bool = False, continuous_usage: bool = False
+        self,
+        stream: DeltaStream,
+        turn: Turn | None = None,
+        *,
+        include_usage: bool = False,
+        continuous_usage: bool = False,
     ) -> None:
         self._stream = stream
+        self._turn = turn
         self._include_usage = include_usage
         self._continuous_usage = continuous_usage
         self._n_read = 0
@@ -53,8 +61,8 @@ class CompletionFormat:
             chunk += f',"usage":{compact_json(self._usage(self._n_read))}'
         elif self._include_usage:
             chunk += ',"usage":null'
-        if delta.finish_reason is not None and self._stream.turn is not None:
-            chunk += f',"session":{compact_json(session(self._stream.turn))}'
+        if delta.finish_reason is not None and self._turn is not None:
+            chunk += f',"session":{compact_json(session(self._turn))}'
         return chunk + "}"
 
     def ending(self) -> Iterable[str]:
@@ -77,8 +85,8 @@ class CompletionFormat:
         ]
         usage = self._usage(self._stream.n_completion_tokens)
         answer = self._known | {"choices": choices, "usage": usage}
-        if self._stream.turn is not None:
-            answer["session"] = session(self._stream.turn)
+        if self._turn is not None:
+            answer["session"] = session(self._turn)
         return answer
 
     def error(self, error: ServiceError) -> dict[str, Any]:

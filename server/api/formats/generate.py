@@ -5,10 +5,10 @@ from typing import Any
 
 from model.sampling import TokenLogprob
 from server.api.streaming import DeltaStream
-from server.engine.token_stream import Delta
+from server.engine.deltas import Delta
 from server.errors import ServiceError
 from server.http.compact_json import compact_json, json_string
-from server.sessions.journal import JournaledTurn
+from server.sessions.turn import Turn
 
 
 class GenerateFormat:
@@ -16,10 +16,12 @@ class GenerateFormat:
 
     Args:
         stream: of the generation.
+        turn: of the session that it is a turn of, if it is one.
     """
 
-    def __init__(self, stream: DeltaStream) -> None:
+    def __init__(self, stream: DeltaStream, turn: Turn | None = None) -> None:
         self._stream = stream
+        self._turn = turn
         self._n_running = stream.n_samples
         self._head = f'{{"id":{json_string(stream.id)},"model":{json_string(stream.model)},'
 
@@ -36,8 +38,8 @@ class GenerateFormat:
             self._n_running -= 1
             if not self._n_running:
                 chunk += f',"usage":{compact_json(_usage(self._stream))}'
-                if self._stream.turn is not None:
-                    chunk += f',"session":{compact_json(session(self._stream.turn))}'
+                if self._turn is not None:
+                    chunk += f',"session":{compact_json(session(self._turn))}'
         return chunk + "}"
 
     def ending(self) -> Iterable[str]:
@@ -50,8 +52,8 @@ class GenerateFormat:
         written = [_sample(delta) for delta in samples]
         answer = {"id": stream.id, "model": stream.model} | written[0] | {"usage": _usage(stream)}
         del answer["index"]
-        if stream.turn is not None:
-            answer["session"] = session(stream.turn)
+        if self._turn is not None:
+            answer["session"] = session(self._turn)
         if len(written) > 1:
             answer["samples"] = written
         return answer
@@ -61,7 +63,7 @@ class GenerateFormat:
         return error.body()
 
 
-def session(turn: JournaledTurn) -> dict[str, Any]:
+def session(turn: Turn) -> dict[str, Any]:
     """The session that a request went on."""
     return {"id": turn.session_id, "n_tokens": turn.n_tokens}
 

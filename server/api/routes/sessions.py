@@ -30,7 +30,7 @@ from server.errors import (
     UnsupportedMediaTypeError,
 )
 from server.http.json_body import OptionalJsonRoute
-from server.sessions.sessions import SessionInfo
+from server.sessions.session_info import SessionInfo
 
 router = APIRouter(route_class=OptionalJsonRoute, tags=["sessions"])
 

@@ -96,8 +96,8 @@ async def save(
     session_id: SessionId, sessions: SessionsDependency, account: AccountDependency
 ) -> Response:
     """Send the tokens of a session and its memory as one safetensors file."""
-    async with sessions.snapshots:
-        size, parts = write_snapshot(*await sessions.snapshot(account, session_id))
+    async with sessions.snapshots.room:
+        size, parts = write_snapshot(*await sessions.snapshots.save(account, session_id))
         file = await asyncio.to_thread(spool.write, parts)
     headers = {
         "cache-control": "no-store",
@@ -125,16 +125,16 @@ async def restore(
     if request.headers.get("content-type") != _MEDIA_TYPE:
         raise UnsupportedMediaTypeError(f"the body must be sent as '{_MEDIA_TYPE}'")
     try:
-        file = await spool.receive(request, sessions.max_snapshot_bytes)
+        file = await spool.receive(request, sessions.snapshots.max_bytes)
     except ClientDisconnect:
         return nobody_reads()
     with file:
-        async with sessions.snapshots:
-            info, is_new = await sessions.restore(
+        async with sessions.snapshots.room:
+            record, is_new = await sessions.snapshots.restore(
                 account, session_id, await asyncio.to_thread(file.read)
             )
     response.headers["cache-control"] = "no-store"
     if is_new:
         response.status_code = 201
         response.headers["location"] = f"/sessions/{session_id}"
-    return describe(info)
+    return describe(await sessions.describe(record))

@@ -22,7 +22,7 @@ from server.api.schemas.generation_fields import (
     refusal,
 )
 from server.api.schemas.prompts import MAX_CHOICES, read_prompts
-from server.engine.token_stream import FinishReason
+from server.engine.deltas import FinishReason
 
 _IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 _TEXT = {"type": "string"}

@@ -16,7 +16,7 @@ from server.api.schemas.generation_fields import (
     GenerationFields,
     Source,
 )
-from server.engine.token_stream import FinishReason
+from server.engine.deltas import FinishReason
 
 _GENERATION: dict[str, Any] = {
     "id": "gen-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6",

@@ -1,8 +1,8 @@
 """What a session store promises: the token log of every session, and who may write to it.
 
 The log is the truth about a session; everything else can be computed again from it. A turn begins
-with `begin`, which takes the session for its owner and appends the prompt; `append` adds what was
-generated; `done` gives the session back. An owner that vanishes loses its sessions after a while.
+with `begin`, which leases the session to this server and appends the prompt; `append` adds what was
+generated; `done` gives the session back. The leases of a server that vanishes end after a while.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class SessionRecord:
     Times are those of the store's clock: the machine's for SQLite, the database's for PostgreSQL.
 
     Attributes:
-        id: `ses-` and 32 hexadecimal digits; ids sort in the order in which they were made.
+        id: `ses-` and 32 hexadecimal digits; ids sort by the time at which they were made.
         model: name of the model that it belongs to.
         fingerprint: SHA-256 of that model's weights, hexadecimal.
         n_tokens: tokens of its log.
@@ -96,7 +96,7 @@ class SessionStore(Protocol):
         """
 
     async def close(self) -> None:
-        """Give up all sessions that this owner holds, and disconnect; never fails.
+        """Give back all sessions that this server has leased, and disconnect; never fails.
 
         Until `open` is called again, the store is unavailable.
         """
@@ -139,17 +139,17 @@ class SessionStore(Protocol):
         """
 
     async def append(self, appends: Sequence[Append]) -> list[ServiceError | None]:
-        """Add to the logs of sessions that this owner has, in one commit.
+        """Add to the logs of sessions that this server has leased, in one commit.
 
         Returns:
             For each, why it alone failed: `SessionNotFoundError` if the session is gone,
-            `SessionBusyError` if this owner does not have it, or its length is not `start`.
+            `SessionBusyError` if this server has no lease of it, or its length is not `start`.
         """
 
     async def renew(self, ids: Sequence[str]) -> None:
-        """Keep sessions that this owner has for longer; to be called every few seconds.
+        """Make the leases of some sessions last longer; to be called every few seconds.
 
-        Those that are gone or lost are passed over; the next `append` tells.
+        Sessions that are gone or lost are passed over; the next `append` tells.
         """
 
     async def replace(self, record: SessionRecord, token_ids: Sequence[int]) -> None:

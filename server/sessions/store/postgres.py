@@ -27,7 +27,7 @@ _SWEEP_SESSIONS = 32  # that one commit removes
 _CREATE = """
 WITH made AS (
     INSERT INTO causalrn_sessions
-        (id, model, fingerprint, n_tokens, crc, created_at, used_at, ttl, expires_at, belongs_to)
+        (id, model, fingerprint, n_tokens, crc, created_at, used_at, ttl, expires_at, owner)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING key
 )
 INSERT INTO causalrn_blocks (session, number, ids)
@@ -40,9 +40,9 @@ FROM causalrn_sessions WHERE id = %s AND {ALIVE}
 """
 _RENEW = f"""
 UPDATE causalrn_sessions SET
-    lease_until = {NOW} + %(lease)s,
-    expires_at = greatest(expires_at, {NOW} + %(lease)s)
-WHERE id = ANY(%(ids)s) AND owner = ANY(%(owners)s) AND {ALIVE}
+    lease_until = {NOW} + %(seconds)s,
+    expires_at = greatest(expires_at, {NOW} + %(seconds)s)
+WHERE id = ANY(%(ids)s) AND lease = ANY(%(leases)s) AND {ALIVE}
 """
 _SWEEP = f"""
 DELETE FROM causalrn_sessions WHERE key IN (
@@ -155,7 +155,7 @@ class PostgresStore:
             if found.end.n_tokens != start:
                 raise refusals.moved(id, found.end.n_tokens, start)
             changes = Changes()
-            changes.add(found, token_ids, owner=lease, used=True)
+            changes.add(found, token_ids, lease=lease, used=True)
             await changes.make(db, self._lease_seconds)
             to_commit = True
 
@@ -181,14 +181,14 @@ class PostgresStore:
                 found = sessions.get(append.id)
                 if found is None:
                     outcomes.append(refusals.not_found(append.id))
-                elif found.owner is None or found.owner != self._leases.get(append.id):
+                elif found.lease is None or found.lease != self._leases.get(append.id):
                     outcomes.append(refusals.lost(append.id))
                 elif found.end.n_tokens != append.start:
                     outcomes.append(refusals.moved(append.id, found.end.n_tokens, append.start))
                 else:
-                    owner = None if append.done else found.owner
+                    lease = None if append.done else found.lease
                     sessions[append.id] = changes.add(
-                        found, append.token_ids, owner=owner, used=append.done
+                        found, append.token_ids, lease=lease, used=append.done
                     )
                     outcomes.append(None)
             await changes.make(db, self._lease_seconds)
@@ -204,9 +204,9 @@ class PostgresStore:
         """See `SessionStore.renew`."""
         leases = {id: self._leases[id] for id in ids if id in self._leases}
         values = {
-            "lease": self._lease_seconds,
+            "seconds": self._lease_seconds,
             "ids": list(leases),
-            "owners": list(leases.values()),
+            "leases": list(leases.values()),
         }
         stray = dict(self._stray)
 
@@ -230,7 +230,7 @@ class PostgresStore:
                 (record.model, record.fingerprint, record.ttl, found.key),
             )
             changes = Changes()
-            changes.add(found._replace(end=LogEnd()), token_ids, owner=None, used=True)
+            changes.add(found._replace(end=LogEnd()), token_ids, lease=None, used=True)
             await changes.make(db, self._lease_seconds)
 
         await self._run(work, writes=True)
@@ -281,7 +281,7 @@ class PostgresStore:
     async def _get_free(self, db: Connection, id: str) -> Found:
         """A session, locked, that no turn has."""
         found = await rows.get(db, id, lock=True)
-        if found.record.busy and found.owner not in self._stray:
+        if found.record.busy and found.lease not in self._stray:
             raise refusals.busy(id)
         return found
 

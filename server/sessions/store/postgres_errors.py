@@ -2,6 +2,8 @@
 
 import psycopg
 
+_OTHER_VERSION = "another version of this program has changed its tables in PostgreSQL; run that"
+
 # By SQLSTATE, or by its first two characters, which are its class.
 _REASONS = {
     "08": "the connection to PostgreSQL broke",
@@ -9,6 +11,9 @@ _REASONS = {
     "28": "PostgreSQL refuses the user or the password",
     "3D000": "PostgreSQL has no such database; create it",
     "42501": "PostgreSQL does not let this user do it; grant it the privilege",
+    "42703": _OTHER_VERSION,
+    "42804": _OTHER_VERSION,
+    "42883": _OTHER_VERSION,
     "42P01": "its tables in PostgreSQL are missing; restart the server to begin anew",
     "53100": "PostgreSQL's disk is full; free some space",
     "53300": "PostgreSQL has no connection left; allow more of them",

@@ -14,8 +14,8 @@ from server.sessions.store.token_log import LogEnd
 NOW = "extract(epoch FROM statement_timestamp())::float8"
 ALIVE = f"expires_at >= {NOW}"
 COLUMNS = (
-    "key, crc, owner, id, model, fingerprint, n_tokens, created_at, used_at, ttl, "
-    f"owner IS NOT NULL AND lease_until > {NOW}, belongs_to"
+    "key, crc, lease, id, model, fingerprint, n_tokens, created_at, used_at, ttl, "
+    f"lease IS NOT NULL AND lease_until > {NOW}, owner"
 )
 
 _CHANGE = f"""
@@ -23,17 +23,17 @@ WITH changed AS (
     UPDATE causalrn_sessions AS s SET
         n_tokens = c.n_tokens,
         crc = c.crc,
-        owner = c.owner,
-        lease_until = CASE WHEN c.used THEN {NOW} + %(lease)s ELSE lease_until END,
+        lease = c.lease,
+        lease_until = CASE WHEN c.used THEN {NOW} + %(seconds)s ELSE lease_until END,
         used_at = CASE WHEN c.used THEN {NOW} ELSE used_at END,
         expires_at = CASE
             WHEN NOT c.used THEN expires_at
-            WHEN c.owner IS NULL THEN {NOW} + ttl
-            ELSE {NOW} + greatest(ttl, %(lease)s) END
+            WHEN c.lease IS NULL THEN {NOW} + ttl
+            ELSE {NOW} + greatest(ttl, %(seconds)s) END
     FROM unnest(
-        %(keys)s::bigint[], %(n_tokens)s::bigint[], %(crcs)s::bigint[], %(owners)s::uuid[],
+        %(keys)s::bigint[], %(n_tokens)s::bigint[], %(crcs)s::bigint[], %(leases)s::uuid[],
         %(used)s::boolean[]
-    ) AS c (key, n_tokens, crc, owner, used)
+    ) AS c (key, n_tokens, crc, lease, used)
     WHERE s.key = c.key
 )
 INSERT INTO causalrn_blocks AS b (session, number, ids)
@@ -48,21 +48,21 @@ class Found(NamedTuple):
     Attributes:
         key: of the row.
         end: of the log.
-        owner: the lease that was last taken and not given back, whether it is over or not.
+        lease: the one that was last taken and not given back, whether it is over or not.
         record: what others see.
     """
 
     key: int
     end: LogEnd
-    owner: uuid.UUID | None
+    lease: uuid.UUID | None
     record: SessionRecord
 
 
 def parse(row: tuple[Any, ...]) -> Found:
     """A row of `COLUMNS`."""
-    key, crc, owner, *values = row
+    key, crc, lease, *values = row
     record = SessionRecord(*values)
-    return Found(key, LogEnd(record.n_tokens, crc), owner, record)
+    return Found(key, LogEnd(record.n_tokens, crc), lease, record)
 
 
 async def find(db: Connection, ids: Sequence[str], *, lock: bool = False) -> list[Found]:
@@ -99,7 +99,7 @@ async def count(db: Connection, owner: str | None = None) -> int:
 
 def of(owner: str | None) -> str:
     """The condition for the sessions of one owner, `%(owner)s`, or of all."""
-    return "" if owner is None else " AND belongs_to = %(owner)s"
+    return "" if owner is None else " AND owner = %(owner)s"
 
 
 async def give_back(db: Connection, leases: Mapping[uuid.UUID, str]) -> None:
@@ -107,8 +107,8 @@ async def give_back(db: Connection, leases: Mapping[uuid.UUID, str]) -> None:
     if not leases:
         return
     await db.execute(
-        f"UPDATE causalrn_sessions SET owner = NULL, lease_until = NULL, used_at = {NOW}, "
-        f"expires_at = {NOW} + ttl WHERE id = ANY(%s) AND owner = ANY(%s) AND {ALIVE}",
+        f"UPDATE causalrn_sessions SET lease = NULL, lease_until = NULL, used_at = {NOW}, "
+        f"expires_at = {NOW} + ttl WHERE id = ANY(%s) AND lease = ANY(%s) AND {ALIVE}",
         (list(leases.values()), list(leases)),
     )
 
@@ -121,35 +121,35 @@ class Changes:
     _blocks: defaultdict[tuple[int, int], bytes] = field(default_factory=lambda: defaultdict(bytes))
 
     def add(
-        self, found: Found, token_ids: Sequence[int], *, owner: uuid.UUID | None, used: bool
+        self, found: Found, token_ids: Sequence[int], *, lease: uuid.UUID | None, used: bool
     ) -> Found:
         """Add to a log.
 
         Args:
             found: the session, as it was found or left by the last change.
             token_ids: to append.
-            owner: the lease that has the session from now on.
+            lease: what the session is held by from now on; None if it is given back.
             used: whether a turn begins or ends by this.
 
         Returns:
             What the session will be.
         """
         end, pieces = found.end.extend(token_ids)
-        self._rows[found.key] = end, owner, used
+        self._rows[found.key] = end, lease, used
         for number, data in pieces:
             self._blocks[found.key, number] += data
-        return found._replace(end=end, owner=owner)
+        return found._replace(end=end, lease=lease)
 
     async def make(self, db: Connection, lease_seconds: float) -> None:
         """Make the changes; leases that begin last for so many seconds."""
         await db.execute(
             _CHANGE,
             {
-                "lease": lease_seconds,
+                "seconds": lease_seconds,
                 "keys": list(self._rows),
                 "n_tokens": [end.n_tokens for end, _, _ in self._rows.values()],
                 "crcs": [end.crc for end, _, _ in self._rows.values()],
-                "owners": [owner for _, owner, _ in self._rows.values()],
+                "leases": [lease for _, lease, _ in self._rows.values()],
                 "used": [used for _, _, used in self._rows.values()],
                 "sessions": [key for key, _ in self._blocks],
                 "numbers": [number for _, number in self._blocks],

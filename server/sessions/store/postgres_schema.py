@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 LOCK = 0x43524E53  # advisory, of everything that only one server may do at a time
 
-_VERSION = 2
+_VERSION = 3
 _MOST_SKEW = 5.0  # seconds between the clocks of this machine and the database
 
 # They are found, and made, where the user's search_path says.
@@ -28,12 +28,12 @@ CREATE TABLE causalrn_sessions (
     used_at double precision NOT NULL,
     ttl double precision NOT NULL,
     expires_at double precision NOT NULL, -- later than used_at + ttl while a turn needs it
-    owner uuid, -- of the turn that has it
+    lease uuid, -- of the turn that has it
     lease_until double precision,
-    belongs_to text NOT NULL DEFAULT '' -- name of the API key that made it, if one did
+    owner text NOT NULL DEFAULT '' -- name of the API key that made it, if one did
 ) WITH (fillfactor = 80); -- room for new versions of a row beside the old one
 CREATE INDEX ON causalrn_sessions (expires_at);
-CREATE INDEX ON causalrn_sessions (belongs_to, id);
+CREATE INDEX ON causalrn_sessions (owner, id);
 CREATE TABLE causalrn_blocks (
     session bigint NOT NULL REFERENCES causalrn_sessions (key) ON DELETE CASCADE,
     number integer NOT NULL,
@@ -42,20 +42,30 @@ CREATE TABLE causalrn_blocks (
 ) WITH (fillfactor = 80);
 """
 
-# What makes tables of the version before those of this version. Servers of that version that run
-# beside this one do not notice.
-_MIGRATE_FROM_1 = f"""
+# What makes the tables of a version those of the next one.
+_MIGRATIONS = {
+    1: """
 ALTER TABLE causalrn_sessions ADD COLUMN belongs_to text NOT NULL DEFAULT '';
 CREATE INDEX ON causalrn_sessions (belongs_to, id);
-UPDATE causalrn_schema SET version = {_VERSION};
-"""
+""",
+    # Servers of version 2 that still run change no session from now on. They get errors, since each
+    # of their transactions begins with a statement that names a column that is gone, or compares
+    # one with values of another type.
+    2: """
+ALTER TABLE causalrn_sessions RENAME COLUMN owner TO lease;
+ALTER TABLE causalrn_sessions RENAME COLUMN belongs_to TO owner;
+""",
+}
 
 
 async def prepare(db: Connection) -> None:
-    """Create the tables if there are none, and bring those of the version before up to this one.
+    """Create the tables if there are none, and bring those of an earlier version up to this one.
+
+    Args:
+        db: within a transaction, so that all of it happens or nothing.
 
     Raises:
-        StoreUnavailableError: a later version of this program made those that are there.
+        StoreUnavailableError: a later version of this program made the tables.
     """
     # Several servers may start at once.
     await db.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
@@ -65,13 +75,15 @@ async def prepare(db: Connection) -> None:
         await db.execute(_SCHEMA)
         return
     (version,) = await (await db.execute("SELECT version FROM causalrn_schema")).fetchone() or (0,)
-    if version == 1:
-        await db.execute(_MIGRATE_FROM_1)
-    elif version != _VERSION:
+    if version != _VERSION and version not in _MIGRATIONS:
         raise StoreUnavailableError(
             f"the tables of the session store in PostgreSQL have version {version}, and this "
             f"server knows versions up to {_VERSION}; they were left as they are"
         )
+    for old in range(version, _VERSION):
+        logger.info("bringing the session store's tables from version %d to %d", old, old + 1)
+        await db.execute(_MIGRATIONS[old])
+        await db.execute("UPDATE causalrn_schema SET version = %s", (old + 1,))
     if abs(time.time() - now) > _MOST_SKEW:
         logger.warning(
             "the clocks of this machine and of the session store's database differ by %.0f s; "

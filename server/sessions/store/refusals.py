@@ -36,7 +36,7 @@ def busy(id: str) -> SessionBusyError:
 
 
 def lost(id: str) -> SessionBusyError:
-    """This owner does not have a session, or not any more."""
+    """This server has no lease of a session, or not any more."""
     return SessionBusyError(f"this request does not have the session '{id}' any more")
 
 

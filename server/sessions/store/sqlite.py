@@ -5,10 +5,10 @@ import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from server.errors import ServiceError
 from server.sessions.store import refusals
+from server.sessions.store import sqlite_rows as rows
 from server.sessions.store.base import Append, SessionRecord, could_be_id
 from server.sessions.store.settle import forget, settle
 from server.sessions.store.sqlite_file import SqliteFile
@@ -17,9 +17,6 @@ from server.sessions.store.token_log import LogEnd
 
 _SWEEP_SESSIONS = 32  # that one commit removes, so that others need not wait long
 _SHRINK_PAGES = 2048  # of 4 KiB, that the file loses at a time
-
-_ALIVE = "expires_at >= :now"
-_ROW = "key, crc, id, model, fingerprint, n_tokens, created_at, used_at, ttl, belongs_to"
 
 
 class SqliteStore:
@@ -67,15 +64,15 @@ class SqliteStore:
             "used_at": record.used_at,
             "ttl": record.ttl,
             "expires_at": record.expires_at,
-            "belongs_to": record.owner,
+            "owner": record.owner,
         }
 
         def job(tx: Transaction) -> None:
-            if _count(tx) >= limit:
+            if rows.count(tx) >= limit:
                 raise refusals.too_many(limit)
-            if owner_limit is not None and _count(tx, record.owner) >= owner_limit:
+            if owner_limit is not None and rows.count(tx, record.owner) >= owner_limit:
                 raise refusals.too_many(owner_limit, record.owner)
-            if _find(tx, record.id) is not None:
+            if rows.find(tx, record.id) is not None:
                 raise refusals.exists(record.id)
             tx.db.execute("DELETE FROM sessions WHERE id = :id", values)  # if it has expired
             cursor = tx.db.execute(
@@ -84,19 +81,19 @@ class SqliteStore:
                 values,
             )
             assert cursor.lastrowid is not None
-            _add_pieces(tx, cursor.lastrowid, pieces)
+            rows.add_pieces(tx, cursor.lastrowid, pieces)
 
         await self._run(job, writes=True)
 
     async def get(self, id: str) -> SessionRecord:
         """See `SessionStore.get`."""
-        return await self._run(lambda tx: _get(tx, id).record, writes=False)
+        return await self._run(lambda tx: rows.get(tx, id).record, writes=False)
 
     async def read(self, id: str) -> tuple[SessionRecord, list[int]]:
         """See `SessionStore.read`."""
 
         def job(tx: Transaction) -> tuple[SessionRecord, list[int]]:
-            found = _get(tx, id)
+            found = rows.get(tx, id)
             blocks = tx.db.execute(
                 "SELECT ids FROM blocks WHERE session = ? ORDER BY number", (found.key,)
             )
@@ -108,13 +105,13 @@ class SqliteStore:
         """See `SessionStore.begin`."""
 
         def job(tx: Transaction) -> None:
-            found = _get(tx, id)
+            found = rows.get(tx, id)
             if found.record.busy:
                 raise refusals.busy(id)
             if found.end.n_tokens != start:
                 raise refusals.moved(id, found.end.n_tokens, start)
-            _extend(tx, found, token_ids)
-            _use(tx, found.key, max(found.record.ttl, self._lease_seconds))
+            rows.extend(tx, found, token_ids)
+            rows.use(tx, found.key, max(found.record.ttl, self._lease_seconds))
             tx.leases[id] = self._lease_end()
 
         await settle(self._start(job, writes=True), undo=lambda: self._give_back(id))
@@ -137,7 +134,7 @@ class SqliteStore:
                 # Mostly changes nothing, and then costs no write.
                 tx.db.execute(
                     "UPDATE sessions SET expires_at = :end "
-                    f"WHERE id = :id AND {_ALIVE} AND expires_at < :end",
+                    f"WHERE id = :id AND {rows.ALIVE} AND expires_at < :end",
                     {"id": id, "now": now, "end": now + self._lease_seconds},
                 )
 
@@ -147,17 +144,17 @@ class SqliteStore:
         """See `SessionStore.replace`."""
 
         def job(tx: Transaction) -> None:
-            found = _get(tx, record.id)
+            found = rows.get(tx, record.id)
             if found.record.busy:
                 raise refusals.busy(record.id)
             tx.leases.pop(record.id, None)
             tx.db.execute("DELETE FROM blocks WHERE session = ?", (found.key,))
-            _extend(tx, found._replace(end=LogEnd()), token_ids)
+            rows.extend(tx, found._replace(end=LogEnd()), token_ids)
             tx.db.execute(
                 "UPDATE sessions SET model = ?, fingerprint = ?, ttl = ? WHERE key = ?",
                 (record.model, record.fingerprint, record.ttl, found.key),
             )
-            _use(tx, found.key, record.ttl)
+            rows.use(tx, found.key, record.ttl)
 
         await self._run(job, writes=True)
 
@@ -165,7 +162,7 @@ class SqliteStore:
         """See `SessionStore.delete`."""
 
         def job(tx: Transaction) -> None:
-            tx.db.execute("DELETE FROM sessions WHERE key = ?", (_get(tx, id).key,))
+            tx.db.execute("DELETE FROM sessions WHERE key = ?", (rows.get(tx, id).key,))
             tx.leases.pop(id, None)
 
         await self._run(job, writes=True)
@@ -180,7 +177,7 @@ class SqliteStore:
 
     async def count(self, owner: str | None = None) -> int:
         """See `SessionStore.count`."""
-        return await self._run(lambda tx: _count(tx, owner), writes=False)
+        return await self._run(lambda tx: rows.count(tx, owner), writes=False)
 
     async def list(
         self, after: str | None, limit: int, owner: str | None = None
@@ -191,12 +188,12 @@ class SqliteStore:
             return []
 
         def job(tx: Transaction) -> list[SessionRecord]:
-            rows = tx.db.execute(
-                f"SELECT {_ROW} FROM sessions WHERE id > :after AND {_ALIVE}{_of(owner)} "
-                "ORDER BY id LIMIT :limit",
+            found = tx.db.execute(
+                f"SELECT {rows.COLUMNS} FROM sessions WHERE id > :after AND {rows.ALIVE}"
+                f"{rows.of(owner)} ORDER BY id LIMIT :limit",
                 {"after": after, "now": time.time(), "limit": limit, "owner": owner},
             )
-            return [_parse(tx, row).record for row in rows]
+            return [rows.parse(tx, row).record for row in found]
 
         return await self._run(job, writes=False)
 
@@ -217,88 +214,25 @@ class SqliteStore:
         return time.monotonic() + self._lease_seconds
 
 
-class _Found(NamedTuple):
-    """A session's row."""
-
-    key: int
-    end: LogEnd
-    record: SessionRecord
-
-
-def _find(tx: Transaction, id: str) -> _Found | None:
-    query = f"SELECT {_ROW} FROM sessions WHERE id = :id AND {_ALIVE}"
-    row = tx.db.execute(query, {"id": id, "now": time.time()}).fetchone()
-    return None if row is None else _parse(tx, row)
-
-
-def _get(tx: Transaction, id: str) -> _Found:
-    found = _find(tx, id) if could_be_id(id) else None
-    if found is None:
-        raise refusals.not_found(id)
-    return found
-
-
-def _parse(tx: Transaction, row: tuple[Any, ...]) -> _Found:
-    key, crc, id, model, fingerprint, n_tokens, created_at, used_at, ttl, owner = row
-    busy = tx.leases.get(id, 0.0) > time.monotonic()
-    record = SessionRecord(id, model, fingerprint, n_tokens, created_at, used_at, ttl, busy, owner)
-    return _Found(key, LogEnd(n_tokens, crc), record)
-
-
 def _append(tx: Transaction, append: Append) -> ServiceError | None:
-    found = _find(tx, append.id)
+    found = rows.find(tx, append.id)
     if found is None:
         return refusals.not_found(append.id)
     if append.id not in tx.leases:
         return refusals.lost(append.id)
     if found.end.n_tokens != append.start:
         return refusals.moved(append.id, found.end.n_tokens, append.start)
-    _extend(tx, found, append.token_ids)
+    rows.extend(tx, found, append.token_ids)
     if append.done:
         del tx.leases[append.id]
-        _use(tx, found.key, found.record.ttl)
+        rows.use(tx, found.key, found.record.ttl)
     return None
-
-
-def _extend(tx: Transaction, found: _Found, token_ids: Sequence[int]) -> None:
-    """Add to a session's log."""
-    end, pieces = found.end.extend(token_ids)
-    tx.db.execute("UPDATE sessions SET n_tokens = ?, crc = ? WHERE key = ?", (*end, found.key))
-    _add_pieces(tx, found.key, pieces)
-
-
-def _add_pieces(tx: Transaction, key: int, pieces: Sequence[tuple[int, bytes]]) -> None:
-    # SQLite calls the concatenation of blobs a text, though it keeps the bytes.
-    tx.db.executemany(
-        "INSERT INTO blocks (session, number, ids) VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
-        "SET ids = CAST(ids || excluded.ids AS BLOB)",
-        ((key, number, data) for number, data in pieces),
-    )
-
-
-def _use(tx: Transaction, key: int, seconds: float) -> None:
-    """Note that a turn begins or ends, and that the session is needed for so long from now."""
-    now = time.time()
-    tx.db.execute(
-        "UPDATE sessions SET used_at = ?, expires_at = ? WHERE key = ?", (now, now + seconds, key)
-    )
-
-
-def _count(tx: Transaction, owner: str | None = None) -> int:
-    query = f"SELECT count(*) FROM sessions WHERE {_ALIVE}{_of(owner)}"
-    (n,) = tx.db.execute(query, {"now": time.time(), "owner": owner}).fetchone()
-    return int(n)
-
-
-def _of(owner: str | None) -> str:
-    """The condition for the sessions of one owner, `:owner`, or of all."""
-    return "" if owner is None else " AND belongs_to = :owner"
 
 
 def _sweep(tx: Transaction) -> int:
     expired = tx.db.execute(
         "DELETE FROM sessions WHERE key IN "
-        f"(SELECT key FROM sessions WHERE NOT {_ALIVE} LIMIT :limit) RETURNING id",
+        f"(SELECT key FROM sessions WHERE NOT {rows.ALIVE} LIMIT :limit) RETURNING id",
         {"now": time.time(), "limit": _SWEEP_SESSIONS},
     ).fetchall()
     for (id,) in expired:
@@ -315,6 +249,6 @@ def _shrink(tx: Transaction) -> None:
 
 def _end_turns(tx: Transaction) -> None:
     for id in tx.leases:
-        if (found := _find(tx, id)) is not None:
-            _use(tx, found.key, found.record.ttl)
+        if (found := rows.find(tx, id)) is not None:
+            rows.use(tx, found.key, found.record.ttl)
     tx.leases.clear()

@@ -12,7 +12,7 @@ from server.errors import StoreUnavailableError
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
 _APPLICATION_ID = 0x43524E53  # "CRNS"; in the file's header, where other programs find it
-_VERSION = 2
+_VERSION = 3
 _BUSY_SECONDS = 3.0  # for a tool that has the database locked, such as one that makes a copy
 _LOG_BYTES = 16 * 1024 * 1024  # that the write-ahead log keeps on disk when it is empty
 
@@ -31,10 +31,10 @@ CREATE TABLE sessions (
     used_at REAL NOT NULL,
     ttl REAL NOT NULL,
     expires_at REAL NOT NULL, -- later than used_at + ttl while a turn needs it
-    belongs_to TEXT NOT NULL DEFAULT '' -- name of the API key that made it, if one did
+    owner TEXT NOT NULL DEFAULT '' -- name of the API key that made it, if one did
 );
 CREATE INDEX sessions_by_expiry ON sessions (expires_at);
-CREATE INDEX sessions_by_owner ON sessions (belongs_to, id);
+CREATE INDEX sessions_by_owner ON sessions (owner, id);
 CREATE TABLE blocks (
     session INTEGER NOT NULL REFERENCES sessions (key) ON DELETE CASCADE,
     number INTEGER NOT NULL,
@@ -43,12 +43,14 @@ CREATE TABLE blocks (
 );
 """
 
-# What makes a file of the version before one of this version.
-_MIGRATE_FROM_1 = (
-    "ALTER TABLE sessions ADD COLUMN belongs_to TEXT NOT NULL DEFAULT ''",
-    "CREATE INDEX sessions_by_owner ON sessions (belongs_to, id)",
-    f"PRAGMA user_version = {_VERSION}",
-)
+# What makes a file of a version one of the next version.
+_MIGRATIONS = {
+    1: (
+        "ALTER TABLE sessions ADD COLUMN belongs_to TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX sessions_by_owner ON sessions (belongs_to, id)",
+    ),
+    2: ("ALTER TABLE sessions RENAME COLUMN belongs_to TO owner",),
+}
 
 
 class SqliteFile:
@@ -215,7 +217,7 @@ def _check_header(path: Path) -> None:
 
 
 def _check_version(version: int) -> None:
-    if version not in (1, _VERSION):
+    if version != _VERSION and version not in _MIGRATIONS:
         raise StoreUnavailableError(
             f"the file of the session store has version {version}, and this server knows versions "
             f"up to {_VERSION}; it was left as it is"
@@ -240,16 +242,18 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA cell_size_check = ON")  # finds damage before it spreads
     connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
-    if version == 1:
-        _migrate(connection)
+    if version != _VERSION:
+        _migrate(connection, version)
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring a file of version 1 up to this version, as a whole or not at all."""
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring a file of an earlier version up to this one, as a whole or not at all."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for statement in _MIGRATE_FROM_1:
-            connection.execute(statement)
+        for old in range(version, _VERSION):
+            for statement in _MIGRATIONS[old]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back already

@@ -2,14 +2,16 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from server.sessions.store.sqlite import SqliteStore
 from server.settings import Settings
 from tests.server.admin_client import HEADERS, AdminClient
 from tests.server.conftest import Gate
@@ -309,15 +311,14 @@ def test_a_turn_that_begins_while_its_model_is_unloaded(
         ThreadPoolExecutor(2) as pool,
     ):
         id = client.create(model="b")
-        begin: Callable[..., object] = live.sessions._store.begin
-        called, may_go_on = threading.Event(), threading.Event()
+        begin, called, may_go_on = SqliteStore.begin, threading.Event(), threading.Event()
 
-        async def begin_slowly(*arguments: object) -> None:
+        async def begin_slowly(*arguments: Any) -> None:
             called.set()
             await asyncio.to_thread(may_go_on.wait, 20)
-            await begin(*arguments)  # type: ignore[misc]
+            await begin(*arguments)
 
-        monkeypatch.setattr(live.sessions._store, "begin", begin_slowly)
+        monkeypatch.setattr(SqliteStore, "begin", begin_slowly)
         turn = pool.submit(client.post, id, "hello")
         assert called.wait(10)
         unloading = pool.submit(client.unload, "b")

@@ -6,24 +6,36 @@ from model.tasks.copying import Copying, CopyingParams
 from server.engine.admission import Admission
 from server.engine.generation import GenerationParams
 from server.engine.pool import Pool
+from server.engine.reservations import Reservations
 from server.engine.scheduler import Scheduler
+from server.engine.ticket import Context
 from server.errors import InvalidRequestError, OverloadedError, RequestTooLargeError
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel, letters
 
 
-def make(model: FakeModel, *, n_pages: int = 64, max_tokens: int = 100) -> Admission:
+def make(
+    model: FakeModel,
+    *,
+    n_pages: int = 64,
+    max_tokens: int = 100,
+    reservations: Reservations | None = None,
+) -> Admission:
     scheduler = Scheduler(Pool(n_pages, 16), n_slots=8, max_batch_tokens=32)
-    return Admission(model, make_settings(max_tokens=max_tokens), scheduler, 100)
+    settings = make_settings(max_tokens=max_tokens)
+    return Admission(model, settings, scheduler, 100, reservations or room())
+
+
+def room(max_samples: int = 24, max_bytes: int = 10**9) -> Reservations:
+    return Reservations(max_samples=max_samples, max_bytes=max_bytes)
 
 
 def admit(
     admission: Admission, source: str | list[int], max_tokens: int | None = None
-) -> tuple[list[int], int]:
-    """Admit a request, and give back at once what it reserved."""
-    admitted = admission.admit("a", source, GenerationParams(max_tokens))
-    admission.release("a")
-    return admitted
+) -> tuple[list[int], int | None]:
+    """The framed prompt and the tokens to generate at most."""
+    ticket = admission.admit(source, GenerationParams(max_tokens))
+    return ticket.prompt, ticket.params.max_tokens
 
 
 def test_a_prompt_is_wrapped_and_gets_what_a_copy_needs() -> None:
@@ -104,10 +116,10 @@ def echoing() -> FakeModel:
 def test_the_task_frames_prompts_and_says_how_long_answers_get(echoing: FakeModel) -> None:
     admission = make(echoing)
 
-    def admitted(mode: str | None, n_context: int | None = None) -> tuple[list[int], int]:
-        answer = admission.admit("a", "hi", GenerationParams(mode=mode), n_context)
-        admission.release("a")
-        return answer
+    def admitted(mode: str | None, n_context: int | None = None) -> tuple[list[int], int | None]:
+        context = None if n_context is None else Context("a session", [1] * n_context)
+        ticket = admission.admit("hi", GenerationParams(mode=mode), context)
+        return ticket.prompt, ticket.params.max_tokens
 
     assert admitted(None) == admitted("shout") == ([256, 256, 104, 105], 6)
     assert admitted("follow", n_context=30) == ([257, 104, 105], 30)
@@ -117,58 +129,87 @@ def test_the_task_frames_prompts_and_says_how_long_answers_get(echoing: FakeMode
 def test_a_mode_that_needs_a_context_needs_a_session(echoing: FakeModel) -> None:
     admission = make(echoing)
     with pytest.raises(InvalidRequestError, match="mode: 'follow' needs a 'session_id'") as refused:
-        admission.admit("a", "hi", GenerationParams(mode="follow"))
+        admission.admit("hi", GenerationParams(mode="follow"))
     assert refused.value.param == "mode"
-    admission.admit("a", "hi", GenerationParams(mode="follow", max_tokens=1), 0)
+    admission.admit("hi", GenerationParams(mode="follow", max_tokens=1), Context("a session", []))
 
 
 @pytest.mark.parametrize("mode", ["copy", "recall", ""])
 def test_a_mode_that_the_task_lacks(echoing: FakeModel, mode: str) -> None:
-    admission = make(echoing)
+    kept = room()
+    admission = make(echoing, reservations=kept)
     said = (
         f"mode: fake-copy was not trained for '{mode}'; its modes are 'shout', 'follow' and 'raw'"
     )
     with pytest.raises(InvalidRequestError, match=said) as refused:
-        admission.admit("a", "hi", GenerationParams(mode=mode))
+        admission.admit("hi", GenerationParams(mode=mode))
     assert refused.value.param == "mode"
-    assert admission.reserved_samples == 0
+    assert kept.n_samples == 0
 
 
 def test_room_is_kept_until_it_is_given_back() -> None:
-    admission = make(FakeModel())
-    admission.admit("a", "x" * 30, GenerationParams(n=2))
-    assert (admission.reserved_samples, admission.reserved_bytes) == (2, 2 * 4 * 100)
-    admission.admit("b", "x", GenerationParams(max_tokens=1))
-    assert (admission.reserved_samples, admission.reserved_bytes) == (3, 900)
-    admission.release("a")
-    admission.release("b")
-    assert (admission.reserved_samples, admission.reserved_bytes) == (0, 0)
+    kept = room()
+    admission = make(FakeModel(), reservations=kept)
+    first = admission.admit("x" * 30, GenerationParams(n=2))
+    assert (kept.n_samples, kept.n_bytes) == (2, 2 * 4 * 100)
+    second = admission.admit("x", GenerationParams(max_tokens=1))
+    assert (kept.n_samples, kept.n_bytes) == (3, 900)
+    kept.release(first.id)
+    kept.release(second.id)
+    assert (kept.n_samples, kept.n_bytes) == (0, 0)
+
+
+def test_a_context_takes_room_too() -> None:
+    kept = room()
+    context = Context("a session", [1] * 100)
+    ticket = make(FakeModel(), reservations=kept).admit("x", GenerationParams(), context)
+    assert (ticket.n_context, ticket.n_read) == (100, 103)
+    assert kept.n_bytes == 7 * 100  # 100 and 3 tokens, and one of two more: pages of 16
 
 
 def test_a_refused_request_keeps_no_room() -> None:
-    admission = make(FakeModel())
+    kept = room()
+    admission = make(FakeModel(), reservations=kept)
     for source in ("\ud800", [256], "x" * 5000):
         with pytest.raises(InvalidRequestError):
-            admission.admit("a", source, GenerationParams())
-        assert (admission.reserved_samples, admission.reserved_bytes) == (0, 0)
+            admission.admit(source, GenerationParams())
+        assert (kept.n_samples, kept.n_bytes) == (0, 0)
 
 
-def test_samples_and_bytes_are_limits() -> None:
-    admission = make(FakeModel())
-    admission.admit("a", "x", GenerationParams(n=20))
-    with pytest.raises(OverloadedError):
-        admission.admit("b", "x", GenerationParams(n=5))
-    admission.admit("b", "x", GenerationParams(n=4))
-    for id in "ab":
-        admission.release(id)
+def test_bytes_are_reserved_page_by_page() -> None:
+    kept = room(max_bytes=8 * 12 * 32 * 100)
+    admission = make(FakeModel(), reservations=kept)
     one_page = GenerationParams(max_tokens=1)
-    most = 8 * make_settings().pool_bytes // 100  # pages of 100 bytes
-    admission.admit("big", "x" * 500, GenerationParams(max_tokens=1, n=12))
-    admission.admit("small", "x", one_page)
-    assert admission.reserved_bytes == (12 * 32 + 1) * 100
-    left = most - 12 * 32 - 1
+    admission.admit("x" * 500, GenerationParams(max_tokens=1, n=12))
+    admission.admit("x", one_page)
+    assert kept.n_bytes == (12 * 32 + 1) * 100
+    for _ in range(7):
+        with pytest.raises(OverloadedError):
+            admission.admit("x" * 500, GenerationParams(max_tokens=1, n=97))
+
+
+def test_all_are_admitted_or_none() -> None:
+    kept = room()
+    admission = make(FakeModel(), reservations=kept)
+    one = ("x", GenerationParams(n=4))
+    tickets = admission.admit_all([one, one], owner="alice")
+    assert [ticket.owner for ticket in tickets] == ["alice"] * 2
+    assert len({ticket.id for ticket in tickets}) == 2
     with pytest.raises(OverloadedError):
-        admission.admit("too much", "x" * 16 * left, one_page)
-    admission.admit("all the rest", "x" * 16 * (left - 1), one_page)
-    assert admission.reserved_bytes == most * 100
-    assert admission.reserved_samples < 24  # which are no limit here
+        admission.admit_all([one] * 5)
+    with pytest.raises(InvalidRequestError):
+        admission.admit_all([one, ([-1], GenerationParams())])
+    assert kept.n_samples == 8
+
+
+def test_requests_that_no_empty_server_could_hold_at_once_are_too_large() -> None:
+    small = room(max_bytes=250)
+    admission = make(FakeModel(), reservations=small)
+    one = ("x", GenerationParams(max_tokens=1))
+    with pytest.raises(RequestTooLargeError, match="has room for 2 of these 3 prompts"):
+        admission.admit_all([one] * 3)
+    with pytest.raises(RequestTooLargeError, match="holds 24 samples at once, these prompts make"):
+        admission.admit_all([one] * 25)
+    admission.admit(*one)
+    with pytest.raises(OverloadedError):
+        admission.admit_all([one] * 2)

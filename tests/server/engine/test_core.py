@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from model.sampling import SamplingParams
 from model.state import RaggedBatch
 from server.engine.core import EngineCore
-from server.engine.token_stream import Delta
+from server.engine.deltas import Delta
 from server.errors import StartupError
 from server.settings import Settings
 from tests.server.conftest import PAGE, SLOT, make_settings

@@ -48,16 +48,16 @@ def second_gate() -> Iterator[Gate]:
 
 @asynccontextmanager
 async def running(shelf: Shelf, settings: Settings) -> AsyncIterator[Engines]:
-    models = Engines(settings, shelf)
-    await models.start()
+    engines = Engines(settings, shelf)
+    await engines.start()
     try:
-        yield models
+        yield engines
     finally:
-        await models.stop()
-        assert all(map(is_idle, models))
+        await engines.stop()
+        assert all(map(is_idle, engines))
         assert all(not model.decoder.misuses for model in shelf.models.values())
-        assert not models._leaving
-        assert not models._changes
+        assert not engines._leaving
+        assert not engines._changes
 
 
 async def read(stream: TokenStream) -> str:
@@ -71,8 +71,8 @@ async def until(holds: Callable[[], Any]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def statuses(models: Engines) -> dict[str, str]:
-    return {info.name: info.status for info in await models.overview()}
+async def statuses(engines: Engines) -> dict[str, str]:
+    return {info.name: info.status for info in await engines.overview()}
 
 
 def all_gone(things: list[weakref.ref[Any]]) -> bool:
@@ -95,11 +95,11 @@ def gated(gate: Gate) -> Callable[[FakeModel], None]:
 
 def test_the_first_is_the_default(shelf: Shelf) -> None:
     async def main() -> None:
-        async with running(shelf, shelf.settings("b", "a")) as models:
-            assert [engine.model.name for engine in models] == ["b", "a"]
-            assert models.default is models.get(None) is models.get("b")
-            assert await read(models.get("a").submit("hello")) == "hello"
-            infos = await models.overview()
+        async with running(shelf, shelf.settings("b", "a")) as engines:
+            assert [engine.model.name for engine in engines] == ["b", "a"]
+            assert engines.default is engines.get(None) is engines.get("b")
+            assert await read(engines.get("a").submit("hello")) == "hello"
+            infos = await engines.overview()
             assert [info.name for info in infos] == ["b", "a", "c"]
             assert [info.status for info in infos] == ["serving", "serving", "available"]
             assert [info.is_default for info in infos] == [True, False, False]
@@ -109,16 +109,16 @@ def test_the_first_is_the_default(shelf: Shelf) -> None:
                 None,
             ]
             with pytest.raises(ModelNotFoundError, match="no model 'c'; served are b, a"):
-                models.get("c")
+                engines.get("c")
 
     asyncio.run(main())
 
 
 def test_the_default_model_must_load(shelf: Shelf) -> None:
     async def main() -> None:
-        models = Engines(shelf.settings("nowhere", "a"), shelf)
+        engines = Engines(shelf.settings("nowhere", "a"), shelf)
         with pytest.raises(StartupError, match=r"no such folder.*Set CAUSALRN_CHECKPOINT"):
-            await models.start()
+            await engines.start()
 
     asyncio.run(main())
 
@@ -139,17 +139,17 @@ def test_another_one_that_fails_leaves_the_rest_serving(
 
     async def main() -> None:
         shelf.before_load = fail
-        async with running(shelf, shelf.settings("a", "b", "c")) as models:
-            assert await statuses(models) == {"a": "serving", "b": "failed", "c": "serving"}
-            assert {info.error for info in await models.overview()} == {None, reason}
-            assert await read(models.get("c").submit("hello")) == "hello"
+        async with running(shelf, shelf.settings("a", "b", "c")) as engines:
+            assert await statuses(engines) == {"a": "serving", "b": "failed", "c": "serving"}
+            assert {info.error for info in await engines.overview()} == {None, reason}
+            assert await read(engines.get("c").submit("hello")) == "hello"
             with pytest.raises(ModelLoadError, match=f"b cannot be served: {reason}"):
-                await models.load("b")
-            models.check_ready()
+                await engines.load("b")
+            engines.check_ready()
             shelf.before_load = lambda _: None
-            info, is_new = await models.load("b")
+            info, is_new = await engines.load("b")
             assert (info.status, info.error, is_new) == ("serving", None, True)
-            assert await read(models.get("b").submit("hello")) == "hello"
+            assert await read(engines.get("b").submit("hello")) == "hello"
 
     asyncio.run(main())
 
@@ -167,16 +167,16 @@ def test_a_warm_up_that_fails_leaves_nothing_behind(
         model.decoder.before_extend = fail
 
     async def main() -> None:
-        async with running(shelf, shelf.settings("a")) as models:
+        async with running(shelf, shelf.settings("a")) as engines:
             shelf.before_load = break_steps
             tasks = len(asyncio.all_tasks())
             for _ in range(3):
                 with pytest.raises(ModelLoadError, match="RuntimeError: no such instruction"):
-                    await models.load("b")
+                    await engines.load("b")
             await until(lambda: list(shelf.models) == ["a"])  # the loading thread may lag
             assert len(asyncio.all_tasks()) == tasks
             assert engine_threads() == ["engine a"]
-            assert len(models.metrics) == 1
+            assert len(engines.metrics) == 1
 
     asyncio.run(main())
 
@@ -196,8 +196,8 @@ def test_a_pool_that_is_too_small_for_a_model(shelf: Shelf) -> None:
 
     async def main() -> None:
         shelf.before_load = widen
-        async with running(shelf, shelf.settings("a", "b")) as models:
-            (info,) = [info for info in await models.overview() if info.name == "b"]
+        async with running(shelf, shelf.settings("a", "b")) as engines:
+            (info,) = [info for info in await engines.overview() if info.name == "b"]
             assert info.status == "failed"
             assert "CAUSALRN_POOL_BYTES" in str(info.error)
 
@@ -210,51 +210,51 @@ def test_streams_go_on_while_a_model_is_loaded(shelf: Shelf, gate: Gate, second_
         model.decoder.before_extend = second_gate
 
     async def main() -> None:
-        async with running(shelf, shelf.settings("a")) as models:
+        async with running(shelf, shelf.settings("a")) as engines:
             shelf.before_load = hold
-            loading = asyncio.create_task(models.load("b"))
+            loading = asyncio.create_task(engines.load("b"))
             for held in (gate, second_gate):  # as it reads, and as it warms up
                 await until(held.reached.is_set)
-                assert await statuses(models) == {
+                assert await statuses(engines) == {
                     "a": "serving", "b": "loading", "c": "available"
                 }  # fmt: skip
-                assert await read(models.get("a").submit("hello")) == "hello"
+                assert await read(engines.get("a").submit("hello")) == "hello"
                 with pytest.raises(ModelNotFoundError):
-                    models.get("b")
-                models.check_ready()
+                    engines.get("b")
+                engines.check_ready()
                 held.open()
             info, is_new = await loading
             assert (info.status, is_new) == ("serving", True)
-            assert await read(models.get("b").submit("hello")) == "hello"
+            assert await read(engines.get("b").submit("hello")) == "hello"
 
     asyncio.run(main())
 
 
 def test_changes_of_one_model_come_one_after_the_other(shelf: Shelf, gate: Gate) -> None:
     async def main() -> None:
-        async with running(shelf, shelf.settings("a")) as models:
+        async with running(shelf, shelf.settings("a")) as engines:
             shelf.before_load = gated(gate)
-            loading = asyncio.create_task(models.load("b"))
+            loading = asyncio.create_task(engines.load("b"))
             await until(gate.reached.is_set)
-            unloading = asyncio.create_task(models.unload("b"))
-            other = asyncio.create_task(models.load("c"))
-            await until(lambda: "c" in models._changes)
+            unloading = asyncio.create_task(engines.unload("b"))
+            other = asyncio.create_task(engines.load("c"))
+            await until(lambda: "c" in engines._changes)
             await asyncio.sleep(0.1)  # in which it could begin
             assert shelf.n_loads == 2  # it waits, too, for memory and cores
             gate.open()
             assert (await loading)[1]
             await unloading
             assert (await other)[1]
-            assert await statuses(models) == {"a": "serving", "c": "serving", "b": "available"}
+            assert await statuses(engines) == {"a": "serving", "c": "serving", "b": "available"}
 
     asyncio.run(main())
 
 
 def test_two_who_load_at_once_load_once(shelf: Shelf, gate: Gate) -> None:
     async def main() -> None:
-        async with running(shelf, shelf.settings("a")) as models:
+        async with running(shelf, shelf.settings("a")) as engines:
             shelf.before_load = gated(gate)
-            loading = [asyncio.create_task(models.load("b")) for _ in range(5)]
+            loading = [asyncio.create_task(engines.load("b")) for _ in range(5)]
             await until(gate.reached.is_set)
             gate.open()
             assert sorted([(await task)[1] for task in loading]) == [False] * 4 + [True]
@@ -265,57 +265,57 @@ def test_two_who_load_at_once_load_once(shelf: Shelf, gate: Gate) -> None:
 
 def test_whoever_gives_up_waiting_does_not_stop_a_load(shelf: Shelf, gate: Gate) -> None:
     async def main() -> None:
-        async with running(shelf, shelf.settings("a")) as models:
+        async with running(shelf, shelf.settings("a")) as engines:
             shelf.before_load = gated(gate)
-            loading = asyncio.create_task(models.load("b"))
+            loading = asyncio.create_task(engines.load("b"))
             await until(gate.reached.is_set)
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
-            assert (await statuses(models))["b"] == "loading"
+            assert (await statuses(engines))["b"] == "loading"
             gate.open()
-            assert (await models.load("b"))[1] is False
+            assert (await engines.load("b"))[1] is False
 
     asyncio.run(main())
 
 
 def test_unloading_lets_running_requests_finish(shelf: Shelf, gate: Gate) -> None:
     async def main() -> None:
-        async with running(shelf, shelf.settings("a", "b", drain_seconds=30)) as models:
-            engine = models.get("b")
+        async with running(shelf, shelf.settings("a", "b", drain_seconds=30)) as engines:
+            engine = engines.get("b")
             shelf.models["b"].decoder.before_extend = gate
             stream = engine.submit("hello")
             await until(gate.reached.is_set)
-            unloading = asyncio.create_task(models.unload("b"))
-            await until(lambda: "b" not in [engine.model.name for engine in models])
-            assert await statuses(models) == {"a": "serving", "b": "unloading", "c": "available"}
+            unloading = asyncio.create_task(engines.unload("b"))
+            await until(lambda: "b" not in [engine.model.name for engine in engines])
+            assert await statuses(engines) == {"a": "serving", "b": "unloading", "c": "available"}
             with pytest.raises(ModelNotFoundError):
-                models.get("b")
+                engines.get("b")
             with pytest.raises(ModelUnloadedError, match="b is being unloaded"):
                 engine.submit("late")
             with pytest.raises(ModelNotFoundError):
-                await asyncio.gather(models.unload("nobody"))
-            models.check_ready()
-            assert len(models.metrics) == 2
+                await asyncio.gather(engines.unload("nobody"))
+            engines.check_ready()
+            assert len(engines.metrics) == 2
             gate.open()
             assert await read(stream) == "hello"
             await unloading
-            assert await statuses(models) == {"a": "serving", "b": "available", "c": "available"}
+            assert await statuses(engines) == {"a": "serving", "b": "available", "c": "available"}
             with pytest.raises(ModelNotFoundError):
-                await models.unload("b")
-            assert len(models.metrics) == 1
+                await engines.unload("b")
+            assert len(engines.metrics) == 1
 
     asyncio.run(main())
 
 
 def test_what_does_not_finish_in_time_ends_with_an_error(shelf: Shelf, gate: Gate) -> None:
     async def main() -> None:
-        async with running(shelf, shelf.settings("a", "b", drain_seconds=0.05)) as models:
+        async with running(shelf, shelf.settings("a", "b", drain_seconds=0.05)) as engines:
             shelf.models["b"].decoder.before_extend = gate
-            engine = models.get("b")
+            engine = engines.get("b")
             stream = engine.submit("hello")
             ticket = engine.admit("admitted", GenerationParams())
             await until(gate.reached.is_set)
-            unloading = asyncio.create_task(models.unload("b"))
+            unloading = asyncio.create_task(engines.unload("b"))
             with pytest.raises(ModelUnloadedError, match="unloaded before the request"):
                 await read(stream)
             gate.open()
@@ -329,10 +329,10 @@ def test_what_does_not_finish_in_time_ends_with_an_error(shelf: Shelf, gate: Gat
 
 def test_the_default_model_stays(shelf: Shelf) -> None:
     async def main() -> None:
-        async with running(shelf, shelf.settings("a", "b")) as models:
+        async with running(shelf, shelf.settings("a", "b")) as engines:
             with pytest.raises(DefaultModelError, match="a is the default model"):
-                await models.unload("a")
-            assert await read(models.get(None).submit("hello")) == "hello"
+                await engines.unload("a")
+            assert await read(engines.get(None).submit("hello")) == "hello"
 
     asyncio.run(main())
 
@@ -350,15 +350,15 @@ def test_names_are_looked_up_and_never_lead_elsewhere(shelf: Shelf, tmp_path: Pa
     shelf.add("nested/inner")
 
     async def main() -> None:
-        async with running(shelf, shelf.settings("a")) as models:
-            assert list(await statuses(models)) == ["a", "alias", "b", "c"]
+        async with running(shelf, shelf.settings("a")) as engines:
+            assert list(await statuses(engines)) == ["a", "alias", "b", "c"]
             for name in (
                 "", ".", "..", "../elsewhere/secret", "link", "loop", "up", "nested/inner", "b/",
                 "./b", ".hidden", "a b", "file", "nested", str(shelf.folder / "b"), "b\0",
                 "x" * 200,
             ):  # fmt: skip
                 with pytest.raises(ModelNotFoundError, match="to load; there are a, alias, b, c"):
-                    await models.load(name)
+                    await engines.load(name)
             assert shelf.n_loads == 1
 
     asyncio.run(main())
@@ -369,53 +369,53 @@ def test_a_model_folder_that_is_not_there(shelf: Shelf, tmp_path: Path) -> None:
         settings = shelf.settings("a", "b").model_copy(
             update={"model_folder": tmp_path / "nowhere"}
         )
-        async with running(shelf, settings) as models:
-            await models.unload("b")
-            assert await statuses(models) == {"a": "serving", "b": "available"}
-            assert (await models.load("b"))[1]
+        async with running(shelf, settings) as engines:
+            await engines.unload("b")
+            assert await statuses(engines) == {"a": "serving", "b": "available"}
+            assert (await engines.load("b"))[1]
 
     asyncio.run(main())
 
 
 def test_twenty_loads_and_unloads_leave_nothing_behind(shelf: Shelf) -> None:
     async def main() -> None:
-        async with running(shelf, shelf.settings("a")) as models:
-            assert (await models.load("b"))[1]
-            await models.unload("b")
+        async with running(shelf, shelf.settings("a")) as engines:
+            assert (await engines.load("b"))[1]
+            await engines.unload("b")
             tasks = len(asyncio.all_tasks())
             gone: list[weakref.ref[Any]] = []
             for _ in range(20):
-                await models.load("b")
-                engine = models.get("b")
+                await engines.load("b")
+                engine = engines.get("b")
                 assert await read(engine.submit("hello")) == "hello"
                 gone += [weakref.ref(engine), weakref.ref(engine._core._state)]
                 gone.append(weakref.ref(engine.model.decoder))
                 del engine
-                await models.unload("b")
+                await engines.unload("b")
                 await until(partial(all_gone, gone))
             assert engine_threads() == ["engine a"]
             assert len(asyncio.all_tasks()) == tasks
-            assert await read(models.default.submit("hello")) == "hello"
+            assert await read(engines.default.submit("hello")) == "hello"
 
     asyncio.run(main())
 
 
 def test_one_that_is_stuck_is_named_and_leaves_nobody_hanging(shelf: Shelf, gate: Gate) -> None:
     async def main() -> None:
-        async with running(shelf, shelf.settings("a", "b", stall_seconds=1.0)) as models:
+        async with running(shelf, shelf.settings("a", "b", stall_seconds=1.0)) as engines:
             shelf.models["b"].decoder.before_extend = gate
-            holder = models.get("b").submit("hello")
+            holder = engines.get("b").submit("hello")
             await until(gate.reached.is_set)
-            waiting = models.get("a").submit("hello")
+            waiting = engines.get("a").submit("hello")
             for stream in (holder, waiting):
                 with pytest.raises(EngineError, match="stuck"):
                     await read(stream)
             with pytest.raises(NotReadyError, match="the engine of b has work, but made no step"):
-                models.check_ready()
+                engines.check_ready()
             gate.open()
-            await until(lambda: all(map(is_idle, models)))
-            models.check_ready()
-            for engine in models:
+            await until(lambda: all(map(is_idle, engines)))
+            engines.check_ready()
+            for engine in engines:
                 assert await read(engine.submit("hello")) == "hello"
 
     asyncio.run(main())
@@ -424,25 +424,25 @@ def test_one_that_is_stuck_is_named_and_leaves_nobody_hanging(shelf: Shelf, gate
 def test_one_that_is_stuck_when_it_is_unloaded(
     shelf: Shelf, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.engine.engine._JOIN_SECONDS", 0.1)
+    monkeypatch.setattr("server.engine.engine_thread._JOIN_SECONDS", 0.1)
 
     async def main() -> None:
         settings = shelf.settings("a", "b", stall_seconds=1.0, drain_seconds=0)
-        async with running(shelf, settings) as models:
+        async with running(shelf, settings) as engines:
             shelf.models["b"].decoder.before_extend = gate
-            stream = models.get("b").submit("hello")
+            stream = engines.get("b").submit("hello")
             await until(gate.reached.is_set)
-            await models.unload("b")
+            await engines.unload("b")
             with pytest.raises(ModelUnloadedError):
                 await read(stream)
             # It still has the turnstile, and `a` can make no step.
-            await until(lambda: models._turnstile.seconds_held() > 1.0)
+            await until(lambda: engines._turnstile.seconds_held() > 1.0)
             with pytest.raises(NotReadyError, match="a step of b has not ended"):
-                models.check_ready()
+                engines.check_ready()
             gate.open()
-            await until(lambda: models._turnstile.holder is None)
-            models.check_ready()
-            assert await read(models.default.submit("hello")) == "hello"
+            await until(lambda: engines._turnstile.holder is None)
+            engines.check_ready()
+            assert await read(engines.default.submit("hello")) == "hello"
 
     asyncio.run(main())
 
@@ -452,36 +452,36 @@ def test_one_whose_thread_died_can_be_loaded_anew(shelf: Shelf) -> None:
         raise SystemExit
 
     async def main() -> None:
-        async with running(shelf, shelf.settings("a", "b")) as models:
+        async with running(shelf, shelf.settings("a", "b")) as engines:
             shelf.models["b"].decoder.before_extend = die
             with pytest.raises(EngineError):
-                await read(models.get("b").submit("hello"))
+                await read(engines.get("b").submit("hello"))
             with pytest.raises(NotReadyError, match="the engine of b is not running"):
-                models.check_ready()
-            assert await read(models.get("a").submit("hello")) == "hello"
-            await models.unload("b")
-            models.check_ready()
-            await models.load("b")
-            assert await read(models.get("b").submit("hello")) == "hello"
+                engines.check_ready()
+            assert await read(engines.get("a").submit("hello")) == "hello"
+            await engines.unload("b")
+            engines.check_ready()
+            await engines.load("b")
+            assert await read(engines.get("b").submit("hello")) == "hello"
 
     asyncio.run(main())
 
 
 def test_a_server_that_ends_serves_nothing_new(shelf: Shelf, gate: Gate) -> None:
     async def main() -> None:
-        async with running(shelf, shelf.settings("a", "b")) as models:
+        async with running(shelf, shelf.settings("a", "b")) as engines:
             shelf.before_load = lambda _: gate(None)  # type: ignore[arg-type]
-            loading = asyncio.create_task(models.load("c"))
+            loading = asyncio.create_task(engines.load("c"))
             await until(gate.reached.is_set)
-            streams = [engine.submit("hello") for engine in models]
-            await models.drain(20)
+            streams = [engine.submit("hello") for engine in engines]
+            await engines.drain(20)
             assert [await read(stream) for stream in streams] == ["hello"] * 2
             with pytest.raises(ShuttingDownError):
-                models.check_ready()
-            stopping = asyncio.create_task(models.stop())
+                engines.check_ready()
+            stopping = asyncio.create_task(engines.stop())
             gate.open()
             await stopping
-            for load in (loading, models.load("c")):
+            for load in (loading, engines.load("c")):
                 with pytest.raises(ShuttingDownError):
                     await load
             assert engine_threads() == []
@@ -491,13 +491,13 @@ def test_a_server_that_ends_serves_nothing_new(shelf: Shelf, gate: Gate) -> None
 
 def test_figures_of_all_models_are_told_apart(shelf: Shelf) -> None:
     async def main() -> None:
-        async with running(shelf, shelf.settings("a", "b")) as models:
+        async with running(shelf, shelf.settings("a", "b")) as engines:
             for _ in range(3):
-                await read(models.get("b").submit("hello"))
-            await read(models.get("a").submit("hello"))
+                await read(engines.get("b").submit("hello"))
+            await read(engines.get("a").submit("hello"))
 
             def finished() -> dict[str, float]:
-                text = expose(models.metrics).decode()
+                text = expose(engines.metrics).decode()
                 families = list(text_string_to_metric_families(text))
                 assert len({family.name for family in families}) == len(families) > 10
                 return {
@@ -508,9 +508,9 @@ def test_figures_of_all_models_are_told_apart(shelf: Shelf) -> None:
                 }
 
             assert finished() == {"a": 1, "b": 3}
-            await models.unload("b")
+            await engines.unload("b")
             assert finished() == {"a": 1}
-            await models.load("b")
+            await engines.load("b")
             assert finished() == {"a": 1, "b": 0}
 
     asyncio.run(main())

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from server.engine.deltas import Delta
 from server.engine.merged_stream import MergedStream
-from server.engine.token_stream import Delta, TokenStream
+from server.engine.token_stream import TokenStream
 from server.errors import EngineError
 
 

@@ -8,8 +8,8 @@ import pytest
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.sampling import SamplingParams
 from model.tasks.strings import BYTE_KINDS
+from server.engine.deltas import Delta
 from server.engine.storage import pool_bytes
-from server.engine.token_stream import Delta
 from server.settings import Settings
 from tests.server.driver import Driver
 

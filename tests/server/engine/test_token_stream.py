@@ -2,7 +2,8 @@ import asyncio
 
 import pytest
 
-from server.engine.token_stream import Delta, TokenStream
+from server.engine.deltas import Delta
+from server.engine.token_stream import TokenStream
 
 
 def make() -> tuple[TokenStream, list[str]]:

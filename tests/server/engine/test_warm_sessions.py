@@ -6,10 +6,10 @@ from hypothesis import strategies
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from model.state import RaggedBatch, SequenceMemory
+from server.engine.deltas import Delta
 from server.engine.pool import Pool
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
-from server.engine.token_stream import Delta
 from server.engine.warm_sessions import PoolUse, WarmSession
 from server.settings import Settings
 from tests.server.conftest import PAGE, SLOT, make_settings

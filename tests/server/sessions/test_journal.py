@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import given, strategies
 
-from server.engine.core import Outcome
-from server.engine.token_stream import Delta
+from server.engine.deltas import Delta, Outcome
 from server.errors import (
     EngineError,
     ServiceError,
@@ -15,8 +14,9 @@ from server.errors import (
     SessionNotFoundError,
     StoreUnavailableError,
 )
-from server.sessions.journal import Journal, JournaledTurn
+from server.sessions.journal import Journal
 from server.sessions.store.base import Append, SessionStore
+from server.sessions.turn import Turn
 from tests.server.sessions.store.stores import added, in_loop, log_of, opened
 
 EOS = 258
@@ -81,10 +81,10 @@ class Desk:
         self.aborted: dict[str, ServiceError] = {}
         self.freed: list[str] = []
         self.on_hand_over: Callable[[], None] = lambda: None
-        self.journal = Journal(store, EOS, self._hand_over, self._abort)
+        self.journal = Journal(store, self._hand_over, self._abort)
 
-    def open(self, id: str, n_tokens: int = 0) -> JournaledTurn:
-        turn = JournaledTurn(f"gen {id}", id, n_tokens, lambda: self.freed.append(id))
+    def open(self, id: str, n_tokens: int = 0) -> Turn:
+        turn = Turn(f"gen {id}", id, n_tokens, EOS, lambda: self.freed.append(id))
         self.journal.open(turn)
         return turn
 

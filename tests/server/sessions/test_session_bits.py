@@ -8,8 +8,8 @@ import pytest
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.sampling import SamplingParams
 from server.engine.core import EngineCore
+from server.engine.deltas import Delta
 from server.engine.storage import pool_bytes
-from server.engine.token_stream import Delta
 from server.sessions.snapshot import Snapshot, read_snapshot, write_snapshot
 from server.settings import Settings
 from tests.server.driver import Driver

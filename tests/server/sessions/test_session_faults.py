@@ -38,7 +38,7 @@ def postgres() -> Iterator[PostgresServer]:
 @pytest.fixture(autouse=True)
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
     """For servers in this process; as for those in others."""
-    for module in ("server.app", "server.sessions.sessions"):
+    for module in ("server.app", "server.sessions.upkeep"):
         monkeypatch.setattr(f"{module}.LEASE_SECONDS", 3.0)
 
 

@@ -12,7 +12,9 @@ import pytest
 from model.state import RaggedBatch
 from server.api.schemas.generate import GenerateChunk, GenerateResponse
 from server.api.schemas.sessions import Session
+from server.engine.core import EngineCore
 from server.sessions.locks import busy
+from server.sessions.store.sqlite import SqliteStore
 from tests.server.conftest import PAGE, SLOT, Gate, make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, events, serve
@@ -219,7 +221,7 @@ def test_a_session_is_gone_after_its_time(own: SessionClient, live: LiveServer) 
     assert error_type(own.post(short, "hello"), 404) == "session_not_found"
     assert [one["id"] for one in own.http.get("/sessions").json()["sessions"]] == [long]
     assert live.engine.usage.sessions_warm == 1
-    asyncio.run_coroutine_threadsafe(live.sessions._sweep(), live.engine._loop).result(10)
+    live.run(live.sessions.upkeep.sweep())
     assert live.engine.usage.pages_used == 0
 
 
@@ -528,7 +530,7 @@ def test_requests_that_wait_take_turns_in_order(
     for i in range(4):
         stream = i % 2 == 1
         rest.append(pool.submit(own.turn, id, f"n{i}", wait_for_session=True, stream=stream))
-        live.wait_until(lambda: live.sessions._locks._users[id] == i + 2)  # noqa: B023
+        live.wait_until(lambda: live.sessions.locks.n_users(id) == i + 2)  # noqa: B023
     assert error_type(own.post(id, "impatient"), 409) == "session_busy"
     gate.open()
     answers = [future.result(20) for future in (first, *rest)]
@@ -564,10 +566,10 @@ def test_whoever_leaves_while_waiting_is_passed_over(
     body = {"session_id": id, "prompt": "left", "wait_for_session": True}
     with live.connect() as connection:
         live.send_generate(connection, body)
-        live.wait_until(lambda: live.sessions._locks._users[id] == 2)
+        live.wait_until(lambda: live.sessions.locks.n_users(id) == 2)
         last = pool.submit(own.turn, id, "last", wait_for_session=True)
-        live.wait_until(lambda: live.sessions._locks._users[id] == 3)
-    live.wait_until(lambda: live.sessions._locks._users[id] == 2)
+        live.wait_until(lambda: live.sessions.locks.n_users(id) == 3)
+    live.wait_until(lambda: live.sessions.locks.n_users(id) == 2)
     gate.open()
     assert [one.result(20)["text"] for one in (first, last)] == ["first", "last"]
     assert own.log(id) == copied("first") + copied("last")
@@ -577,7 +579,7 @@ def test_a_session_that_another_server_has_is_waited_for_as_long_as_it_was_said(
     own: SessionClient, live: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id = own.create()
-    begin, calls = live.sessions._store.begin, 0
+    begin, calls = SqliteStore.begin, 0
 
     async def begin_later(*arguments: Any) -> None:
         nonlocal calls
@@ -586,7 +588,7 @@ def test_a_session_that_another_server_has_is_waited_for_as_long_as_it_was_said(
             raise busy(id)
         await begin(*arguments)
 
-    monkeypatch.setattr(live.sessions._store, "begin", begin_later)
+    monkeypatch.setattr(SqliteStore, "begin", begin_later)
     assert error_type(own.post(id, "hello"), 409) == "session_busy"
     # A second of waiting leaves enough for the turn itself, on a busy machine too.
     live.model.decoder.before_extend = lambda _: time.sleep(0.02)
@@ -659,7 +661,7 @@ def test_a_turn_that_waits_for_a_session_that_is_deleted(
     first = pool.submit(own.post, id, "first")
     assert gate.reached.wait(10)
     second = pool.submit(own.post, id, "second", wait_for_session=True)
-    live.wait_until(lambda: live.sessions._locks._users[id] == 2)
+    live.wait_until(lambda: live.sessions.locks.n_users(id) == 2)
     deleting = pool.submit(own.delete, id)
     assert error_type(first.result(20), 404) == "session_not_found"
     assert error_type(second.result(20), 404) == "session_not_found"
@@ -697,7 +699,7 @@ def test_a_session_is_free_as_soon_as_its_client_left(
     with own.stream(id, "hello there") as stream:
         next(stream)
         assert gate.reached.wait(10)
-    live.wait_until(lambda: id not in live.sessions._locks)  # though a step is stuck
+    live.wait_until(lambda: id not in live.sessions.locks)  # though a step is stuck
     gate.open()
     assert own.turn(id, "after")["text"] == "after"
 
@@ -706,14 +708,14 @@ def test_a_client_that_leaves_while_its_turn_begins(
     own: SessionClient, live: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id = own.create()
-    begin, called, may_go_on = live.sessions._store.begin, threading.Event(), threading.Event()
+    begin, called, may_go_on = SqliteStore.begin, threading.Event(), threading.Event()
 
     async def begin_slowly(*arguments: Any) -> None:
         called.set()
         await asyncio.to_thread(may_go_on.wait, 20)
         await begin(*arguments)
 
-    monkeypatch.setattr(live.sessions._store, "begin", begin_slowly)
+    monkeypatch.setattr(SqliteStore, "begin", begin_slowly)
     with live.connect() as connection:
         live.send_generate(connection, {"session_id": id, "prompt": "left"})
         assert called.wait(10)
@@ -726,16 +728,16 @@ def test_a_client_that_leaves_while_its_turn_begins(
 
 
 def test_a_turn_whose_beginning_takes_too_long(
-    own: SessionClient, live: LiveServer, monkeypatch: pytest.MonkeyPatch
+    own: SessionClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id = own.create()
-    begin, may_go_on = live.sessions._store.begin, threading.Event()
+    begin, may_go_on = SqliteStore.begin, threading.Event()
 
     async def begin_slowly(*arguments: Any) -> None:
         await asyncio.to_thread(may_go_on.wait, 20)
         await begin(*arguments)
 
-    monkeypatch.setattr(live.sessions._store, "begin", begin_slowly)
+    monkeypatch.setattr(SqliteStore, "begin", begin_slowly)
     assert error_type(own.post(id, "late", timeout=0.1), 504) == "deadline_exceeded"
     monkeypatch.undo()
     may_go_on.set()
@@ -802,29 +804,28 @@ def test_an_engine_that_is_stuck_or_dead_leaves_nobody_hanging(
 
 
 def test_a_call_that_the_thread_never_gets_to_is_answered(
-    own: SessionClient, live: LiveServer, gate: Gate, pool: ThreadPoolExecutor
+    model: FakeModel, gate: Gate, pool: ThreadPoolExecutor
 ) -> None:
-    id = own.create()
-    own.turn(id, "hello")
-    engine = live.engine
+    with serve(model, make_settings(), ends_idle=False) as live, live.client() as client:
+        own = SessionClient(client)
+        id = own.create()
+        own.turn(id, "hello")
 
-    def die(batch: RaggedBatch) -> None:
-        gate(batch)
-        raise SystemExit
+        def die(batch: RaggedBatch) -> None:
+            gate(batch)
+            raise SystemExit
 
-    live.model.decoder.before_extend = die
-    turn = pool.submit(own.post, id, "hello")
-    assert gate.reached.wait(10)
-    looking = pool.submit(own.http.get, f"/sessions/{id}")
-    live.wait_until(lambda: len(engine._mail.calls) == 1)
-    gate.open()
-    assert error_type(looking.result(20), 503) == "not_ready"
-    assert "is not running" in looking.result().text
-    assert error_type(turn.result(20), 500) == "engine_error"
-    assert error_type(own.http.get(f"/sessions/{id}"), 503) == "not_ready"
-    assert error_type(own.post(id, "hello"), 503) == "not_ready"
-    # Nothing is left to be idle, so the books are closed by hand.
-    engine._core = type(engine._core)(live.model, engine.settings)
+        model.decoder.before_extend = die
+        turn = pool.submit(own.post, id, "hello")
+        assert gate.reached.wait(10)
+        looking = pool.submit(own.http.get, f"/sessions/{id}")
+        live.wait_until(lambda: len(live.engine._mail.calls) == 1)
+        gate.open()
+        assert error_type(looking.result(20), 503) == "not_ready"
+        assert "is not running" in looking.result().text
+        assert error_type(turn.result(20), 500) == "engine_error"
+        assert error_type(own.http.get(f"/sessions/{id}"), 503) == "not_ready"
+        assert error_type(own.post(id, "hello"), 503) == "not_ready"
 
 
 def test_a_storm_over_http(model: FakeModel, pool: ThreadPoolExecutor) -> None:
@@ -930,7 +931,7 @@ def test_a_cold_session_is_computed_to_be_saved(own: SessionClient, live: LiveSe
     own.turn(id, "x" * 20)
     child = own.fork(id)
     own.delete(id)
-    live.engine._core.pool.sessions.drop(child)
+    live.run(live.engine.call(EngineCore.drop_session, child))
     data = own.save(child)
     assert own.get(child)["state"] == "warm"
     assert own.log(child) == copied("x" * 20)

@@ -10,8 +10,8 @@ import random
 import sys
 
 from server.errors import SessionNotFoundError
-from server.sessions.store import open_store
 from server.sessions.store.base import Append, SessionStore
+from server.sessions.store.open_store import open_store
 from tests.server.sessions.store.stores import NO_LIMIT, record
 
 IDS = ["ses-" + 32 * "a", "ses-" + 32 * "b"]

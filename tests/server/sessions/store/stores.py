@@ -12,13 +12,13 @@ from typing import Any, ParamSpec
 import pytest
 
 from server.errors import StoreUnavailableError
-from server.sessions.store import open_store
 from server.sessions.store.base import Append, SessionRecord, SessionStore
+from server.sessions.store.open_store import open_store
 
 P = ParamSpec("P")
 
 NO_LIMIT = 1_000_000
-_numbers = count()
+_numbers = count(1)
 
 
 def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:

@@ -14,8 +14,8 @@ from server.errors import (
     StoreUnavailableError,
     TooManySessionsError,
 )
-from server.sessions.store import open_store
 from server.sessions.store.base import Append, SessionStore
+from server.sessions.store.open_store import open_store
 from tests.server.sessions.store.stores import (
     NO_LIMIT,
     added,
@@ -379,7 +379,7 @@ async def test_renewing(url: str) -> None:
         assert (await store.get(id)).busy
         with pytest.raises(SessionBusyError):
             await store.begin(id, 2, [])
-        await asyncio.sleep(1.6)  # the owner vanishes
+        await asyncio.sleep(1.6)  # the server vanishes
         await assert_missing(store, id)
         await store.renew([id])
         await assert_missing(store, id)

@@ -17,8 +17,8 @@ from server.errors import (
     SessionNotFoundError,
     TooManySessionsError,
 )
-from server.sessions.store import open_store
 from server.sessions.store.base import Append
+from server.sessions.store.open_store import open_store
 from tests.server.sessions.store.stores import record
 
 LIMIT = 4
@@ -40,7 +40,7 @@ class Session:
 
 
 class Storm(RuleBasedStateMachine):
-    """The calls of one owner, one after another."""
+    """The calls of one server, one after another."""
 
     url: str
 

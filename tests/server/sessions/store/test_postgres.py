@@ -12,7 +12,7 @@ from server.errors import (
     StartupError,
     StoreUnavailableError,
 )
-from server.sessions.store import open_store
+from server.sessions.store.open_store import open_store
 from server.sessions.store.postgres_connections import PostgresConnections
 from tests.server.sessions.store.postgres_server import QUOTED_PASSWORD, PostgresServer
 from tests.server.sessions.store.stores import (
@@ -75,11 +75,11 @@ async def test_tables_of_another_version(postgres_url: str) -> None:
     async with opened(postgres_url) as store:
         await added(store, 1)
     async with await psycopg.AsyncConnection.connect(postgres_url) as admin:
-        await admin.execute("UPDATE causalrn_schema SET version = 3")
-    with pytest.raises(StoreUnavailableError, match="version 3, and this server knows versions"):
+        await admin.execute("UPDATE causalrn_schema SET version = 4")
+    with pytest.raises(StoreUnavailableError, match="version 4, and this server knows versions"):
         await store.open()
     async with await psycopg.AsyncConnection.connect(postgres_url) as admin:
-        await admin.execute("UPDATE causalrn_schema SET version = 2")
+        await admin.execute("UPDATE causalrn_schema SET version = 3")
     await store.open()
     assert await store.count() == 1
     async with await psycopg.AsyncConnection.connect(postgres_url) as admin:

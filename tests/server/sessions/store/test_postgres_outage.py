@@ -15,8 +15,8 @@ from server.errors import (
     SessionBusyError,
     StoreUnavailableError,
 )
-from server.sessions.store import open_store
 from server.sessions.store.base import Append
+from server.sessions.store.open_store import open_store
 from server.sessions.store.postgres import PostgresStore
 from tests.server.sessions.store.postgres_server import (
     PostgresServer,

@@ -1,4 +1,4 @@
-"""What is special about a SQLite store: its file, its one owner, its one thread."""
+"""What is special about a SQLite store: its file, its one server, its one thread."""
 
 # ruff: noqa: ASYNC240 - nobody else is in the event loop
 
@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from server.errors import StoreUnavailableError
-from server.sessions.store import open_store
 from server.sessions.store.base import Append
+from server.sessions.store.open_store import open_store
 from server.sessions.store.sqlite_file import SqliteFile
 from tests.server.sessions.store.stores import (
     NO_LIMIT,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from server.errors import ServiceError, SessionDamagedError, StoreUnavailableError
-from server.sessions.store import open_store
+from server.sessions.store.open_store import open_store
 from tests.server.sessions.store.stores import (
     NO_LIMIT,
     assert_refused,
@@ -72,9 +72,9 @@ async def test_files_of_others_are_left_alone(path: Path, master: Path) -> None:
         await assert_refused(str(path), "another application")
     shutil.copy(master, path)
     with closing(sqlite3.connect(path)) as newer:
-        newer.execute("PRAGMA user_version = 3")
+        newer.execute("PRAGMA user_version = 4")
     with unchanged(path):
-        await assert_refused(str(path), "has version 3, and this server knows versions up to 2")
+        await assert_refused(str(path), "has version 4, and this server knows versions up to 3")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from server.errors import (
     SessionBusyError,
     TooManySessionsError,
 )
-from server.sessions.store import open_store
 from server.sessions.store.base import Append, SessionStore
+from server.sessions.store.open_store import open_store
 from tests.server.sessions.store.postgres_server import until_it_waits_for_a_lock
 from tests.server.sessions.store.stores import (
     added,
@@ -32,7 +32,7 @@ async def end_leases(url: str) -> None:
 
 
 @in_loop
-async def test_owners_take_turns(postgres_url: str) -> None:
+async def test_a_session_is_one_servers_at_a_time(postgres_url: str) -> None:
     async with opened(postgres_url) as one, opened(postgres_url) as other:
         id = await added(one, 1)
         await one.begin(id, 1, [2])
@@ -54,7 +54,7 @@ async def test_owners_take_turns(postgres_url: str) -> None:
 
 
 @in_loop
-async def test_an_owner_that_vanished_is_fenced_off(postgres_url: str) -> None:
+async def test_a_server_that_vanished_is_fenced_off(postgres_url: str) -> None:
     async with (
         opened(postgres_url) as old,
         opened(postgres_url) as new,
@@ -111,7 +111,7 @@ async def test_a_turn_that_was_cancelled_is_free_for_others(postgres_url: str) -
 
 
 @in_loop
-async def test_races_of_owners(postgres_url: str) -> None:
+async def test_races_of_servers(postgres_url: str) -> None:
     # All of them make the tables at the same time, too.
     stores = [open_store(postgres_url, lease_seconds=60) for _ in range(5)]
     await asyncio.gather(*(store.open() for store in stores))
@@ -134,7 +134,7 @@ async def test_races_of_owners(postgres_url: str) -> None:
 
 
 @in_loop
-async def test_conversations_of_owners(postgres_url: str) -> None:
+async def test_conversations_with_several_servers(postgres_url: str) -> None:
     async with opened(postgres_url) as one, opened(postgres_url) as other:
         ids = [await added(one) for _ in range(3)]
 

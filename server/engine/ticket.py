@@ -1,0 +1,90 @@
+"""A request that is admitted, but not queued yet."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from model.tokenizer import Tokenizer
+from server.engine.deltas import Progress
+from server.engine.generation import Generation, GenerationParams
+from server.engine.sequence import Sequence
+
+_PRIORITY_SECONDS = 10.0  # of waiting that make up for one step of priority
+
+
+@dataclass(frozen=True)
+class Context:
+    """Tokens that a request goes on from, whose memory the pool keeps after it for the next one.
+
+    Attributes:
+        key: names the memory; nothing else is known of it here.
+        token_ids: all tokens before the request's own prompt.
+    """
+
+    key: str
+    token_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What is known of an admitted request, for which room is reserved.
+
+    Attributes:
+        id: the engine's own for the request, unique.
+        prompt: the framed prompt, without the context.
+        params: what is asked for; `max_tokens` is a number.
+        context: what the request goes on from; None for nothing.
+        owner: whose memory it may share.
+    """
+
+    id: str
+    prompt: list[int]
+    params: GenerationParams
+    context: Context | None
+    owner: str
+
+    @property
+    def n_context(self) -> int:
+        """Tokens of the context."""
+        return 0 if self.context is None else len(self.context.token_ids)
+
+    @property
+    def n_read(self) -> int:
+        """Tokens that the model reads: context and prompt."""
+        return self.n_context + len(self.prompt)
+
+    def first_sample(
+        self, tokenizer: Tokenizer, arrivals: Iterator[int], progress: Progress
+    ) -> Generation:
+        """The request as the core takes it: its first sample, which knows the others.
+
+        Args:
+            tokenizer: the model's.
+            arrivals: numbers that rise with every sample; they order those of equal priority.
+            progress: of the request, for the engine to write.
+        """
+        params = self.params
+        assert params.max_tokens is not None
+        due = progress.arrived + _PRIORITY_SECONDS * params.priority
+        known = ([] if self.context is None else self.context.token_ids) + self.prompt
+        first, *others = (
+            Generation(
+                self.id,
+                Sequence(
+                    f"{self.id}-{index}",
+                    list(known),
+                    params.max_tokens,
+                    rank=(due, next(arrivals)),
+                    reusable=not (params.echo and params.logprobs is not None),
+                    owner=self.owner,
+                    session=None if self.context is None else self.context.key,
+                ),
+                params,
+                tokenizer,
+                progress,
+                index,
+                self.n_context,
+            )
+            for index in range(params.n)
+        )
+        first.samples = others
+        return first

@@ -1,0 +1,52 @@
+"""Leaves no request hanging when a step does not come to an end."""
+
+import asyncio
+import logging
+
+from server.engine.engine_thread import EngineThread
+from server.engine.readers import Readers
+from server.errors import EngineError
+
+logger = logging.getLogger(__name__)
+
+_CHECKS_PER_STALL = 4
+
+
+class Watchdog:
+    """Fails all requests of an engine that has work, but makes no step.
+
+    Args:
+        name: of the engine's model, for the log.
+        thread: to look at.
+        readers: to tell.
+        stall_seconds: without a step after which it counts as stuck.
+    """
+
+    def __init__(
+        self, name: str, thread: EngineThread, readers: Readers, stall_seconds: float
+    ) -> None:
+        self._name = name
+        self._thread = thread
+        self._readers = readers
+        self._stall_seconds = stall_seconds
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look, again and again; called from the event loop."""
+        self._task = asyncio.create_task(self._watch())
+
+    def stop(self) -> None:
+        """Look no more; idempotent."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None  # its last exception knows this object, and so the engine's memory
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._stall_seconds / _CHECKS_PER_STALL)
+            still = self._thread.seconds_still()
+            if self._readers and still > self._stall_seconds:
+                logger.critical("the engine of %s made no step for %.0f s", self._name, still)
+                self._readers.fail_all(
+                    EngineError("the engine is stuck; this request was given up")
+                )

@@ -1,0 +1,57 @@
+"""Which engine can go on with which session."""
+
+from server.engine.engine import Engine
+from server.engine.engines import Engines
+from server.errors import SessionOfOtherWeightsError
+from server.sessions.store.base import SessionRecord
+
+
+class EngineFinder:
+    """Finds engines by the weights that a session was made with.
+
+    A session can go on with any engine that has its weights. Where several have, the one whose
+    model has the session's model's name goes first.
+
+    Args:
+        engines: to look among.
+    """
+
+    def __init__(self, engines: Engines) -> None:
+        self._engines = engines
+
+    def find(self, record: SessionRecord) -> Engine | None:
+        """The engine that can go on with a session, if there is one."""
+        fitting = self.of_weights(record.fingerprint)
+        return min(fitting, key=lambda one: one.model.name != record.model, default=None)
+
+    def require(self, record: SessionRecord, model: str | None = None) -> Engine:
+        """The engine that can go on with a session.
+
+        Args:
+            record: of the session.
+            model: name of the model that the session must belong to; None for any.
+
+        Raises:
+            SessionOfOtherWeightsError: there is no such engine, or it is of another model.
+        """
+        engine = self.find(record)
+        if engine is None:
+            raise SessionOfOtherWeightsError(
+                f"session {record.id} belongs to weights {record.fingerprint:.12} "
+                f"({record.model}), this server has {self.weights()}"
+            )
+        if model not in (None, record.model, engine.model.name):
+            raise SessionOfOtherWeightsError(
+                f"session {record.id} belongs to the model {record.model}; leave out 'model', or "
+                "make a session of the other one",
+                param="model",
+            )
+        return engine
+
+    def of_weights(self, fingerprint: str | None) -> list[Engine]:
+        """All engines that have these weights."""
+        return [one for one in self._engines if one.model.fingerprint == fingerprint]
+
+    def weights(self) -> str:
+        """Which weights there are, for people."""
+        return ", ".join(f"{one.model.fingerprint:.12} ({one.model.name})" for one in self._engines)

@@ -1,0 +1,23 @@
+"""A session as clients see it."""
+
+from dataclasses import dataclass
+
+from server.engine.warm_sessions import PoolUse
+from server.sessions.store.base import SessionRecord
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """What is known of a session.
+
+    Attributes:
+        record: what the store has.
+        use: what the pool has.
+        pool_bytes: memory of the pages that it has there.
+        token_ids: its log, if it was asked for.
+    """
+
+    record: SessionRecord
+    use: PoolUse
+    pool_bytes: int = 0
+    token_ids: list[int] | None = None

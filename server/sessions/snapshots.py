@@ -1,0 +1,149 @@
+"""Saving sessions with their memory, and making sessions out of what was saved."""
+
+import asyncio
+from dataclasses import replace
+
+from server.engine.engines import Engines
+from server.engine.served_model import ServedModel
+from server.engine.ticket import Context
+from server.errors import (
+    InvalidSnapshotError,
+    OverloadedError,
+    SessionEmptyError,
+    SessionFullError,
+    SessionNotFoundError,
+)
+from server.sessions.engine_finder import EngineFinder
+from server.sessions.holder import Holder, check_seen
+from server.sessions.locks import SessionLocks, busy
+from server.sessions.memory import SessionMemory
+from server.sessions.session_maker import SessionMaker
+from server.sessions.snapshot import Snapshot, fingerprint_of, largest_size, read_snapshot
+from server.sessions.store.base import SessionRecord, SessionStore
+from server.sessions.store.refusals import exists
+from server.sessions.turns import SessionTurns
+from server.settings import Settings
+
+_MOST_IN_MEMORY = 4
+
+
+class Snapshots:
+    """Saves and restores sessions. Belongs to one event loop's thread.
+
+    Args:
+        engines: that compute.
+        memory: of sessions, in these.
+        store: that keeps the logs.
+        settings: with the limits of sessions.
+        turns: that this server runs.
+        locks: of the sessions that requests of this server are in.
+
+    Attributes:
+        room: to be held while a snapshot is in this process's memory, so that many cannot fill it.
+    """
+
+    def __init__(
+        self,
+        engines: Engines,
+        memory: SessionMemory,
+        store: SessionStore,
+        settings: Settings,
+        turns: SessionTurns,
+        locks: SessionLocks,
+    ) -> None:
+        self._engines = engines
+        self._finder = EngineFinder(engines)
+        self._memory = memory
+        self._store = store
+        self._settings = settings
+        self._maker = SessionMaker(store, settings)
+        self._turns = turns
+        self._locks = locks
+        self.room = asyncio.Semaphore(_MOST_IN_MEMORY)
+
+    @property
+    def max_bytes(self) -> int:
+        """Size of the largest snapshot that can be restored."""
+        return max(largest_size(engine.layers, engine.model.config) for engine in self._engines)
+
+    async def save(self, holder: Holder, id: str) -> tuple[Snapshot, ServedModel]:
+        """A session with its memory, which is computed first if it is cold, and its model.
+
+        Raises:
+            SessionBusyError: a request is in it.
+            SessionEmptyError: there is nothing in it yet.
+            SessionOfOtherWeightsError: its memory cannot be computed with these weights.
+            OverloadedError: there is no room to compute it now.
+            ServiceError: as any method of `Sessions`.
+        """
+        await self._turns.lock(id)
+        try:
+            record, token_ids = await self._store.read(id)
+            check_seen(record, holder)
+            engine = self._finder.require(record)
+            if record.busy:
+                raise busy(id)
+            if not token_ids:
+                raise SessionEmptyError(f"session {id} is empty, there is nothing to save")
+            held = await self._memory.save(engine, Context(id, token_ids), record.owner)
+            if held is None:
+                raise OverloadedError("the session's memory was needed by others; try again later")
+        finally:
+            self._locks.release(id)
+        return Snapshot(token_ids, *held), engine.model
+
+    async def restore(self, holder: Holder, id: str, data: bytes) -> tuple[SessionRecord, bool]:
+        """Make a session out of a snapshot, or put it in the place of an existing one.
+
+        Returns:
+            The session, and whether it is new.
+
+        Raises:
+            InvalidSnapshotError: the snapshot cannot be used; nothing is changed.
+            SessionFullError: it has more tokens than a session may have.
+            SessionBusyError: a request is in the session.
+            SessionExistsError: the session in its place is another's.
+            TooManySessionsError: there are as many as there may be, or the holder has.
+            ServiceError: as any method of `Sessions`.
+        """
+        fingerprint = await asyncio.to_thread(fingerprint_of, data)
+        fitting = self._finder.of_weights(fingerprint)
+        if fingerprint is not None and not fitting:
+            raise InvalidSnapshotError(
+                f"the snapshot is of weights {fingerprint:.12}, "
+                f"this server has {self._finder.weights()}"
+            )
+        engine, *_ = [*fitting, self._engines.default]  # any can tell that it is no snapshot
+        model = engine.model
+        snapshot = await asyncio.to_thread(read_snapshot, data, model, engine.layers)
+        token_ids, held = snapshot.token_ids, snapshot.token_ids[: snapshot.n_held]
+        most = self._settings.max_session_tokens
+        if len(token_ids) > most:
+            raise SessionFullError(
+                f"the snapshot has {len(token_ids)} tokens, a session may have {most}"
+            )
+        await self._turns.lock(id)
+        try:
+            new = self._maker.record(model, self._settings.session_ttl, holder, id)
+            record, is_new = await self._put(holder, new, token_ids)
+            await self._memory.restore(engine, id, held, snapshot.memory)
+        finally:
+            self._locks.release(id)
+        return record, is_new
+
+    async def _put(
+        self, holder: Holder, new: SessionRecord, token_ids: list[int]
+    ) -> tuple[SessionRecord, bool]:
+        """Write a restored session, whose id is locked, to the store."""
+        new = replace(new, n_tokens=len(token_ids))
+        try:
+            known = await self._store.get(new.id)
+        except SessionNotFoundError:
+            await self._maker.add(new, token_ids, holder)
+            return new, True
+        if holder.sees not in (None, known.owner):
+            raise exists(new.id)
+        record = replace(new, created_at=known.created_at, ttl=known.ttl, owner=known.owner)
+        await self._store.replace(record, token_ids)
+        await self._memory.drop(record.id, known.fingerprint)
+        return record, False

@@ -1,0 +1,35 @@
+"""From the setting that names a store to the store."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+from server.errors import StartupError
+from server.sessions.store.base import SessionStore
+from server.sessions.store.sqlite import SqliteStore
+
+
+def open_store(url: str, *, lease_seconds: float) -> SessionStore:
+    """The store that a URL names, to be opened.
+
+    Args:
+        url: `sqlite:///folder/file` or a path, for one server alone; or
+            `postgresql://user:password@host/database`, for any number of them.
+        lease_seconds: after which the session of a server that vanished is free again.
+
+    Raises:
+        StartupError: it is no such URL.
+    """
+    if re.match(r"postgres(ql)?://", url):
+        from server.sessions.store.postgres import PostgresStore  # only those who use it load it
+
+        return PostgresStore(url, lease_seconds=lease_seconds)
+    if (found := re.fullmatch(r"sqlite:///+([^/?#][^?#]*)", url)) is not None:
+        return SqliteStore(Path("/", unquote(found[1])), lease_seconds=lease_seconds)
+    if url and not re.match(r"[\w+]*:", url):
+        return SqliteStore(Path(url), lease_seconds=lease_seconds)
+    # The URL is not repeated: it may hold a password.
+    raise StartupError(
+        "CAUSALRN_SESSION_STORE must be a path, sqlite:///folder/file or "
+        "postgresql://user:password@host/database"
+    )

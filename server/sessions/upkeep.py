@@ -1,0 +1,82 @@
+"""What is done for sessions every few seconds, whether there are requests or not."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from server.engine.engine import Engine
+from server.engine.engines import Engines
+from server.errors import NotReadyError, ServiceError, SessionNotFoundError
+from server.sessions.locks import SessionLocks
+from server.sessions.memory import SessionMemory
+from server.sessions.store.base import SessionStore
+from server.sessions.turns import SessionTurns
+
+LEASE_SECONDS = 15.0
+"""After which the sessions of a server that vanished are free for others."""
+
+_SWEEP_SECONDS = 60.0
+
+
+class Upkeep:
+    """Renews the leases of running turns, and removes what has expired.
+
+    Args:
+        engines: that hold the memory of sessions.
+        memory: of sessions, in these.
+        store: that keeps the logs.
+        turns: that this server runs.
+        locks: of the sessions that requests of this server are in.
+    """
+
+    def __init__(
+        self,
+        engines: Engines,
+        memory: SessionMemory,
+        store: SessionStore,
+        turns: SessionTurns,
+        locks: SessionLocks,
+    ) -> None:
+        self._engines = engines
+        self._memory = memory
+        self._store = store
+        self._turns = turns
+        self._locks = locks
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin, in the event loop that runs."""
+        for seconds, work in ((LEASE_SECONDS / 3, self.renew), (_SWEEP_SECONDS, self.sweep)):
+            self._tasks.append(asyncio.create_task(_every(seconds, work)))
+
+    async def stop(self) -> None:
+        """Do no more; idempotent."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def renew(self) -> None:
+        """Keep the sessions of running turns from other servers."""
+        await self._store.renew([turn.session_id for turn in self._turns.running])
+
+    async def sweep(self) -> None:
+        """Remove expired sessions, and what the pools hold of those that are gone."""
+        await self._store.sweep()
+        for engine in self._engines:
+            with contextlib.suppress(NotReadyError):  # of one that is stuck or dead
+                await self._drop_gone(engine)
+
+    async def _drop_gone(self, engine: Engine) -> None:
+        for id in await self._memory.warm_ids(engine):
+            try:
+                await self._store.get(id)
+            except SessionNotFoundError:
+                if id not in self._locks:
+                    await self._memory.drop(id, engine.model.fingerprint)
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        with contextlib.suppress(ServiceError):  # the store said so in the log
+            await work()
