@@ -31,9 +31,8 @@ from server.errors import (
     TooManySessionsError,
     UnauthorizedError,
     UnsupportedMediaTypeError,
-    error_body,
 )
-from server.http.openai_errors import openai_body, openai_status
+from server.http.errors import error_body, openai_body, status_of
 
 STREAMED: tuple[type[BaseModel], ...] = (GenerateChunk,)
 """What only events of streams hold; no route returns it, so FastAPI does not know of it."""
@@ -117,7 +116,7 @@ def describe_errors(examples: Examples, *, openai: bool = False) -> dict[int | s
         }
     for error, (message, param) in examples.items():
         summary = (error.__doc__ or "").partition("\n")[0]
-        status = openai_status(error.status) if openai else int(error.status)
+        status = status_of(error, openai=openai)
         response = responses.setdefault(
             status,
             {

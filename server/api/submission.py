@@ -3,14 +3,12 @@
 from collections.abc import Callable
 
 from fastapi import Request, Response
-from starlette.requests import ClientDisconnect
 
 from server.api.schemas.generation_fields import GenerationFields
 from server.api.streaming import (
     DeltaStream,
     EventStream,
     Format,
-    nobody_reads,
     unless_disconnected,
     whole_response,
 )
@@ -43,11 +41,9 @@ async def answer(
 
     Raises:
         ServiceError: the request is refused, or the engine failed before the answer began.
+        ClientDisconnect: the client left before that.
     """
-    try:
-        stream = await _submit(body, request, models, sessions, account, label)
-    except ClientDisconnect:
-        return nobody_reads()
+    stream = await _submit(body, request, models, sessions, account, label)
     account.meter(stream)
     if body.stream:
         return EventStream(stream, write(stream))

@@ -3,6 +3,7 @@
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.errors import HeadersTooLargeError, ServiceError, UrlTooLongError
+from server.http.errors import error_response
 
 MAX_URL_BYTES = 8 * 1024
 MAX_HEADERS = 100
@@ -25,7 +26,7 @@ class HeaderLimits:
         if error is None:
             await self.app(scope, receive, send)
         else:
-            await error.response(scope)(scope, receive, send)
+            await error_response(scope, error)(scope, receive, send)
 
 
 def _fault(scope: Scope) -> ServiceError | None:

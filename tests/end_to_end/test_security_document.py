@@ -18,7 +18,7 @@ from tests.end_to_end.served import served
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8000"
-COMMANDS = "[causalrn.commands]\nkey = server.key_command:app\n"
+COMMANDS = "[causalrn.commands]\nkey = server.auth.key_command:app\n"
 
 
 def run(script: str, folder: Path, **environment: str) -> tuple[str, str]:

@@ -9,9 +9,9 @@ from model.tokenizer import Tokenizer
 from server.api.formats.generate import session
 from server.api.streaming import DeltaStream
 from server.engine.token_stream import Delta
-from server.errors import ServiceError, printable
+from server.errors import ServiceError
 from server.http.compact_json import compact_json, json_string
-from server.http.openai_errors import openai_body
+from server.http.errors import openai_body, status_of
 
 
 class CompletionFormat:
@@ -83,8 +83,7 @@ class CompletionFormat:
 
     def error(self, error: ServiceError) -> dict[str, Any]:
         """See `Format.error`."""
-        message = printable(error.message)
-        return openai_body(error.status_code, error.type, message, error.param)
+        return openai_body(status_of(error), error.type, error.message, error.param)
 
     def _usage(self, n_completion_tokens: int) -> dict[str, Any]:
         n_prompt_tokens = self._stream.n_prompt_tokens

@@ -8,6 +8,7 @@ from server.api.streaming import DeltaStream
 from server.engine.token_stream import Delta
 from server.errors import ServiceError
 from server.http.compact_json import compact_json, json_string
+from server.http.errors import error_body
 from server.sessions.journal import JournaledTurn
 
 
@@ -58,7 +59,7 @@ class GenerateFormat:
 
     def error(self, error: ServiceError) -> dict[str, Any]:
         """See `Format.error`."""
-        return error.body()
+        return error_body(error.type, error.message, error.param)
 
 
 def session(turn: JournaledTurn) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Response
 
+from server.api.accounts import require_admin
 from server.api.dependencies import EnginesDependency
 from server.api.openapi import describe_errors
 from server.api.schemas.admin import ModelEntries, ModelEntry
-from server.auth.access import require_admin
 from server.errors import (
     DefaultModelError,
     InvalidRequestError,

@@ -5,8 +5,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
 
+from server.api.accounts import AccountDependency
 from server.api.dependencies import EnginesDependency, RequestId, SessionsDependency
 from server.api.formats.completions import CompletionFormat
+from server.api.json_route import JsonRoute
 from server.api.openapi import GENERATION_ERRORS, describe_errors, describe_events
 from server.api.schemas.completions import (
     Completion,
@@ -15,8 +17,6 @@ from server.api.schemas.completions import (
     StreamOptions,
 )
 from server.api.submission import answer
-from server.auth.access import AccountDependency
-from server.http.json_body import JsonRoute
 
 router = APIRouter(prefix="/v1", route_class=JsonRoute, tags=["openai"])
 

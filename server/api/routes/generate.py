@@ -4,13 +4,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
 
+from server.api.accounts import AccountDependency
 from server.api.dependencies import EnginesDependency, RequestId, SessionsDependency
 from server.api.formats.generate import GenerateFormat
+from server.api.json_route import JsonRoute
 from server.api.openapi import GENERATION_ERRORS, describe_errors, describe_events
 from server.api.schemas.generate import GenerateChunk, GenerateRequest, GenerateResponse
 from server.api.submission import answer
-from server.auth.access import AccountDependency
-from server.http.json_body import JsonRoute
 
 router = APIRouter(route_class=JsonRoute, tags=["generate"])
 

@@ -179,7 +179,7 @@ class TestCommand:
         assert [key.name for key in keys] == ["alice", "bob"]
 
     def test_help_waits_for_no_server(self) -> None:
-        program = "import sys, server.key_command; sys.exit('fastapi' in sys.modules)"
+        program = "import sys, server.auth.key_command; sys.exit('fastapi' in sys.modules)"
         subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
     @pytest.mark.parametrize("args", [["two words"], [""], [], ["alice", "--role", "king"]])
@@ -192,7 +192,7 @@ class TestCommand:
         info = tmp_path / "added-1.0.dist-info"  # as the installed project has it
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: added\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("[causalrn.commands]\nkey = server.key_command:app")
+        (info / "entry_points.txt").write_text("[causalrn.commands]\nkey = server.auth.key_command:app")
         monkeypatch.syspath_prepend(tmp_path)
         result = CliRunner().invoke(causalrn, ["key", "bob"])
         assert 'name = "bob"' in result.stdout
