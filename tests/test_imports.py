@@ -32,6 +32,45 @@ COMMAND_OF_CLIENT = ("causalrn_client.cli",)
 # Released by the same people for one version of the other, which alone is declared.
 COMPANIONS = {"llvmlite": "numba", "pydantic_core": "pydantic"}
 
+# What any file of the server may know.
+COMMON = (
+    "server.environment",
+    "server.errors",
+    "server.machine",
+    "server.printable",
+    "server.settings",
+)
+# Which rooms a room may know besides itself. The other files beside them put the rooms together.
+DOORS = {
+    "server.api": {"server.sessions", "server.engine", "server.auth", "server.http", "model"},
+    "server.sessions": {"server.engine", "model"},
+    "server.engine": {"model"},
+    "server.auth": set(),
+    "server.http": set(),
+}
+WEB_FRAMEWORK = ("fastapi", "starlette", "uvicorn")
+# Doors that are still to be closed: who opens them, and to what.
+OPEN_DOORS = {
+    ("server.engine.engine", "server.sessions.journal"),
+    ("server.engine.engine", "server.sessions.store.base"),
+    ("server.engine.merged_stream", "server.sessions.journal"),
+    ("server.engine.readers", "server.sessions.journal"),
+    ("server.engine.token_stream", "server.sessions.journal"),
+}
+# Circles that are still to be cut, each the modules that reach each other.
+CIRCLES = {
+    frozenset(
+        {
+            "server.engine.core",
+            "server.engine.generation",
+            "server.engine.token_stream",
+            "server.sessions.journal",
+        }
+    ),
+    frozenset({"causalrn_client.client", "causalrn_client.session"}),
+    frozenset({"causalrn_client.async_client", "causalrn_client.async_session"}),
+}
+
 Graph = Mapping[str, frozenset[str]]
 
 
@@ -79,6 +118,33 @@ def reach(graph: Graph, start: str) -> dict[str, str]:
     return chains
 
 
+def modules_of(graph: Graph, name: str) -> set[str]:
+    """The modules of the graph that a module imports by statements of its own.
+
+    Who imports one module of a package has not thereby imported the package: that counts only if
+    something of its own `__init__` is taken.
+    """
+    found = graph[name]
+    inside = {parent: {x for x in found if x.rpartition(".")[0] == parent} for parent in found}
+    return {x for x in found & graph.keys() if not inside[x] or inside[x] - graph.keys()}
+
+
+def circles(graph: Graph) -> set[frozenset[str]]:
+    """Sets of modules that import each other, directly or by way of others."""
+    reached = {}
+    for start in graph:
+        reached[start] = set[str]()
+        queue = [start]
+        while queue:
+            new = modules_of(graph, queue.pop()) - reached[start]
+            reached[start] |= new
+            queue += new
+    found = {
+        frozenset(one for one in there if name in reached[one]) for name, there in reached.items()
+    }
+    return found - {frozenset()}
+
+
 def importers(graph: Graph, *packages: str) -> list[str]:
     """Modules that import one of the packages, or anything in them, by a statement of their own."""
     return [name for name, found in graph.items() if {top(x) for x in found} & set(packages)]
@@ -110,6 +176,41 @@ def test_the_model_knows_neither_server_nor_client(graph: Graph) -> None:
 def test_the_server_does_not_know_the_client(graph: Graph) -> None:
     users = importers(graph, "clients", "causalrn_client")
     assert [name for name in users if top(name) == "server"] == []
+
+
+def room_of(name: str) -> str | None:
+    """The room that a module of the server is in; None for those beside the rooms."""
+    return next((room for room in DOORS if is_within(name, (room,))), None)
+
+
+def test_every_room_opens_its_doors_only(graph: Graph) -> None:
+    assert {room_of(name) for name in graph} == {None, *DOORS}
+    opened = set()
+    for name in graph:
+        if (room := room_of(name)) is None:
+            continue
+        allowed = (*COMMON, *DOORS[room], room)
+        for one in modules_of(graph, name):
+            if top(one) in PACKAGES and one != "server" and not is_within(one, allowed):
+                opened.add((name, one))
+    assert opened == OPEN_DOORS
+
+
+def test_what_everybody_may_know_knows_no_room(graph: Graph) -> None:
+    for name in COMMON:
+        assert {one for one in modules_of(graph, name) if top(one) in PACKAGES} <= {*COMMON}
+
+
+def test_no_web_framework_below_api_and_http(graph: Graph) -> None:
+    above = ("server.api", "server.http")
+    for name in graph:
+        if name in COMMON or not (top(name) == "server" and room_of(name) in (None, *above)):
+            chains = reach(graph, name)
+            assert [chains[one] for one in chains if top(one) in WEB_FRAMEWORK] == []
+
+
+def test_no_imports_go_in_a_circle(graph: Graph) -> None:
+    assert circles(graph) == CIRCLES
 
 
 @pytest.mark.parametrize("module", TORCH_FREE)
@@ -180,6 +281,19 @@ def test_every_form_of_import_is_seen(tmp_path: Path) -> None:
         "pkg.inner": {"json.decoder"},
         "pkg.inner.a": {"pkg", "pkg.b", "pkg.c", "pkg.c.d"},
     }
+    assert modules_of(found, "pkg") == {"pkg.inner.a"}
     chains = reach(found, "pkg.inner.a")
     assert chains["torch.nn"] == "pkg.inner.a -> pkg.b -> torch.nn"
     assert chains["json.decoder"] == "pkg.inner.a -> pkg.inner -> json.decoder"
+
+
+def test_circles_are_found_however_long_they_are() -> None:
+    graph = {
+        "p": frozenset({"p.a", "p.a.f"}),
+        "p.a": frozenset({"p", "p.b"}),
+        "p.b": frozenset({"p.c"}),
+        "p.c": frozenset({"p.a", "json"}),
+        "p.d": frozenset({"p", "p.name", "p.d2"}),
+        "p.d2": frozenset({"p.d"}),
+    }
+    assert circles(graph) == {frozenset({"p.a", "p.b", "p.c"}), frozenset({"p.d", "p.d2"})}
