@@ -16,6 +16,7 @@ from model.arguments import CHECKPOINT_HELP, Threads, complete_checkpoint, load,
 from model.evaluation.cli import commands as evaluating
 from model.framing import frame
 from model.sampling import SamplingParams
+from model.sampling_options import takes_sampling
 from model.terminal import fail, postponed_interrupts, progress_bar, say
 from model.tokenizer import LetterTokenizer
 from model.training.preset import PresetError, load_preset, preset_names
@@ -150,6 +151,7 @@ def train(
 
 
 @app.command()
+@takes_sampling
 def generate(
     text: Annotated[
         str | None, typer.Argument(metavar="TEXT", help="Standard input if left out.")
@@ -165,20 +167,9 @@ def generate(
         int | None,
         typer.Option(help="Tokens at most; what a copy needs if left out.", min=1, metavar="N"),
     ] = None,
-    temperature: Annotated[
-        float, typer.Option(help="0 takes the likeliest token.", min=0, metavar="T")
-    ] = 0.0,
-    top_k: Annotated[
-        int, typer.Option(help="Draw from the k likeliest; 0 for all.", min=0, metavar="K")
-    ] = 0,
-    top_p: Annotated[
-        float,
-        typer.Option(help="Draw from the likeliest of this total.", min=0, max=1, metavar="P"),
-    ] = 1.0,
-    seed: Annotated[
-        int | None, typer.Option(help="Makes a draw repeatable.", min=0, metavar="N")
-    ] = None,
     threads: Threads = None,
+    *,
+    sampling: SamplingParams,
 ) -> None:
     """Copy TEXT, a file or standard input through a checkpoint, token by token.
 
@@ -187,7 +178,6 @@ def generate(
     if text is not None and file is not None:
         fail("give a text or --file, not both")
     try:
-        sampling = SamplingParams(temperature, top_k, top_p, seed)
         source = _read(text, file)
     except (ValueError, OSError) as error:
         fail(error)

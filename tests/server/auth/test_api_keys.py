@@ -192,7 +192,9 @@ class TestCommand:
         info = tmp_path / "added-1.0.dist-info"  # as the installed project has it
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: added\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("[causalrn.commands]\nkey = server.auth.key_command:app")
+        (info / "entry_points.txt").write_text(
+            "[causalrn.commands]\nkey = server.auth.key_command:app"
+        )
         monkeypatch.syspath_prepend(tmp_path)
         result = CliRunner().invoke(causalrn, ["key", "bob"])
         assert 'name = "bob"' in result.stdout
