@@ -1,9 +1,12 @@
 """From a request's body to the answer: the one path of every route that generates."""
 
 from collections.abc import Callable
+from typing import Annotated
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 
+from server.api.accounts import AccountDependency
+from server.api.dependencies import EnginesDependency, RequestId, SessionsDependency
 from server.api.schemas.generation_fields import GenerationFields
 from server.api.streaming import (
     DeltaStream,
@@ -12,64 +15,78 @@ from server.api.streaming import (
     unless_disconnected,
     whole_response,
 )
-from server.auth.access import Account
-from server.engine.engines import Engines
 from server.engine.merged_stream import MergedStream
-from server.sessions.sessions import Sessions
 
 
-async def answer(
-    body: GenerationFields,
-    write: Callable[[DeltaStream], Format],
-    request: Request,
-    *,
-    models: Engines,
-    sessions: Sessions,
-    account: Account,
-    label: str,
-) -> Response:
-    """Generate what a body asks for, at once or as a stream of server-sent events.
+class Submission:
+    """Has one request served; FastAPI makes one for each.
 
     Args:
-        body: of the request.
-        write: how the answer is written.
         request: whose body has been read.
-        models: that are served.
-        sessions: that can be gone on from.
+        request_id: for the log.
+        engines: of the models that are served.
+        sessions: that the request can go on from.
         account: which pays, and whose sessions it may go on.
-        label: what the log calls the request.
-
-    Raises:
-        ServiceError: the request is refused, or the engine failed before the answer began.
-        ClientDisconnect: the client left before that.
     """
-    stream = await _submit(body, request, models, sessions, account, label)
-    account.meter(stream)
-    if body.stream:
-        return EventStream(stream, write(stream))
-    return await whole_response(stream, write(stream), request.receive)
+
+    def __init__(
+        self,
+        request: Request,
+        request_id: RequestId,
+        engines: EnginesDependency,
+        sessions: SessionsDependency,
+        account: AccountDependency,
+    ) -> None:
+        self._request = request
+        self._label = request_id
+        self._engines = engines
+        self._sessions = sessions
+        self._account = account
+
+    async def __call__(
+        self,
+        body: GenerationFields,
+        write: Callable[[DeltaStream], Format],
+        *,
+        user: str | None = None,
+    ) -> Response:
+        """Generate what a body asks for, at once or as a stream of server-sent events.
+
+        Args:
+            body: of the request.
+            write: how the answer is written.
+            user: on whose behalf the client asks, for the log.
+
+        Raises:
+            ServiceError: the request is refused, or the engine failed before the answer began.
+            ClientDisconnect: the client left before that.
+        """
+        if user is not None:
+            self._label += f", user {user!r}"
+        stream = await self._stream(body)
+        self._account.meter(stream)
+        if body.stream:
+            return EventStream(stream, write(stream))
+        return await whole_response(stream, write(stream), self._request.receive)
+
+    async def _stream(self, body: GenerationFields) -> DeltaStream:
+        requests = [(source.prompt, body.params(source)) for source in body.sources()]
+        if body.session_id is None:
+            engine = self._engines.get(body.model)
+            streams = engine.submit_all(requests, request_id=self._label, owner=self._account.owner)
+            return streams[0] if len(streams) == 1 else MergedStream(streams)
+        ((prompt, params),) = requests
+        turn = self._sessions.turns.submit(
+            self._account,
+            body.session_id,
+            prompt,
+            params,
+            wait=body.wait_for_session,
+            request_id=self._label,
+            model=body.model,
+        )
+        return await unless_disconnected(self._request.receive, turn)
 
 
-async def _submit(
-    body: GenerationFields,
-    request: Request,
-    models: Engines,
-    sessions: Sessions,
-    account: Account,
-    label: str,
-) -> DeltaStream:
-    requests = [(source.prompt, body.params(source)) for source in body.sources()]
-    if body.session_id is None:
-        streams = models.get(body.model).submit_all(requests, request_id=label, owner=account.owner)
-        return streams[0] if len(streams) == 1 else MergedStream(streams)
-    ((prompt, params),) = requests
-    turn = sessions.turns.submit(
-        account,
-        body.session_id,
-        prompt,
-        params,
-        wait=body.wait_for_session,
-        request_id=label,
-        model=body.model,
-    )
-    return await unless_disconnected(request.receive, turn)
+Submit = Annotated[Submission, Depends()]
+"""What a route calls with the body and the format of its answer."""
