@@ -15,11 +15,14 @@ from server.api.streaming import (
     unless_disconnected,
     whole_response,
 )
+from server.auth.access import Account
+from server.engine.engines import Engines
 from server.engine.merged_stream import MergedStream
+from server.sessions.sessions import Sessions
 
 
 class Submission:
-    """Has one request served; FastAPI makes one for each.
+    """Has one request served.
 
     Args:
         request: whose body has been read.
@@ -32,10 +35,10 @@ class Submission:
     def __init__(
         self,
         request: Request,
-        request_id: RequestId,
-        engines: EnginesDependency,
-        sessions: SessionsDependency,
-        account: AccountDependency,
+        request_id: str,
+        engines: Engines,
+        sessions: Sessions,
+        account: Account,
     ) -> None:
         self._request = request
         self._label = request_id
@@ -88,5 +91,16 @@ class Submission:
         return await unless_disconnected(self._request.receive, turn)
 
 
-Submit = Annotated[Submission, Depends()]
+async def _submission(
+    request: Request,
+    request_id: RequestId,
+    engines: EnginesDependency,
+    sessions: SessionsDependency,
+    account: AccountDependency,
+) -> Submission:
+    # The class itself would be called on a thread of FastAPI's.
+    return Submission(request, request_id, engines, sessions, account)
+
+
+Submit = Annotated[Submission, Depends(_submission)]
 """What a route calls with the body and the format of its answer."""
