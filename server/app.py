@@ -34,7 +34,7 @@ from server.environment import settings_of_environment
 from server.http.connection_guard import GuardedApp
 from server.http.cors import Cors
 from server.http.error_handlers import install_error_handlers
-from server.http.header_limits import HeaderLimits
+from server.http.head_limits import HeadLimits
 from server.http.request_id import RequestIdMiddleware
 from server.http.secure_headers import SecureHeaders
 from server.sessions.sessions import LEASE_SECONDS, Sessions
@@ -95,7 +95,7 @@ def create_app(
     install_error_handlers(app)
     for middleware in (  # the outermost last
         SettleAccounts,
-        HeaderLimits,
+        HeadLimits,
         RequestIdMiddleware,
         Cors,
         SecureHeaders,

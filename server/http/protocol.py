@@ -21,10 +21,8 @@ from server.errors import (
     ServiceError,
 )
 from server.http.errors import error_response
-from server.http.header_limits import MAX_HEADER_BYTES, MAX_URL_BYTES
+from server.http.head_limits import MAX_HEAD_BYTES
 from server.http.secure_headers import SECURE_HEADERS
-
-MAX_HEAD_BYTES = MAX_URL_BYTES + MAX_HEADER_BYTES + 1024  # the rest is what separates them
 
 _LOOK_AGAIN_SECONDS = 0.02
 

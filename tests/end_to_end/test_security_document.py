@@ -9,9 +9,14 @@ import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from server.http.header_limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
+from server.http.head_limits import (
+    MAX_HEAD_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_URL_BYTES,
+)
 from server.http.json_body import MAX_KEYS
-from server.http.protocol import MAX_HEAD_BYTES, GuardedProtocol
+from server.http.protocol import GuardedProtocol
 from server.http.secure_headers import SECURE_HEADERS
 from tests.end_to_end.served import served
 
