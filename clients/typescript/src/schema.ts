@@ -479,36 +479,6 @@ export interface components {
          */
         CompletionRequest: {
             /**
-             * Model
-             * @description Name of a model that is served; by default the first one.
-             */
-            model?: string | null;
-            /**
-             * Session Id
-             * @description Go on from this session, and add the prompt and what is generated to it.
-             */
-            session_id?: string | null;
-            /**
-             * Wait For Session
-             * @description Wait while another request is in the session, as long as `timeout` allows. By default that is refused with 409.
-             */
-            wait_for_session?: boolean | null;
-            /**
-             * Max Tokens
-             * @description Tokens to generate at most, by default as far as there is room: for a copy one more than the prompt has, for a recall one more than the session has, else 16. 0, to read the prompt only, needs `session_id` or `echo`.
-             */
-            max_tokens?: number | null;
-            /**
-             * Min Tokens
-             * @description Before so many tokens are generated, neither the id that ends a string nor a stop string ends the generation.
-             */
-            min_tokens?: number | null;
-            /**
-             * N
-             * @description Samples; they share the memory of the prompt. With `seed`, each draws in its own repeatable way.
-             */
-            n?: number | null;
-            /**
              * Temperature
              * @description 0 takes the likeliest token; more draws ever more freely.
              */
@@ -556,6 +526,36 @@ export interface components {
              */
             repetition_penalty?: number | null;
             /**
+             * Model
+             * @description Name of a model that is served; by default the first one.
+             */
+            model?: string | null;
+            /**
+             * Session Id
+             * @description Go on from this session, and add the prompt and what is generated to it.
+             */
+            session_id?: string | null;
+            /**
+             * Wait For Session
+             * @description Wait while another request is in the session, as long as `timeout` allows. By default that is refused with 409. Needs `session_id`.
+             */
+            wait_for_session?: boolean | null;
+            /**
+             * Max Tokens
+             * @description Tokens to generate at most, by default as far as there is room: for a copy one more than the prompt has, for a recall one more than the session has, else 16. 0, to read the prompt only, needs `session_id` or `echo`.
+             */
+            max_tokens?: number | null;
+            /**
+             * Min Tokens
+             * @description Before so many tokens are generated, neither the id that ends a string nor a stop string ends the generation.
+             */
+            min_tokens?: number | null;
+            /**
+             * N
+             * @description Samples; they share the memory of the prompt. With `seed`, each draws in its own repeatable way. A session takes one.
+             */
+            n?: number | null;
+            /**
              * Stop
              * @description Up to 4 strings that end the generation. They are not part of `text`; `token_ids` ends with the id that completed the string.
              */
@@ -572,7 +572,7 @@ export interface components {
             logprobs?: number | null;
             /**
              * Echo
-             * @description Begin the answer with the prompt; with `logprobs`, with those of its ids too. In `raw` mode these are all ids, special ones included.
+             * @description Begin the answer with the prompt; with `logprobs`, with those of its ids too. In `raw` mode these are all ids, special ones included. A session takes no `logprobs` beside it.
              */
             echo?: boolean | null;
             /**
@@ -612,46 +612,7 @@ export interface components {
              * @description Who asks, for the server's log.
              */
             user?: string | null;
-        } & ((({
-            session_id?: null;
-            /** @enum {unknown} */
-            wait_for_session?: false | null;
-        } & ({
-            prompt?: string | number[] | string[] | number[][];
-        } & {
-            /** @enum {unknown} */
-            mode?: "copy" | "raw" | null;
-        } & ({
-            max_tokens?: null | unknown;
-        } | {
-            /** @constant */
-            echo: true;
-        }))) | ({
-            session_id: string;
-            /** @enum {unknown} */
-            n?: 1 | null;
-        } & (({
-            prompt?: string | number[] | string[] | number[][];
-        } | {
-            prompt?: number[] | number[][];
-        } | ({
-            /** @constant */
-            mode: "raw";
-        } & {
-            prompt?: "" | [
-                ""
-            ];
-        })) & ({
-            /** @enum {unknown} */
-            echo?: false | null;
-        } | {
-            logprobs?: null;
-        })))) & ({
-            stream_options?: null;
-        } | {
-            /** @constant */
-            stream: true;
-        }));
+        };
         /**
          * CompletionUsage
          * @description Tokens of all prompts and choices.
@@ -765,39 +726,6 @@ export interface components {
          */
         GenerateRequest: {
             /**
-             * Model
-             * @description Name of a model that is served; by default the first one.
-             */
-            model?: string | null;
-            /**
-             * Session Id
-             * @description Go on from this session, and add the prompt and what is generated to it.
-             */
-            session_id?: string | null;
-            /**
-             * Wait For Session
-             * @description Wait while another request is in the session, as long as `timeout` allows. By default that is refused with 409.
-             * @default false
-             */
-            wait_for_session?: boolean;
-            /**
-             * Max Tokens
-             * @description Tokens to generate at most, by default as far as there is room: for a copy one more than the prompt has, for a recall one more than the session has, else 16. 0, to read the prompt only, needs `session_id` or `echo`.
-             */
-            max_tokens?: number | null;
-            /**
-             * Min Tokens
-             * @description Before so many tokens are generated, neither the id that ends a string nor a stop string ends the generation.
-             * @default 0
-             */
-            min_tokens?: number;
-            /**
-             * N
-             * @description Samples; they share the memory of the prompt. With `seed`, each draws in its own repeatable way.
-             * @default 1
-             */
-            n?: number;
-            /**
              * Temperature
              * @description 0 takes the likeliest token; more draws ever more freely.
              * @default 0
@@ -852,6 +780,39 @@ export interface components {
              */
             repetition_penalty?: number;
             /**
+             * Model
+             * @description Name of a model that is served; by default the first one.
+             */
+            model?: string | null;
+            /**
+             * Session Id
+             * @description Go on from this session, and add the prompt and what is generated to it.
+             */
+            session_id?: string | null;
+            /**
+             * Wait For Session
+             * @description Wait while another request is in the session, as long as `timeout` allows. By default that is refused with 409. Needs `session_id`.
+             * @default false
+             */
+            wait_for_session?: boolean;
+            /**
+             * Max Tokens
+             * @description Tokens to generate at most, by default as far as there is room: for a copy one more than the prompt has, for a recall one more than the session has, else 16. 0, to read the prompt only, needs `session_id` or `echo`.
+             */
+            max_tokens?: number | null;
+            /**
+             * Min Tokens
+             * @description Before so many tokens are generated, neither the id that ends a string nor a stop string ends the generation.
+             * @default 0
+             */
+            min_tokens?: number;
+            /**
+             * N
+             * @description Samples; they share the memory of the prompt. With `seed`, each draws in its own repeatable way. A session takes one.
+             * @default 1
+             */
+            n?: number;
+            /**
              * Stop
              * @description Up to 4 strings that end the generation. They are not part of `text`; `token_ids` ends with the id that completed the string.
              */
@@ -869,7 +830,7 @@ export interface components {
             logprobs?: number | null;
             /**
              * Echo
-             * @description Begin the answer with the prompt; with `logprobs`, with those of its ids too. In `raw` mode these are all ids, special ones included.
+             * @description Begin the answer with the prompt; with `logprobs`, with those of its ids too. In `raw` mode these are all ids, special ones included. A session takes no `logprobs` beside it.
              * @default false
              */
             echo?: boolean;
@@ -907,43 +868,7 @@ export interface components {
              * @enum {string}
              */
             mode?: "copy" | "recall" | "raw";
-        } & (({
-            prompt: unknown;
-            token_ids?: null;
-        } | {
-            token_ids: unknown;
-            prompt?: null;
-        }) & (({
-            session_id?: null;
-            /** @enum {unknown} */
-            wait_for_session?: false | null;
-        } & ({
-            prompt?: unknown;
-            token_ids?: unknown;
-        } & {
-            /** @enum {unknown} */
-            mode?: "copy" | "raw";
-        } & ({
-            max_tokens?: null | unknown;
-        } | {
-            /** @constant */
-            echo: true;
-        }))) | ({
-            session_id: string;
-            /** @enum {unknown} */
-            n?: 1 | null;
-        } & (({
-            /** @constant */
-            mode: "raw";
-        } | {
-            prompt?: unknown;
-            token_ids?: unknown;
-        }) & ({
-            /** @enum {unknown} */
-            echo?: false | null;
-        } | {
-            logprobs?: null;
-        })))));
+        };
         /**
          * GenerateResponse
          * @description A whole generation.

@@ -12,12 +12,10 @@ from pydantic import (
 )
 
 from model.framing import Mode
-from server.api.request_rules import allow_null, completion_rules
 from server.api.schemas.generate import TurnInfo
 from server.api.schemas.generation_fields import (
     MAX_SAMPLES,
     MODES,
-    SESSION_ID,
     GenerationFields,
     Source,
     refusal,
@@ -35,10 +33,14 @@ _FORMS = [
 ]
 
 
-def _say_all(schema: dict[str, Any]) -> None:
-    allow_null(schema)
+def _complete_schema(schema: dict[str, Any]) -> None:
+    """Add examples, and that every field which may be left out may be null."""
     schema["examples"] = [{"model": "copy-bytes", "prompt": "hello"}]
-    schema |= completion_rules(SESSION_ID, _TEXT, _IDS)
+    null = {"type": "null"}
+    for name, field in schema["properties"].items():
+        if name not in schema["required"] and null not in field.get("anyOf", ()):
+            described = {key: field.pop(key) for key in ("title", "description") if key in field}
+            schema["properties"][name] = {"anyOf": [field, null], **described}
 
 
 class StreamOptions(BaseModel):
@@ -57,7 +59,7 @@ class StreamOptions(BaseModel):
 class CompletionRequest(GenerationFields):
     """What to complete, and how; `null` stands for a field that is not there."""
 
-    model_config = ConfigDict(json_schema_extra=_say_all)
+    model_config = ConfigDict(json_schema_extra=_complete_schema)
 
     prompt: Annotated[Any, WithJsonSchema({"anyOf": _FORMS})] = Field(
         description="Text, several texts, the ids of a text, or those of several.",

@@ -6,14 +6,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from model.framing import Mode
-from server.api.request_rules import generate_rules
 from server.api.schemas.generation_fields import (
     MAX_LOGPROBS,
     MAX_SAMPLES,
     MAX_STOP_LENGTH,
     MAX_STOP_STRINGS,
     MODES,
-    SESSION_ID,
     GenerationFields,
     Source,
 )
@@ -34,9 +32,7 @@ _GENERATION: dict[str, Any] = {
 class GenerateRequest(GenerationFields):
     """What to generate from, and how."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"prompt": "hello"}], **generate_rules(SESSION_ID)}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "hello"}]})
 
     prompt: str | None = Field(
         default=None,

@@ -83,7 +83,7 @@ class GenerationFields(SamplingParams):
     wait_for_session: bool = Field(
         default=False,
         description="Wait while another request is in the session, as long as `timeout` allows. "
-        "By default that is refused with 409.",
+        "By default that is refused with 409. Needs `session_id`.",
     )
     max_tokens: int | None = Field(
         default=None,
@@ -103,7 +103,7 @@ class GenerationFields(SamplingParams):
         ge=1,
         le=MAX_SAMPLES,
         description="Samples; they share the memory of the prompt. With `seed`, each draws in its "
-        "own repeatable way.",
+        "own repeatable way. A session takes one.",
     )
     stop: _Stop | None = Field(
         default=None,
@@ -125,7 +125,8 @@ class GenerationFields(SamplingParams):
     echo: bool = Field(
         default=False,
         description="Begin the answer with the prompt; with `logprobs`, with those of its ids too. "
-        "In `raw` mode these are all ids, special ones included.",
+        "In `raw` mode these are all ids, special ones included. A session takes no `logprobs` "
+        "beside it.",
     )
     priority: int = Field(
         default=0,
