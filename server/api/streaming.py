@@ -19,7 +19,7 @@ HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 T = TypeVar("T")
 
 DeltaStream = TokenStream | MergedStream
-"""What an answer is made of."""
+"""Where the deltas of an answer come from."""
 
 
 class Format(Protocol):
@@ -45,8 +45,8 @@ class EventStream(Response):
     however it ends.
 
     Args:
-        stream: of the generation; this response closes it.
-        format: of the events.
+        stream: the deltas of the generation; this response closes it.
+        format: how an event is written.
     """
 
     media_type = "text/event-stream"
@@ -102,7 +102,7 @@ async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, T]) ->
     """Await `work`, but give it up when the client leaves first.
 
     Args:
-        receive: of a request whose body has been read.
+        receive: how the server hears from the client, whose body has been read.
         work: cancelled when the client leaves.
 
     Raises:

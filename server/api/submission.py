@@ -27,7 +27,7 @@ class Submission:
     Args:
         request: whose body has been read.
         request_id: for the log.
-        engines: of the models that are served.
+        engines: those of all models that are served.
         sessions: that the request can go on from.
         account: which pays, and whose sessions it may go on.
     """
@@ -56,7 +56,7 @@ class Submission:
         """Generate what a body asks for, at once or as a stream of server-sent events.
 
         Args:
-            body: of the request.
+            body: what the client asks for.
             write: how the answer is written.
             user: on whose behalf the client asks, for the log.
 

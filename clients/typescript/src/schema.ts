@@ -424,7 +424,7 @@ export interface components {
         CompletionChoice: {
             /**
              * Index
-             * @description Of the prompt, times `n`, plus that of the sample.
+             * @description Which choice this is: the number of its prompt, times `n`, plus the number of its sample, all counted from 0.
              */
             index: number;
             /** Text */
@@ -458,7 +458,7 @@ export interface components {
             token_logprobs: (number | null)[];
             /**
              * Top Logprobs
-             * @description Those of the likeliest tokens, and of the token itself.
+             * @description The logarithms of the likeliest tokens, and of the token itself.
              */
             top_logprobs: ({
                 [key: string]: number;
@@ -609,7 +609,7 @@ export interface components {
             stream_options?: components["schemas"]["StreamOptions"] | null;
             /**
              * User
-             * @description Who asks, for the server's log.
+             * @description On whose behalf you ask; the server's log shows it.
              */
             user?: string | null;
         };
@@ -701,7 +701,7 @@ export interface components {
         };
         /**
          * ErrorResponse
-         * @description Every error has this shape.
+         * @description Every error outside `/v1` has this shape.
          */
         ErrorResponse: {
             error: components["schemas"]["ErrorDetail"];
@@ -895,7 +895,7 @@ export interface components {
         GenerateResponse: {
             /**
              * Id
-             * @description Of this generation; the server's log has it too.
+             * @description Names this generation, here and in the server's log.
              */
             id: string;
             /** Model */
@@ -949,7 +949,7 @@ export interface components {
             fingerprint: string;
             /**
              * Version
-             * @description Of the server.
+             * @description Which version of the server answers.
              */
             version: string;
             /**
@@ -1109,18 +1109,18 @@ export interface components {
         ModelEntry: {
             /**
              * Name
-             * @description Of its folder; requests choose it by this.
+             * @description What its folder is called; requests choose a model by this name.
              */
             name: string;
             /**
              * Status
-             * @description `failed`: it could not be loaded. `available`: it could be, as far as is known.
+             * @description `failed`: the last attempt to load it failed. `available`: it is not in memory, and may be loaded.
              * @enum {string}
              */
             status: "serving" | "loading" | "unloading" | "failed" | "available";
             /**
              * Is Default
-             * @description Whether requests that name no model get it.
+             * @description Whether this is the model of requests that do not choose one.
              */
             is_default: boolean;
             /**
@@ -1288,12 +1288,12 @@ export interface components {
             pool_bytes: number;
             /**
              * Pages Own
-             * @description Of these pages, those that nobody else uses.
+             * @description How many of these pages nobody else uses.
              */
             pages_own: number;
             /**
              * Pages Shared
-             * @description Those that other sessions or requests use, too.
+             * @description How many of them other sessions or requests use, too.
              */
             pages_shared: number;
             /**
@@ -1560,7 +1560,7 @@ export interface components {
             model: string;
             /**
              * Index
-             * @description Of the sample.
+             * @description Which sample this is a piece of, counted from 0.
              */
             index: number;
             /**
@@ -1572,7 +1572,7 @@ export interface components {
             token_ids: number[];
             /**
              * Finish Reason
-             * @description Null but in the last chunk of a sample.
+             * @description Null in all chunks of a sample but the last.
              */
             finish_reason: ("stop" | "length") | null;
             /**
@@ -2619,7 +2619,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description Of the checkpoint's folder. */
+                /** @description What the folder of the checkpoint is called. */
                 name: string;
             };
             cookie?: never;
@@ -2696,7 +2696,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description Of the checkpoint's folder. */
+                /** @description What the folder of the checkpoint is called. */
                 name: string;
             };
             cookie?: never;

@@ -18,7 +18,7 @@ class CompletionFormat:
     """Writes a `Completion`, or those of a stream.
 
     Args:
-        stream: of the generation.
+        stream: the generation that is written.
         include_usage: whether a chunk without choices ends a stream.
         continuous_usage: whether every chunk has the usage so far.
     """

@@ -16,7 +16,7 @@ class GenerateFormat:
     """Writes a `GenerateResponse`, or the `GenerateChunk`s of a stream.
 
     Args:
-        stream: of the generation.
+        stream: the generation that is written.
     """
 
     def __init__(self, stream: DeltaStream) -> None:

@@ -11,9 +11,9 @@ from server.api.openapi import GENERATION_ERRORS, describe_errors, describe_even
 from server.api.schemas.completions import (
     Completion,
     CompletionRequest,
-    OpenAIErrorResponse,
     StreamOptions,
 )
+from server.api.schemas.errors import OpenAIErrorResponse
 from server.api.submission import Submit
 
 router = APIRouter(prefix="/v1", route_class=JsonRoute, tags=["openai"])

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from server.api.schemas.completions import OpenAIErrorResponse
+from server.api.schemas.errors import OpenAIErrorResponse
 from server.errors import (
     RequestTimeoutError,
     ServiceError,
