@@ -15,6 +15,7 @@ from typer.main import get_command
 from model.arguments import CHECKPOINT_HELP, Threads, complete_checkpoint, load, use_threads
 from model.evaluation.cli import commands as evaluating
 from model.sampling import SamplingParams
+from model.sampling_options import takes_sampling
 from model.terminal import fail, postponed_interrupts, progress_bar, say
 from model.tokenizer import LetterTokenizer
 from model.training.preset_files import PresetError, preset_names
@@ -180,6 +181,7 @@ def train(
 
 
 @app.command()
+@takes_sampling
 def generate(
     text: Annotated[
         str | None, typer.Argument(metavar="TEXT", help="Standard input if left out.")
@@ -199,28 +201,9 @@ def generate(
             metavar="N",
         ),
     ] = None,
-    temperature: Annotated[
-        float,
-        typer.Option(
-            help="0 always takes the likeliest token; more draws more freely.", min=0, metavar="T"
-        ),
-    ] = 0.0,
-    top_k: Annotated[
-        int, typer.Option(help="Draw from the k likeliest; 0 for all.", min=0, metavar="K")
-    ] = 0,
-    top_p: Annotated[
-        float,
-        typer.Option(
-            help="Draw from the fewest likeliest tokens whose probabilities reach this sum.",
-            min=0,
-            max=1,
-            metavar="P",
-        ),
-    ] = 1.0,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the draws, to repeat them.", min=0, metavar="N")
-    ] = None,
     threads: Threads = None,
+    *,
+    sampling: SamplingParams,
 ) -> None:
     """Give a checkpoint TEXT, a file or standard input, and write its answer token by token.
 
@@ -230,7 +213,6 @@ def generate(
     if text is not None and file is not None:
         fail("give a text or --file, not both")
     try:
-        sampling = SamplingParams(temperature, top_k, top_p, seed)
         source = _read(text, file)
     except (ValueError, OSError) as error:
         fail(error)

@@ -1,70 +1,106 @@
 """From logits to a token: greedy, or a seeded draw from a truncated distribution."""
 
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 
-@dataclass(frozen=True)
-class SamplingParams:
+def _token_id(key: Any) -> int:
+    """A token id, or one in decimal, as it stands in JSON, whose keys are strings."""
+    if isinstance(key, str) and re.fullmatch(_DECIMAL, key):
+        return int(key)
+    if type(key) is int and key >= 0:
+        return key
+    raise PydanticCustomError("token_id", "must be a token id in decimal")
+
+
+_DECIMAL = "^(0|[1-9][0-9]{0,8})$"
+_MOST_BIASED = 300
+_TokenId = Annotated[
+    int, BeforeValidator(_token_id), WithJsonSchema({"type": "string", "pattern": _DECIMAL})
+]
+_Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+_Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+
+
+class SamplingParams(BaseModel):
     """How tokens are chosen.
 
-    Before all else, the logits of a step are changed, in this order: `repetition_penalty`, then
-    `presence_penalty` and `frequency_penalty`, then `logit_bias`.
+    Every field is defined here and nowhere else: the fields of requests to the server are made of
+    these, and so are the options of `causalrn generate`.
 
-    Attributes:
-        temperature: 0 takes the likeliest token; above 0, logits are divided by it.
-        top_k: draw from the k likeliest tokens; 0 for all.
-        top_p: draw from the fewest likeliest of those tokens whose probabilities, after `top_k`
-            and `temperature`, reach this sum.
-        seed: of the sequence's own generator; None for fresh entropy.
-        min_p: draw only from tokens at least this share as likely as the likeliest, after
-            `temperature`; 0 for all.
-        logit_bias: what is added to the logits of some ids.
-        presence_penalty: taken from the logit of every id that was generated.
-        frequency_penalty: taken from it once more for every time that it was generated.
-        repetition_penalty: divides the logit of every id that was read or generated if it is above
-            0, and multiplies it if it is not; 1 for none.
+    Before all else, the logits of a step are changed, in this order: `repetition_penalty`, then
+    `presence_penalty` and `frequency_penalty`, then `logit_bias`. A draw is then narrowed down by
+    `top_k`, by `min_p` and by `top_p`, in this order, at the temperature.
+
+    Raises:
+        ValidationError: a value is outside its range.
     """
 
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int | None = None
-    min_p: float = 0.0
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def __post_init__(self) -> None:
-        """Raise `ValueError` for values outside their ranges."""
-        if not 0.0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature must be finite and at least 0, got {self.temperature}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must be at least 0, got {self.top_k}")
-        if not 0.0 < self.top_p <= 1.0:
-            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
-        if not 0.0 <= self.min_p <= 1.0:
-            raise ValueError(f"min_p must be between 0 and 1, got {self.min_p}")
-        if self.seed is not None and self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
-        for name in ("presence_penalty", "frequency_penalty"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} must be finite, got {getattr(self, name)}")
-        if not 0.0 < self.repetition_penalty < float("inf"):
-            raise ValueError(
-                f"repetition_penalty must be finite and above 0, got {self.repetition_penalty}"
-            )
-        for token_id, bias in self.logit_bias.items():
-            if token_id < 0 or not math.isfinite(bias):
-                raise ValueError(
-                    f"logit_bias must map ids to finite numbers, got {token_id}: {bias}"
-                )
+    temperature: float = Field(
+        default=0.0,
+        ge=0,
+        le=2,
+        allow_inf_nan=False,
+        description="0 takes the likeliest token; more draws ever more freely.",
+    )
+    top_k: int = Field(
+        default=0,
+        ge=0,
+        le=2**31 - 1,
+        description="Draw from the k likeliest tokens only; 0 for all.",
+    )
+    top_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Draw from the fewest likeliest tokens whose probabilities reach this sum.",
+    )
+    min_p: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Draw only from tokens at least this share as likely as the likeliest; 0 for "
+        "all.",
+    )
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**63,  # exact as a JSON number, unlike the largest seed
+        description="Makes a draw repeatable; by default it is not.",
+    )
+    logit_bias: Annotated[dict[_TokenId, _Bias], Field(max_length=_MOST_BIASED)] = Field(
+        default_factory=dict,
+        json_schema_extra={"additionalProperties": False},
+        description="What is added to the logits of some ids, before a token is chosen.",
+    )
+    presence_penalty: _Penalty = Field(
+        default=0.0, description="Taken from the logit of every id that was generated already."
+    )
+    frequency_penalty: _Penalty = Field(
+        default=0.0,
+        description="Taken from the logit of an id as many times as it was generated already.",
+    )
+    repetition_penalty: float = Field(
+        default=1.0,
+        ge=0.01,
+        le=10,
+        allow_inf_nan=False,
+        description="Divides the logit of every id that the prompt has or that was generated if "
+        "it is above 0, and multiplies it if it is not. 1 changes nothing.",
+    )
 
     @property
     def changes_logits(self) -> bool:

@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI
 from model.checkpoint import load_checkpoint
 from model.ops import jit
 from server import __version__
+from server.api.accounts import SettleAccounts, require_key
 from server.api.openapi import KEY_ERRORS, OPENAI_KEY_ERRORS, DocumentedApp
 from server.api.routes import (
     admin,
@@ -24,16 +25,16 @@ from server.api.routes import (
     snapshots,
     tokenizer,
 )
-from server.auth.access import Access, SettleAccounts, require_key
+from server.auth.access import Access
 from server.auth.api_keys import load_keys
 from server.draining import SignalDrain
 from server.engine.engines import Engines
 from server.engine.served_model import ServedModel
 from server.environment import settings_of_environment
-from server.errors import install_handlers
 from server.http.connection_guard import GuardedApp
 from server.http.cors import Cors
-from server.http.header_limits import HeaderLimits
+from server.http.error_handlers import install_error_handlers
+from server.http.head_limits import HeadLimits
 from server.http.request_id import RequestIdMiddleware
 from server.http.secure_headers import SecureHeaders
 from server.sessions.sessions import Sessions
@@ -92,10 +93,10 @@ def create_app(
         redirect_slashes=False,
         openapi_url=None,  # and so no documentation that takes no dependencies; see routes/docs.py
     )
-    install_handlers(app)
+    install_error_handlers(app)
     for middleware in (  # the outermost last
         SettleAccounts,
-        HeaderLimits,
+        HeadLimits,
         RequestIdMiddleware,
         Cors,
         SecureHeaders,

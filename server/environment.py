@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 from pydantic import ValidationError
 
-from server.errors import LONGEST_ECHO, StartupError, printable
+from server.errors import StartupError
+from server.printable import LONGEST_ECHO, printable
 from server.settings import Settings
 
 _PREFIX = "CAUSALRN_"

@@ -32,6 +32,23 @@ COMMAND_OF_CLIENT = ("causalrn_client.cli",)
 # Released by the same people for one version of the other, which alone is declared.
 COMPANIONS = {"llvmlite": "numba", "pydantic_core": "pydantic"}
 
+# What any file of the server may know.
+COMMON = (
+    "server.environment",
+    "server.errors",
+    "server.machine",
+    "server.printable",
+    "server.settings",
+)
+# Which rooms a room may know besides itself. The other files beside them put the rooms together.
+DOORS = {
+    "server.api": {"server.sessions", "server.engine", "server.auth", "server.http", "model"},
+    "server.sessions": {"server.engine", "model"},
+    "server.engine": {"model"},
+    "server.auth": set(),
+    "server.http": set(),
+}
+WEB_FRAMEWORK = ("fastapi", "starlette", "uvicorn")
 Graph = Mapping[str, frozenset[str]]
 
 
@@ -79,6 +96,33 @@ def reach(graph: Graph, start: str) -> dict[str, str]:
     return chains
 
 
+def modules_of(graph: Graph, name: str) -> set[str]:
+    """The modules of the graph that a module imports by statements of its own.
+
+    Who imports one module of a package has not thereby imported the package: that counts only if
+    something of its own `__init__` is taken.
+    """
+    found = graph[name]
+    inside = {parent: {x for x in found if x.rpartition(".")[0] == parent} for parent in found}
+    return {x for x in found & graph.keys() if not inside[x] or inside[x] - graph.keys()}
+
+
+def circles(graph: Graph) -> set[frozenset[str]]:
+    """Sets of modules that import each other, directly or by way of others."""
+    reached = {}
+    for start in graph:
+        reached[start] = set[str]()
+        queue = [start]
+        while queue:
+            new = modules_of(graph, queue.pop()) - reached[start]
+            reached[start] |= new
+            queue += new
+    found = {
+        frozenset(one for one in there if name in reached[one]) for name, there in reached.items()
+    }
+    return found - {frozenset()}
+
+
 def importers(graph: Graph, *packages: str) -> list[str]:
     """Modules that import one of the packages, or anything in them, by a statement of their own."""
     return [name for name, found in graph.items() if {top(x) for x in found} & set(packages)]
@@ -110,6 +154,41 @@ def test_the_model_knows_neither_server_nor_client(graph: Graph) -> None:
 def test_the_server_does_not_know_the_client(graph: Graph) -> None:
     users = importers(graph, "clients", "causalrn_client")
     assert [name for name in users if top(name) == "server"] == []
+
+
+def room_of(name: str) -> str | None:
+    """The room that a module of the server is in; None for those beside the rooms."""
+    return next((room for room in DOORS if is_within(name, (room,))), None)
+
+
+def test_every_room_opens_its_doors_only(graph: Graph) -> None:
+    assert {room_of(name) for name in graph} == {None, *DOORS}
+    opened = set()
+    for name in graph:
+        if (room := room_of(name)) is None:
+            continue
+        allowed = (*COMMON, *DOORS[room], room)
+        for one in modules_of(graph, name):
+            if top(one) in PACKAGES and one != "server" and not is_within(one, allowed):
+                opened.add((name, one))
+    assert opened == set()
+
+
+def test_what_everybody_may_know_knows_no_room(graph: Graph) -> None:
+    for name in COMMON:
+        assert {one for one in modules_of(graph, name) if top(one) in PACKAGES} <= {*COMMON}
+
+
+def test_no_web_framework_below_api_and_http(graph: Graph) -> None:
+    above = ("server.api", "server.http")
+    for name in graph:
+        if name in COMMON or not (top(name) == "server" and room_of(name) in (None, *above)):
+            chains = reach(graph, name)
+            assert [chains[one] for one in chains if top(one) in WEB_FRAMEWORK] == []
+
+
+def test_no_imports_go_in_a_circle(graph: Graph) -> None:
+    assert circles(graph) == set()
 
 
 @pytest.mark.parametrize("module", TORCH_FREE)
@@ -166,40 +245,10 @@ def test_what_is_imported_is_declared(graph: Graph) -> None:
     assert unused <= {"tbb", "uvicorn"}
 
 
-def circles(graph: Graph) -> list[list[str]]:
-    """Groups of modules each of which imports, maybe by way of others, every other one.
-
-    Statements count; that `import a.b` runs `a` as well does not.
-    """
-    behind = {}
-    for start in graph:
-        found, queue = set[str](), [start]
-        while queue:
-            new = (graph[queue.pop()] & graph.keys()) - found
-            found |= new
-            queue += new
-        behind[start] = found
-    groups = {
-        tuple(sorted(other for other in behind[name] if name in behind[other]))
-        for name in graph
-        if name in behind[name]
-    }
-    return [list(group) for group in sorted(groups)]
-
-
-def test_no_module_of_the_server_imports_itself_by_way_of_others(graph: Graph) -> None:
-    assert [group for group in circles(graph) if top(group[0]) == "server"] == []
-
-
 def test_circles_are_seen() -> None:
     edges = {"a": {"b"}, "b": {"c", "x"}, "c": {"a"}, "d": {"a", "e"}, "e": set[str]()}
-    assert circles({name: frozenset(found) for name, found in edges.items()}) == [["a", "b", "c"]]
-
-
-def test_the_engine_knows_neither_sessions_nor_what_is_above_them(graph: Graph) -> None:
-    above = tuple(f"server.{room}" for room in ("sessions", "auth", "http", "api", "app"))
-    engine = {name: found for name, found in graph.items() if is_within(name, ("server.engine",))}
-    assert [n for n, found in engine.items() if any(is_within(x, above) for x in found)] == []
+    graph = {name: frozenset(found) for name, found in edges.items()}
+    assert circles(graph) == {frozenset("abc")}
 
 
 def test_every_form_of_import_is_seen(tmp_path: Path) -> None:
@@ -216,6 +265,19 @@ def test_every_form_of_import_is_seen(tmp_path: Path) -> None:
         "pkg.inner": {"json.decoder"},
         "pkg.inner.a": {"pkg", "pkg.b", "pkg.c", "pkg.c.d"},
     }
+    assert modules_of(found, "pkg") == {"pkg.inner.a"}
     chains = reach(found, "pkg.inner.a")
     assert chains["torch.nn"] == "pkg.inner.a -> pkg.b -> torch.nn"
     assert chains["json.decoder"] == "pkg.inner.a -> pkg.inner -> json.decoder"
+
+
+def test_circles_are_found_however_long_they_are() -> None:
+    graph = {
+        "p": frozenset({"p.a", "p.a.f"}),
+        "p.a": frozenset({"p", "p.b"}),
+        "p.b": frozenset({"p.c"}),
+        "p.c": frozenset({"p.a", "json"}),
+        "p.d": frozenset({"p", "p.name", "p.d2"}),
+        "p.d2": frozenset({"p.d"}),
+    }
+    assert circles(graph) == {frozenset({"p.a", "p.b", "p.c"}), frozenset({"p.d", "p.d2"})}

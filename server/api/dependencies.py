@@ -7,7 +7,8 @@ from fastapi import Depends, Request
 
 from server.api.schemas.generation_fields import SESSION_ID
 from server.engine.engines import Engines
-from server.errors import LONGEST_ECHO, SessionNotFoundError, printable
+from server.errors import SessionNotFoundError
+from server.printable import LONGEST_ECHO, printable
 from server.sessions.sessions import Sessions
 
 

@@ -6,8 +6,8 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from server.api.schemas.completions import OpenAIErrorResponse
-from server.api.schemas.generate import ErrorResponse, GenerateChunk
+from server.api.schemas.errors import ErrorResponse, OpenAIErrorResponse
+from server.api.schemas.generate import GenerateChunk
 from server.errors import (
     BodyTooLargeError,
     DeadlineExceededError,
@@ -31,9 +31,8 @@ from server.errors import (
     TooManySessionsError,
     UnauthorizedError,
     UnsupportedMediaTypeError,
-    error_body,
 )
-from server.http.openai_errors import openai_body, openai_status
+from server.http.errors import error_body, openai_body, status_of
 
 STREAMED: tuple[type[BaseModel], ...] = (GenerateChunk,)
 """What only events of streams hold; no route returns it, so FastAPI does not know of it."""
@@ -59,12 +58,12 @@ SESSION_ERRORS: Examples = {
     TooManySessionsError: ("there are 100000 sessions, as many as this server keeps", None),
     StoreUnavailableError: ("sessions are unavailable: the disk is full", None),
 }
-"""Examples of what can go wrong with sessions, for `describe_errors`."""
+"""What can go wrong with sessions, with an example each, for `describe_errors`."""
 
 MODEL_ERRORS: Examples = {
     ModelNotFoundError: ("there is no model 'copy-all'; served are copy-bytes", "model")
 }
-"""Of what can go wrong where a model is named."""
+"""What can go wrong where a model is named."""
 
 PROMPT_ERRORS: Examples = MODEL_ERRORS | {
     MalformedBodyError: ("the key 'prompt' appears twice", None),
@@ -74,7 +73,7 @@ PROMPT_ERRORS: Examples = MODEL_ERRORS | {
         None,
     ),
 }
-"""Of what can go wrong with a body that has a prompt for a model."""
+"""What can go wrong with a body that has a prompt for a model."""
 
 GENERATION_ERRORS: Examples = PROMPT_ERRORS | {
     RequestTooLargeError: (
@@ -99,14 +98,14 @@ GENERATION_ERRORS: Examples = PROMPT_ERRORS | {
     SessionDamagedError: SESSION_ERRORS[SessionDamagedError],
     StoreUnavailableError: SESSION_ERRORS[StoreUnavailableError],
 }
-"""Of what can go wrong with a request that generates."""
+"""What can go wrong with a request that generates."""
 
 
 def describe_errors(examples: Examples, *, openai: bool = False) -> dict[int | str, Any]:
     """FastAPI's `responses` for the errors of a route.
 
     Args:
-        examples: of every error that the route answers with.
+        examples: the errors that the route answers with, each with an example.
         openai: whether the route is one of OpenAI's API.
     """
     responses: dict[int | str, Any] = {}
@@ -117,7 +116,7 @@ def describe_errors(examples: Examples, *, openai: bool = False) -> dict[int | s
         }
     for error, (message, param) in examples.items():
         summary = (error.__doc__ or "").partition("\n")[0]
-        status = openai_status(error.status) if openai else int(error.status)
+        status = status_of(error, openai=openai)
         response = responses.setdefault(
             status,
             {
@@ -181,7 +180,7 @@ _KEY_ERRORS: Examples = {
     ),
 }
 KEY_ERRORS = describe_errors(_KEY_ERRORS)
-"""Of every route that asks for a key."""
+"""What can go wrong on every route that asks for a key."""
 
 OPENAI_KEY_ERRORS = describe_errors(_KEY_ERRORS, openai=True)
-"""Of those of OpenAI's API."""
+"""The same for the routes of OpenAI's API."""

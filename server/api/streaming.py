@@ -17,12 +17,10 @@ from server.http.compact_json import compact_json
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 """Of every generation: nobody on the way may keep it, or hold it back."""
 
-_CLIENT_LEFT = 499  # what logs call it; no one is there to read it
-
 T = TypeVar("T")
 
 DeltaStream = TokenStream | MergedStream
-"""What an answer is made of."""
+"""Where the deltas of an answer come from."""
 
 
 class Format(Protocol):
@@ -48,8 +46,8 @@ class EventStream(Response):
     however it ends.
 
     Args:
-        stream: of the generation; this response closes it.
-        format: of the events.
+        stream: the deltas of the generation; this response closes it.
+        format: how an event is written.
     """
 
     media_type = "text/event-stream"
@@ -93,26 +91,19 @@ async def whole_response(stream: DeltaStream, format: Format, receive: Receive) 
 
     Raises:
         ServiceError: the engine failed.
+        ClientDisconnect: the client left.
     """
     async with stream:
-        try:
-            samples = await unless_disconnected(receive, _collect(stream))
-        except ClientDisconnect:
-            return nobody_reads()
+        samples = await unless_disconnected(receive, _collect(stream))
     answer = compact_json(format.whole(samples))
     return Response(answer, headers=HEADERS, media_type="application/json")
-
-
-def nobody_reads() -> Response:
-    """For a client that has left."""
-    return Response(status_code=_CLIENT_LEFT)
 
 
 async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     """Await `work`, but give it up when the client leaves first.
 
     Args:
-        receive: of a request whose body has been read.
+        receive: how the server hears from the client, whose body has been read.
         work: cancelled when the client leaves.
 
     Raises:

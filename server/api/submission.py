@@ -1,16 +1,17 @@
 """From a request's body to the answer: the one path of every route that generates."""
 
 from collections.abc import Callable
+from typing import Annotated
 
-from fastapi import Request, Response
-from starlette.requests import ClientDisconnect
+from fastapi import Depends, Request, Response
 
+from server.api.accounts import AccountDependency
+from server.api.dependencies import EnginesDependency, RequestId, SessionsDependency
 from server.api.schemas.generation_fields import GenerationFields
 from server.api.streaming import (
     DeltaStream,
     EventStream,
     Format,
-    nobody_reads,
     unless_disconnected,
     whole_response,
 )
@@ -21,60 +22,86 @@ from server.sessions.sessions import Sessions
 from server.sessions.turn import Turn
 
 
-async def answer(
-    body: GenerationFields,
-    write: Callable[[DeltaStream, Turn | None], Format],
-    request: Request,
-    *,
-    models: Engines,
-    sessions: Sessions,
-    account: Account,
-    label: str,
-) -> Response:
-    """Generate what a body asks for, at once or as a stream of server-sent events.
+class Submission:
+    """Has one request served.
 
     Args:
-        body: of the request.
-        write: how the answer is written.
         request: whose body has been read.
-        models: that are served.
-        sessions: that can be gone on from.
+        request_id: for the log.
+        engines: those of all models that are served.
+        sessions: that the request can go on from.
         account: which pays, and whose sessions it may go on.
-        label: what the log calls the request.
-
-    Raises:
-        ServiceError: the request is refused, or the engine failed before the answer began.
     """
-    try:
-        stream, turn = await _submit(body, request, models, sessions, account, label)
-    except ClientDisconnect:
-        return nobody_reads()
-    account.meter(stream)
-    if body.stream:
-        return EventStream(stream, write(stream, turn))
-    return await whole_response(stream, write(stream, turn), request.receive)
+
+    def __init__(
+        self,
+        request: Request,
+        request_id: str,
+        engines: Engines,
+        sessions: Sessions,
+        account: Account,
+    ) -> None:
+        self._request = request
+        self._label = request_id
+        self._engines = engines
+        self._sessions = sessions
+        self._account = account
+
+    async def __call__(
+        self,
+        body: GenerationFields,
+        write: Callable[[DeltaStream, Turn | None], Format],
+        *,
+        user: str | None = None,
+    ) -> Response:
+        """Generate what a body asks for, at once or as a stream of server-sent events.
+
+        Args:
+            body: what the client asks for.
+            write: how the answer is written.
+            user: on whose behalf the client asks, for the log.
+
+        Raises:
+            ServiceError: the request is refused, or the engine failed before the answer began.
+            ClientDisconnect: the client left before that.
+        """
+        if user is not None:
+            self._label += f", user {user!r}"
+        stream, turn = await self._stream(body)
+        self._account.meter(stream)
+        if body.stream:
+            return EventStream(stream, write(stream, turn))
+        return await whole_response(stream, write(stream, turn), self._request.receive)
+
+    async def _stream(self, body: GenerationFields) -> tuple[DeltaStream, Turn | None]:
+        requests = [(source.prompt, body.params(source)) for source in body.sources()]
+        if body.session_id is None:
+            engine = self._engines.get(body.model)
+            streams = engine.submit_all(requests, request_id=self._label, owner=self._account.owner)
+            return (streams[0] if len(streams) == 1 else MergedStream(streams)), None
+        ((prompt, params),) = requests
+        begin = self._sessions.turns.submit(
+            self._account,
+            body.session_id,
+            prompt,
+            params,
+            wait=body.wait_for_session,
+            request_id=self._label,
+            model=body.model,
+        )
+        return await unless_disconnected(self._request.receive, begin)
 
 
-async def _submit(
-    body: GenerationFields,
+async def _submission(
     request: Request,
-    models: Engines,
-    sessions: Sessions,
-    account: Account,
-    label: str,
-) -> tuple[DeltaStream, Turn | None]:
-    requests = [(source.prompt, body.params(source)) for source in body.sources()]
-    if body.session_id is None:
-        streams = models.get(body.model).submit_all(requests, request_id=label, owner=account.owner)
-        return (streams[0] if len(streams) == 1 else MergedStream(streams)), None
-    ((prompt, params),) = requests
-    begin = sessions.turns.submit(
-        account,
-        body.session_id,
-        prompt,
-        params,
-        wait=body.wait_for_session,
-        request_id=label,
-        model=body.model,
-    )
-    return await unless_disconnected(request.receive, begin)
+    request_id: RequestId,
+    engines: EnginesDependency,
+    sessions: SessionsDependency,
+    account: AccountDependency,
+) -> Submission:
+    # The class itself would be called on a thread of FastAPI's.
+    return Submission(request, request_id, engines, sessions, account)
+
+
+Submit = Annotated[Submission, Depends(_submission)]
+"""What a route calls with the body and the format of its answer."""

@@ -1,21 +1,13 @@
-"""Who may come in: the dependencies `require_key` and `require_admin`, and a request's account."""
+"""Who may use the server: its keys, and the account that each request has with one of them."""
 
-from typing import Annotated, Protocol, cast
+from collections.abc import Sequence
+from typing import Protocol
 
-from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
 from limits.storage import MemoryStorage
-from starlette.datastructures import MutableHeaders
-from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.auth.api_keys import ApiKeys
 from server.auth.rate_limits import KeyUsage
 from server.errors import ForbiddenError, UnauthorizedError
-
-_bearer = HTTPBearer(
-    auto_error=False, scheme_name="key", description="An API key, if the server has any."
-)
 
 
 class Metered(Protocol):
@@ -61,6 +53,20 @@ class Account:
         """How many sessions the owner may have; None for any number."""
         return None if self.key is None else self.key.max_sessions
 
+    def require_admin(self) -> None:
+        """Return if the key is an admin's.
+
+        Raises:
+            ForbiddenError: it is another's, or the server has no keys.
+        """
+        if self.key is None:
+            raise ForbiddenError(
+                "this needs an API key, and the server has none: make one with `causalrn key NAME "
+                "--role admin >> keys.toml`, and set CAUSALRN_API_KEYS_FILE to that file"
+            )
+        if self.key.role != "admin":
+            raise ForbiddenError(f"this needs an admin's API key; '{self.key.name}' is a user's")
+
     def open(self) -> None:
         """Count the request.
 
@@ -101,108 +107,30 @@ class Access:
             storage = MemoryStorage()
             self._usages = {key.name: KeyUsage(key, storage) for key in keys}
 
-    def identify(self, request: HTTPConnection) -> Account:
-        """The account of a request.
+    def identify(self, credentials: Sequence[str]) -> Account:
+        """The account of a request, which is not opened yet.
+
+        Args:
+            credentials: every `Authorization` header of the request.
 
         Raises:
             UnauthorizedError: the server has keys, and the request has none of them.
         """
         if not self._usages:
             return Account(None)
-        key = self._keys.find(_secret(request))
+        key = self._keys.find(_secret(credentials))
         if key is None:
             raise UnauthorizedError("this API key is not known")
         return Account(self._usages[key.name])
 
 
-def enter(request: HTTPConnection) -> Account:
-    """Let a request in, at most once: find its account, and count it.
-
-    Nothing of a request but its head may be read before this.
-
-    Raises:
-        UnauthorizedError: it has no key, or an unknown one.
-        RateLimitedError: a quota of its key is used up.
-    """
-    account = getattr(request.state, "account", None)
-    if account is None:
-        account = cast(Access, request.app.state.access).identify(request)
-        request.state.account = account  # also if it is over its quota, for the headers
-        account.open()
-    return cast(Account, account)
-
-
-async def _account(request: Request, _: Annotated[object, Depends(_bearer)]) -> Account:
-    return enter(request)
-
-
-AccountDependency = Annotated[Account, Depends(_account)]
-"""The account of the request, which has been let in."""
-
-
-async def require_key(_: AccountDependency) -> None:
-    """Let in who has a key, or everybody if the server has none.
-
-    Raises:
-        UnauthorizedError, RateLimitedError: see `enter`.
-    """
-
-
-async def require_admin(account: AccountDependency) -> None:
-    """Let in who has an admin's key, and nobody if the server has no keys.
-
-    Raises:
-        UnauthorizedError, RateLimitedError: see `enter`.
-        ForbiddenError: it is another's.
-    """
-    if account.key is None:
-        raise ForbiddenError(
-            "this needs an API key, and the server has none: make one with `causalrn key NAME "
-            "--role admin >> keys.toml`, and set CAUSALRN_API_KEYS_FILE to that file"
-        )
-    if account.key.role != "admin":
-        raise ForbiddenError(f"this needs an admin's API key; '{account.key.name}' is a user's")
-
-
-class SettleAccounts:
-    """Settles the account of every request when it is over, whatever ends it.
-
-    Responses tell what is left of the key's quotas.
-
-    Args:
-        app: to wrap.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        state = scope.setdefault("state", {})
-
-        async def send_with_quotas(message: Message) -> None:
-            if message["type"] == "http.response.start" and "account" in state:
-                MutableHeaders(scope=message).update(state["account"].headers())
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send_with_quotas)
-        finally:
-            if "account" in state:
-                state["account"].close()
-
-
-def _secret(request: HTTPConnection) -> str:
+def _secret(credentials: Sequence[str]) -> str:
     """The key that a request came with.
 
     Raises:
         UnauthorizedError: it has none, or several.
     """
-    given = request.headers.getlist("authorization")
-    scheme, _, secret = (given or [""])[0].partition(" ")
-    if len(given) != 1 or scheme.lower() != "bearer" or not secret.strip():
+    scheme, _, secret = (credentials or [""])[0].partition(" ")
+    if len(credentials) != 1 or scheme.lower() != "bearer" or not secret.strip():
         raise UnauthorizedError("an API key is needed: send 'Authorization: Bearer KEY'")
     return secret.strip()

@@ -15,15 +15,14 @@ from server.engine.metrics import Metrics
 from server.engine.served_model import ServedModel
 from server.engine.turnstile import Turnstile
 from server.errors import (
-    LONGEST_ECHO,
     DefaultModelError,
     ModelLoadError,
     ModelNotFoundError,
     NotReadyError,
     ShuttingDownError,
     StartupError,
-    printable,
 )
+from server.printable import LONGEST_ECHO, printable
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)

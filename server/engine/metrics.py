@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from prometheus_client import generate_latest
 from prometheus_client.core import (
@@ -26,37 +27,27 @@ _TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 class Histogram:
     """Counts of observations by size.
 
+    That of prometheus_client takes a lock and five times as long, for every token of every stream.
+
     Args:
-        name: without the prefix.
-        documentation: for people.
         bounds: upper bounds of the buckets, ascending; one without a bound is added.
     """
 
-    def __init__(self, name: str, documentation: str, bounds: Sequence[float]) -> None:
-        self._name = name
-        self._documentation = documentation
+    def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def observe(self, value: float, times: int = 1) -> None:
-        """Count a value, once or several times."""
-        self._counts[bisect_left(self._bounds, value)] += times
-        self._sum += value * times
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
 
-    def collect(self, model_name: str) -> Metric:
-        """The histogram of a model as Prometheus wants it, cumulative."""
-        family = HistogramMetricFamily(
-            PREFIX + self._name, self._documentation, labels=[_MODEL_NAME]
-        )
-        total = 0
-        buckets = []
+    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
+        """Add the counts to a family of Prometheus, cumulative as it wants them."""
         names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
-        for name, n in zip(names, self._counts, strict=True):
-            total += n
-            buckets.append((name, total))
-        family.add_metric([model_name], buckets, self._sum)
-        return family
+        buckets = list(zip(names, accumulate(self._counts), strict=True))
+        family.add_metric(labels, buckets, self._sum)
 
 
 @dataclass(frozen=True)
@@ -88,13 +79,13 @@ class Usage:
 
 
 class Metrics:
-    """Counters and histograms of one engine; what it uses is looked up when it is asked for.
+    """Counters and histograms of one engine.
 
     Written by the event loop's thread alone, but for `iteration_tokens`, which is the engine's.
 
     Args:
         model_name: of the engine's model, the label of all of them.
-        usage: tells how much is in use now.
+        usage: tells how much is in use; asked when the figures are.
         n_pages: pages of the pool.
 
     Attributes:
@@ -103,94 +94,105 @@ class Metrics:
     """
 
     def __init__(self, model_name: str, usage: Callable[[], Usage], n_pages: int) -> None:
-        self._model_name = model_name
-        self._usage = usage
-        self._n_pages = n_pages
+        self.model_name = model_name
+        self.usage = usage
+        self.n_pages = n_pages
         self.prompt_tokens = self.generation_tokens = 0
         self.finished: Counter[str] = Counter(stop=0, length=0, abort=0, error=0)
-        self.time_to_first_token = Histogram(
-            "time_to_first_token_seconds", "From arrival to the first token.", _SECONDS
-        )
-        self.inter_token_latency = Histogram(
-            "inter_token_latency_seconds", "Between two tokens of a sample.", _ITL_SECONDS
-        )
-        self.e2e_latency = Histogram(
-            "e2e_request_latency_seconds", "From arrival to the end.", _SECONDS
-        )
-        self.queue_time = Histogram(
-            "request_queue_time_seconds", "From arrival to the first step.", _SECONDS
-        )
-        self.prefill_time = Histogram(
-            "request_prefill_time_seconds", "From the first step to the first token.", _SECONDS
-        )
-        self.decode_time = Histogram(
-            "request_decode_time_seconds", "From the first token to the last.", _SECONDS
-        )
-        self.iteration_tokens = Histogram(
-            "iteration_tokens_total", "Tokens computed in a step.", _TOKENS
-        )
+        self.time_to_first_token = Histogram(_SECONDS)
+        self.inter_token_latency = Histogram(_ITL_SECONDS)
+        self.e2e_latency = Histogram(_SECONDS)
+        self.queue_time = Histogram(_SECONDS)
+        self.prefill_time = Histogram(_SECONDS)
+        self.decode_time = Histogram(_SECONDS)
+        self.iteration_tokens = Histogram(_TOKENS)
+
+
+_Value = Callable[[Metrics, Usage], float]
+
+_GAUGES: tuple[tuple[str, str, _Value], ...] = (
+    ("num_requests_running", "Samples that take part in steps.", lambda _, now: now.running),
+    ("num_requests_waiting", "Samples that wait for a place.", lambda _, now: now.waiting),
+    (
+        "pool_usage_perc",
+        "Share of the memory pool in use; 1 is all of it.",
+        lambda one, now: now.pages_used / one.n_pages,
+    ),
+    (
+        "num_sessions_warm",
+        "Idle sessions with memory in the pool.",
+        lambda _, now: now.sessions_warm,
+    ),
+)
+_COUNTERS: tuple[tuple[str, str, _Value], ...] = (
+    ("prompt_tokens", "Tokens of prompts.", lambda one, _: one.prompt_tokens),
+    ("generation_tokens", "Tokens generated.", lambda one, _: one.generation_tokens),
+    ("num_preemptions", "Samples that had to wait again.", lambda _, now: now.preemptions),
+    ("prefix_cache_queries", "Tokens looked up.", lambda _, now: now.prefix_cache_queries),
+    ("prefix_cache_hits", "Tokens that were found.", lambda _, now: now.prefix_cache_hits),
+    (
+        "session_evictions",
+        "Idle sessions that lost their memory.",
+        lambda _, now: now.session_evictions,
+    ),
+)
+_HISTOGRAMS: tuple[tuple[str, str, Callable[[Metrics], Histogram]], ...] = (
+    (
+        "time_to_first_token_seconds",
+        "From arrival to the first token.",
+        lambda one: one.time_to_first_token,
+    ),
+    (
+        "inter_token_latency_seconds",
+        "Between two tokens of a sample.",
+        lambda one: one.inter_token_latency,
+    ),
+    ("e2e_request_latency_seconds", "From arrival to the end.", lambda one: one.e2e_latency),
+    ("request_queue_time_seconds", "From arrival to the first step.", lambda one: one.queue_time),
+    (
+        "request_prefill_time_seconds",
+        "From the first step to the first token.",
+        lambda one: one.prefill_time,
+    ),
+    (
+        "request_decode_time_seconds",
+        "From the first token to the last.",
+        lambda one: one.decode_time,
+    ),
+    ("iteration_tokens_total", "Tokens computed in a step.", lambda one: one.iteration_tokens),
+)
+
+
+class _AllModels(Collector):
+    """The figures of several models: each family once, with a label that says whose they are."""
+
+    def __init__(self, metrics: Iterable[Metrics]) -> None:
+        self._metrics = list(metrics)
 
     def collect(self) -> Iterator[Metric]:
-        """Every figure of this model, one family each."""
-        usage = self._usage()
-        labels, model = [_MODEL_NAME], [self._model_name]
-        pool = usage.pages_used / self._n_pages
-        for name, documentation, value in (
-            ("num_requests_running", "Samples that take part in steps.", usage.running),
-            ("num_requests_waiting", "Samples that wait for a place.", usage.waiting),
-            ("pool_usage_perc", "Share of the memory pool in use; 1 is all of it.", pool),
-            ("num_sessions_warm", "Idle sessions with memory in the pool.", usage.sessions_warm),
-        ):
-            gauge = GaugeMetricFamily(PREFIX + name, documentation, labels=labels)
-            gauge.add_metric(model, value)
-            yield gauge
-        for name, documentation, value in (
-            ("prompt_tokens", "Tokens of prompts.", self.prompt_tokens),
-            ("generation_tokens", "Tokens generated.", self.generation_tokens),
-            ("num_preemptions", "Samples that had to wait again.", usage.preemptions),
-            ("prefix_cache_queries", "Tokens looked up.", usage.prefix_cache_queries),
-            ("prefix_cache_hits", "Tokens that were found.", usage.prefix_cache_hits),
-            ("session_evictions", "Idle sessions that lost their memory.", usage.session_evictions),
-        ):
-            counter = CounterMetricFamily(PREFIX + name, documentation, labels=labels)
-            counter.add_metric(model, value)
-            yield counter
+        usages = [one.usage() for one in self._metrics]
+        for kind, figures in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
+            for name, documentation, value in figures:
+                family = kind(PREFIX + name, documentation, labels=[_MODEL_NAME])
+                for one, usage in zip(self._metrics, usages, strict=True):
+                    family.add_metric([one.model_name], value(one, usage))
+                yield family
         finished = CounterMetricFamily(
             PREFIX + "request_success",
             "Requests that are over.",
             labels=[_MODEL_NAME, "finished_reason"],
         )
-        for reason, n in self.finished.items():
-            finished.add_metric([self._model_name, reason], n)
-        yield finished
-        for histogram in (
-            self.time_to_first_token,
-            self.inter_token_latency,
-            self.e2e_latency,
-            self.queue_time,
-            self.prefill_time,
-            self.decode_time,
-            self.iteration_tokens,
-        ):
-            yield histogram.collect(self._model_name)
-
-
-class _Together(Collector):
-    """Figures of several models, each family once."""
-
-    def __init__(self, metrics: Iterable[Metrics]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterator[Metric]:
-        families: dict[str, Metric] = {}
         for one in self._metrics:
-            for family in one.collect():
-                families.setdefault(family.name, family)
-                if families[family.name] is not family:
-                    families[family.name].samples += family.samples
-        yield from families.values()
+            for reason, n in one.finished.items():
+                finished.add_metric([one.model_name, reason], n)
+        yield finished
+        for name, documentation, histogram in _HISTOGRAMS:
+            counts = HistogramMetricFamily(PREFIX + name, documentation, labels=[_MODEL_NAME])
+            for one in self._metrics:
+                histogram(one).add_to(counts, [one.model_name])
+            yield counts
 
 
 def expose(metrics: Iterable[Metrics]) -> bytes:
     """The figures of these models in Prometheus' text format."""
-    return generate_latest(_Together(metrics))
+    return generate_latest(_AllModels(metrics))

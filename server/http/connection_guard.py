@@ -15,9 +15,11 @@ logger = logging.getLogger(__name__)
 class GuardedApp(FastAPI):
     """Puts `GuardedProtocol` in the place of the class that it extends.
 
-    uvicorn chooses its protocol before it imports the app, and has no way for the app to name one.
-    But it listens only after the app has started up, with the class that its configuration then
-    names, and the `receive` of that start-up is a method of an object that holds the configuration.
+    uvicorn takes its protocol from the option `--http`, and has no way for an app to name one;
+    whoever forgot the option would serve without limits. But it listens only after the app has
+    started up, with the class that its configuration then names, and the `receive` of that start-up
+    is a method of an object that holds the configuration. A middleware would come too late for
+    that: FastAPI wraps `receive` first.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

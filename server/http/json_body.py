@@ -2,60 +2,68 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from email.message import Message
 from typing import Any
 
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
+from starlette.requests import Request
 
-from server.auth.access import enter
 from server.errors import (
     BodyTooLargeError,
     MalformedBodyError,
     RequestTimeoutError,
     UnsupportedMediaTypeError,
-    printable,
 )
+from server.printable import LONGEST_ECHO, printable
 
 MAX_KEYS = 1024  # of one object; finding fault with a million of them would hold others up
-_LONGEST_KEY = 100  # characters of a client's key that an error repeats
 
 
 class JsonRequest(Request):
     """A request that refuses bodies which are too large, too slow, or not strictly JSON.
 
-    FastAPI reads a body before it looks at what a route depends on; here, nothing is read from
-    somebody who may not come in.
+    Args:
+        request: the same request, of whose body nothing has been read.
+        optional: whether the body may be missing.
     """
 
+    def __init__(self, request: Request, *, optional: bool = False) -> None:
+        super().__init__(request.scope, request.receive)
+        self._optional = optional
+
     async def body(self) -> bytes:
-        """Read the body.
+        """Read the body, once.
 
         Raises:
-            UnauthorizedError, RateLimitedError: the request may not come in.
             UnsupportedMediaTypeError: it does not call itself JSON in UTF-8.
             BodyTooLargeError: it has more bytes than the server's limit.
             RequestTimeoutError: it does not arrive in time.
-            MalformedBodyError: it is empty.
+            MalformedBodyError: it is empty, and may not be.
+            ClientDisconnect: the client left before its end.
         """
         if not hasattr(self, "_body"):
-            enter(self)
-            self._check_media_type()
+            if not self._optional:
+                self._check_media_type()
             body = await self._read()
-            if not body:
+            if self._optional and body:
+                self._check_media_type()
+            elif not body and not self._optional:
                 raise MalformedBodyError("the body is empty; it must be a JSON object")
             self._body = body
         return self._body
 
     async def json(self) -> Any:
-        """Parse the body.
+        """Parse the body, once; one that may be missing and is counts as `null`.
 
         Raises:
             MalformedBodyError: not UTF-8, not JSON, nested too deeply, or an object that has too
                 many keys or one of them twice.
+            ServiceError: as `body`.
         """
-        return parse_json(await self.body())
+        if not hasattr(self, "_json"):
+            body = await self.body()
+            self._json = parse_json(body) if body else None
+        return self._json
 
     def _check_media_type(self) -> None:
         message = Message()
@@ -82,41 +90,6 @@ class JsonRequest(Request):
         except TimeoutError:
             raise too_slow(settings.body_seconds) from None
         return bytes(body)
-
-
-class OptionalJsonRequest(JsonRequest):
-    """A request whose body may be missing."""
-
-    async def body(self) -> bytes:
-        """Read the body; see `JsonRequest.body`. None at all is as good as an empty object."""
-        if not hasattr(self, "_body"):
-            enter(self)
-            body = await self._read()
-            if body:
-                self._check_media_type()
-            self._body = body
-        return self._body
-
-
-class JsonRoute(APIRoute):
-    """A route whose body is read by `JsonRequest`, or whatever request a subclass names."""
-
-    request_class: type[JsonRequest] = JsonRequest
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap FastAPI's handler."""
-        handle = super().get_route_handler()
-
-        async def handle_json(request: Request) -> Response:
-            return await handle(self.request_class(request.scope, request.receive))
-
-        return handle_json
-
-
-class OptionalJsonRoute(JsonRoute):
-    """A route whose body may be missing."""
-
-    request_class = OptionalJsonRequest
 
 
 async def limited_body(request: Request, limit: int) -> AsyncIterator[bytes]:
@@ -172,7 +145,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(parsed) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise MalformedBodyError(f"the key '{printable(twice, _LONGEST_KEY)}' appears twice")
+        raise MalformedBodyError(f"the key '{printable(twice, LONGEST_ECHO)}' appears twice")
     return parsed
 
 

@@ -20,10 +20,9 @@ from server.errors import (
     RequestTimeoutError,
     ServiceError,
 )
-from server.http.header_limits import MAX_HEADER_BYTES, MAX_URL_BYTES
+from server.http.errors import error_response
+from server.http.head_limits import MAX_HEAD_BYTES
 from server.http.secure_headers import SECURE_HEADERS
-
-MAX_HEAD_BYTES = MAX_URL_BYTES + MAX_HEADER_BYTES + 1024  # the rest is what separates them
 
 _LOOK_AGAIN_SECONDS = 0.02
 
@@ -161,11 +160,11 @@ class GuardedProtocol(HttpToolsProtocol):
     def _refuse(self, error: ServiceError) -> None:
         """Answer for the app, and hang up; in the middle of a response, hang up only."""
         if not self._is_busy and not self.transport.is_closing():
-            response = error.response({})  # of a request whose path is not known
+            response = error_response({}, error)  # of a request whose path is not known
             response.headers.update(SECURE_HEADERS)
             response.headers["connection"] = "close"
             head = [*self.server_state.default_headers, *response.raw_headers]
             lines = [b"%s: %s\r\n" % header for header in head]
-            status = STATUS_LINE[error.status_code]
+            status = STATUS_LINE[response.status_code]
             self.transport.write(b"".join([status, *lines, b"\r\n", bytes(response.body)]))
         self.transport.close()

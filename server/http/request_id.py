@@ -7,7 +7,8 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import answer_with
+from server.errors import ServiceError
+from server.http.errors import error_response
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,5 @@ class RequestIdMiddleware:
             if started:
                 raise  # too late for a status; the server closes the connection
             logger.exception("request %s failed", request_id)
-            answer = answer_with(
-                scope, 500, "internal_error", "the server failed; its log has the reason"
-            )
-            await answer(scope, receive, send_with_id)
+            failure = ServiceError("the server failed; its log has the reason")
+            await error_response(scope, failure)(scope, receive, send_with_id)

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from typing import BinaryIO
 
-from fastapi import Request
+from starlette.requests import Request
 
 from server.errors import UnavailableError
 from server.http.json_body import limited_body, too_slow

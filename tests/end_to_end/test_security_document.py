@@ -9,16 +9,21 @@ import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from server.http.header_limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
+from server.http.head_limits import (
+    MAX_HEAD_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_URL_BYTES,
+)
 from server.http.json_body import MAX_KEYS
-from server.http.protocol import MAX_HEAD_BYTES, GuardedProtocol
+from server.http.protocol import GuardedProtocol
 from server.http.secure_headers import SECURE_HEADERS
 from tests.end_to_end.served import served
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8000"
-COMMANDS = "[causalrn.commands]\nkey = server.key_command:app\n"
+COMMANDS = "[causalrn.commands]\nkey = server.auth.key_command:app\n"
 
 
 def run(script: str, folder: Path, **environment: str) -> tuple[str, str]:

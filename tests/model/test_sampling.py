@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from model.sampling import Sampler, SamplingParams
 
@@ -20,8 +21,9 @@ def as_logits(probabilities: list[float]) -> Logits:
 
 
 def drawn(logits: Logits, n: int = 300, **params: Any) -> set[int]:
-    """Tokens that come up in n draws."""
-    sampler = Sampler(SamplingParams(**({"temperature": 1.0, "seed": 0} | params)))
+    """Tokens that come up in n draws, also with values that nobody may ask for."""
+    params = {"temperature": 1.0, "seed": 0} | params
+    sampler = Sampler(SamplingParams.model_construct(**params))
     return {sampler.sample(logits) for _ in range(n)}
 
 
@@ -73,15 +75,15 @@ def test_greedy_takes_the_lowest_id_of_a_tie(params: dict[str, Any]) -> None:
 
 @given(
     any_logits,
-    st.floats(0.05, 20),
+    st.floats(0.05, 2),
     st.integers(0, 50),
     st.floats(0.01, 1),
-    st.integers(0, 2**64),
+    st.integers(0, 2**63 - 1),
 )
 def test_draws_are_those_of_the_definition(
     logits: Logits, temperature: float, top_k: int, top_p: float, seed: int
 ) -> None:
-    params = SamplingParams(temperature, top_k, top_p, seed)
+    params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     sampler = Sampler(params)
     assert [sampler.sample(logits) for _ in range(5)] == draws_by_definition(logits, params, 5)
 
@@ -301,15 +303,18 @@ def test_logits_are_left_as_they_were() -> None:
     ],
 )
 def test_values_out_of_range_are_refused(params: dict[str, Any], field: str) -> None:
-    with pytest.raises(ValueError, match=f"^{field} must "):
+    with pytest.raises(ValidationError) as refused:
         SamplingParams(**params)
+    assert [problem["loc"][0] for problem in refused.value.errors()] == [field]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("penalty", [5e-324, 1e-300, 1e-6, 10.0])
 def test_no_penalty_is_too_small_to_choose_by(penalty: float, temperature: float) -> None:
     logits = np.array([3.0, -2.0, 4.0, 5.0], np.float32)
-    params = SamplingParams(temperature=temperature, repetition_penalty=penalty, seed=1)
+    params = SamplingParams.model_construct(
+        temperature=temperature, repetition_penalty=penalty, seed=1
+    )
     sampler = Sampler(params, prompt=[0, 1, 2])
     chosen = [sampler.sample(logits) for _ in range(8)]
     assert set(chosen) <= ({0, 2, 3} if penalty < 1 else {0, 1, 2, 3})

@@ -424,7 +424,7 @@ export interface components {
         CompletionChoice: {
             /**
              * Index
-             * @description Of the prompt, times `n`, plus that of the sample.
+             * @description Which choice this is: the number of its prompt, times `n`, plus the number of its sample, all counted from 0.
              */
             index: number;
             /** Text */
@@ -458,7 +458,7 @@ export interface components {
             token_logprobs: (number | null)[];
             /**
              * Top Logprobs
-             * @description Those of the likeliest tokens, and of the token itself.
+             * @description The logarithms of the likeliest tokens, and of the token itself.
              */
             top_logprobs: ({
                 [key: string]: number;
@@ -478,36 +478,6 @@ export interface components {
          *     }
          */
         CompletionRequest: {
-            /**
-             * Model
-             * @description Name of a model that is served; by default the first one.
-             */
-            model?: string | null;
-            /**
-             * Session Id
-             * @description Go on from this session, and add the prompt and what is generated to it.
-             */
-            session_id?: string | null;
-            /**
-             * Wait For Session
-             * @description Wait while another request is in the session, as long as `timeout` allows. By default that is refused with 409.
-             */
-            wait_for_session?: boolean | null;
-            /**
-             * Max Tokens
-             * @description Tokens to generate at most, by default as far as there is room: for a copy one more than the prompt has, for a recall one more than the session has, else 16. 0, to read the prompt only, needs `session_id` or `echo`.
-             */
-            max_tokens?: number | null;
-            /**
-             * Min Tokens
-             * @description Before so many tokens are generated, neither the id that ends a string nor a stop string ends the generation.
-             */
-            min_tokens?: number | null;
-            /**
-             * N
-             * @description Samples; they share the memory of the prompt. With `seed`, each draws in its own repeatable way.
-             */
-            n?: number | null;
             /**
              * Temperature
              * @description 0 takes the likeliest token; more draws ever more freely.
@@ -556,6 +526,36 @@ export interface components {
              */
             repetition_penalty?: number | null;
             /**
+             * Model
+             * @description Name of a model that is served; by default the first one.
+             */
+            model?: string | null;
+            /**
+             * Session Id
+             * @description Go on from this session, and add the prompt and what is generated to it.
+             */
+            session_id?: string | null;
+            /**
+             * Wait For Session
+             * @description Wait while another request is in the session, as long as `timeout` allows. By default that is refused with 409. Needs `session_id`.
+             */
+            wait_for_session?: boolean | null;
+            /**
+             * Max Tokens
+             * @description Tokens to generate at most, by default as far as there is room: for a copy one more than the prompt has, for a recall one more than the session has, else 16. 0, to read the prompt only, needs `session_id` or `echo`.
+             */
+            max_tokens?: number | null;
+            /**
+             * Min Tokens
+             * @description Before so many tokens are generated, neither the id that ends a string nor a stop string ends the generation.
+             */
+            min_tokens?: number | null;
+            /**
+             * N
+             * @description Samples; they share the memory of the prompt. With `seed`, each draws in its own repeatable way. A session takes one.
+             */
+            n?: number | null;
+            /**
              * Stop
              * @description Up to 4 strings that end the generation. They are not part of `text`; `token_ids` ends with the id that completed the string.
              */
@@ -572,7 +572,7 @@ export interface components {
             logprobs?: number | null;
             /**
              * Echo
-             * @description Begin the answer with the prompt; with `logprobs`, with those of its ids too. In `raw` mode these are all ids, special ones included.
+             * @description Begin the answer with the prompt; with `logprobs`, with those of its ids too. In `raw` mode these are all ids, special ones included. A session takes no `logprobs` beside it.
              */
             echo?: boolean | null;
             /**
@@ -609,48 +609,10 @@ export interface components {
             stream_options?: components["schemas"]["StreamOptions"] | null;
             /**
              * User
-             * @description Who asks, for the server's log.
+             * @description On whose behalf you ask; the server's log shows it.
              */
             user?: string | null;
-        } & ((({
-            session_id?: null;
-            /** @enum {unknown} */
-            wait_for_session?: false | null;
-        } & ({
-            prompt?: string | number[] | string[] | number[][];
-        } & ({
-            max_tokens?: null | unknown;
-        } | {
-            /** @constant */
-            echo: true;
-        }))) | ({
-            session_id: string;
-            /** @enum {unknown} */
-            n?: 1 | null;
-        } & (({
-            prompt?: string | number[] | string[] | number[][];
-        } | {
-            prompt?: number[] | number[][];
-            /** @enum {unknown} */
-            mode?: "raw" | null;
-        } | ({
-            /** @constant */
-            mode: "raw";
-        } & {
-            prompt?: "" | [
-                ""
-            ];
-        })) & ({
-            /** @enum {unknown} */
-            echo?: false | null;
-        } | {
-            logprobs?: null;
-        })))) & ({
-            stream_options?: null;
-        } | {
-            /** @constant */
-            stream: true;
-        }));
+        };
         /**
          * CompletionUsage
          * @description Tokens of all prompts and choices.
@@ -739,7 +701,7 @@ export interface components {
         };
         /**
          * ErrorResponse
-         * @description Every error has this shape.
+         * @description Every error outside `/v1` has this shape.
          */
         ErrorResponse: {
             error: components["schemas"]["ErrorDetail"];
@@ -763,39 +725,6 @@ export interface components {
          *     }
          */
         GenerateRequest: {
-            /**
-             * Model
-             * @description Name of a model that is served; by default the first one.
-             */
-            model?: string | null;
-            /**
-             * Session Id
-             * @description Go on from this session, and add the prompt and what is generated to it.
-             */
-            session_id?: string | null;
-            /**
-             * Wait For Session
-             * @description Wait while another request is in the session, as long as `timeout` allows. By default that is refused with 409.
-             * @default false
-             */
-            wait_for_session?: boolean;
-            /**
-             * Max Tokens
-             * @description Tokens to generate at most, by default as far as there is room: for a copy one more than the prompt has, for a recall one more than the session has, else 16. 0, to read the prompt only, needs `session_id` or `echo`.
-             */
-            max_tokens?: number | null;
-            /**
-             * Min Tokens
-             * @description Before so many tokens are generated, neither the id that ends a string nor a stop string ends the generation.
-             * @default 0
-             */
-            min_tokens?: number;
-            /**
-             * N
-             * @description Samples; they share the memory of the prompt. With `seed`, each draws in its own repeatable way.
-             * @default 1
-             */
-            n?: number;
             /**
              * Temperature
              * @description 0 takes the likeliest token; more draws ever more freely.
@@ -851,6 +780,39 @@ export interface components {
              */
             repetition_penalty?: number;
             /**
+             * Model
+             * @description Name of a model that is served; by default the first one.
+             */
+            model?: string | null;
+            /**
+             * Session Id
+             * @description Go on from this session, and add the prompt and what is generated to it.
+             */
+            session_id?: string | null;
+            /**
+             * Wait For Session
+             * @description Wait while another request is in the session, as long as `timeout` allows. By default that is refused with 409. Needs `session_id`.
+             * @default false
+             */
+            wait_for_session?: boolean;
+            /**
+             * Max Tokens
+             * @description Tokens to generate at most, by default as far as there is room: for a copy one more than the prompt has, for a recall one more than the session has, else 16. 0, to read the prompt only, needs `session_id` or `echo`.
+             */
+            max_tokens?: number | null;
+            /**
+             * Min Tokens
+             * @description Before so many tokens are generated, neither the id that ends a string nor a stop string ends the generation.
+             * @default 0
+             */
+            min_tokens?: number;
+            /**
+             * N
+             * @description Samples; they share the memory of the prompt. With `seed`, each draws in its own repeatable way. A session takes one.
+             * @default 1
+             */
+            n?: number;
+            /**
              * Stop
              * @description Up to 4 strings that end the generation. They are not part of `text`; `token_ids` ends with the id that completed the string.
              */
@@ -868,7 +830,7 @@ export interface components {
             logprobs?: number | null;
             /**
              * Echo
-             * @description Begin the answer with the prompt; with `logprobs`, with those of its ids too. In `raw` mode these are all ids, special ones included.
+             * @description Begin the answer with the prompt; with `logprobs`, with those of its ids too. In `raw` mode these are all ids, special ones included. A session takes no `logprobs` beside it.
              * @default false
              */
             echo?: boolean;
@@ -904,40 +866,7 @@ export interface components {
              * @description By default the first mode of the model. What a model knows depends on what it was trained on. `copy`: write the prompt out. `recall`: the prompt is how a passage begins that the session read; go on from there to the passage's end. Every model knows `raw`: add no special ids to the prompt; in a session it may be empty.
              */
             mode?: string | null;
-        } & (({
-            prompt: unknown;
-            token_ids?: null;
-        } | {
-            token_ids: unknown;
-            prompt?: null;
-        }) & (({
-            session_id?: null;
-            /** @enum {unknown} */
-            wait_for_session?: false | null;
-        } & ({
-            prompt?: unknown;
-            token_ids?: unknown;
-        } & ({
-            max_tokens?: null | unknown;
-        } | {
-            /** @constant */
-            echo: true;
-        }))) | ({
-            session_id: string;
-            /** @enum {unknown} */
-            n?: 1 | null;
-        } & (({
-            /** @constant */
-            mode: "raw";
-        } | {
-            prompt?: unknown;
-            token_ids?: unknown;
-        }) & ({
-            /** @enum {unknown} */
-            echo?: false | null;
-        } | {
-            logprobs?: null;
-        })))));
+        };
         /**
          * GenerateResponse
          * @description A whole generation.
@@ -964,7 +893,7 @@ export interface components {
         GenerateResponse: {
             /**
              * Id
-             * @description Of this generation; the server's log has it too.
+             * @description Names this generation, here and in the server's log.
              */
             id: string;
             /** Model */
@@ -1018,7 +947,7 @@ export interface components {
             fingerprint: string;
             /**
              * Version
-             * @description Of the server.
+             * @description Which version of the server answers.
              */
             version: string;
             /**
@@ -1178,18 +1107,18 @@ export interface components {
         ModelEntry: {
             /**
              * Name
-             * @description Of its folder; requests choose it by this.
+             * @description What its folder is called; requests choose a model by this name.
              */
             name: string;
             /**
              * Status
-             * @description `failed`: it could not be loaded. `available`: it could be, as far as is known.
+             * @description `failed`: the last attempt to load it failed. `available`: it is not in memory, and may be loaded.
              * @enum {string}
              */
             status: "serving" | "loading" | "unloading" | "failed" | "available";
             /**
              * Is Default
-             * @description Whether requests that name no model get it.
+             * @description Whether this is the model of requests that do not choose one.
              */
             is_default: boolean;
             /**
@@ -1357,12 +1286,12 @@ export interface components {
             pool_bytes: number;
             /**
              * Pages Own
-             * @description Of these pages, those that nobody else uses.
+             * @description How many of these pages nobody else uses.
              */
             pages_own: number;
             /**
              * Pages Shared
-             * @description Those that other sessions or requests use, too.
+             * @description How many of them other sessions or requests use, too.
              */
             pages_shared: number;
             /**
@@ -1627,7 +1556,7 @@ export interface components {
             model: string;
             /**
              * Index
-             * @description Of the sample.
+             * @description Which sample this is a piece of, counted from 0.
              */
             index: number;
             /**
@@ -1639,7 +1568,7 @@ export interface components {
             token_ids: number[];
             /**
              * Finish Reason
-             * @description Null but in the last chunk of a sample.
+             * @description Null in all chunks of a sample but the last.
              */
             finish_reason: ("stop" | "length") | null;
             /**
@@ -2686,7 +2615,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description Of the checkpoint's folder. */
+                /** @description What the folder of the checkpoint is called. */
                 name: string;
             };
             cookie?: never;
@@ -2763,7 +2692,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description Of the checkpoint's folder. */
+                /** @description What the folder of the checkpoint is called. */
                 name: string;
             };
             cookie?: never;

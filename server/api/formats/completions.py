@@ -9,9 +9,9 @@ from model.tokenizer import Tokenizer
 from server.api.formats.generate import session
 from server.api.streaming import DeltaStream
 from server.engine.deltas import Delta
-from server.errors import ServiceError, printable
+from server.errors import ServiceError
 from server.http.compact_json import compact_json, json_string
-from server.http.openai_errors import openai_body
+from server.http.errors import openai_body, status_of
 from server.sessions.turn import Turn
 
 
@@ -19,7 +19,7 @@ class CompletionFormat:
     """Writes a `Completion`, or those of a stream.
 
     Args:
-        stream: of the generation.
+        stream: the generation that is written.
         turn: of the session that it is a turn of, if it is one.
         include_usage: whether a chunk without choices ends a stream.
         continuous_usage: whether every chunk has the usage so far.
@@ -91,8 +91,7 @@ class CompletionFormat:
 
     def error(self, error: ServiceError) -> dict[str, Any]:
         """See `Format.error`."""
-        message = printable(error.message)
-        return openai_body(error.status_code, error.type, message, error.param)
+        return openai_body(status_of(error), error.type, error.message, error.param)
 
     def _usage(self, n_completion_tokens: int) -> dict[str, Any]:
         n_prompt_tokens = self._stream.n_prompt_tokens

@@ -8,6 +8,7 @@ from server.api.streaming import DeltaStream
 from server.engine.deltas import Delta
 from server.errors import ServiceError
 from server.http.compact_json import compact_json, json_string
+from server.http.errors import error_body
 from server.sessions.turn import Turn
 
 
@@ -15,7 +16,7 @@ class GenerateFormat:
     """Writes a `GenerateResponse`, or the `GenerateChunk`s of a stream.
 
     Args:
-        stream: of the generation.
+        stream: the generation that is written.
         turn: of the session that it is a turn of, if it is one.
     """
 
@@ -60,7 +61,7 @@ class GenerateFormat:
 
     def error(self, error: ServiceError) -> dict[str, Any]:
         """See `Format.error`."""
-        return error.body()
+        return error_body(error.type, error.message, error.param)
 
 
 def session(turn: Turn) -> dict[str, Any]:

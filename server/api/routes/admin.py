@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Response
 
+from server.api.accounts import require_admin
 from server.api.dependencies import EnginesDependency
 from server.api.openapi import describe_errors
 from server.api.schemas.admin import ModelEntries, ModelEntry
-from server.auth.access import require_admin
 from server.errors import (
     DefaultModelError,
     InvalidRequestError,
@@ -18,7 +18,9 @@ from server.errors import (
 
 router = APIRouter(tags=["admin"], dependencies=[Depends(require_admin)])
 
-_Name = Annotated[str, Path(max_length=255, description="Of the checkpoint's folder.")]
+_Name = Annotated[
+    str, Path(max_length=255, description="What the folder of the checkpoint is called.")
+]
 _TOO_LONG = ("name: string should have at most 255 characters", "name")
 _LOADED: dict[int | str, Any] = {
     200: {"description": "It was served already."},

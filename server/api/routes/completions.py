@@ -3,20 +3,18 @@
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Body, Response
 
-from server.api.dependencies import EnginesDependency, RequestId, SessionsDependency
 from server.api.formats.completions import CompletionFormat
+from server.api.json_route import JsonRoute
 from server.api.openapi import GENERATION_ERRORS, describe_errors, describe_events
 from server.api.schemas.completions import (
     Completion,
     CompletionRequest,
-    OpenAIErrorResponse,
     StreamOptions,
 )
-from server.api.submission import answer
-from server.auth.access import AccountDependency
-from server.http.json_body import JsonRoute
+from server.api.schemas.errors import OpenAIErrorResponse
+from server.api.submission import Submit
 
 router = APIRouter(prefix="/v1", route_class=JsonRoute, tags=["openai"])
 
@@ -64,11 +62,7 @@ _EXAMPLES: Any = {
 )
 async def complete(
     body: Annotated[CompletionRequest, Body(openapi_examples=_EXAMPLES)],
-    models: EnginesDependency,
-    request_id: RequestId,
-    request: Request,
-    sessions: SessionsDependency,
-    account: AccountDependency,
+    submit: Submit,
 ) -> Response:
     """Copy texts or go on from them, as OpenAI's API would ask for it."""
     options = body.stream_options or StreamOptions()
@@ -77,7 +71,4 @@ async def complete(
         include_usage=options.include_usage,
         continuous_usage=options.continuous_usage_stats,
     )
-    label = request_id if body.user is None else f"{request_id}, user {body.user!r}"
-    return await answer(
-        body, write, request, models=models, sessions=sessions, account=account, label=label
-    )
+    return await submit(body, write, user=body.user)

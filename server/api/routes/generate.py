@@ -2,15 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Body, Response
 
-from server.api.dependencies import EnginesDependency, RequestId, SessionsDependency
 from server.api.formats.generate import GenerateFormat
+from server.api.json_route import JsonRoute
 from server.api.openapi import GENERATION_ERRORS, describe_errors, describe_events
 from server.api.schemas.generate import GenerateChunk, GenerateRequest, GenerateResponse
-from server.api.submission import answer
-from server.auth.access import AccountDependency
-from server.http.json_body import JsonRoute
+from server.api.submission import Submit
 
 router = APIRouter(route_class=JsonRoute, tags=["generate"])
 
@@ -69,19 +67,7 @@ _EXAMPLES: Any = {
 )
 async def generate(
     body: Annotated[GenerateRequest, Body(openapi_examples=_EXAMPLES)],
-    models: EnginesDependency,
-    request_id: RequestId,
-    request: Request,
-    sessions: SessionsDependency,
-    account: AccountDependency,
+    submit: Submit,
 ) -> Response:
     """Generate from a prompt, at once or as a stream of server-sent events."""
-    return await answer(
-        body,
-        GenerateFormat,
-        request,
-        models=models,
-        sessions=sessions,
-        account=account,
-        label=request_id,
-    )
+    return await submit(body, GenerateFormat)

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from server.api.dependencies import EnginesDependency
 from server.api.openapi import describe_errors
-from server.api.schemas.generate import LiveResponse, ReadyResponse
+from server.api.schemas.health import LiveResponse, ReadyResponse
 from server.errors import NotReadyError, ShuttingDownError
 
 router = APIRouter(tags=["health"])

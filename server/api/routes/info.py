@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from server import __version__
 from server.api.dependencies import EnginesDependency
 from server.api.openapi import describe_errors
-from server.api.schemas.generate import InfoResponse, Limits, TokenizerInfo
+from server.api.schemas.info import InfoResponse, Limits, TokenizerInfo
 from server.errors import InvalidRequestError, ModelNotFoundError
 from server.sessions.snapshot import largest_size
 

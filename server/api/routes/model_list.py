@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from server.api.dependencies import EnginesDependency
 from server.api.openapi import MODEL_ERRORS, describe_errors
-from server.api.schemas.completions import Model, ModelList
+from server.api.schemas.model_list import Model, ModelList
 from server.engine.engine import Engine
 
 router = APIRouter(prefix="/v1", tags=["openai"])

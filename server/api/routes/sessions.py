@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.api.accounts import AccountDependency
 from server.api.dependencies import SessionId, SessionsDependency
+from server.api.json_route import OptionalJsonRoute
 from server.api.openapi import SESSION_ERRORS, describe_errors
 from server.api.schemas.sessions import (
     MAX_PAGE,
@@ -15,7 +17,6 @@ from server.api.schemas.sessions import (
     Session,
     SessionList,
 )
-from server.auth.access import AccountDependency
 from server.errors import (
     BodyTooLargeError,
     InvalidRequestError,
@@ -29,7 +30,6 @@ from server.errors import (
     TooManySessionsError,
     UnsupportedMediaTypeError,
 )
-from server.http.json_body import OptionalJsonRoute
 from server.sessions.session_info import SessionInfo
 
 router = APIRouter(route_class=OptionalJsonRoute, tags=["sessions"])

@@ -5,15 +5,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.requests import ClientDisconnect
 
+from server.api.accounts import AccountDependency
 from server.api.dependencies import SessionId, SessionsDependency
 from server.api.openapi import SESSION_ERRORS, describe_errors
 from server.api.routes.sessions import describe
 from server.api.schemas.generation_fields import SESSION_ID
 from server.api.schemas.sessions import Session
-from server.api.streaming import nobody_reads
-from server.auth.access import AccountDependency
 from server.errors import (
     BodyTooLargeError,
     InvalidRequestError,
@@ -120,15 +118,11 @@ async def restore(
     response: Response,
     sessions: SessionsDependency,
     account: AccountDependency,
-) -> Session | Response:
+) -> Session:
     """Make a session out of a file, or put it in the place of an existing one."""
     if request.headers.get("content-type") != _MEDIA_TYPE:
         raise UnsupportedMediaTypeError(f"the body must be sent as '{_MEDIA_TYPE}'")
-    try:
-        file = await spool.receive(request, sessions.snapshots.max_bytes)
-    except ClientDisconnect:
-        return nobody_reads()
-    with file:
+    with await spool.receive(request, sessions.snapshots.max_bytes) as file:
         async with sessions.snapshots.room:
             record, is_new = await sessions.snapshots.restore(
                 account, session_id, await asyncio.to_thread(file.read)

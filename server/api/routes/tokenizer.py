@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.tokenizer import TokenizerError, special_tokens
 from server.api.dependencies import EnginesDependency
+from server.api.json_route import JsonRoute
 from server.api.openapi import MODEL_ERRORS, PROMPT_ERRORS, describe_errors
 from server.api.schemas.tokenizer import (
     DetokenizeRequest,
@@ -20,7 +21,6 @@ from server.api.schemas.tokenizer import (
 )
 from server.engine.modes import RAW, choose_mode, frame
 from server.errors import InvalidRequestError
-from server.http.json_body import JsonRoute
 
 router = APIRouter(route_class=JsonRoute, tags=["tokenizer"])
 

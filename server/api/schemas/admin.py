@@ -10,12 +10,16 @@ class ModelEntry(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    name: str = Field(description="Of its folder; requests choose it by this.")
-    status: ModelStatus = Field(
-        description="`failed`: it could not be loaded. `available`: it could be, as far as is "
-        "known."
+    name: str = Field(
+        description="What its folder is called; requests choose a model by this name."
     )
-    is_default: bool = Field(description="Whether requests that name no model get it.")
+    status: ModelStatus = Field(
+        description="`failed`: the last attempt to load it failed. `available`: it is not in "
+        "memory, and may be loaded."
+    )
+    is_default: bool = Field(
+        description="Whether this is the model of requests that do not choose one."
+    )
     fingerprint: str | None = Field(description="SHA-256 of the weights, if it is in memory.")
     error: str | None = Field(description="Why it could not be loaded, if that was tried last.")
 

@@ -1,4 +1,4 @@
-"""What goes over the wire of OpenAI's API."""
+"""What goes over the wire of `POST /v1/completions`."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -11,12 +11,10 @@ from pydantic import (
     model_validator,
 )
 
-from server.api.request_rules import allow_null, completion_rules
 from server.api.schemas.generate import TurnInfo
 from server.api.schemas.generation_fields import (
     MAX_SAMPLES,
     MODES,
-    SESSION_ID,
     GenerationFields,
     Source,
     refusal,
@@ -34,10 +32,14 @@ _FORMS = [
 ]
 
 
-def _say_all(schema: dict[str, Any]) -> None:
-    allow_null(schema)
+def _complete_schema(schema: dict[str, Any]) -> None:
+    """Add examples, and that every field which may be left out may be null."""
     schema["examples"] = [{"model": "copy-bytes", "prompt": "hello"}]
-    schema |= completion_rules(SESSION_ID, _TEXT, _IDS)
+    null = {"type": "null"}
+    for name, field in schema["properties"].items():
+        if name not in schema["required"] and null not in field.get("anyOf", ()):
+            described = {key: field.pop(key) for key in ("title", "description") if key in field}
+            schema["properties"][name] = {"anyOf": [field, null], **described}
 
 
 class StreamOptions(BaseModel):
@@ -56,7 +58,7 @@ class StreamOptions(BaseModel):
 class CompletionRequest(GenerationFields):
     """What to complete, and how; `null` stands for a field that is not there."""
 
-    model_config = ConfigDict(json_schema_extra=_say_all)
+    model_config = ConfigDict(json_schema_extra=_complete_schema)
 
     prompt: Annotated[Any, WithJsonSchema({"anyOf": _FORMS})] = Field(
         description="Text, several texts, the ids of a text, or those of several.",
@@ -73,7 +75,9 @@ class CompletionRequest(GenerationFields):
     )
     stream_options: StreamOptions | None = Field(default=None, description="With `stream` only.")
     user: str | None = Field(
-        default=None, max_length=256, description="Who asks, for the server's log."
+        default=None,
+        max_length=256,
+        description="On whose behalf you ask; the server's log shows it.",
     )
     _sources: list[Source] = PrivateAttr(default_factory=list)
 
@@ -118,7 +122,7 @@ class CompletionLogprobs(BaseModel):
         "of a context."
     )
     top_logprobs: list[dict[str, float] | None] = Field(
-        description="Those of the likeliest tokens, and of the token itself."
+        description="The logarithms of the likeliest tokens, and of the token itself."
     )
     text_offset: list[int] = Field(description="Where in `text` each token is, in characters.")
 
@@ -126,7 +130,10 @@ class CompletionLogprobs(BaseModel):
 class CompletionChoice(BaseModel):
     """One text."""
 
-    index: int = Field(description="Of the prompt, times `n`, plus that of the sample.")
+    index: int = Field(
+        description="Which choice this is: the number of its prompt, times `n`, plus the number of "
+        "its sample, all counted from 0."
+    )
     text: str
     token_ids: list[int] = Field(description="Without the one that ended the text.")
     logprobs: CompletionLogprobs | None
@@ -163,36 +170,3 @@ class Completion(BaseModel):
         default=None, description="In chunks as `stream_options` say."
     )
     session: TurnInfo | None = Field(default=None, description="With `session_id`, at the end.")
-
-
-class Model(BaseModel):
-    """A model that is served."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int = Field(description="When it was loaded; seconds since 1970.")
-    owned_by: str = "causalrn"
-    max_model_len: int = Field(description="Tokens of a prompt and its answer together.")
-    fingerprint: str = Field(description="SHA-256 of the weights.")
-
-
-class ModelList(BaseModel):
-    """The models that are served, the default one first."""
-
-    object: Literal["list"] = "list"
-    data: list[Model]
-
-
-class OpenAIErrorDetail(BaseModel):
-    """What went wrong."""
-
-    message: str = Field(description="A sentence for people.")
-    type: str = Field(description="One of few words for programs.")
-    param: str | None = Field(description="The field at fault, if it is one.")
-    code: str = Field(description="A word for programs, of this error alone.")
-
-
-class OpenAIErrorResponse(BaseModel):
-    """Every error under `/v1` has this shape."""
-
-    error: OpenAIErrorDetail

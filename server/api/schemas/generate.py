@@ -1,18 +1,12 @@
-"""What goes over the wire."""
+"""What goes over the wire of `POST /generate`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from server.api.request_rules import generate_rules
 from server.api.schemas.generation_fields import (
-    MAX_LOGPROBS,
-    MAX_SAMPLES,
-    MAX_STOP_LENGTH,
-    MAX_STOP_STRINGS,
     MODES,
-    SESSION_ID,
     GenerationFields,
     Source,
 )
@@ -33,9 +27,7 @@ _GENERATION: dict[str, Any] = {
 class GenerateRequest(GenerationFields):
     """What to generate from, and how."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"prompt": "hello"}], **generate_rules(SESSION_ID)}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "hello"}]})
 
     prompt: str | None = Field(
         default=None,
@@ -113,7 +105,7 @@ class GenerateResponse(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_GENERATION]})
 
-    id: str = Field(description="Of this generation; the server's log has it too.")
+    id: str = Field(description="Names this generation, here and in the server's log.")
     model: str
     text: str = Field(description="What was generated, up to the first stop string.")
     token_ids: list[int] = Field(
@@ -154,95 +146,14 @@ class GenerateChunk(BaseModel):
 
     id: str
     model: str
-    index: int = Field(description="Of the sample.")
+    index: int = Field(description="Which sample this is a piece of, counted from 0.")
     text: str = Field(description="New text; whole characters only, so it may lag behind the ids.")
     token_ids: list[int]
     finish_reason: FinishReason | None = Field(
-        description="Null but in the last chunk of a sample."
+        description="Null in all chunks of a sample but the last."
     )
     logprobs: list[TokenLogprob] | None = Field(default=None, description="If asked for.")
     usage: Usage | None = Field(default=None, description="In the very last chunk only.")
     session: TurnInfo | None = Field(
         default=None, description="In the very last chunk, with `session_id`."
     )
-
-
-class ErrorDetail(BaseModel):
-    """What went wrong."""
-
-    type: str = Field(description="A word for programs.")
-    message: str = Field(description="A sentence for people.")
-    param: str | None = Field(description="The field at fault, if it is one.")
-
-
-class ErrorResponse(BaseModel):
-    """Every error has this shape."""
-
-    error: ErrorDetail
-
-
-class LiveResponse(BaseModel):
-    """The process answers."""
-
-    status: Literal["live"] = "live"
-
-
-class ReadyResponse(BaseModel):
-    """The engines move; and how much of them is in use, at this moment."""
-
-    status: Literal["ready"] = "ready"
-    running: int = Field(description="Samples that take part in steps.")
-    waiting: int = Field(description="Samples that wait for a place.")
-    pages_used: int = Field(
-        description="Pages of the memory pools in use, those of idle sessions included."
-    )
-    pages_total: int = Field(description="Pages of the memory pools of all models.")
-
-
-class TokenizerInfo(BaseModel):
-    """How text becomes ids."""
-
-    name: str
-    vocab_size: int
-    bos_id: int
-    sep_id: int
-    eos_id: int
-
-
-class Limits(BaseModel):
-    """What a request may ask for, and what the server holds."""
-
-    max_seq_len: int = Field(
-        description="Tokens of prompt, special ones and `max_tokens` together."
-    )
-    max_tokens: int = Field(description="Largest `max_tokens`.")
-    max_body_bytes: int
-    max_running: int = Field(description="Samples that run at once.")
-    max_waiting: int = Field(description="Samples that may wait beyond these.")
-    max_batch_tokens: int = Field(description="Tokens of one step.")
-    pool_tokens: int = Field(description="Tokens that all running requests hold together.")
-    pool_bytes: int = Field(description="Memory for them and for the fixed-size states.")
-    max_samples: int = Field(default=MAX_SAMPLES, description="Largest `n`.")
-    max_logprobs: int = Field(default=MAX_LOGPROBS, description="Largest `logprobs`.")
-    max_sessions: int = Field(description="Sessions that the store holds.")
-    max_session_tokens: int = Field(description="Tokens of a session's log.")
-    session_ttl_seconds: float = Field(description="Largest `ttl_seconds`.")
-    max_snapshot_bytes: int = Field(description="Largest snapshot that can be restored.")
-    max_stop_strings: int = MAX_STOP_STRINGS
-    max_stop_length: int = Field(
-        default=MAX_STOP_LENGTH, description="Characters of a stop string."
-    )
-
-
-class InfoResponse(BaseModel):
-    """What is served, by which version, within which limits."""
-
-    model: str
-    models: list[str] = Field(
-        description="Names of all models that are served, the default one first."
-    )
-    fingerprint: str = Field(description="SHA-256 of the weights.")
-    version: str = Field(description="Of the server.")
-    config: dict[str, Any] = Field(description="Shape of the model.")
-    tokenizer: TokenizerInfo
-    limits: Limits

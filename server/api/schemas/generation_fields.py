@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -24,8 +21,6 @@ MAX_STOP_LENGTH = 256
 MAX_SAMPLES = 32
 MAX_LOGPROBS = 20
 MAX_PRIORITY = 10
-MAX_BIASED = 300
-_DECIMAL = "^(0|[1-9][0-9]{0,8})$"
 SESSION_ID = "ses-[0-9a-f]{32}"
 
 MODES = (
@@ -43,12 +38,6 @@ def _as_list(value: Any) -> Any:
     raise PydanticCustomError("stop_type", "must be a string or a list of strings")
 
 
-def _check_token_id(key: str) -> str:
-    if not re.fullmatch(_DECIMAL, key):
-        raise PydanticCustomError("token_id", "must be a token id in decimal")
-    return key
-
-
 _StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 _Stop = Annotated[
     list[_StopString],
@@ -59,11 +48,6 @@ _Stop = Annotated[
         | Annotated[list[_StopString], Field(max_length=MAX_STOP_STRINGS)],
     ),
 ]
-_TokenId = Annotated[
-    str, AfterValidator(_check_token_id), WithJsonSchema({"type": "string", "pattern": _DECIMAL})
-]
-_Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
-_Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -81,8 +65,11 @@ class Source:
     mode: str | None
 
 
-class GenerationFields(BaseModel):
-    """How to generate; what from, and in which mode, is for subclasses to say."""
+class GenerationFields(SamplingParams):
+    """How to generate: the fields of `SamplingParams`, and these.
+
+    What to generate from, and in which mode, is for subclasses to say.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -96,7 +83,7 @@ class GenerationFields(BaseModel):
     wait_for_session: bool = Field(
         default=False,
         description="Wait while another request is in the session, as long as `timeout` allows. "
-        "By default that is refused with 409.",
+        "By default that is refused with 409. Needs `session_id`.",
     )
     max_tokens: int | None = Field(
         default=None,
@@ -116,61 +103,7 @@ class GenerationFields(BaseModel):
         ge=1,
         le=MAX_SAMPLES,
         description="Samples; they share the memory of the prompt. With `seed`, each draws in its "
-        "own repeatable way.",
-    )
-    temperature: float = Field(
-        default=0.0,
-        ge=0,
-        le=2,
-        allow_inf_nan=False,
-        description="0 takes the likeliest token; more draws ever more freely.",
-    )
-    top_k: int = Field(
-        default=0,
-        ge=0,
-        le=2**31 - 1,
-        description="Draw from the k likeliest tokens only; 0 for all.",
-    )
-    top_p: float = Field(
-        default=1.0,
-        gt=0,
-        le=1,
-        allow_inf_nan=False,
-        description="Draw from the fewest likeliest tokens whose probabilities reach this sum.",
-    )
-    min_p: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        allow_inf_nan=False,
-        description="Draw only from tokens at least this share as likely as the likeliest; 0 for "
-        "all.",
-    )
-    seed: int | None = Field(
-        default=None,
-        ge=0,
-        lt=2**63,  # exact as a JSON number, unlike the largest seed
-        description="Makes a draw repeatable; by default it is not.",
-    )
-    logit_bias: Annotated[dict[_TokenId, _Bias], Field(max_length=MAX_BIASED)] = Field(
-        default_factory=dict,
-        json_schema_extra={"additionalProperties": False},
-        description="What is added to the logits of some ids, before a token is chosen.",
-    )
-    presence_penalty: _Penalty = Field(
-        default=0.0, description="Taken from the logit of every id that was generated already."
-    )
-    frequency_penalty: _Penalty = Field(
-        default=0.0,
-        description="Taken from the logit of an id as many times as it was generated already.",
-    )
-    repetition_penalty: float = Field(
-        default=1.0,
-        ge=0.01,
-        le=10,
-        allow_inf_nan=False,
-        description="Divides the logit of every id that the prompt has or that was generated if "
-        "it is above 0, and multiplies it if it is not. 1 changes nothing.",
+        "own repeatable way. A session takes one.",
     )
     stop: _Stop | None = Field(
         default=None,
@@ -192,7 +125,8 @@ class GenerationFields(BaseModel):
     echo: bool = Field(
         default=False,
         description="Begin the answer with the prompt; with `logprobs`, with those of its ids too. "
-        "In `raw` mode these are all ids, special ones included.",
+        "In `raw` mode these are all ids, special ones included. A session takes no `logprobs` "
+        "beside it.",
     )
     priority: int = Field(
         default=0,
@@ -216,21 +150,16 @@ class GenerationFields(BaseModel):
         """The prompts, at least one."""
         raise NotImplementedError
 
+    def sampling(self) -> SamplingParams:
+        """How tokens are to be chosen: those of the fields that say so, checked already."""
+        values = {name: getattr(self, name) for name in SamplingParams.model_fields}
+        return SamplingParams.model_construct(**values)
+
     def params(self, source: Source) -> GenerationParams:
         """What the engine is asked for one of the prompts."""
         return GenerationParams(
             max_tokens=self.max_tokens,
-            sampling=SamplingParams(
-                temperature=self.temperature,
-                top_k=self.top_k,
-                top_p=self.top_p,
-                seed=self.seed,
-                min_p=self.min_p,
-                logit_bias={int(token_id): bias for token_id, bias in self.logit_bias.items()},
-                presence_penalty=self.presence_penalty,
-                frequency_penalty=self.frequency_penalty,
-                repetition_penalty=self.repetition_penalty,
-            ),
+            sampling=self.sampling(),
             stop=self.stop or (),
             n=self.n,
             logprobs=self.logprobs,

@@ -6,15 +6,13 @@ from server.errors import (
     SessionNotFoundError,
     StoreUnavailableError,
     TooManySessionsError,
-    printable,
 )
-
-_LONGEST_ID = 100  # characters of an id that an error repeats
+from server.printable import LONGEST_ECHO, printable
 
 
 def not_found(id: str) -> SessionNotFoundError:
     """There is no such session."""
-    return SessionNotFoundError(f"there is no session '{printable(id, _LONGEST_ID)}'")
+    return SessionNotFoundError(f"there is no session '{printable(id, LONGEST_ECHO)}'")
 
 
 def exists(id: str) -> SessionExistsError:

@@ -37,8 +37,8 @@ def usage_of(**quotas: Any) -> KeyUsage:
 def refused(usage: KeyUsage) -> tuple[str, int]:
     with pytest.raises(RateLimitedError) as error:
         usage.begin()
-    assert error.value.headers is not None
-    return error.value.message, int(error.value.headers["retry-after"])
+    assert error.value.retry_after is not None
+    return error.value.message, error.value.retry_after
 
 
 def spend(usage: KeyUsage, n_tokens: int = 0) -> None:

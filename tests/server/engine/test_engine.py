@@ -154,7 +154,7 @@ def test_a_full_queue_is_refused_and_empties_again(
             streams = [engine.submit("hello") for _ in range(8 + 16)]
             with pytest.raises(OverloadedError) as refused:
                 engine.submit("hello")
-            assert refused.value.headers == {"retry-after": "1"}
+            assert refused.value.retry_after == 1
             gate.open()
             assert await asyncio.gather(*map(read, streams)) == ["hello"] * 24
             assert await read(engine.submit("hello")) == "hello"
@@ -458,7 +458,7 @@ def test_draining_refuses_new_work_and_finishes_the_rest(
             await until(gate.reached.is_set)
             with pytest.raises(ShuttingDownError) as refused:
                 engine.submit("hello")
-            assert refused.value.headers == {"retry-after": "6"}
+            assert refused.value.retry_after == 6
             with pytest.raises(ShuttingDownError):
                 engine.check_ready()
             assert not draining.done()

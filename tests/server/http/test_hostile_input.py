@@ -1,6 +1,6 @@
 """Whatever is sent gets a 4xx or a closed connection, and leaves nothing behind.
 
-For what comes too slowly, and for heads, see `test_http_protocol.py`.
+For what comes too slowly, and for heads, see `test_protocol.py`.
 """
 
 import json

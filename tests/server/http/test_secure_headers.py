@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from server.http.header_limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
+from server.http.head_limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
 from server.http.secure_headers import SECURE_HEADERS
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel

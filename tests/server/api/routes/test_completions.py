@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from model.state import RaggedBatch
-from server.api.schemas.completions import Completion, OpenAIErrorResponse
+from server.api.schemas.completions import Completion
+from server.api.schemas.errors import OpenAIErrorResponse
 from tests.server.conftest import Gate, make_settings
 from tests.server.fake_model import FakeModel, letters
 from tests.server.live_server import LiveServer, events, serve

@@ -1,6 +1,5 @@
 import pytest
 
-from server.errors import printable
 from tests.server.live_server import LiveServer
 
 
@@ -25,9 +24,3 @@ def test_wrong_addresses_have_the_one_shape(
     assert error["type"] == type
     assert message in error["message"]
     assert ("allow" in response.headers) == (status == 405)
-
-
-def test_printable_spells_lone_surrogates_out_and_shortens() -> None:
-    assert printable("a\ud800é") == "a\\ud800é"
-    assert printable("abcdef", 3) == "abc…"
-    assert printable("abc", 3) == "abc"

@@ -3,9 +3,16 @@ from typing import Any
 
 import pytest
 
-from server.api.schemas.completions import OpenAIErrorResponse
-from server.errors import ServiceError, answer_with
-from server.http.openai_errors import is_openai, openai_status
+from server.api.schemas.errors import OpenAIErrorResponse
+from server.errors import (
+    RequestTimeoutError,
+    ServiceError,
+    SessionBusyError,
+    TooManySessionsError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from server.http.errors import answer, error_response, is_openai, status_of
 
 TYPES = {
     "invalid_request_error",
@@ -25,13 +32,34 @@ def every(error: type[ServiceError]) -> Iterator[type[ServiceError]]:
 
 @pytest.mark.parametrize("error", list(every(ServiceError)), ids=lambda error: error.__name__)
 def test_every_error_has_a_type_and_a_code(error: type[ServiceError]) -> None:
-    response = answer_with({"path": "/v1/completions"}, error.status, error.type, "why", "field")
-    answer = OpenAIErrorResponse.model_validate_json(bytes(response.body)).error
-    assert response.status_code == openai_status(error.status)
+    response = error_response({"path": "/v1/completions"}, error("why", param="field"))
+    told = OpenAIErrorResponse.model_validate_json(bytes(response.body)).error
+    assert response.status_code == status_of(error, openai=True)
     assert response.status_code != 422
-    assert answer.type in TYPES
-    assert (answer.type in {"server_error", "overloaded"}) == (error.status >= 500)
-    assert (answer.message, answer.param, answer.code) == ("why", "field", error.type)
+    assert told.type in TYPES
+    assert (told.type in {"server_error", "overloaded"}) == (status_of(error) >= 500)
+    assert (told.message, told.param, told.code) == ("why", "field", error.type)
+
+
+def test_no_two_errors_have_the_same_type() -> None:
+    types = [error.type for error in every(ServiceError)]
+    assert len(set(types)) == len(types)
+
+
+def test_headers_follow_from_the_error() -> None:
+    def headers(error: ServiceError) -> dict[str, str]:
+        found = dict(error_response({"path": "/info"}, error).headers)
+        assert found.pop("cache-control") == "no-store"
+        return {name: found[name] for name in found if not name.startswith("content-")}
+
+    assert headers(ServiceError("why")) == {}
+    assert headers(ServiceError("why", retry_after=7)) == {"retry-after": "7"}
+    assert headers(UnavailableError("why")) == {"retry-after": "1"}
+    assert headers(UnavailableError("why", retry_after=7)) == {"retry-after": "7"}
+    assert headers(SessionBusyError("why")) == {"retry-after": "1"}
+    assert headers(TooManySessionsError("why")) == {"retry-after": "60"}
+    assert headers(UnauthorizedError("why")) == {"www-authenticate": "Bearer"}
+    assert headers(RequestTimeoutError("why")) == {"connection": "close"}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +79,7 @@ def test_every_error_has_a_type_and_a_code(error: type[ServiceError]) -> None:
     ],
 )
 def test_types_follow_from_statuses(status: int, type: str) -> None:
-    response = answer_with({"path": "/v1"}, status, "word", "why")
+    response = answer({"path": "/v1"}, status, "word", "why")
     assert OpenAIErrorResponse.model_validate_json(bytes(response.body)).error.type == type
 
 
@@ -71,9 +99,9 @@ def test_types_follow_from_statuses(status: int, type: str) -> None:
 def test_only_what_is_worth_it_is_sent_again(
     status: int, headers: dict[str, str], wanted: str | None
 ) -> None:
-    response = answer_with({"path": "/v1/models"}, status, "word", "why", headers=headers)
+    response = answer({"path": "/v1/models"}, status, "word", "why", headers=headers)
     assert response.headers.get("x-should-retry") == wanted
-    assert "x-should-retry" not in answer_with({"path": "/info"}, status, "word", "why").headers
+    assert "x-should-retry" not in answer({"path": "/info"}, status, "word", "why").headers
 
 
 @pytest.mark.parametrize(
@@ -88,8 +116,7 @@ def test_only_what_is_worth_it_is_sent_again(
     ],
 )
 def test_the_shape_follows_from_the_path(scope: dict[str, Any], openai: bool) -> None:
-    response = answer_with(scope, 422, "word", "why")
+    response = answer(scope, 422, "word", "why")
     assert (b'"code":"word"' in bytes(response.body)) == openai
     assert response.status_code == (400 if openai else 422)
-    if "root_path" not in scope:
-        assert is_openai(scope.get("path", "")) == openai
+    assert is_openai(scope) == openai

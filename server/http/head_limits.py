@@ -1,16 +1,22 @@
-"""How much may stand before a request's body."""
+"""How much may stand before a request's body.
+
+What is complete is refused here, for every server that runs the app; `server.http.protocol` bounds
+what never becomes complete.
+"""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.errors import HeadersTooLargeError, ServiceError, UrlTooLongError
+from server.http.errors import error_response
 
 MAX_URL_BYTES = 8 * 1024
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32 * 1024  # of names and values together
+MAX_HEAD_BYTES = MAX_URL_BYTES + MAX_HEADER_BYTES + 1024  # the rest is what separates them
 
 
-class HeaderLimits:
-    """Refuses requests of too long a URL, or too many or too large headers.
+class HeadLimits:
+    """Refuses requests that have too long a URL, or too many or too large headers.
 
     Args:
         app: to wrap.
@@ -25,7 +31,7 @@ class HeaderLimits:
         if error is None:
             await self.app(scope, receive, send)
         else:
-            await error.response(scope)(scope, receive, send)
+            await error_response(scope, error)(scope, receive, send)
 
 
 def _fault(scope: Scope) -> ServiceError | None:

@@ -1,0 +1,90 @@
+"""Every request's account: found and opened before a route does anything, settled at the end."""
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.auth.access import Access, Account
+
+_bearer = HTTPBearer(
+    auto_error=False, scheme_name="key", description="An API key, if the server has any."
+)
+
+
+def enter(request: HTTPConnection) -> Account:
+    """Let a request in, at most once: find its account, and count it.
+
+    Nothing of a request but its head may be read before this.
+
+    Raises:
+        UnauthorizedError: it has no key, or an unknown one.
+        RateLimitedError: a quota of its key is used up.
+    """
+    account = getattr(request.state, "account", None)
+    if account is None:
+        access = cast(Access, request.app.state.access)
+        account = access.identify(request.headers.getlist("authorization"))
+        request.state.account = account  # also if it is over its quota, for the headers
+        account.open()
+    return cast(Account, account)
+
+
+async def _account(request: Request, _: Annotated[object, Depends(_bearer)]) -> Account:
+    return enter(request)
+
+
+AccountDependency = Annotated[Account, Depends(_account)]
+"""The account of the request, which has been let in."""
+
+
+async def require_key(_: AccountDependency) -> None:
+    """Let in who has a key, or everybody if the server has none.
+
+    Raises:
+        UnauthorizedError, RateLimitedError: see `enter`.
+    """
+
+
+async def require_admin(account: AccountDependency) -> None:
+    """Let in who has an admin's key, and nobody if the server has no keys.
+
+    Raises:
+        UnauthorizedError, RateLimitedError: see `enter`.
+        ForbiddenError: the key is not an admin's.
+    """
+    account.require_admin()
+
+
+class SettleAccounts:
+    """Settles the account of every request when it is over, whatever ends it.
+
+    Responses tell what is left of the key's quotas.
+
+    Args:
+        app: to wrap.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+
+        async def send_with_quotas(message: Message) -> None:
+            if message["type"] == "http.response.start" and "account" in state:
+                MutableHeaders(scope=message).update(state["account"].headers())
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_quotas)
+        finally:
+            if "account" in state:
+                state["account"].close()

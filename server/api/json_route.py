@@ -1,0 +1,39 @@
+"""Routes whose bodies are JSON."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from server.api.accounts import enter
+from server.http.json_body import JsonRequest
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is read strictly, and only of a request that may come in.
+
+    Left to itself, FastAPI reads the body before it looks at what a route depends on, its key
+    included, and answers whatever goes wrong in between with a plain 400.
+    """
+
+    body_is_optional = False
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap FastAPI's handler, which finds the body read and parsed."""
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            if self.body_field is not None:
+                enter(request)
+                request = JsonRequest(request, optional=self.body_is_optional)
+                await request.json()
+            return await handle(request)
+
+        return handle_json
+
+
+class OptionalJsonRoute(JsonRoute):
+    """A route whose body may be missing."""
+
+    body_is_optional = True

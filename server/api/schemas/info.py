@@ -1,0 +1,61 @@
+"""What goes over the wire of `GET /info`."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from server.api.schemas.generation_fields import (
+    MAX_LOGPROBS,
+    MAX_SAMPLES,
+    MAX_STOP_LENGTH,
+    MAX_STOP_STRINGS,
+)
+
+
+class TokenizerInfo(BaseModel):
+    """How text becomes ids."""
+
+    name: str
+    vocab_size: int
+    bos_id: int
+    sep_id: int
+    eos_id: int
+
+
+class Limits(BaseModel):
+    """What a request may ask for, and what the server holds."""
+
+    max_seq_len: int = Field(
+        description="Tokens of prompt, special ones and `max_tokens` together."
+    )
+    max_tokens: int = Field(description="Largest `max_tokens`.")
+    max_body_bytes: int
+    max_running: int = Field(description="Samples that run at once.")
+    max_waiting: int = Field(description="Samples that may wait beyond these.")
+    max_batch_tokens: int = Field(description="Tokens of one step.")
+    pool_tokens: int = Field(description="Tokens that all running requests hold together.")
+    pool_bytes: int = Field(description="Memory for them and for the fixed-size states.")
+    max_samples: int = Field(default=MAX_SAMPLES, description="Largest `n`.")
+    max_logprobs: int = Field(default=MAX_LOGPROBS, description="Largest `logprobs`.")
+    max_sessions: int = Field(description="Sessions that the store holds.")
+    max_session_tokens: int = Field(description="Tokens of a session's log.")
+    session_ttl_seconds: float = Field(description="Largest `ttl_seconds`.")
+    max_snapshot_bytes: int = Field(description="Largest snapshot that can be restored.")
+    max_stop_strings: int = MAX_STOP_STRINGS
+    max_stop_length: int = Field(
+        default=MAX_STOP_LENGTH, description="Characters of a stop string."
+    )
+
+
+class InfoResponse(BaseModel):
+    """What is served, by which version, within which limits."""
+
+    model: str
+    models: list[str] = Field(
+        description="Names of all models that are served, the default one first."
+    )
+    fingerprint: str = Field(description="SHA-256 of the weights.")
+    version: str = Field(description="Which version of the server answers.")
+    config: dict[str, Any] = Field(description="Shape of the model.")
+    tokenizer: TokenizerInfo
+    limits: Limits
