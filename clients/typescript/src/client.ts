@@ -134,9 +134,7 @@ export class Client {
    */
   stream(prompt: Prompt, options: GenerateOptions = {}): Stream {
     const call = generateCall(prompt, this.#named(options), EVENTS_TYPE);
-    const send = (signal: AbortSignal) =>
-      this.#connection.open({ ...call, options: { ...call.options, signal } });
-    return new Stream(send, options.signal);
+    return new Stream(this.#connection, call);
   }
 
   /**
@@ -193,7 +191,7 @@ export class Client {
     const fields = { ttlSeconds, model: model ?? this.#model };
     const call = post("/sessions", fields, options, { repeatable: false });
     const { id } = await this.#connection.send(call, SESSION);
-    return new Session(this, this.#connection, id, true);
+    return new Session(this.#connection, id, true);
   }
 
   /**
@@ -203,7 +201,7 @@ export class Client {
    */
   async getSession(id: string, options: RequestOptions = {}): Promise<Session> {
     await this.#connection.send(get(sessionPath(id), options), SESSION);
-    return new Session(this, this.#connection, id, false);
+    return new Session(this.#connection, id, false);
   }
 
   /**
@@ -251,7 +249,7 @@ export class Client {
       },
       SESSION,
     );
-    return new Session(this, this.#connection, info.id, id === undefined);
+    return new Session(this.#connection, info.id, id === undefined);
   }
 
   /** What the server says about itself, a model and its limits. */

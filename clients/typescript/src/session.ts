@@ -1,11 +1,20 @@
 /** A session on the server. */
 
-import { SESSION } from "./answers.js";
-import type { Client } from "./client.js";
+import { GENERATION, SESSION } from "./answers.js";
 import type { Connection, Progress } from "./connection.js";
 import { NotFoundError } from "./errors.js";
-import { type Call, FILE_TYPE, get, JSON_TYPE, post, query, sessionPath } from "./requests.js";
-import type { Stream } from "./stream.js";
+import {
+  type Call,
+  EVENTS_TYPE,
+  FILE_TYPE,
+  generateCall,
+  get,
+  JSON_TYPE,
+  post,
+  query,
+  sessionPath,
+} from "./requests.js";
+import { Stream } from "./stream.js";
 import type {
   GenerateOptions,
   Generation,
@@ -45,7 +54,6 @@ export interface SnapshotOptions extends RequestOptions {
 export class Session {
   /** Its name, which another client can find it by. */
   readonly id: string;
-  readonly #client: Client;
   readonly #connection: Connection;
   #isOurs: boolean;
 
@@ -54,16 +62,16 @@ export class Session {
    *
    * @param isOurs Whether leaving an `await using` block deletes it.
    */
-  constructor(client: Client, connection: Connection, id: string, isOurs: boolean) {
+  constructor(connection: Connection, id: string, isOurs: boolean) {
     this.id = id;
-    this.#client = client;
     this.#connection = connection;
     this.#isOurs = isOurs;
   }
 
   /** Resolves when all is written. The prompt and that are in the session then. */
-  generate(prompt: Prompt, options: TurnOptions = {}): Promise<Generation> {
-    return this.#client.generate(prompt, this.#turn(options));
+  async generate(prompt: Prompt, options: TurnOptions = {}): Promise<Generation> {
+    const call = generateCall(prompt, this.#turn(options), JSON_TYPE);
+    return this.#connection.send(call, GENERATION);
   }
 
   /**
@@ -71,7 +79,7 @@ export class Session {
    * the stream was left, or broke, is in the session.
    */
   stream(prompt: Prompt, options: TurnOptions = {}): Stream {
-    return this.#client.stream(prompt, this.#turn(options));
+    return new Stream(this.#connection, generateCall(prompt, this.#turn(options), EVENTS_TYPE));
   }
 
   /**
@@ -94,7 +102,7 @@ export class Session {
     const path = sessionPath(this.id, "/fork");
     const call = post(path, { ttlSeconds }, options, { repeatable: false });
     const { id } = await this.#connection.send(call, SESSION);
-    return new Session(this.#client, this.#connection, id, true);
+    return new Session(this.#connection, id, true);
   }
 
   /** Asks the server about the session, and for all of its tokens if wanted. */

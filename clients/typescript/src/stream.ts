@@ -1,8 +1,9 @@
 /** A generation as it is written. */
 
 import { ChunkReader } from "./chunk-reader.js";
-import type { OpenAnswer } from "./connection.js";
+import type { Connection, OpenAnswer } from "./connection.js";
 import { IncompleteStreamError } from "./errors.js";
+import type { Call } from "./requests.js";
 import type { Chunk, Generation } from "./types.js";
 
 /**
@@ -14,9 +15,10 @@ import type { Chunk, Generation } from "./types.js";
  */
 export class Stream implements AsyncIterableIterator<Chunk, undefined> {
   readonly #controller = new AbortController();
+  readonly #connection: Connection;
+  readonly #call: Call;
   readonly #signal: AbortSignal | undefined;
   readonly #abort = () => this.#controller.abort(this.#signal?.reason);
-  readonly #send: (signal: AbortSignal) => Promise<OpenAnswer>;
   readonly #reader = new ChunkReader();
   readonly #chunks = this.#read();
   #opening: Promise<OpenAnswer> | undefined;
@@ -25,11 +27,13 @@ export class Stream implements AsyncIterableIterator<Chunk, undefined> {
   /**
    * Made by `Client.stream` and `Session.stream`.
    *
-   * @param send Sends the request and resolves to a successful answer, its body not read.
-   * @param signal The caller's.
+   * @param connection The client's; sends the request.
+   * @param call Asks for the generation, as events; its signal is the caller's.
    */
-  constructor(send: (signal: AbortSignal) => Promise<OpenAnswer>, signal?: AbortSignal) {
-    this.#send = send;
+  constructor(connection: Connection, call: Call) {
+    const { signal, ...options } = call.options;
+    this.#connection = connection;
+    this.#call = { ...call, options: { ...options, signal: this.#controller.signal } };
     this.#signal = signal;
   }
 
@@ -91,7 +95,7 @@ export class Stream implements AsyncIterableIterator<Chunk, undefined> {
     this.#signal?.throwIfAborted();
     this.#signal?.addEventListener("abort", this.#abort);
     try {
-      return await this.#send(this.#controller.signal);
+      return await this.#connection.open(this.#call);
     } catch (error) {
       this.#signal?.removeEventListener("abort", this.#abort);
       throw error;

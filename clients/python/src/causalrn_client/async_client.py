@@ -3,7 +3,6 @@
 import operator
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from functools import partial
 from types import TracebackType
 from typing import BinaryIO, Self, Unpack
 
@@ -261,7 +260,7 @@ class AsyncClient:
             session_id=session_id,
             wait_for_session=wait_for_session,
         )
-        return AsyncStream(partial(self._connection.open_stream, call))
+        return AsyncStream(self._connection, call)
 
     async def generate_many(
         self,
@@ -409,7 +408,7 @@ class AsyncClient:
                 )
         model = model_for(model, self._model, id)
         keep = keep or id is not None
-        return AsyncSession(self, self._connection, id, model=model, ttl=ttl, keep=keep)
+        return AsyncSession(self._connection, id, model=model, ttl=ttl, keep=keep)
 
     async def sessions(self, *, limit: int | None = None) -> AsyncIterator[SessionInfo]:
         """Yields all sessions that the server keeps, and asks for each page when it is needed.
@@ -445,7 +444,7 @@ class AsyncClient:
             call = restore_call(new_session_id() if id is None else id, upload)
             info = parse_answer(await self._connection.send(call), SessionInfo)
         keep = keep or id is not None
-        return AsyncSession(self, self._connection, info.id, is_open=True, keep=keep)
+        return AsyncSession(self._connection, info.id, is_open=True, keep=keep)
 
     async def info(self, *, model: str | None = None) -> ServerInfo:
         """Returns what the server says about a model, the client's default if None, and its limits.

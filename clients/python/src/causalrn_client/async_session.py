@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack, overload
+from typing import Self, Unpack, overload
 
 from causalrn_client.async_connection import AsyncConnection
 from causalrn_client.async_stream import AsyncStream
 from causalrn_client.errors import NotFoundError
 from causalrn_client.models import Generation
 from causalrn_client.partial_file import PartialFile
+from causalrn_client.requests import generate_call
 from causalrn_client.responses import parse_answer
 from causalrn_client.session_info import SessionInfo
 from causalrn_client.session_requests import (
@@ -25,9 +26,6 @@ from causalrn_client.session_requests import (
 from causalrn_client.turn_options import Mode, TurnOptions
 from causalrn_client.upload import Progress
 
-if TYPE_CHECKING:
-    from causalrn_client.async_client import AsyncClient
-
 
 class AsyncSession:
     """What the server has read and written so far, kept there, and a context manager that ends it.
@@ -38,7 +36,6 @@ class AsyncSession:
 
     def __init__(
         self,
-        client: "AsyncClient",
         connection: AsyncConnection,
         session_id: str | None,
         *,
@@ -50,15 +47,13 @@ class AsyncSession:
         """Made by `AsyncClient.session`, `AsyncClient.restore` and `fork`.
 
         Args:
-            client: Sends the turns.
-            connection: Of the client; sends the rest.
+            connection: The client's; sends every request.
             session_id: None for one that is yet to be made.
             model: Of one that is yet to be made.
             ttl: Of one that is yet to be made.
             is_open: Whether the server is known to have it.
             keep: Whether leaving the block leaves it on the server.
         """
-        self._client = client
         self._connection = connection
         self._id = session_id
         self._model = model
@@ -148,9 +143,15 @@ class AsyncSession:
 
         The arguments and the errors are those of `Session.generate`.
         """
-        return await self._client.generate(
-            prompt, mode=mode, session_id=self.id, wait_for_session=wait, **options
+        call = generate_call(
+            prompt,
+            stream=False,
+            mode=mode,
+            session_id=self.id,
+            wait_for_session=wait,
+            **options,
         )
+        return parse_answer(await self._connection.send(call), Generation)
 
     def stream(
         self,
@@ -165,9 +166,15 @@ class AsyncSession:
         The arguments are those of `Session.stream`; the stream is like that of
         `AsyncClient.stream`.
         """
-        return self._client.stream(
-            prompt, mode=mode, session_id=self.id, wait_for_session=wait, **options
+        call = generate_call(
+            prompt,
+            stream=True,
+            mode=mode,
+            session_id=self.id,
+            wait_for_session=wait,
+            **options,
         )
+        return AsyncStream(self._connection, call)
 
     async def recall(
         self,
@@ -214,7 +221,7 @@ class AsyncSession:
         """
         response = await self._connection.send(fork_call(self.id, ttl))
         child = parse_answer(response, SessionInfo).id
-        return AsyncSession(self._client, self._connection, child, is_open=True, keep=keep)
+        return AsyncSession(self._connection, child, is_open=True, keep=keep)
 
     async def info(self, *, include_token_ids: bool = False) -> SessionInfo:
         """Asks the server about the session, and for all of its tokens if wanted."""

@@ -1,13 +1,15 @@
 """A generation as it is written, for asyncio."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 from typing import Self
 
 import httpx
 
+from causalrn_client.async_connection import AsyncConnection
 from causalrn_client.chunk_reader import ChunkReader
 from causalrn_client.models import Chunk, Generation
+from causalrn_client.requests import Call
 from causalrn_client.responses import interruption
 
 
@@ -20,13 +22,15 @@ class AsyncStream:
     between tasks.
     """
 
-    def __init__(self, open_response: Callable[[], Awaitable[httpx.Response]]) -> None:
-        """Made by `AsyncClient.stream`.
+    def __init__(self, connection: AsyncConnection, call: Call) -> None:
+        """Made by `AsyncClient.stream` and `AsyncSession.stream`.
 
         Args:
-            open_response: Sends the request and returns a successful answer, its body not read.
+            connection: The client's; sends the request.
+            call: Asks for the generation, as events.
         """
-        self._open_response = open_response
+        self._connection = connection
+        self._call = call
         self._opened = False
         self._response: httpx.Response | None = None
         self._reader = ChunkReader()
@@ -75,7 +79,7 @@ class AsyncStream:
         if self._opened:
             return
         self._opened = True  # first, so that a request that failed is not sent by the next call
-        self._response = await self._open_response()
+        self._response = await self._connection.open_stream(self._call)
         self._chunks = _read(self._response, self._reader)
 
 

@@ -3,7 +3,6 @@
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from types import TracebackType
 from typing import BinaryIO, Self, Unpack
 
@@ -297,7 +296,7 @@ class Client:
             session_id=session_id,
             wait_for_session=wait_for_session,
         )
-        return Stream(partial(self._connection.open_stream, call))
+        return Stream(self._connection, call)
 
     def generate_many(
         self,
@@ -500,7 +499,7 @@ class Client:
                 )
         model = model_for(model, self._model, id)
         keep = keep or id is not None
-        return Session(self, self._connection, id, model=model, ttl=ttl, keep=keep)
+        return Session(self._connection, id, model=model, ttl=ttl, keep=keep)
 
     def sessions(self, *, limit: int | None = None) -> Iterator[SessionInfo]:
         """Yields all sessions that the server keeps, and asks for each page when it is needed.
@@ -556,7 +555,7 @@ class Client:
             call = restore_call(new_session_id() if id is None else id, upload)
             info = parse_answer(self._connection.send(call), SessionInfo)
         keep = keep or id is not None
-        return Session(self, self._connection, info.id, is_open=True, keep=keep)
+        return Session(self._connection, info.id, is_open=True, keep=keep)
 
     def info(self, *, model: str | None = None) -> ServerInfo:
         """Returns what the server says about a model, the client's default if None, and its limits.

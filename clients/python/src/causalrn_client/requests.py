@@ -137,7 +137,10 @@ def generate_call(prompt: str | None, *, stream: bool, **options: Unpack[Generat
 
     Raises:
         InvalidRequestError: A value cannot be put on the wire.
+        TypeError: There is no such option.
     """
+    for name in options.keys() - GenerateOptions.__optional_keys__:
+        raise TypeError(f"got an unexpected keyword argument {name!r}")
     fields: dict[str, object] = {"prompt": prompt} | dict(options)
     request_id = options.get("request_id")
     token_ids, stop, bias = options.get("token_ids"), options.get("stop"), options.get("logit_bias")

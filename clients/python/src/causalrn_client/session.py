@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack, overload
+from typing import Self, Unpack, overload
 
 from causalrn_client.connection import Connection
 from causalrn_client.errors import NotFoundError
 from causalrn_client.models import Generation
 from causalrn_client.partial_file import PartialFile
+from causalrn_client.requests import generate_call
 from causalrn_client.responses import parse_answer
 from causalrn_client.session_info import SessionInfo
 from causalrn_client.session_requests import (
@@ -23,9 +24,6 @@ from causalrn_client.session_requests import (
 from causalrn_client.stream import Stream
 from causalrn_client.turn_options import Mode, TurnOptions
 from causalrn_client.upload import Progress
-
-if TYPE_CHECKING:
-    from causalrn_client.client import Client
 
 
 class Session:
@@ -45,7 +43,6 @@ class Session:
 
     def __init__(
         self,
-        client: "Client",
         connection: Connection,
         session_id: str | None,
         *,
@@ -57,15 +54,13 @@ class Session:
         """Made by `Client.session`, `Client.restore` and `fork`.
 
         Args:
-            client: Sends the turns.
-            connection: Of the client; sends the rest.
+            connection: The client's; sends every request.
             session_id: None for one that is yet to be made.
             model: Of one that is yet to be made.
             ttl: Of one that is yet to be made.
             is_open: Whether the server is known to have it.
             keep: Whether leaving the block leaves it on the server.
         """
-        self._client = client
         self._connection = connection
         self._id = session_id
         self._model = model
@@ -163,9 +158,15 @@ class Session:
             SessionBusyError: Another request has it.
             SessionFullError: It would outgrow what the model, or the server, can hold.
         """
-        return self._client.generate(
-            prompt, mode=mode, session_id=self.id, wait_for_session=wait, **options
+        call = generate_call(
+            prompt,
+            stream=False,
+            mode=mode,
+            session_id=self.id,
+            wait_for_session=wait,
+            **options,
         )
+        return parse_answer(self._connection.send(call), Generation)
 
     def stream(
         self,
@@ -180,9 +181,15 @@ class Session:
         The arguments are those of `generate`; the stream is like that of `Client.stream`. What was
         written before the stream was left, or broke, is in the session.
         """
-        return self._client.stream(
-            prompt, mode=mode, session_id=self.id, wait_for_session=wait, **options
+        call = generate_call(
+            prompt,
+            stream=True,
+            mode=mode,
+            session_id=self.id,
+            wait_for_session=wait,
+            **options,
         )
+        return Stream(self._connection, call)
 
     def recall(
         self,
@@ -253,7 +260,7 @@ class Session:
         """
         response = self._connection.send(fork_call(self.id, ttl))
         child = parse_answer(response, SessionInfo).id
-        return Session(self._client, self._connection, child, is_open=True, keep=keep)
+        return Session(self._connection, child, is_open=True, keep=keep)
 
     def info(self, *, include_token_ids: bool = False) -> SessionInfo:
         """Asks the server about the session, and for all of its tokens if wanted."""

@@ -1,13 +1,15 @@
 """A generation as it is written, for synchronous code."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Self
 
 import httpx
 
 from causalrn_client.chunk_reader import ChunkReader
+from causalrn_client.connection import Connection
 from causalrn_client.models import Chunk, Generation
+from causalrn_client.requests import Call
 from causalrn_client.responses import interruption
 
 
@@ -19,13 +21,15 @@ class Stream:
     the generation on the server. Not to be shared between threads.
     """
 
-    def __init__(self, open_response: Callable[[], httpx.Response]) -> None:
-        """Made by `Client.stream`.
+    def __init__(self, connection: Connection, call: Call) -> None:
+        """Made by `Client.stream` and `Session.stream`.
 
         Args:
-            open_response: Sends the request and returns a successful answer, its body not read.
+            connection: The client's; sends the request.
+            call: Asks for the generation, as events.
         """
-        self._open_response = open_response
+        self._connection = connection
+        self._call = call
         self._opened = False
         self._response: httpx.Response | None = None
         self._reader = ChunkReader()
@@ -74,7 +78,7 @@ class Stream:
         if self._opened:
             return
         self._opened = True  # first, so that a request that failed is not sent by the next call
-        self._response = self._open_response()
+        self._response = self._connection.open_stream(self._call)
         self._chunks = _read(self._response, self._reader)
 
 
