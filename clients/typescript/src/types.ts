@@ -23,12 +23,25 @@ export interface RequestOptions {
   requestId?: string | undefined;
 }
 
+/** How a prompt is to be read. */
+interface Mode {
+  /**
+   * What to do with the prompt; the checkpoint says which modes its model knows. `copy`, the default,
+   * repeats a text. `recall` continues, word for word, the passage that begins with it. `raw` continues
+   * tokens as they are, special ones included.
+   */
+  mode?: string | undefined;
+}
+
 /** What `Client.generate` and `Client.stream` take besides the prompt. */
 export interface GenerateOptions
   extends
     RequestOptions,
+    Mode,
     Fields<
-      Camelized<Omit<Schemas["GenerateRequest"], "prompt" | "token_ids" | "stream" | "timeout">>
+      Camelized<
+        Omit<Schemas["GenerateRequest"], "prompt" | "token_ids" | "stream" | "timeout" | "mode">
+      >
     > {
   /**
    * Milliseconds after which the server gives the request up. The server counts them, anew when the
@@ -121,7 +134,10 @@ export interface ModelOptions extends RequestOptions {
 
 /** What `Client.tokenize` takes besides the text. */
 export interface TokenizeOptions
-  extends RequestOptions, Fields<Camelized<Omit<Schemas["TokenizeRequest"], "prompt">>> {}
+  extends
+    RequestOptions,
+    Mode,
+    Fields<Camelized<Omit<Schemas["TokenizeRequest"], "prompt" | "mode">>> {}
 
 /** What `Client.score` takes besides the two texts. */
 export type ScoreOptions = Pick<

@@ -171,7 +171,6 @@ class TestTurns:
         assert printed("generate", id, "Zürich 🚄") == "Zürich 🚄"
         assert server.received[0].body == {
             "prompt": "Zürich 🚄",
-            "mode": "copy",
             "session_id": id,
             "stream": True,
         }

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pytest
 from rich.console import Console
@@ -124,7 +124,7 @@ class TestGenerate:
             "timeout": 9,
         }
         run("generate", "x")
-        assert server.received[1].body == {"prompt": "x", "mode": "copy", "stream": True}
+        assert server.received[1].body == {"prompt": "x", "stream": True}
 
     def test_json(self, server: ContractServer) -> None:
         assert json.loads(printed("generate", "abc", "--json"))["text"] == "abc"
@@ -383,7 +383,6 @@ class TestTokens:
             "prompt": "h",
             "model": "mine",
             "add_special_tokens": True,
-            "mode": "copy",
             "return_token_strs": False,
         }
         server.answer_next(tokens(104))
@@ -548,11 +547,9 @@ def test_commands_explain_themselves(option: str) -> None:
         assert "CAUSALRN_API_KEY" in shown
 
 
-def test_options_mean_the_same_everywhere(server: ContractServer) -> None:
-    """What is not given is not sent."""
+def test_options_left_out_are_not_sent(server: ContractServer) -> None:
     run("generate", "x", "--json")
-    sent: dict[str, Any] = server.received[0].body
-    assert sent == {"prompt": "x", "mode": "copy"}
+    assert server.received[0].body == {"prompt": "x"}
 
 
 class TestTerminal:

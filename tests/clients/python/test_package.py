@@ -13,7 +13,6 @@ import pytest
 
 import causalrn_client
 from causalrn_client import errors
-from causalrn_client.turn_options import BatchOptions, GenerateOptions, TurnOptions
 
 PROJECT = Path(__file__).parents[3] / "clients" / "python"
 SOURCE = PROJECT / "src" / "causalrn_client"
@@ -115,15 +114,3 @@ def public_names(kind: type) -> set[str]:
     return {
         name for name, value in vars(kind).items() if callable(value) and not name.startswith("_")
     }
-
-
-def test_the_keywords_are_those_of_generate() -> None:
-    takes = set(inspect.signature(causalrn_client.Client.generate).parameters) - {"self", "prompt"}
-    assert takes == set(inspect.signature(causalrn_client.Client.stream).parameters) - {
-        "self",
-        "prompt",
-    }
-    assert takes == set(GenerateOptions.__annotations__)
-    of_sessions = {"session_id", "wait_for_session"}
-    assert takes - of_sessions - {"model", "mode", "n"} == set(TurnOptions.__annotations__)
-    assert takes - of_sessions - {"request_id", "token_ids"} == set(BatchOptions.__annotations__)

@@ -52,6 +52,12 @@ if TYPE_CHECKING:
         TooManySessionsError,
         UnprocessableEntityError,
     )
+    from causalrn_client.generation_options import (
+        BatchOptions,
+        GenerateOptions,
+        SamplingOptions,
+        TurnOptions,
+    )
     from causalrn_client.model_info import (
         AdminModel,
         Health,
@@ -85,11 +91,13 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BatchError",
+    "BatchOptions",
     "CausalRNError",
     "Chunk",
     "Client",
     "ConflictError",
     "DeadlineExceededError",
+    "GenerateOptions",
     "Generation",
     "Health",
     "IncompleteStreamError",
@@ -106,6 +114,7 @@ __all__ = [
     "RequestTooLargeError",
     "ResponseFormatError",
     "Sample",
+    "SamplingOptions",
     "Score",
     "ScoredToken",
     "ServerInfo",
@@ -127,6 +136,7 @@ __all__ = [
     "TokenizerInfo",
     "TooManySessionsError",
     "TopLogprob",
+    "TurnOptions",
     "UnprocessableEntityError",
     "Usage",
     "__version__",
@@ -137,6 +147,7 @@ _HOMES = {
     "async_session": ("AsyncSession",),
     "async_stream": ("AsyncStream",),
     "client": ("Client",),
+    "generation_options": ("BatchOptions", "GenerateOptions", "SamplingOptions", "TurnOptions"),
     "model_info": ("AdminModel", "Health", "Model", "Tokenization", "TokenizerInfo"),
     "models": (
         "Chunk",

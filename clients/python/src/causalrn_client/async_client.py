@@ -14,6 +14,7 @@ from causalrn_client.async_session import AsyncSession
 from causalrn_client.async_stream import AsyncStream
 from causalrn_client.batch import DEFAULT_CONCURRENCY, Batch, Report
 from causalrn_client.errors import APIConnectionError, APIStatusError, ResponseFormatError
+from causalrn_client.generation_options import BatchOptions, GenerateOptions
 from causalrn_client.model_info import (
     AdminModel,
     AdminModelList,
@@ -39,6 +40,7 @@ from causalrn_client.requests import (
     DEFAULT_TIMEOUT,
     HEALTH,
     READY,
+    Call,
     Endpoint,
     generate_call,
     model_for,
@@ -50,7 +52,6 @@ from causalrn_client.score import Score, read_score, score_call
 from causalrn_client.session_id import new_session_id
 from causalrn_client.session_info import SessionInfo, SessionPage
 from causalrn_client.session_requests import list_call, restore_call
-from causalrn_client.turn_options import BatchOptions, Mode
 from causalrn_client.upload import Progress, uploading
 
 
@@ -128,31 +129,7 @@ class AsyncClient:
     async def generate(
         self,
         prompt: str | None = None,
-        *,
-        model: str | None = None,
-        token_ids: Sequence[int] | None = None,
-        max_tokens: int | None = None,
-        min_tokens: int | None = None,
-        n: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        ignore_eos: bool | None = None,
-        logit_bias: Mapping[int, float] | None = None,
-        presence_penalty: float | None = None,
-        frequency_penalty: float | None = None,
-        repetition_penalty: float | None = None,
-        logprobs: int | None = None,
-        echo: bool | None = None,
-        priority: int | None = None,
-        deadline: float | None = None,
-        request_id: str | None = None,
-        mode: Mode | None = None,
-        session_id: str | None = None,
-        wait_for_session: bool | None = None,
+        **options: Unpack[GenerateOptions],
     ) -> Generation:
         """Generates, and returns when all is written.
 
@@ -162,64 +139,13 @@ class AsyncClient:
             InvalidRequestError: A value cannot be put on the wire, such as a lone surrogate.
             DeadlineExceededError: It was not finished within `deadline`.
         """
-        call = generate_call(
-            prompt,
-            stream=False,
-            model=model_for(model, self._model, session_id),
-            token_ids=token_ids,
-            max_tokens=max_tokens,
-            min_tokens=min_tokens,
-            n=n,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            seed=seed,
-            stop=stop,
-            ignore_eos=ignore_eos,
-            logit_bias=logit_bias,
-            presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
-            repetition_penalty=repetition_penalty,
-            logprobs=logprobs,
-            echo=echo,
-            priority=priority,
-            deadline=deadline,
-            request_id=request_id,
-            mode=mode,
-            session_id=session_id,
-            wait_for_session=wait_for_session,
-        )
+        call = self._generate_call(prompt, options, stream=False)
         return parse_answer(await self._connection.send(call), Generation)
 
     def stream(
         self,
         prompt: str | None = None,
-        *,
-        model: str | None = None,
-        token_ids: Sequence[int] | None = None,
-        max_tokens: int | None = None,
-        min_tokens: int | None = None,
-        n: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        ignore_eos: bool | None = None,
-        logit_bias: Mapping[int, float] | None = None,
-        presence_penalty: float | None = None,
-        frequency_penalty: float | None = None,
-        repetition_penalty: float | None = None,
-        logprobs: int | None = None,
-        echo: bool | None = None,
-        priority: int | None = None,
-        deadline: float | None = None,
-        request_id: str | None = None,
-        mode: Mode | None = None,
-        session_id: str | None = None,
-        wait_for_session: bool | None = None,
+        **options: Unpack[GenerateOptions],
     ) -> AsyncStream:
         """Generates, and hands out what is written as it is written.
 
@@ -232,34 +158,7 @@ class AsyncClient:
         Raises:
             InvalidRequestError: A value cannot be put on the wire, such as a lone surrogate.
         """
-        call = generate_call(
-            prompt,
-            stream=True,
-            model=model_for(model, self._model, session_id),
-            token_ids=token_ids,
-            max_tokens=max_tokens,
-            min_tokens=min_tokens,
-            n=n,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            seed=seed,
-            stop=stop,
-            ignore_eos=ignore_eos,
-            logit_bias=logit_bias,
-            presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
-            repetition_penalty=repetition_penalty,
-            logprobs=logprobs,
-            echo=echo,
-            priority=priority,
-            deadline=deadline,
-            request_id=request_id,
-            mode=mode,
-            session_id=session_id,
-            wait_for_session=wait_for_session,
-        )
+        call = self._generate_call(prompt, options, stream=True)
         return AsyncStream(self._connection, call)
 
     async def generate_many(
@@ -285,7 +184,7 @@ class AsyncClient:
         completion: str | Sequence[int],
         *,
         model: str | None = None,
-        mode: Mode | None = None,
+        mode: str | None = None,
         priority: int | None = None,
         deadline: float | None = None,
         request_id: str | None = None,
@@ -309,7 +208,7 @@ class AsyncClient:
         max_concurrency: int = DEFAULT_CONCURRENCY,
         progress: Report[Score] | None = None,
         model: str | None = None,
-        mode: Mode | None = None,
+        mode: str | None = None,
         priority: int | None = None,
         deadline: float | None = None,
     ) -> list[Score]:
@@ -333,7 +232,7 @@ class AsyncClient:
         *,
         model: str | None = None,
         add_special_tokens: bool = True,
-        mode: Mode | None = None,
+        mode: str | None = None,
         return_token_strs: bool = False,
     ) -> Tokenization:
         """Returns the token ids of a text.
@@ -478,8 +377,12 @@ class AsyncClient:
             raise
         return True
 
+    def _generate_call(self, prompt: str | None, options: GenerateOptions, *, stream: bool) -> Call:
+        options["model"] = model_for(options.get("model"), self._model, options.get("session_id"))
+        return generate_call(prompt, stream=stream, **options)
+
     async def _ids(
-        self, source: str | Sequence[int], model: str | None, *, special: bool, mode: Mode | None
+        self, source: str | Sequence[int], model: str | None, *, special: bool, mode: str | None
     ) -> list[int]:
         if not isinstance(source, str):
             return [operator.index(token_id) for token_id in source]

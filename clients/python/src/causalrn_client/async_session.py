@@ -11,6 +11,7 @@ from typing import Self, Unpack, overload
 from causalrn_client.async_connection import AsyncConnection
 from causalrn_client.async_stream import AsyncStream
 from causalrn_client.errors import NotFoundError
+from causalrn_client.generation_options import TurnOptions
 from causalrn_client.models import Generation
 from causalrn_client.partial_file import PartialFile
 from causalrn_client.requests import generate_call
@@ -23,7 +24,6 @@ from causalrn_client.session_requests import (
     show_call,
     snapshot_call,
 )
-from causalrn_client.turn_options import Mode, TurnOptions
 from causalrn_client.upload import Progress
 
 
@@ -135,7 +135,7 @@ class AsyncSession:
         self,
         prompt: str | None = None,
         *,
-        mode: Mode | None = None,
+        mode: str | None = None,
         wait: bool | None = None,
         **options: Unpack[TurnOptions],
     ) -> Generation:
@@ -157,7 +157,7 @@ class AsyncSession:
         self,
         prompt: str | None = None,
         *,
-        mode: Mode | None = None,
+        mode: str | None = None,
         wait: bool | None = None,
         **options: Unpack[TurnOptions],
     ) -> AsyncStream:

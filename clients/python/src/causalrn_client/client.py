@@ -11,6 +11,7 @@ import httpx
 from causalrn_client.batch import DEFAULT_CONCURRENCY, Batch, Report
 from causalrn_client.connection import Connection
 from causalrn_client.errors import APIConnectionError, APIStatusError, ResponseFormatError
+from causalrn_client.generation_options import BatchOptions, GenerateOptions
 from causalrn_client.model_info import (
     AdminModel,
     AdminModelList,
@@ -36,6 +37,7 @@ from causalrn_client.requests import (
     DEFAULT_TIMEOUT,
     HEALTH,
     READY,
+    Call,
     Endpoint,
     generate_call,
     model_for,
@@ -50,7 +52,6 @@ from causalrn_client.session_id import new_session_id
 from causalrn_client.session_info import SessionInfo, SessionPage
 from causalrn_client.session_requests import list_call, restore_call
 from causalrn_client.stream import Stream
-from causalrn_client.turn_options import BatchOptions, Mode
 from causalrn_client.upload import Progress, uploading
 
 
@@ -125,137 +126,25 @@ class Client:
     def generate(
         self,
         prompt: str | None = None,
-        *,
-        model: str | None = None,
-        token_ids: Sequence[int] | None = None,
-        max_tokens: int | None = None,
-        min_tokens: int | None = None,
-        n: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        ignore_eos: bool | None = None,
-        logit_bias: Mapping[int, float] | None = None,
-        presence_penalty: float | None = None,
-        frequency_penalty: float | None = None,
-        repetition_penalty: float | None = None,
-        logprobs: int | None = None,
-        echo: bool | None = None,
-        priority: int | None = None,
-        deadline: float | None = None,
-        request_id: str | None = None,
-        mode: Mode | None = None,
-        session_id: str | None = None,
-        wait_for_session: bool | None = None,
+        **options: Unpack[GenerateOptions],
     ) -> Generation:
         """Generates, and returns when all is written.
 
-        What is None is not sent, and so is the server's default.
-
         Args:
             prompt: The text to read. Either this or `token_ids`.
-            model: Name of the model to write it; the client's default if None. A session has its
-                own, which need not be named.
-            token_ids: The prompt as token ids, without special ones.
-            max_tokens: How many tokens to write at the most; 0, to read the prompt only, needs
-                `echo` or a session.
-            min_tokens: How many tokens to write before the model, or a stop string, may end it.
-            n: How many samples to write; they share the reading of the prompt.
-            temperature: 0 for the most likely token each time.
-            top_k: Draw from this many most likely tokens only; 0 for all.
-            top_p: Draw from the most likely tokens that have this much probability together.
-            min_p: Draw only from tokens at least this share as likely as the likeliest; 0 for all.
-            seed: Makes a draw repeatable; each sample draws in its own way.
-            stop: Text, or texts, to stop before.
-            ignore_eos: Go on after the end-of-sequence token, as if it were any other.
-            logit_bias: Added to the logits of these token ids, each time before one is chosen, -100
-                to 100.
-            presence_penalty: Taken from the logit of each token that was written already, -2 to 2.
-            frequency_penalty: The same, as many times as it was written.
-            repetition_penalty: Divides the logit of each token that was read or written where it is
-                above 0, and multiplies it where it is not; 1 changes nothing.
-            logprobs: Give the log-probability of every token, and of this many of the likeliest in
-                its place, 0 to 20; None for no log-probabilities.
-            echo: Begin what is written with the prompt; with `logprobs`, with those of its tokens.
-                In `raw` mode these are all, special ones too, and the first has no `logprob`.
-            priority: -10 to 10; the lower, the sooner the server takes the request.
-            deadline: Seconds after which the server gives the request up. The server counts them,
-                anew when the request is sent again. Its API has them as `timeout`, which is the
-                client's own limit here, and holds as well.
-            request_id: A name for the request, to find it in the server's log.
-            mode: What the prompt is. `copy`, the default: a text to write out. `recall`: the first
-                words of a passage that the session has read, to go on from. `raw`: tokens to go on
-                from as they are, special ones too; none at all for where the session stands.
-            session_id: The session that the prompt and what is written are added to, and that they
-                go on from; see `session`.
-            wait_for_session: Wait while another request has the session, for as long as `deadline`
-                allows, in place of raising a `SessionBusyError`.
+            options: See `GenerateOptions`.
 
         Raises:
             InvalidRequestError: A value cannot be put on the wire, such as a lone surrogate.
             DeadlineExceededError: It was not finished within `deadline`.
         """
-        call = generate_call(
-            prompt,
-            stream=False,
-            model=model_for(model, self._model, session_id),
-            token_ids=token_ids,
-            max_tokens=max_tokens,
-            min_tokens=min_tokens,
-            n=n,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            seed=seed,
-            stop=stop,
-            ignore_eos=ignore_eos,
-            logit_bias=logit_bias,
-            presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
-            repetition_penalty=repetition_penalty,
-            logprobs=logprobs,
-            echo=echo,
-            priority=priority,
-            deadline=deadline,
-            request_id=request_id,
-            mode=mode,
-            session_id=session_id,
-            wait_for_session=wait_for_session,
-        )
+        call = self._generate_call(prompt, options, stream=False)
         return parse_answer(self._connection.send(call), Generation)
 
     def stream(
         self,
         prompt: str | None = None,
-        *,
-        model: str | None = None,
-        token_ids: Sequence[int] | None = None,
-        max_tokens: int | None = None,
-        min_tokens: int | None = None,
-        n: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = None,
-        ignore_eos: bool | None = None,
-        logit_bias: Mapping[int, float] | None = None,
-        presence_penalty: float | None = None,
-        frequency_penalty: float | None = None,
-        repetition_penalty: float | None = None,
-        logprobs: int | None = None,
-        echo: bool | None = None,
-        priority: int | None = None,
-        deadline: float | None = None,
-        request_id: str | None = None,
-        mode: Mode | None = None,
-        session_id: str | None = None,
-        wait_for_session: bool | None = None,
+        **options: Unpack[GenerateOptions],
     ) -> Stream:
         """Generates, and hands out what is written as it is written.
 
@@ -268,34 +157,7 @@ class Client:
         Raises:
             InvalidRequestError: A value cannot be put on the wire, such as a lone surrogate.
         """
-        call = generate_call(
-            prompt,
-            stream=True,
-            model=model_for(model, self._model, session_id),
-            token_ids=token_ids,
-            max_tokens=max_tokens,
-            min_tokens=min_tokens,
-            n=n,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            seed=seed,
-            stop=stop,
-            ignore_eos=ignore_eos,
-            logit_bias=logit_bias,
-            presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
-            repetition_penalty=repetition_penalty,
-            logprobs=logprobs,
-            echo=echo,
-            priority=priority,
-            deadline=deadline,
-            request_id=request_id,
-            mode=mode,
-            session_id=session_id,
-            wait_for_session=wait_for_session,
-        )
+        call = self._generate_call(prompt, options, stream=True)
         return Stream(self._connection, call)
 
     def generate_many(
@@ -334,7 +196,7 @@ class Client:
         completion: str | Sequence[int],
         *,
         model: str | None = None,
-        mode: Mode | None = None,
+        mode: str | None = None,
         priority: int | None = None,
         deadline: float | None = None,
         request_id: str | None = None,
@@ -369,7 +231,7 @@ class Client:
         max_concurrency: int = DEFAULT_CONCURRENCY,
         progress: Report[Score] | None = None,
         model: str | None = None,
-        mode: Mode | None = None,
+        mode: str | None = None,
         priority: int | None = None,
         deadline: float | None = None,
     ) -> list[Score]:
@@ -406,7 +268,7 @@ class Client:
         *,
         model: str | None = None,
         add_special_tokens: bool = True,
-        mode: Mode | None = None,
+        mode: str | None = None,
         return_token_strs: bool = False,
     ) -> Tokenization:
         """Returns the token ids of a text.
@@ -589,8 +451,12 @@ class Client:
             raise
         return True
 
+    def _generate_call(self, prompt: str | None, options: GenerateOptions, *, stream: bool) -> Call:
+        options["model"] = model_for(options.get("model"), self._model, options.get("session_id"))
+        return generate_call(prompt, stream=stream, **options)
+
     def _ids(
-        self, source: str | Sequence[int], model: str | None, *, special: bool, mode: Mode | None
+        self, source: str | Sequence[int], model: str | None, *, special: bool, mode: str | None
     ) -> list[int]:
         if not isinstance(source, str):
             return [operator.index(token_id) for token_id in source]

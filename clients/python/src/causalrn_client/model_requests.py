@@ -4,7 +4,6 @@ import operator
 from collections.abc import Sequence
 
 from causalrn_client.requests import JSON, Call, encode, path_segment, query
-from causalrn_client.turn_options import Mode
 
 _HEADERS = {"Accept": JSON, "Content-Type": JSON}
 
@@ -23,7 +22,7 @@ def tokenizer_info_call(model: str | None) -> Call:
 
 
 def tokenize_call(
-    text: str, *, model: str | None, special: bool, mode: Mode | None, strings: bool
+    text: str, *, model: str | None, special: bool, mode: str | None, strings: bool
 ) -> Call:
     """Asks for the token ids of a text.
 

@@ -12,7 +12,7 @@ import httpx
 
 from causalrn_client._version import __version__
 from causalrn_client.errors import InvalidRequestError
-from causalrn_client.turn_options import GenerateOptions
+from causalrn_client.generation_options import GenerateOptions
 from causalrn_client.upload import Upload
 
 API_KEY_VARIABLE = "CAUSALRN_API_KEY"

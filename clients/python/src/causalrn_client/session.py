@@ -9,6 +9,7 @@ from typing import Self, Unpack, overload
 
 from causalrn_client.connection import Connection
 from causalrn_client.errors import NotFoundError
+from causalrn_client.generation_options import TurnOptions
 from causalrn_client.models import Generation
 from causalrn_client.partial_file import PartialFile
 from causalrn_client.requests import generate_call
@@ -22,7 +23,6 @@ from causalrn_client.session_requests import (
     snapshot_call,
 )
 from causalrn_client.stream import Stream
-from causalrn_client.turn_options import Mode, TurnOptions
 from causalrn_client.upload import Progress
 
 
@@ -139,7 +139,7 @@ class Session:
         self,
         prompt: str | None = None,
         *,
-        mode: Mode | None = None,
+        mode: str | None = None,
         wait: bool | None = None,
         **options: Unpack[TurnOptions],
     ) -> Generation:
@@ -172,7 +172,7 @@ class Session:
         self,
         prompt: str | None = None,
         *,
-        mode: Mode | None = None,
+        mode: str | None = None,
         wait: bool | None = None,
         **options: Unpack[TurnOptions],
     ) -> Stream:

@@ -58,6 +58,15 @@ Repetition = Annotated[
         metavar="PENALTY",
     ),
 ]
+Mode = Annotated[
+    str | None,
+    typer.Option(
+        help="What to do with the text: copy (repeat it), recall (continue the passage that it "
+        "begins) or raw (continue it as it is), if the model can. By default the server chooses.",
+        metavar="MODE",
+        show_default=False,
+    ),
+]
 Deadline = Annotated[
     float | None,
     typer.Option(help="Seconds after which the server gives up.", min=0, metavar="SECONDS"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from causalrn_client.cli.options import (
     MaxTokens,
     MinP,
     MinTokens,
+    Mode,
     Presence,
     Repetition,
     Seed,
@@ -31,7 +32,7 @@ from causalrn_client.cli.server import (
 )
 from causalrn_client.cli.terminal import check_ended, fail, write_stream
 from causalrn_client.cli.text import File, Text, read_lines, read_text
-from causalrn_client.turn_options import BatchOptions
+from causalrn_client.generation_options import BatchOptions
 
 if TYPE_CHECKING:
     from causalrn_client import CausalRNError, Generation
@@ -55,10 +56,7 @@ def generate(
     lines: Lines = None,
     concurrency: Concurrency = 8,
     model: ModelName = None,
-    mode: Annotated[
-        Literal["copy", "raw"],
-        typer.Option(help="What a text is: one to copy, or tokens to go on from as they are."),
-    ] = "copy",
+    mode: Mode = None,
     max_tokens: MaxTokens = None,
     min_tokens: MinTokens = None,
     temperature: Temperature = None,

@@ -2,17 +2,16 @@
 
 from json import loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from causalrn_client.cli.lines import Job, json_line, run_lines
-from causalrn_client.cli.options import Deadline
+from causalrn_client.cli.options import Deadline, Mode
 from causalrn_client.cli.remote_generate import Concurrency
 from causalrn_client.cli.server import DEFAULT_URL, ApiKey, Json, ModelName, Url, connected
 from causalrn_client.cli.terminal import fail
 from causalrn_client.cli.text import argument, read_lines
-from causalrn_client.turn_options import Mode
 
 if TYPE_CHECKING:
     from causalrn_client import CausalRNError, Score
@@ -37,10 +36,7 @@ def score(
     ] = None,
     concurrency: Concurrency = 8,
     model: ModelName = None,
-    mode: Annotated[
-        Literal["copy", "raw"],
-        typer.Option(help="What PROMPT is: a text to copy, or tokens as they are."),
-    ] = "copy",
+    mode: Mode = None,
     deadline: Deadline = None,
     json: Json = False,
     url: Url = DEFAULT_URL,
@@ -92,7 +88,7 @@ def _score_lines(
     pairs: list[Pair],
     concurrency: int,
     model: str | None,
-    mode: Mode,
+    mode: str | None,
     deadline: float | None,
     json: bool,
     url: str,

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
+from causalrn_client.cli.options import Mode
 from causalrn_client.cli.server import DEFAULT_URL, ApiKey, Json, ModelName, Url, connected
 from causalrn_client.cli.terminal import fail, write_stream
 from causalrn_client.cli.text import File, Text, read_text
-from causalrn_client.turn_options import Mode
 
 _MOST_DIGITS = 18
 
@@ -22,7 +22,7 @@ def tokenize(
             "--special/--no-special", help="Whether those are among them that wrap a prompt."
         ),
     ] = True,
-    mode: Annotated[Mode, typer.Option(help="What the text would be as a prompt.")] = "copy",
+    mode: Mode = None,
     json: Json = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,

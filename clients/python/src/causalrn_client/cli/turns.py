@@ -1,27 +1,19 @@
 """Commands that take a turn in a session: generate, read, recall."""
 
-from typing import Annotated
-
 import typer
 
-from causalrn_client.cli.options import MaxTokens, Seed, Temperature, TopK, TopP, Wait
+from causalrn_client.cli.options import MaxTokens, Mode, Seed, Temperature, TopK, TopP, Wait
 from causalrn_client.cli.server import DEFAULT_URL, ApiKey, Json, SessionId, Url, connected
 from causalrn_client.cli.terminal import check_ended, say, write_stream
 from causalrn_client.cli.text import File, Text, read_text
-from causalrn_client.turn_options import Mode, TurnOptions
+from causalrn_client.generation_options import TurnOptions
 
 
 def generate(
     id: SessionId,
     text: Text = None,
     file: File = None,
-    mode: Annotated[
-        Mode,
-        typer.Option(
-            help="What the text is: one to copy, the first words of one to recall, or tokens to go "
-            "on from as they are (none, for where the session stands)."
-        ),
-    ] = "copy",
+    mode: Mode = None,
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
     top_k: TopK = None,
@@ -82,7 +74,7 @@ def _take_turn(
     api_key: str | None,
     id: str,
     prompt: str,
-    mode: Mode,
+    mode: str | None,
     wait: bool,
     json: bool,
     options: TurnOptions,
