@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from causalrn_client._version import __version__
 
 if TYPE_CHECKING:
-    from causalrn_client.async_client import AsyncClient
-    from causalrn_client.async_session import AsyncSession
-    from causalrn_client.async_stream import AsyncStream
-    from causalrn_client.client import Client
+    from causalrn_client._async.client import AsyncClient
+    from causalrn_client._async.session import AsyncSession
+    from causalrn_client._async.stream import AsyncStream
+    from causalrn_client._sync.client import Client
+    from causalrn_client._sync.session import Session
+    from causalrn_client._sync.stream import Stream
     from causalrn_client.errors import (
         APIConnectionError,
         APIStatusError,
@@ -76,9 +78,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from causalrn_client.score import Score, ScoredToken
-    from causalrn_client.session import Session
     from causalrn_client.session_info import SessionInfo
-    from causalrn_client.stream import Stream
 
 __all__ = [
     "APIConnectionError",
@@ -143,10 +143,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "async_client": ("AsyncClient",),
-    "async_session": ("AsyncSession",),
-    "async_stream": ("AsyncStream",),
-    "client": ("Client",),
+    "_async.client": ("AsyncClient",),
+    "_async.session": ("AsyncSession",),
+    "_async.stream": ("AsyncStream",),
+    "_sync.client": ("Client",),
     "generation_options": ("BatchOptions", "GenerateOptions", "SamplingOptions", "TurnOptions"),
     "model_info": ("AdminModel", "Health", "Model", "Tokenization", "TokenizerInfo"),
     "models": (
@@ -160,9 +160,9 @@ _HOMES = {
         "Usage",
     ),
     "score": ("Score", "ScoredToken"),
-    "session": ("Session",),
+    "_sync.session": ("Session",),
     "session_info": ("SessionInfo",),
-    "stream": ("Stream",),
+    "_sync.stream": ("Stream",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

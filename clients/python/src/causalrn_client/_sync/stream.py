@@ -1,4 +1,5 @@
-"""A generation as it is written, for synchronous code."""
+# Written by unasync.py from _async/stream.py; change that one.
+"""A generation that arrives while it is being written."""
 
 from collections.abc import Generator, Iterator
 from types import TracebackType
@@ -6,34 +7,37 @@ from typing import Self
 
 import httpx
 
+from causalrn_client._sync.connection import Connection
 from causalrn_client.chunk_reader import ChunkReader
-from causalrn_client.connection import Connection
 from causalrn_client.models import Chunk, Generation
 from causalrn_client.requests import Call
 from causalrn_client.responses import interruption
 
 
 class Stream:
-    """An iterator over the chunks of one generation, and a context manager that ends it.
+    """Yields the chunks of one generation to a `for` loop.
 
-    The request is sent when the `with` block is entered, or else when the first chunk is asked for.
-    Leaving the block, reading to the end and an error each close the response, and with it stop
-    the generation on the server. Not to be shared between threads.
+    Use it in a `with` block, so that the server stops when you do: leaving the block closes
+    the connection, and the server then stops generating. So do reading to the end, an error and,
+    with asyncio, cancelling the task that reads. The request is sent when the block is entered, or
+    without a block when the first chunk is asked for.
+
+    A stream belongs to one thread, or one task.
     """
 
     def __init__(self, connection: Connection, call: Call) -> None:
-        """Made by `Client.stream` and `Session.stream`.
+        """Not for you to call: `Client.stream` and `Session.stream` return streams.
 
         Args:
-            connection: The client's; sends the request.
-            call: Asks for the generation, as events.
+            connection: Sends the request.
+            call: The request for a generation as events.
         """
         self._connection = connection
         self._call = call
         self._opened = False
         self._response: httpx.Response | None = None
         self._reader = ChunkReader()
-        self._chunks: Generator[Chunk, None, None] | None = None
+        self._chunks: Generator[Chunk, None] | None = None
 
     def __enter__(self) -> Self:
         self._open()
@@ -57,7 +61,7 @@ class Stream:
         return next(self._chunks)
 
     def result(self) -> Generation:
-        """Reads what is left of the stream and returns the whole generation.
+        """Reads the rest of the stream and returns the whole generation.
 
         Raises:
             IncompleteStreamError: The stream failed, or was closed, before it was complete.
@@ -67,30 +71,30 @@ class Stream:
         return self._reader.generation()
 
     def close(self) -> None:
-        """Closes the response; the server then stops the generation. May be called twice."""
+        """Closes the connection, so that the server stops generating. Can be called twice."""
         self._opened = True
         if self._chunks is not None:
             self._chunks.close()
         if self._response is not None:
-            self._response.close()  # the generator does it only where it has begun
+            self._response.close()  # the generator does this only once it has begun
 
     def _open(self) -> None:
         if self._opened:
             return
-        self._opened = True  # first, so that a request that failed is not sent by the next call
+        self._opened = True  # first, so that the next call does not send a failed request again
         self._response = self._connection.open_stream(self._call)
         self._chunks = _read(self._response, self._reader)
 
 
-# Not a method: a generator that held the stream would keep an abandoned one alive, and with it its
-# connection, until the cycle is collected.
-def _read(response: httpx.Response, reader: ChunkReader) -> Generator[Chunk, None, None]:
+# A function, not a method: a generator that referred to the stream would keep an abandoned one, and
+# its connection, alive until the garbage collector finds the cycle.
+def _read(response: httpx.Response, reader: ChunkReader) -> Generator[Chunk, None]:
     try:
         pieces = response.iter_bytes()
         for piece in pieces:
             yield from reader.feed(piece)
             if reader.done:
-                # Let the response end, so that its connection can be used again.
+                # Read on to the end of the response, so that its connection can be used again.
                 next(pieces, None)
                 return
         reader.end()
