@@ -89,7 +89,7 @@ class BatchOptions(SamplingOptions, total=False):
 
 
 class GenerateOptions(TurnOptions, BatchOptions, total=False):
-    """What one generation can ask for: the options of turns and of batches, and these.
+    """What one generation can ask for: the `TurnOptions`, the `BatchOptions`, and these.
 
     Attributes:
         session_id: The session to continue. The prompt and the answer are added to it.
