@@ -4,8 +4,8 @@
 >>> with Client("http://127.0.0.1:8000") as client:
 ...     print(client.generate("hello").text)
 
-Each name is loaded when it is first used, so that `causalrn_client.cli`, which is inside, answers
-`--help` and the Tab key without waiting for httpx and pydantic.
+Each name is loaded when it is first used. The commands in `causalrn_client.cli` can thus answer
+`--help` and the Tab key without importing httpx and pydantic.
 """
 
 from importlib import import_module
@@ -166,7 +166,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-if not TYPE_CHECKING:  # or else type checkers would believe in any name
+if not TYPE_CHECKING:  # otherwise type checkers would accept any name
 
     def __getattr__(name: str) -> object:
         if name not in __all__:

@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 Lines = Annotated[
     Path | None,
     typer.Option(
-        help="Take each line of this file as a text, a hyphen for standard input. A line comes out "
-        "for each, empty where it failed.",
+        help="Take each line of this file (a hyphen for standard input) as a text. Prints one line "
+        "for each, which is empty if it failed.",
         metavar="FILE",
     ),
 ]
 Concurrency = Annotated[
-    int, typer.Option(help="Lines that are worked on at the same time.", min=1, metavar="N")
+    int, typer.Option(help="How many lines to work on at the same time.", min=1, metavar="N")
 ]
 
 
@@ -73,11 +73,11 @@ def generate(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Generate from TEXT, and print it as it is written.
+    """Generate from TEXT, and print the answer as it is written.
 
-    With --lines, from each line of a file, several at a time. A display tells
-    how far it is; Ctrl-C ends it and keeps what is done. The exit status is 3
-    where some lines failed. For what is left out the server's defaults count.
+    With --lines, generate from each line of a file, several at a time. A display
+    shows the progress. Ctrl-C stops and keeps what is done. The exit status is 3
+    if some lines failed. Options that are left out have the server's defaults.
     """
     options = BatchOptions(
         model=model,

@@ -21,7 +21,7 @@ Pair = tuple[str, str]
 
 def score(
     prompt: Annotated[
-        str | None, typer.Argument(help="The text before.", show_default=False)
+        str | None, typer.Argument(help="The text before it.", show_default=False)
     ] = None,
     completion: Annotated[
         str | None, typer.Argument(help="The text to score.", show_default=False)
@@ -29,8 +29,8 @@ def score(
     lines: Annotated[
         Path | None,
         typer.Option(
-            help='Score each line of this file, a hyphen for standard input: JSON like {"prompt": '
-            '"a", "completion": "b"}. A log-probability comes out for each.',
+            help="Score each line of this file (a hyphen for standard input), which is JSON like "
+            '{"prompt": "a", "completion": "b"}. Prints a log-probability for each line.',
             metavar="FILE",
         ),
     ] = None,
@@ -42,7 +42,7 @@ def score(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Tell how likely COMPLETION is to the model after PROMPT; nothing is written."""
+    """Tell how likely the model finds COMPLETION after PROMPT."""
     if lines is not None:
         if prompt is not None:
             fail("give two texts or --lines, not both")

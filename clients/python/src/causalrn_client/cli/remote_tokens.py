@@ -18,16 +18,14 @@ def tokenize(
     model: ModelName = None,
     special: Annotated[
         bool,
-        typer.Option(
-            "--special/--no-special", help="Whether those are among them that wrap a prompt."
-        ),
+        typer.Option("--special/--no-special", help="Include the special tokens around a prompt."),
     ] = True,
     mode: Mode = None,
     json: Json = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Print the token ids of TEXT, as a model reads it."""
+    """Print the token ids of TEXT."""
     source = read_text(text, file)
     with connected(url, api_key) as client:
         found = client.tokenize(
@@ -45,7 +43,7 @@ def detokenize(
         list[str] | None,
         typer.Argument(
             metavar="ID...",
-            help="Token ids; from standard input if left out, or a hyphen.",
+            help="Token ids; read from standard input if left out, or a hyphen.",
             show_default=False,
         ),
     ] = None,

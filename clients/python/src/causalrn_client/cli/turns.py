@@ -24,10 +24,10 @@ def generate(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Generate from TEXT in a session, and print it as it is written.
+    """Generate from TEXT in a session, and print the answer as it is written.
 
-    TEXT and what is written are in the session then. For what is left out the server's defaults
-    count.
+    The session then holds TEXT and the answer. Options that are left out have the server's
+    defaults.
     """
     options = TurnOptions(
         max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
@@ -45,7 +45,7 @@ def recall(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Print how a passage that the session has read goes on after its first words, TEXT."""
+    """Continue, word for word, the passage that the session has read and that begins with TEXT."""
     options = TurnOptions(max_tokens=max_tokens)
     _take_turn(url, api_key, id, read_text(text, file), "recall", wait, json, options)
 
@@ -59,7 +59,7 @@ def read(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Read TEXT, a file or standard input into a session, and write nothing."""
+    """Read TEXT, a file or standard input into a session, without an answer."""
     passage = read_text(text, file)
     with connected(url, api_key) as client:
         generation = client.session(id).read(passage, wait=wait or None)
