@@ -1,4 +1,4 @@
-/** A generation as it is written. */
+/** A generation that arrives while it is being written. */
 
 import { ChunkReader } from "./chunk-reader.js";
 import type { Connection, OpenAnswer } from "./connection.js";
@@ -7,11 +7,11 @@ import type { Call } from "./requests.js";
 import type { Chunk, Generation } from "./types.js";
 
 /**
- * The chunks of one generation, for `for await`.
+ * Yields the chunks of one generation to a `for await` loop.
  *
- * The request is sent by `response`, or else when the first chunk is asked for. Leaving the loop,
- * reading to the end, an error and `close` each end the connection, and with it the generation on the
- * server.
+ * The request is sent when the first chunk is asked for, or before that by `response`. Leaving the
+ * loop closes the connection, and the server then stops generating. So do reading to the end, an error
+ * and `close`.
  */
 export class Stream implements AsyncIterableIterator<Chunk, undefined> {
   readonly #controller = new AbortController();
@@ -25,10 +25,10 @@ export class Stream implements AsyncIterableIterator<Chunk, undefined> {
   #closed = false;
 
   /**
-   * Made by `Client.stream` and `Session.stream`.
+   * Not for you to call: `Client.stream` and `Session.stream` return streams.
    *
-   * @param connection The client's; sends the request.
-   * @param call Asks for the generation, as events; its signal is the caller's.
+   * @param connection Sends the request.
+   * @param call The request for a generation as events, with the caller's signal.
    */
   constructor(connection: Connection, call: Call) {
     const { signal, ...options } = call.options;
@@ -38,24 +38,24 @@ export class Stream implements AsyncIterableIterator<Chunk, undefined> {
   }
 
   /**
-   * Sends the request, unless that was done, and resolves to the head of the answer: its status and
-   * headers. The body is for the loop.
+   * Sends the request, unless it has been sent, and resolves to the head of the answer: its status and
+   * headers. Leave its body to the loop.
    *
-   * @throws {CausalRNError} There is none; a refusal, for example.
+   * @throws {CausalRNError} There is no successful answer.
    */
   async response(): Promise<Response> {
     return (await this.#open()).response;
   }
 
-  /** What is left of the stream is read; resolves to the whole, as `Client.generate` does. */
+  /** Reads the rest of the stream and resolves to the whole generation. */
   async result(): Promise<Generation> {
     for await (const _ of this) {
-      // The reader adds them up.
+      // The reader joins them.
     }
     return this.#reader.generation();
   }
 
-  /** Closes the connection; the server then stops the generation. A loop over it ends. */
+  /** Closes the connection, so that the server stops generating. A loop over the stream ends. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#controller.abort();
@@ -82,7 +82,7 @@ export class Stream implements AsyncIterableIterator<Chunk, undefined> {
     return this.close();
   }
 
-  /** Once: a request that failed is not sent by the next call. */
+  /** Sends the request once, so that the next call does not send a failed one again. */
   #open(): Promise<OpenAnswer> {
     this.#opening ??= this.#openOnce();
     return this.#opening;
@@ -113,11 +113,11 @@ export class Stream implements AsyncIterableIterator<Chunk, undefined> {
           break;
         }
         for (const chunk of this.#reader.feed(piece)) {
-          this.#signal?.throwIfAborted(); // several may have come together
+          this.#signal?.throwIfAborted(); // several chunks may have come together
           yield chunk;
         }
       }
-      // Let the answer end, so that its connection can be used again.
+      // Read on to the end of the answer, so that its connection can be used again.
       await exchange.read().catch(() => null);
     } catch (error) {
       if (!this.#closed) {
