@@ -24,7 +24,7 @@ PYTHON ?= $(shell for modules in sys,ensurepip sys; do \
 	echo $$p && exit; done; done; echo python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test conformance check reference clean
+.PHONY: help install serve test conformance check unasync clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,8 +48,8 @@ check: $(TEST_STAMP) $(NODE_MODULES) ## Run the linters, the formatters, the typ
 	$(VENV)/bin/python -m pytest -q tests/test_imports.py
 	cd $(TYPESCRIPT) && npm run --silent check
 
-reference: $(STAMP) ## Write docs/python-reference.md from the client's docstrings
-	$(VENV)/bin/python clients/python/reference.py
+unasync: $(TEST_STAMP) ## Write the synchronous Python client from the asynchronous one
+	$(VENV)/bin/python clients/python/unasync.py
 
 clean: ## Remove the environment, the caches and the compiled kernels
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -29,7 +29,7 @@ make() {
 pip() {
     say "pip $1"
     [ "$1 $2" = "install -e" ]
-    grep -q '^\[project\]' "$3/pyproject.toml"
+    grep -q '^\[project\]' "${3%[*}/pyproject.toml"
 }
 
 # tests/test_dockerfile.py runs what is in the Dockerfile, and its command.

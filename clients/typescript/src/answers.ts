@@ -1,4 +1,4 @@
-/** What came back, checked as far as this package relies on it. */
+/** Reads answers, and checks them as far as this package relies on it. */
 
 import { type APIStatusError, ResponseFormatError } from "./errors.js";
 import { camelized } from "./names.js";
@@ -16,7 +16,7 @@ import type {
 
 type Kind = "array" | "number" | "object" | "string";
 
-/** What some fields of a type have to be. */
+/** The kinds of value that some fields of a type must have. */
 export type Shape<T> = { readonly name: string; readonly fields: { [Name in keyof T]?: Kind } };
 
 export const GENERATION: Shape<Generation> = {
@@ -101,9 +101,9 @@ export function parseObject(text: string): Record<string, unknown> {
 }
 
 /**
- * Gives an object the names of this package, and checks that it is what the contract says.
+ * Gives an object the names of this package, and checks its shape.
  *
- * @throws {ResponseFormatError} It is not; the message names the first field that is wrong.
+ * @throws {ResponseFormatError} It does not fit; the message names the first field that is wrong.
  */
 export function validate<T>({ name, fields }: Shape<T>, value: Record<string, unknown>): T {
   const named = camelized(value) as Record<string, unknown>;
@@ -116,9 +116,9 @@ export function validate<T>({ name, fields }: Shape<T>, value: Record<string, un
 }
 
 /**
- * Sees to it that an answer is, say, a stream of events, and not the page of a proxy.
+ * Checks the content type of an answer, which might be an error page of a proxy.
  *
- * @throws {ResponseFormatError} It is of another type.
+ * @throws {ResponseFormatError} It is another type.
  */
 export function checkType(response: Response, type: string): void {
   const found = response.headers.get("content-type") ?? "missing";
@@ -127,14 +127,14 @@ export function checkType(response: Response, type: string): void {
   }
 }
 
-/** Turns an answer whose status is not a success into its error. */
+/** Turns an unsuccessful answer into an error. */
 export function refusal(response: Response, text: string): APIStatusError {
   const { status, statusText, headers } = response;
   let error: unknown;
   try {
     error = parseObject(text).error;
   } catch {
-    // Not the server's own words; a proxy's, perhaps.
+    // Not an error of the server; perhaps one of a proxy.
   }
   const [type, message, param] = isObject(error)
     ? [word(error.type), word(error.message), word(error.param)]
@@ -150,7 +150,7 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** A value if it is a string. */
+/** Returns a value if it is a string. */
 export function word(value: unknown): string | null {
   return typeof value === "string" ? value : null;
 }

@@ -1,11 +1,11 @@
-/** The bytes of a streamed generation, read as chunks and added up, sample by sample. */
+/** Reads a streamed generation from bytes, and joins its chunks sample by sample. */
 
 import { CHUNK, isObject, parseObject, validate, word } from "./answers.js";
 import { IncompleteStreamError, ResponseFormatError, StreamError } from "./errors.js";
 import { SSEDecoder } from "./sse.js";
 import type { Chunk, Generation, Sample, SessionUsage, TokenLogprob, Usage } from "./types.js";
 
-/** Reads one stream; does no input or output of its own. */
+/** Reads one stream, without doing any input or output itself. */
 export class ChunkReader {
   readonly #events = new SSEDecoder();
   readonly #samples = new Map<number, SampleParts>();
@@ -15,7 +15,7 @@ export class ChunkReader {
   #usage: Usage | undefined;
   #session: SessionUsage | undefined;
 
-  /** Whether the stream said that it is complete; what follows is ignored. */
+  /** Whether the stream has announced its end. Anything after that is ignored. */
   get done(): boolean {
     return this.#done;
   }
@@ -24,14 +24,14 @@ export class ChunkReader {
    * Takes the next bytes and yields the chunks that they complete.
    *
    * @throws {StreamError} The server reports that the generation failed.
-   * @throws {ResponseFormatError} The stream is not what the contract says.
+   * @throws {ResponseFormatError} The stream is not one of a CausalRN server.
    */
   *feed(bytes: Uint8Array): Generator<Chunk, void> {
     for (const { event, data } of this.#events.feed(bytes)) {
       if (this.#done) {
         return;
       }
-      // As a browser would, leave events of other types to those who asked for them.
+      // Like a browser, ignore events of types that nobody here listens to.
       if (event !== "message" && event !== "error") {
         continue;
       }
@@ -46,7 +46,7 @@ export class ChunkReader {
   }
 
   /**
-   * Notes that no more bytes will come.
+   * Has to be called when the connection ends.
    *
    * @throws {IncompleteStreamError} The stream is not complete.
    */
@@ -57,7 +57,7 @@ export class ChunkReader {
   }
 
   /**
-   * The chunks of a complete stream as one generation.
+   * Returns the chunks of a complete stream as one generation.
    *
    * @throws {IncompleteStreamError} The stream failed, or was closed, before it was complete.
    */
@@ -106,7 +106,7 @@ export class ChunkReader {
   }
 }
 
-/** What has come of one sample. */
+/** What has arrived of one sample. */
 class SampleParts {
   readonly #index: number;
   #text = "";

@@ -48,58 +48,59 @@ const DEFAULT_BASE_URL = "http://127.0.0.1:8000";
 const DEFAULT_TIMEOUT_MS = 120_000;
 const LONGEST_TIMER_MS = 2 ** 31 - 1; // what is longer, setTimeout takes for no time at all
 
-/** Where the server is, and how to talk to it. */
+/** The options of a client: which server to use, and how. */
 export interface ClientOptions {
   /**
-   * Address of the server, `http://127.0.0.1:8000` by default; may hold a path. On a page it may be
-   * relative to the page's own.
+   * The address of the server, which can include a path; `http://127.0.0.1:8000` by default. On a
+   * page it can be relative to the page's own address.
    */
   baseUrl?: string | URL | undefined;
-  /** Sent with every request as `Authorization: Bearer …`. */
+  /** The key to send with every request, as `Authorization: Bearer …`. */
   apiKey?: string | undefined;
-  /** The model for requests that name none; the server's default if left out. */
+  /** The model to use for calls that do not name one; the server's default if left out. */
   model?: string | undefined;
-  /** Sends the requests in place of the global `fetch`. */
+  /** The function to send requests with, in place of the global `fetch`. */
   fetch?: typeof globalThis.fetch | undefined;
   /**
-   * Milliseconds that each wait for the server may take, for the head of an answer and for each next
-   * piece of its body: two minutes by default, null for ever. It does not bound the whole.
+   * How long to wait for the head of an answer, and for each further piece of its body, in
+   * milliseconds: two minutes by default, null to wait for ever. It does not limit how long the whole
+   * answer takes.
    */
   timeoutMs?: number | null | undefined;
   /**
-   * How many times a request is sent again, 2 by default, after a connection error or a status 408,
-   * 429, 502, 503 or 504, as long as nothing of its answer was handed out; not where the server wants
-   * to be left alone for more than a minute. What adds to a session, or makes one, only where the
-   * server has certainly not done it yet.
+   * How many times to retry a request after a connection error or a status 408, 429, 502, 503 or 504,
+   * 2 by default. A request is not retried once part of its answer has been handed out, or if the
+   * server asks to be left alone for more than a minute. One that makes a session or adds to it is
+   * retried only where the server has certainly not done it yet.
    */
   maxRetries?: number | undefined;
-  /** Sent with every request. */
+  /** Headers to send with every request. */
   headers?: HeadersInit | undefined;
 }
 
-/** How a session is made. */
+/** The options of a new session. */
 export interface SessionOptions extends ForkOptions {
-  /** The model that it belongs to; the client's if left out. */
+  /** The model for all of its turns; the client's default if left out. */
   model?: string | undefined;
 }
 
 /**
  * Talks to one CausalRN server.
  *
- * Every method throws, or rejects with, a `CausalRNError` when something goes wrong: an
- * `APIStatusError` when the server refuses, an `APIConnectionError` when it cannot be reached, an
- * `APITimeoutError` when it takes too long, a `ResponseFormatError` when it does not speak the
- * contract. Where a `signal` ends a request, it is the signal's reason.
+ * When something goes wrong, methods throw, or reject with, a `CausalRNError`: an `APIStatusError`
+ * when the server refuses, an `APIConnectionError` when it cannot be reached, an `APITimeoutError`
+ * when it takes too long, and a `ResponseFormatError` when the answer is not one of a CausalRN server.
+ * A request that is ended by its `signal` rejects with the signal's reason.
  */
 export class Client {
   readonly #connection: Connection;
   readonly #model: string | undefined;
 
   /**
-   * Connects to nothing yet.
+   * Prepares a client, without connecting to the server yet.
    *
-   * @throws {TypeError} `baseUrl` or `apiKey` cannot be one.
-   * @throws {RangeError} `timeoutMs` or `maxRetries` cannot be one.
+   * @throws {TypeError} `baseUrl` is not an address, or `apiKey` cannot be a key.
+   * @throws {RangeError} `timeoutMs` or `maxRetries` is out of range.
    */
   constructor(options: ClientOptions = {}) {
     const { timeoutMs = DEFAULT_TIMEOUT_MS, maxRetries = 2 } = options;
@@ -116,37 +117,35 @@ export class Client {
     );
   }
 
-  /** Generates, and resolves when all is written. */
+  /** Generates, and resolves to the whole answer once it is complete. */
   async generate(prompt: Prompt, options: GenerateOptions = {}): Promise<Generation> {
     const call = generateCall(prompt, this.#named(options), JSON_TYPE);
     return this.#connection.send(call, GENERATION);
   }
 
   /**
-   * Generates, and hands out what is written as it is written.
+   * Generates, and returns a stream of the answer while it is being written.
    *
-   * The chunks of several samples come mixed, told apart by their `index`. A loop over the stream
-   * throws a `StreamError` when the generation fails on the server (its type is `deadline_exceeded`
-   * when it was not finished within `deadlineMs`), and an `IncompleteStreamError` when the connection
-   * breaks.
+   * With `n`, the chunks of all samples come mixed; their `index` tells them apart. A loop over the
+   * stream throws a `StreamError` if the generation fails on the server, with the type
+   * `deadline_exceeded` if it was not complete within `deadlineMs`, and an `IncompleteStreamError` if
+   * the connection breaks.
    *
-   * @throws {InvalidRequestError} A value cannot be put on the wire, such as a lone surrogate.
+   * @throws {InvalidRequestError} A value cannot be sent, such as a lone surrogate.
    */
   stream(prompt: Prompt, options: GenerateOptions = {}): Stream {
     const call = generateCall(prompt, this.#named(options), EVENTS_TYPE);
-    const send = (signal: AbortSignal) =>
-      this.#connection.open({ ...call, options: { ...call.options, signal } });
-    return new Stream(send, options.signal);
+    return new Stream(this.#connection, call);
   }
 
   /**
-   * Tells how likely a completion is to the model, given a prompt; writes nothing.
+   * Computes how likely the model finds a completion after a prompt. Writes nothing.
    *
-   * @param prompt The text before it, or token ids that are taken as they are, special ones too:
-   *   `score(ids.slice(0, 1), ids.slice(1))` scores all ids of a text but the first.
-   * @param completion The text to score, or token ids.
-   * @param options `mode`: what a prompt that is a text is; for token ids nothing.
-   * @throws {InvalidRequestError} One of both is empty.
+   * @param prompt The text before the completion; or token ids, which are used exactly as they are, so
+   *   that `score(ids.slice(0, 1), ids.slice(1))` scores all of a text but its first token.
+   * @param completion The text to score, or its token ids.
+   * @param options Among them `mode`: what a prompt that is a text is. Does not affect token ids.
+   * @throws {InvalidRequestError} The prompt or the completion is empty.
    */
   async score(prompt: Prompt, completion: Prompt, options: ScoreOptions = {}): Promise<Score> {
     const { mode, ...rest } = options;
@@ -161,14 +160,17 @@ export class Client {
     return readScore(generation, scored);
   }
 
-  /** The token ids of a text, with those that would wrap it as a prompt unless refused. */
+  /**
+   * Turns a text into token ids, including the special ones around a prompt unless
+   * `addSpecialTokens` is false.
+   */
   async tokenize(text: string, options: TokenizeOptions = {}): Promise<Tokenization> {
     const { model = this.#model, signal, requestId, ...fields } = options;
     const call = post("/tokenize", { prompt: text, model, ...fields }, { signal, requestId });
     return this.#connection.send(call, TOKENIZATION);
   }
 
-  /** The text of token ids, none of which may be special. */
+  /** Turns token ids into a text. None of them can be a special one. */
   async detokenize(
     tokens: readonly number[],
     { model = this.#model, ...options }: ModelOptions = {},
@@ -177,13 +179,13 @@ export class Client {
     return (await this.#connection.send(call, TEXT)).prompt;
   }
 
-  /** What the server says about the tokenizer of a model. */
+  /** Describes the tokenizer of a model. */
   async tokenizerInfo({ model = this.#model, ...options }: ModelOptions = {}): Promise<Tokenizer> {
     const call = get(`/tokenizer_info${query({ model })}`, options);
     return this.#connection.send(call, TOKENIZER);
   }
 
-  /** The models that are served, the default one first. */
+  /** Lists the models that are served, the default one first. */
   async models(options: RequestOptions = {}): Promise<Model[]> {
     return (await this.#connection.send(get("/v1/models", options), MODELS)).data;
   }
@@ -193,24 +195,24 @@ export class Client {
     const fields = { ttlSeconds, model: model ?? this.#model };
     const call = post("/sessions", fields, options, { repeatable: false });
     const { id } = await this.#connection.send(call, SESSION);
-    return new Session(this, this.#connection, id, true);
+    return new Session(this.#connection, id, true);
   }
 
   /**
-   * Finds a session that there is; it is left there.
+   * Finds a session by its id. It stays on the server when an `await using` block ends.
    *
-   * @throws {SessionNotFoundError} There is none of this id (any more).
+   * @throws {SessionNotFoundError} There is no such session, or no longer.
    */
   async getSession(id: string, options: RequestOptions = {}): Promise<Session> {
     await this.#connection.send(get(sessionPath(id), options), SESSION);
-    return new Session(this, this.#connection, id, false);
+    return new Session(this.#connection, id, false);
   }
 
   /**
-   * All sessions that the server keeps, in the order in which they were made; each page is asked for
-   * when it is needed. A session that is made or deleted meanwhile may be among them or not.
+   * Yields all sessions on the server, oldest first, and fetches each page when it is needed.
+   * Sessions that are made or deleted in the meantime may or may not be included.
    *
-   * @param options `limit`: how many a page has at the most, 1 to 1000.
+   * @param options Among them `limit`: how many sessions to fetch at a time, 1 to 1000.
    */
   async *listSessions({
     limit,
@@ -229,11 +231,13 @@ export class Client {
   }
 
   /**
-   * Sends a snapshot to the server, and resolves to the session that it makes of it.
+   * Uploads a snapshot, and resolves to the session that the server makes from it.
    *
-   * @param options `id`: the session's name, `ses-` and 32 hexadecimal digits, for one that stays and
-   *   replaces what has the name already; a new one if left out.
-   * @throws {InvalidSnapshotError} The snapshot is damaged, or of other weights or another version.
+   * @param options Among them `id`: the id for the session, `ses-` and 32 hexadecimal digits. It
+   *   replaces a session that has this id already, and stays on the server. Without `id`, the session
+   *   gets a new one, and the end of an `await using` block deletes it.
+   * @throws {InvalidSnapshotError} The snapshot is damaged, or was made with other weights or by
+   *   another version.
    */
   async restoreSession(
     snapshot: Blob | BufferSource,
@@ -251,24 +255,24 @@ export class Client {
       },
       SESSION,
     );
-    return new Session(this, this.#connection, info.id, id === undefined);
+    return new Session(this.#connection, info.id, id === undefined);
   }
 
-  /** What the server says about itself, a model and its limits. */
+  /** Describes a model and the limits of the server. */
   async info({ model = this.#model, ...options }: ModelOptions = {}): Promise<ServerInfo> {
     return this.#connection.send(get(`/info${query({ model })}`, options), SERVER_INFO);
   }
 
   /**
-   * How much of the server is in use; asks once, without retries.
+   * Tells how busy the server is. Asks once, without retries.
    *
-   * @throws {ServiceUnavailableError} It is starting, stalled or draining.
+   * @throws {ServiceUnavailableError} The server is starting, stalled or shutting down.
    */
   async health(options: RequestOptions = {}): Promise<Health> {
     return this.#connection.sendOnce(get("/health/ready", options), HEALTH);
   }
 
-  /** Whether the server can be reached and takes requests now; asks once, without retries. */
+  /** Tells whether the server can take requests now. Asks once, without retries. */
   async ready(options: RequestOptions = {}): Promise<boolean> {
     try {
       await this.health(options);
@@ -282,7 +286,7 @@ export class Client {
     return true;
   }
 
-  /** A session has its model already. */
+  /** Adds the client's default model, except in a session, which has a model already. */
   #named(options: GenerateOptions): GenerateOptions {
     const { model = options.sessionId === undefined ? this.#model : undefined, ...rest } = options;
     return { model, ...rest };
@@ -308,7 +312,7 @@ function parseBaseUrl(given: string | URL): URL {
 function withKey(given: HeadersInit | undefined, apiKey: string | undefined): Headers {
   const headers = new Headers(given);
   if (apiKey !== undefined) {
-    // The message of `Headers` itself would show the key.
+    // The error of `Headers` itself would show the key.
     if (!/^[\x21-\x7e]+$/.test(apiKey)) {
       throw new TypeError("apiKey must be ASCII without spaces");
     }

@@ -1,4 +1,4 @@
-/** The way of a request to the server, and of the answer back. */
+/** How requests reach the server and how answers come back. */
 
 import { checkType, parseObject, refusal, type Shape, validate } from "./answers.js";
 import { InvalidRequestError, NotFoundError } from "./errors.js";
@@ -6,16 +6,16 @@ import { Exchange } from "./exchange.js";
 import { type Call, FILE_TYPE, JSON_TYPE } from "./requests.js";
 import type { RetryPolicy } from "./retry.js";
 
-/** Told how many bytes are through, and of how many; null where nobody knows. */
+/** Called with the number of bytes transferred so far and the total, or null if it is unknown. */
 export type Progress = (done: number, total: number | null) => void;
 
-/** A successful answer whose body is not read. */
+/** A successful answer whose body is still to be read. */
 export interface OpenAnswer {
   response: Response;
   exchange: Exchange;
 }
 
-/** Sends requests to one server, again where the policy says so. */
+/** Sends requests to one server, and retries them as the policy says. */
 export class Connection {
   readonly #base: URL;
   readonly #headers: Headers;
@@ -38,15 +38,15 @@ export class Connection {
   }
 
   /**
-   * The whole of a successful answer.
+   * Sends a request and resolves to the whole of its answer.
    *
-   * @throws {CausalRNError} There was none.
+   * @throws {CausalRNError} There was no successful answer.
    */
   async send<T>(call: Call, shape: Shape<T>): Promise<T> {
     return this.#repeat(call, () => this.sendOnce(call, shape));
   }
 
-  /** The same without a second attempt. */
+  /** Does the same without retries. */
   async sendOnce<T>(call: Call, shape: Shape<T>): Promise<T> {
     return this.#once(call, async ({ response, exchange }) => {
       checkType(response, JSON_TYPE);
@@ -54,7 +54,10 @@ export class Connection {
     });
   }
 
-  /** A successful answer of the type that was asked for, its body not read. Close its exchange. */
+  /**
+   * Sends a request and resolves to its answer, whose body is still to be read. Whoever reads it has
+   * to close the exchange.
+   */
   async open(call: Call): Promise<OpenAnswer> {
     return this.#repeat(call, async () => {
       const answer = await this.#openOnce(call);
@@ -69,10 +72,10 @@ export class Connection {
   }
 
   /**
-   * Deletes something.
+   * Sends a request that deletes something.
    *
-   * @throws {NotFoundError} It was not there, at the first attempt. Later ones may only have missed
-   *   the answer to an earlier one.
+   * @throws {NotFoundError} The first attempt did not find it. If only a later attempt does not, an
+   *   earlier one probably deleted it and its answer was lost, which is no error.
    */
   async delete(call: Call): Promise<void> {
     let isFirst = true;
@@ -89,7 +92,7 @@ export class Connection {
     });
   }
 
-  /** The body of an answer; where it breaks, again from its start. */
+  /** Resolves to the body of an answer, and starts over if the connection breaks. */
   async download(call: Call, onProgress: Progress | undefined): Promise<Blob> {
     return this.#repeat(call, () =>
       this.#once(call, async ({ response, exchange }) => {
@@ -167,7 +170,7 @@ export class Connection {
   }
 }
 
-/** Waits, unless the signal ends it. */
+/** Waits; rejects with the signal's reason if that comes first. */
 function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const abort = () => {

@@ -1,8 +1,8 @@
-/** Everything that can go wrong, as types. */
+/** A class for everything that can go wrong. */
 
 import { parseRetryAfter } from "./retry-after.js";
 
-/** Base of every error that this package throws itself. */
+/** The base of all errors that this package throws. */
 export class CausalRNError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
@@ -10,14 +10,14 @@ export class CausalRNError extends Error {
   }
 }
 
-/** The request cannot be put on the wire: a lone surrogate, a NaN, an impossible header. */
+/** The request cannot be sent, for example because of a lone surrogate or a NaN. */
 export class InvalidRequestError extends CausalRNError {}
 
 /** The server could not be reached, or the connection broke. */
 export class APIConnectionError extends CausalRNError {
   /**
-   * Whether the server may have received the request, and done what it asks. Browsers do not tell,
-   * and there it is always true.
+   * Whether the server may have received the request and acted on it. Always true in browsers, which
+   * do not tell.
    */
   readonly mayHaveArrived: boolean;
 
@@ -33,14 +33,14 @@ export class APITimeoutError extends APIConnectionError {}
 /** A stream ended, or was closed, before it was complete. */
 export class IncompleteStreamError extends APIConnectionError {}
 
-/** An answer is not what a CausalRN server sends; is another program at this address? */
+/** The answer is not one of a CausalRN server. Perhaps another program has this address. */
 export class ResponseFormatError extends CausalRNError {}
 
-/** The server reported an error in mid-stream, after the first byte of its answer. */
+/** The server reported an error in the middle of a stream. */
 export class StreamError extends CausalRNError {
   /** The kind of error, such as `engine_error` or `deadline_exceeded`. */
   readonly type: string;
-  /** The field of the request that is to blame, by its name on the wire, if one is. */
+  /** The field of the request that caused it, by its name in the server's API, or null. */
   readonly param: string | null;
 
   constructor(type: string, message: string, param: string | null = null) {
@@ -50,7 +50,7 @@ export class StreamError extends CausalRNError {
   }
 }
 
-/** What a refusal says. */
+/** What an unsuccessful answer says. */
 export interface Refusal {
   status: number;
   type: string | null;
@@ -63,15 +63,15 @@ export interface Refusal {
 export class APIStatusError extends CausalRNError {
   /** The HTTP status; 0 where a browser hides it, as it does for redirections. */
   readonly status: number;
-  /** The kind of error; null if the answer was not in the server's error shape. */
+  /** The kind of error; null if the answer does not look like an error of the server. */
   readonly type: string | null;
-  /** The field of the request that is to blame, by its name on the wire, if one is. */
+  /** The field of the request that caused it, by its name in the server's API, or null. */
   readonly param: string | null;
-  /** The request's id, to be found in the server's log. */
+  /** The id of the request, to find it by in the server's log. */
   readonly requestId: string | null;
-  /** Seconds after which to ask again, if the server said so. */
+  /** How many seconds the server wants you to wait before you try again, if it says so. */
   readonly retryAfter: number | null;
-  /** The answer's headers. */
+  /** The headers of the answer. */
   readonly headers: Headers;
 
   constructor({ status, type, message, param, headers }: Refusal) {
@@ -85,68 +85,68 @@ export class APIStatusError extends CausalRNError {
   }
 }
 
-/** 400: the request is not well formed. */
+/** 400: the request is malformed. */
 export class BadRequestError extends APIStatusError {}
 
-/** 401: the `apiKey` is missing, or not one of the server's. */
+/** 401: the server requires an API key, and there was none or it is unknown. */
 export class AuthenticationError extends APIStatusError {}
 
-/** 403: the key may not do this. */
+/** 403: the API key does not allow this. */
 export class PermissionDeniedError extends APIStatusError {}
 
-/** 404: no such resource; often a wrong `baseUrl`. */
+/** 404: there is no such resource. Often the `baseUrl` is wrong. */
 export class NotFoundError extends APIStatusError {}
 
-/** 408: the request did not arrive as a whole in the time that the server gives it. */
+/** 408: the whole request did not arrive within the time that the server allows. */
 export class RequestTimeoutError extends APIStatusError {}
 
-/** 409: what the request asks for does not go together with the state of its resource. */
+/** 409: the request conflicts with the current state of a resource. */
 export class ConflictError extends APIStatusError {}
 
-/** 413: the request is larger than the server, or the model, can take. */
+/** 413: the request is too large for the server or the model. */
 export class RequestTooLargeError extends APIStatusError {}
 
-/** 422: a field has a value that the server cannot accept; `param` names it. */
+/** 422: the server does not accept the value of a field, which `param` names. */
 export class UnprocessableEntityError extends APIStatusError {}
 
-/** 429: too many requests from this client; `retryAfter` says when there may be more. */
+/** 429: this client made too many requests; `retryAfter` says how long to wait. */
 export class RateLimitError extends APIStatusError {}
 
 /** 500: the server failed. */
 export class InternalServerError extends APIStatusError {}
 
-/** 503: the server is full, draining or not ready. */
+/** 503: the server is full, not ready or shutting down. */
 export class ServiceUnavailableError extends APIStatusError {}
 
-/** 504 from the server itself: the request was not finished within its `deadlineMs`. */
+/** 504: the request was not finished within its `deadlineMs`. */
 export class DeadlineExceededError extends APIStatusError {}
 
-/** 404: no model of this name is served. */
+/** 404: the server does not serve a model of this name. */
 export class ModelNotFoundError extends NotFoundError {}
 
-/** 404: there is no such session; it was deleted, or its time-to-live is over. */
+/** 404: there is no such session. It may have been deleted or have expired. */
 export class SessionNotFoundError extends NotFoundError {}
 
-/** 409: another request has the session. */
+/** 409: another request is using the session. */
 export class SessionBusyError extends ConflictError {}
 
-/** 409: there is a session of that id already. */
+/** 409: there already is a session with this id. */
 export class SessionExistsError extends ConflictError {}
 
-/** 409: the session belongs to other weights than those that are asked for, or served. */
+/** 409: the session belongs to other weights than the request names, or the server now serves. */
 export class SessionOfOtherWeightsError extends ConflictError {}
 
-/** 413: the session would outgrow what the model, or the server, can hold. */
+/** 413: the session would hold more than the model, or the server, allows. */
 export class SessionFullError extends RequestTooLargeError {}
 
-/** 422: the snapshot is damaged, or of other weights or another version than the server's. */
+/** 422: the snapshot is damaged, or does not match the server's weights or version. */
 export class InvalidSnapshotError extends UnprocessableEntityError {}
 
 /** 429: the server holds as many sessions as it may. */
 export class TooManySessionsError extends RateLimitError {}
 
-/** 500: the server's store gives back another session than was written. */
+/** 500: the session in the server's store is not the one that was written there. */
 export class SessionDamagedError extends InternalServerError {}
 
-/** 503: the server cannot use its store of sessions now; without a session it still serves. */
+/** 503: the server cannot reach its session store. Requests without a session still work. */
 export class SessionStoreUnavailableError extends ServiceUnavailableError {}

@@ -1,8 +1,8 @@
-/** One request and its answer, and everything that can end them early. */
+/** A request and its answer, and everything that can end them early. */
 
 import { APIConnectionError, APITimeoutError } from "./errors.js";
 
-/** Codes of Node's for requests that never left. */
+/** Node's error codes for requests that never left this machine. */
 const NOT_CONNECTED = new Set([
   "EAI_AGAIN",
   "ECONNREFUSED",
@@ -13,8 +13,8 @@ const NOT_CONNECTED = new Set([
 ]);
 
 /**
- * Bounds each wait for the server, and passes on the caller's wish to stop. Must be closed, which
- * closes the connection if the answer was not read to its end.
+ * Limits each wait for the server, and ends the request when the caller's signal says so. It has to be
+ * closed; this closes the connection unless the answer was read to its end.
  */
 export class Exchange {
   readonly #controller = new AbortController();
@@ -27,9 +27,9 @@ export class Exchange {
   #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
 
   /**
-   * @param timeoutMs Of each wait; null to wait for ever.
-   * @param signal The caller's.
-   * @throws The signal's reason, if it is given already.
+   * @param timeoutMs How long each wait can take; null to wait for ever.
+   * @param signal The caller's signal.
+   * @throws The signal's reason, if it has fired already.
    */
   constructor(timeoutMs: number | null, signal: AbortSignal | undefined) {
     signal?.throwIfAborted();
@@ -39,9 +39,9 @@ export class Exchange {
   }
 
   /**
-   * Sends the request and returns the answer, its body not read.
+   * Sends the request and resolves to the answer, whose body is still to be read.
    *
-   * @throws {CausalRNError} There was none.
+   * @throws {CausalRNError} There was no answer.
    */
   async send(fetch: typeof globalThis.fetch, url: URL, init: RequestInit): Promise<Response> {
     const { signal } = this.#controller;
@@ -55,9 +55,9 @@ export class Exchange {
   }
 
   /**
-   * The next piece of the body; null after the last one.
+   * Resolves to the next piece of the body; null after the last one.
    *
-   * @param kind Of the error where the connection breaks.
+   * @param kind The error to throw if the connection breaks.
    */
   async read(kind = APIConnectionError): Promise<Uint8Array<ArrayBuffer> | null> {
     this.#reader ??= this.#response?.body?.getReader();
@@ -73,7 +73,7 @@ export class Exchange {
     }
   }
 
-  /** What is left of a body that is text. */
+  /** Resolves to the rest of a body that is text. */
   async text(): Promise<string> {
     const decoder = new TextDecoder();
     let text = "";
@@ -83,7 +83,7 @@ export class Exchange {
     return text + decoder.decode();
   }
 
-  /** Ends what is not over yet. May be called twice. */
+  /** Ends the exchange unless it is over. Can be called twice. */
   close(): void {
     this.#signal?.removeEventListener("abort", this.#abort);
     if (!this.#isRead) {
@@ -119,7 +119,7 @@ export class Exchange {
   }
 }
 
-/** What fetch says only in the cause of its error, if at all. */
+/** Says why a request failed, which fetch tells only in the cause of its error. */
 function reason(error: unknown): string {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   if (!(cause instanceof Error)) {
@@ -133,7 +133,7 @@ function mayHaveArrived(error: unknown): boolean {
   return found.length === 0 || !found.every((code) => NOT_CONNECTED.has(code));
 }
 
-/** Of an error of Node's, or of each address that it tried in vain. */
+/** The code of an error of Node, or its codes for all the addresses that it tried. */
 function codes(error: unknown): string[] {
   if (error instanceof AggregateError) {
     return error.errors.flatMap(codes);

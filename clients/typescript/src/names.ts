@@ -1,11 +1,11 @@
-/** Names: `max_tokens` on the wire is `maxTokens` here, for types and for values. */
+/** Translates names: the server's `max_tokens` is `maxTokens` here, in types and in values. */
 
-/** A name of the wire as one of this package. */
+/** A name of the server's API as it is called in this package. */
 export type Camel<Name extends string> = Name extends `${infer Head}_${infer Tail}`
   ? `${Head}${Capitalize<Camel<Tail>>}`
   : Name;
 
-/** A type of the wire with the names of this package; maps with free keys stay as they are. */
+/** A type of the server's API with the names of this package. Maps with any keys are not changed. */
 export type Camelized<T> = T extends readonly (infer Element)[]
   ? Camelized<Element>[]
   : T extends object
@@ -14,13 +14,13 @@ export type Camelized<T> = T extends readonly (infer Element)[]
       : { [Name in keyof T as Camel<Name & string>]: Camelized<T[Name]> }
     : T;
 
-/** Fields whose keys are not names of the contract: a model's configuration, ids of tokens. */
+/** Fields that contain maps with any keys: a model's configuration, or token ids. */
 const FREE_KEYS = new Set(["config", "logit_bias"]);
 
-/** Gives a JSON value of the wire the names of this package. */
+/** Gives a JSON value from the server the names of this package. */
 export function camelized(value: unknown): unknown {
   if (Array.isArray(value)) {
-    // Most lists are of token ids, and long.
+    // Most lists are long ones of token ids, in which there is nothing to translate.
     return typeof value[0] === "object" ? value.map(camelized) : value;
   }
   if (typeof value !== "object" || value === null) {
@@ -34,7 +34,7 @@ export function camelized(value: unknown): unknown {
   );
 }
 
-/** Gives the fields of a request, whose values are no objects of the contract, their names. */
+/** Gives the fields of a request the server's names. Their values are not changed. */
 export function snakeCased(fields: object): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(fields).map(([name, field]) => [

@@ -1,4 +1,4 @@
-/** What is sent: requests as plain values, apart from where the server is. */
+/** Requests as plain values, without the address of the server. */
 
 import { InvalidRequestError } from "./errors.js";
 import { snakeCased } from "./names.js";
@@ -8,25 +8,25 @@ export const JSON_TYPE = "application/json";
 export const EVENTS_TYPE = "text/event-stream";
 export const FILE_TYPE = "application/octet-stream";
 
-/** One request to one of the server's resources. */
+/** A request. */
 export interface Call {
   method: "GET" | "POST" | "PUT" | "DELETE";
-  /** With the query, if there is one. */
+  /** The path, with the query if there is one. */
   path: string;
-  /** The type that the answer has to have. */
+  /** The content type that the answer must have. */
   accept: string;
   body?: { type: string; content: string | Blob };
-  /** Whether to do it twice is the same as to do it once. */
+  /** Whether doing it twice has the same effect as doing it once. */
   repeatable: boolean;
   options: RequestOptions;
 }
 
-/** Asks for something, without changing it. */
+/** Builds a request that only reads something. */
 export function get(path: string, options: RequestOptions, accept = JSON_TYPE): Call {
   return { method: "GET", path, accept, repeatable: true, options };
 }
 
-/** Sends fields; those that are undefined are left out. */
+/** Builds a request with fields, without those that are undefined. */
 export function post(
   path: string,
   fields: object,
@@ -37,7 +37,7 @@ export function post(
   return { method: "POST", path, accept, body, repeatable, options };
 }
 
-/** Asks for a generation. Whether the values make sense is for the server to say. */
+/** Builds the request for a generation. It does not check the values: the server does. */
 export function generateCall(prompt: Prompt, options: GenerateOptions, accept: string): Call {
   const { signal, requestId, deadlineMs, ...fields } = options;
   return post(
@@ -49,20 +49,20 @@ export function generateCall(prompt: Prompt, options: GenerateOptions, accept: s
       stream: accept === EVENTS_TYPE ? true : undefined,
     },
     { signal, requestId },
-    // In a session, a prompt that is sent twice is there twice.
+    // A session would then hold the prompt twice.
     { accept, repeatable: options.sessionId === undefined },
   );
 }
 
-/** The field that a prompt goes into. */
+/** Returns the field for a prompt, which depends on its type. */
 function source(prompt: Prompt): object {
   return typeof prompt === "string" ? { prompt } : { tokenIds: prompt };
 }
 
-/** A path below that of a session; which ids there are is for the server to say. */
+/** Returns the path of a session, or one below it. */
 export function sessionPath(id: string, rest = ""): string {
   if (id === "" || id === "." || id === "..") {
-    throw new InvalidRequestError(`not the id of a session: "${id}"`); // it would lead elsewhere
+    throw new InvalidRequestError(`not the id of a session: "${id}"`); // the path would lead to something else
   }
   try {
     return `/sessions/${encodeURIComponent(id)}${rest}`;
@@ -71,7 +71,7 @@ export function sessionPath(id: string, rest = ""): string {
   }
 }
 
-/** A query, without what is undefined. */
+/** Returns the query of a path, without fields that are undefined. */
 export function query(fields: object): string {
   const given = Object.entries(snakeCased(fields)).filter(([, value]) => value !== undefined);
   return given.length === 0 ? "" : `?${new URLSearchParams(given.map(([n, v]) => [n, String(v)]))}`;
@@ -79,7 +79,7 @@ export function query(fields: object): string {
 
 function encode(fields: Record<string, unknown>): string {
   return JSON.stringify(fields, (name, value: unknown) => {
-    // JSON would make a null of it.
+    // JSON.stringify would write null.
     if (typeof value === "number" && !Number.isFinite(value)) {
       throw new InvalidRequestError(`${name} is ${value}, which JSON cannot hold`);
     }

@@ -1,12 +1,13 @@
-/** The header by which a server says when to come back. */
+/** Reads the header `Retry-After`. */
 
 const HTTP_DATE = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/;
 
 /**
- * Reads a `Retry-After` header: seconds (decimals are accepted) or an HTTP date.
+ * Returns how many seconds a `Retry-After` header asks to wait; null if it cannot be read. A date in
+ * the past means 0.
  *
- * @param now Milliseconds since 1970.
- * @returns Seconds to wait, 0 for a date in the past; null if the value means nothing.
+ * @param value The value of the header, seconds (with decimals or without) or an HTTP date.
+ * @param now The current time, in milliseconds since 1970.
  */
 export function parseRetryAfter(value: string | null, now = Date.now()): number | null {
   if (value === null) {
@@ -15,7 +16,7 @@ export function parseRetryAfter(value: string | null, now = Date.now()): number 
   if (/^\s*\d+(\.\d+)?\s*$/.test(value)) {
     return Number(value);
   }
-  // Date.parse alone takes nearly anything for a date, and for one in the local time zone.
+  // Date.parse alone would accept nearly anything, and read it in the local time zone.
   const moment = HTTP_DATE.test(value) ? Date.parse(value) : Number.NaN;
   return Number.isNaN(moment) ? null : Math.max(0, moment - now) / 1000;
 }

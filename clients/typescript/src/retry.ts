@@ -1,4 +1,4 @@
-/** When a request is sent again, and after how long. */
+/** Decides whether to retry a request, and how long to wait before that. */
 
 import {
   APIConnectionError,
@@ -10,9 +10,9 @@ import {
 
 export const RETRIED_STATUSES: ReadonlySet<number> = new Set([408, 429, 502, 503, 504]);
 
-// Refusals that the server gives before it begins; other answers of these statuses may come from a
-// proxy that lost the server's own, or from a server that ended before its work did. The time-out is
-// that of a request which did not arrive as a whole.
+// Errors that the server reports before it does anything. Other answers with the same statuses may
+// come from a proxy that lost the server's answer, or from a server that was stopped at work.
+// `request_timeout` means that the whole request did not arrive in time.
 const NOTHING_DONE: ReadonlySet<string | null> = new Set([
   "not_ready",
   "overloaded",
@@ -24,29 +24,30 @@ const MAX_DELAY_MS = 8_000;
 const MAX_RETRY_AFTER_MS = 60_000;
 
 /**
- * Decides about a request that failed before anything of its answer was handed out.
+ * Decides about requests that failed before any of their answer was handed out.
  *
- * Most requests may be repeated: they change nothing, or the same. These are sent again after
- * connection errors, and after the statuses 408, 429, 502, 503 and 504. Not after a time-out of the
- * answer: the server is busy with the request, and a second one would only add to its work. Nor after
- * the deadline that the request itself set: its time is up.
+ * Most requests are repeatable: doing them twice has the same effect as doing them once. They are
+ * retried after connection errors and after the statuses 408, 429, 502, 503 and 504. They are not
+ * retried if the answer timed out, because the server is still busy with the request and a second one
+ * would only add to its work; nor if the deadline of the request has passed.
  *
- * The server is not asked again before the time that its `Retry-After` names; where that is more than
- * a minute away, not at all: whoever called can wait better.
+ * The wait is at least as long as `Retry-After` asks. If that is more than a minute, the request is not
+ * retried, so that the caller can decide.
  *
- * A turn in a session may not be repeated, for it would be there twice, nor may what makes a session.
- * These are sent again only if the server has certainly done nothing: it was not reached, or answered
- * 429, or 408 or 503 with a type that says so.
+ * A turn in a session is not repeatable, nor is a request that makes a session. These are retried only
+ * if the server has certainly not acted on them: it was not reached, or it answered with 429, or with
+ * 408 or 503 and a type of error that says so.
  *
- * A busy session is asked again where the server says after how long.
+ * A request for a busy session is retried if the server says how long to wait.
  */
 export class RetryPolicy {
   readonly #maxRetries: number;
   readonly #random: () => number;
 
   /**
-   * @param maxRetries How many times a request may be sent again; 0 for never.
-   * @param random A number in [0, 1), so that clients refused together do not come back together.
+   * @param maxRetries How many times a request can be retried.
+   * @param random Returns a random number in [0, 1), so that clients that were refused together do not
+   *   come back together.
    */
   constructor(maxRetries: number, random: () => number = Math.random) {
     if (!Number.isInteger(maxRetries) || maxRetries < 0) {
@@ -57,10 +58,11 @@ export class RetryPolicy {
   }
 
   /**
-   * Milliseconds to wait before the next attempt; null if there shall be none.
+   * Returns how many milliseconds to wait before the next attempt; null not to try again.
    *
-   * @param attempt Number of the one that failed, counted from 0.
-   * @param repeatable Whether to do twice what the request asks for is the same as once.
+   * @param error Why the last attempt failed.
+   * @param attempt The number of the last attempt, from 0.
+   * @param repeatable Whether doing the request twice has the same effect as doing it once.
    */
   delayMs(error: unknown, attempt: number, repeatable: boolean): number | null {
     if (attempt >= this.#maxRetries || !isTransient(error)) {
@@ -93,7 +95,7 @@ function isTransient(error: unknown): error is Transient {
   return error instanceof APIConnectionError && !(error instanceof APITimeoutError);
 }
 
-/** Whether the server may have done what it was asked for. */
+/** Whether the server may have acted on a request that ended in this error. */
 function mayBeDone(error: Transient): boolean {
   if (error instanceof APIStatusError) {
     const refused = error instanceof SessionBusyError || error.status === 429;

@@ -1,36 +1,36 @@
-/** How likely a text is to a model: what is asked, and how the answer is read. */
+/** How likely a model finds a text: the request, and how to read the answer. */
 
 import { InvalidRequestError, ResponseFormatError } from "./errors.js";
 import type { GenerateOptions, Generation, TokenLogprob } from "./types.js";
 
-/** One token of what was scored. */
+/** A token of a text that was scored. */
 export interface ScoredToken {
   tokenId: number;
-  /** Natural logarithm of its probability, given all before it. */
+  /** The natural logarithm of its probability, given all tokens before it. */
   logprob: number;
   /**
-   * Whether no other token was likelier, so that a model at temperature 0 would have written it.
+   * Whether no other token was likelier. The model would then have written this one at temperature 0.
    */
   isLikeliest: boolean;
 }
 
-/** How likely a completion is to a model, given the prompt before it. */
+/** How likely a model finds a completion after a prompt. */
 export interface Score {
   model: string;
-  /** The completion, token by token. */
+  /** The tokens of the completion. */
   tokens: ScoredToken[];
-  /** Natural logarithm of the probability of the whole. */
+  /** The natural logarithm of the probability of the whole completion. */
   logprob: number;
-  /** Whether each token is the likeliest, so that the model would write the whole itself. */
+  /** Whether each token is the likeliest: at temperature 0 the model would write just this. */
   isLikeliest: boolean;
   /**
-   * Exponential of the mean negative log-probability; 1 is certainty. As many equally likely tokens
-   * in each place would be as surprising.
+   * The exponential of the mean negative log-probability. The completion is as surprising as a choice
+   * among this many equally likely tokens at each position. 1 means certainty.
    */
   perplexity: number;
 }
 
-/** What lets the server read tokens and say how likely each was, and write nothing. */
+/** The options with which the server reads tokens, says how likely each is, and writes nothing. */
 export const READING = {
   mode: "raw",
   maxTokens: 0,
@@ -39,9 +39,9 @@ export const READING = {
 } as const satisfies GenerateOptions;
 
 /**
- * The tokens to read for a score.
+ * Returns the tokens to read for a score.
  *
- * @throws {InvalidRequestError} There are none of the one, or of the other.
+ * @throws {InvalidRequestError} The prompt or the completion is empty.
  */
 export function joined(prompt: readonly number[], completion: readonly number[]): number[] {
   if (completion.length === 0) {
@@ -58,7 +58,7 @@ export function joined(prompt: readonly number[], completion: readonly number[])
 /**
  * Reads the answer about tokens that end in a completion.
  *
- * @throws {ResponseFormatError} It tells of other tokens, or not enough about them.
+ * @throws {ResponseFormatError} The answer is about other tokens, or lacks their log-probabilities.
  */
 export function readScore(generation: Generation, completion: readonly number[]): Score {
   const told = generation.logprobs?.slice(-completion.length) ?? [];

@@ -1,10 +1,10 @@
-/** The names of sessions. */
+/** Ids for new sessions. */
 
 /**
- * Makes the id of a session: `ses-` and 32 hexadecimal digits, unlike any other.
+ * Makes a new, unique session id: `ses-` and 32 hexadecimal digits.
  *
  * The first fourteen digits are the microseconds since 1970, as in the ids that servers make, so that
- * all of them sort by time.
+ * sessions sort by time.
  */
 export function newSessionId(): string {
   const microseconds = (Date.now() * 1000).toString(16).padStart(14, "0");

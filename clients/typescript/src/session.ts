@@ -1,11 +1,20 @@
 /** A session on the server. */
 
-import { SESSION } from "./answers.js";
-import type { Client } from "./client.js";
+import { GENERATION, SESSION } from "./answers.js";
 import type { Connection, Progress } from "./connection.js";
 import { NotFoundError } from "./errors.js";
-import { type Call, FILE_TYPE, get, JSON_TYPE, post, query, sessionPath } from "./requests.js";
-import type { Stream } from "./stream.js";
+import {
+  type Call,
+  EVENTS_TYPE,
+  FILE_TYPE,
+  generateCall,
+  get,
+  JSON_TYPE,
+  post,
+  query,
+  sessionPath,
+} from "./requests.js";
+import { Stream } from "./stream.js";
 import type {
   GenerateOptions,
   Generation,
@@ -16,88 +25,91 @@ import type {
   TurnOptions,
 } from "./types.js";
 
-/** How long a new session lasts. */
+/** The options of a fork. */
 export interface ForkOptions extends RequestOptions {
-  /** Seconds without use after which it is gone; a fork's are those of its origin if left out. */
+  /**
+   * Seconds without use after which the server drops the new session. If left out, a fork has the
+   * same as its parent, and any other session the server's default.
+   */
   ttlSeconds?: number | undefined;
 }
 
-/** How a snapshot is fetched. */
+/** The options of a snapshot. */
 export interface SnapshotOptions extends RequestOptions {
   /**
-   * Told how many bytes have come, and of how many. Begins again where the connection breaks and the
-   * request is sent again.
+   * Called with the number of bytes that have arrived and the total; from 0 again when the connection
+   * breaks and the request is retried.
    */
   onProgress?: Progress | undefined;
 }
 
 /**
- * What the server has read and written so far, kept there. Every turn goes on from the ones before.
+ * A conversation that the server remembers: every turn continues from all turns before it.
  *
- * The server takes one turn of a session at a time: a second one throws a `SessionBusyError`, or
- * waits with `wait: true`. A turn is not sent again where the server may have taken it, since it could
- * be there twice: after an `APIConnectionError` whose `mayHaveArrived` is true, `info` tells by
- * `nTokens`.
+ * The server takes one turn of a session at a time. A second one throws a `SessionBusyError`, or waits
+ * with `wait: true`. A turn that the server may have taken is not sent again, because the session might
+ * then hold it twice. After an `APIConnectionError` whose `mayHaveArrived` is true, compare `nTokens`
+ * of `info` with what it was before.
  *
- * `await using` deletes the session at the end of the block if it was made for it; one that
- * `Client.getSession` found stays. What is not deleted is gone after its time-to-live without use.
+ * The end of an `await using` block deletes a session that was made for it. One that
+ * `Client.getSession` found stays; the server drops it once nobody has used it for its time-to-live.
  */
 export class Session {
-  /** Its name, which another client can find it by. */
+  /** The session's id, by which any client can find it. */
   readonly id: string;
-  readonly #client: Client;
   readonly #connection: Connection;
   #isOurs: boolean;
 
   /**
-   * Made by `Client.createSession`, `Client.getSession`, `Client.restoreSession` and `fork`.
+   * Not for you to call: `Client.createSession`, `Client.getSession`, `Client.restoreSession` and
+   * `fork` return sessions.
    *
-   * @param isOurs Whether leaving an `await using` block deletes it.
+   * @param isOurs Whether the end of an `await using` block deletes it.
    */
-  constructor(client: Client, connection: Connection, id: string, isOurs: boolean) {
+  constructor(connection: Connection, id: string, isOurs: boolean) {
     this.id = id;
-    this.#client = client;
     this.#connection = connection;
     this.#isOurs = isOurs;
   }
 
-  /** Resolves when all is written. The prompt and that are in the session then. */
-  generate(prompt: Prompt, options: TurnOptions = {}): Promise<Generation> {
-    return this.#client.generate(prompt, this.#turn(options));
+  /** Takes a turn and resolves to the whole answer. The session then holds prompt and answer. */
+  async generate(prompt: Prompt, options: TurnOptions = {}): Promise<Generation> {
+    const call = generateCall(prompt, this.#turn(options), JSON_TYPE);
+    return this.#connection.send(call, GENERATION);
   }
 
   /**
-   * Hands out what is written as it is written, once it is in the session. What was written before
-   * the stream was left, or broke, is in the session.
+   * Takes a turn and returns a stream of the answer, each piece once the session holds it. If you
+   * leave the stream early, or it breaks, the session keeps what was written until then.
    */
   stream(prompt: Prompt, options: TurnOptions = {}): Stream {
-    return this.#client.stream(prompt, this.#turn(options));
+    return new Stream(this.#connection, generateCall(prompt, this.#turn(options), EVENTS_TYPE));
   }
 
   /**
-   * Goes on, verbatim, from the first words of a passage that the session has read.
+   * Continues, word for word, a passage that the session has read.
    *
-   * @param prefix The words, which are not repeated in the answer.
-   * @throws {UnprocessableEntityError} The model was not trained to recall.
+   * @param prefix The first words of the passage, which the answer does not repeat.
+   * @throws {UnprocessableEntityError} The model cannot recall.
    */
   recall(prefix: Prompt, options: Omit<TurnOptions, "mode"> = {}): Promise<Generation> {
     return this.generate(prefix, { ...options, mode: "recall" });
   }
 
-  /** Reads a passage into the session, and writes nothing. */
+  /** Reads a passage into the session and writes nothing. */
   read(passage: Prompt, options: ReadOptions = {}): Promise<Generation> {
     return this.generate(passage, { ...options, mode: "copy", maxTokens: 0 });
   }
 
-  /** Makes another session that holds the same, and shares the server's memory of it. */
+  /** Makes a second session with the same content. Both share the server's memory of it. */
   async fork({ ttlSeconds, ...options }: ForkOptions = {}): Promise<Session> {
     const path = sessionPath(this.id, "/fork");
     const call = post(path, { ttlSeconds }, options, { repeatable: false });
     const { id } = await this.#connection.send(call, SESSION);
-    return new Session(this.#client, this.#connection, id, true);
+    return new Session(this.#connection, id, true);
   }
 
-  /** Asks the server about the session, and for all of its tokens if wanted. */
+  /** Describes the session, with all of its token ids if `includeTokenIds` is true. */
   async info({
     includeTokenIds = false,
     ...options
@@ -106,13 +118,13 @@ export class Session {
     return this.#connection.send(get(sessionPath(this.id, rest), options), SESSION);
   }
 
-  /** Fetches what `Client.restoreSession` makes a session like this one of, on any such server. */
+  /** Downloads the session, for `Client.restoreSession` to make it anew on any such server. */
   async snapshot({ onProgress, ...options }: SnapshotOptions = {}): Promise<Blob> {
     const call = get(sessionPath(this.id, "/snapshot"), options, FILE_TYPE);
     return this.#connection.download(call, onProgress);
   }
 
-  /** Deletes the session from the server. A turn that is under way ends with an error. */
+  /** Deletes the session from the server. A turn in progress ends with an error. */
   async delete(options: RequestOptions = {}): Promise<void> {
     const path = sessionPath(this.id);
     const call: Call = { method: "DELETE", path, accept: JSON_TYPE, repeatable: true, options };

@@ -1,30 +1,29 @@
 /**
- * Server-sent events, decoded: bytes in, events out, and nothing that does input or output.
+ * Decodes server-sent events: bytes in, events out, without any input or output of its own.
  *
  * Follows the event stream interpretation of the HTML standard (section 9.2.6).
  */
 
 import { ResponseFormatError } from "./errors.js";
 
-/** One dispatched event. */
+/** An event. */
 export interface ServerSentEvent {
   /** The event's `data` lines, joined by line feeds. */
   data: string;
-  /** Its type; `message` where the stream names none. */
+  /** The event's type; `message` if the stream does not name one. */
   event: string;
-  /** The latest `id` seen in the stream up to this event; empty where there was none. */
+  /** The latest `id` in the stream up to this event; empty if there was none. */
   lastId: string;
 }
 
-/** Room for the log-probabilities of a long prompt, which come as one event. */
+/** Enough for the log-probabilities of a long prompt, which come as one event. */
 const MAX_EVENT_LENGTH = 64 * 1024 * 1024;
 
 /**
- * Decodes one event stream, however its bytes are cut.
+ * Decodes one event stream, whatever the pieces in which its bytes arrive.
  *
- * Lines end in CR LF, LF or CR; a byte order mark at the beginning and comments are skipped; bytes
- * that are not UTF-8 become U+FFFD; an event that the end of the stream cuts short is never
- * dispatched.
+ * Lines end in CR LF, LF or CR. Comments, and a byte order mark at the beginning, are skipped. Bytes
+ * that are not UTF-8 become U+FFFD. An event that is cut off by the end of the stream is dropped.
  */
 export class SSEDecoder {
   readonly #maxLength: number;
@@ -36,7 +35,7 @@ export class SSEDecoder {
   #event = "";
   #lastId = "";
 
-  /** @param maxLength Of one event, in UTF-16 units. */
+  /** @param maxLength The longest event to accept, in UTF-16 units. */
   constructor(maxLength = MAX_EVENT_LENGTH) {
     this.#maxLength = maxLength;
   }
@@ -44,15 +43,15 @@ export class SSEDecoder {
   /**
    * Takes the next bytes of the stream and returns the events they complete.
    *
-   * @throws {ResponseFormatError} An event is too long to be one of this server's.
+   * @throws {ResponseFormatError} An event is too long to come from a CausalRN server.
    */
   feed(bytes: Uint8Array): ServerSentEvent[] {
     let text = this.#decoder.decode(bytes, { stream: true });
     if (text === "") {
       return [];
     }
-    // A CR ends its line at once, so that its event need not wait for the next bytes; the LF that
-    // may follow belongs to it.
+    // A CR ends its line at once, so that the event does not have to wait for the next bytes. An LF
+    // that follows belongs to it.
     if (this.#afterCR && text.startsWith("\n")) {
       text = text.slice(1);
     }
@@ -91,7 +90,7 @@ export class SSEDecoder {
     } else if (name === "id" && !value.includes("\0")) {
       this.#lastId = value;
     }
-    // Else a comment (its name is empty), or a field that has no use here.
+    // Anything else is a comment, whose name is empty, or a field that has no use here.
     return null;
   }
 

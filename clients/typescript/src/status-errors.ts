@@ -1,4 +1,4 @@
-/** Which error a refusal is. */
+/** Chooses the error for an unsuccessful answer. */
 
 import {
   APIStatusError,
@@ -29,7 +29,7 @@ import {
 
 type StatusErrorClass = new (refusal: Refusal) => APIStatusError;
 
-/** For a status; any other status is a plain `APIStatusError`. */
+/** The error for each status. Any other status is a plain `APIStatusError`. */
 const OF_STATUS = new Map<number, StatusErrorClass>([
   [400, BadRequestError],
   [401, AuthenticationError],
@@ -44,7 +44,7 @@ const OF_STATUS = new Map<number, StatusErrorClass>([
   [503, ServiceUnavailableError],
 ]);
 
-/** For a status of the server's own, where its kind says more than the status. */
+/** The error for each status and type of error that is more specific than the status alone. */
 const OF_TYPE = new Map<string, StatusErrorClass>([
   ["404 model_not_found", ModelNotFoundError],
   ["404 session_not_found", SessionNotFoundError],
@@ -59,7 +59,7 @@ const OF_TYPE = new Map<string, StatusErrorClass>([
   ["504 deadline_exceeded", DeadlineExceededError],
 ]);
 
-/** The error to throw for a refusal. */
+/** Returns the error to throw for an unsuccessful answer. */
 export function statusError(refusal: Refusal): APIStatusError {
   const { status, type } = refusal;
   const kind = OF_TYPE.get(`${status} ${type}`) ?? OF_STATUS.get(status) ?? APIStatusError;

@@ -1,57 +1,61 @@
-/** A generation as it is written. */
+/** A generation that arrives while it is being written. */
 
 import { ChunkReader } from "./chunk-reader.js";
-import type { OpenAnswer } from "./connection.js";
+import type { Connection, OpenAnswer } from "./connection.js";
 import { IncompleteStreamError } from "./errors.js";
+import type { Call } from "./requests.js";
 import type { Chunk, Generation } from "./types.js";
 
 /**
- * The chunks of one generation, for `for await`.
+ * Yields the chunks of one generation to a `for await` loop.
  *
- * The request is sent by `response`, or else when the first chunk is asked for. Leaving the loop,
- * reading to the end, an error and `close` each end the connection, and with it the generation on the
- * server.
+ * The request is sent when the first chunk is asked for, or before that by `response`. Leaving the
+ * loop closes the connection, and the server then stops generating. So do reading to the end, an error
+ * and `close`.
  */
 export class Stream implements AsyncIterableIterator<Chunk, undefined> {
   readonly #controller = new AbortController();
+  readonly #connection: Connection;
+  readonly #call: Call;
   readonly #signal: AbortSignal | undefined;
   readonly #abort = () => this.#controller.abort(this.#signal?.reason);
-  readonly #send: (signal: AbortSignal) => Promise<OpenAnswer>;
   readonly #reader = new ChunkReader();
   readonly #chunks = this.#read();
   #opening: Promise<OpenAnswer> | undefined;
   #closed = false;
 
   /**
-   * Made by `Client.stream` and `Session.stream`.
+   * Not for you to call: `Client.stream` and `Session.stream` return streams.
    *
-   * @param send Sends the request and resolves to a successful answer, its body not read.
-   * @param signal The caller's.
+   * @param connection Sends the request.
+   * @param call The request for a generation as events, with the caller's signal.
    */
-  constructor(send: (signal: AbortSignal) => Promise<OpenAnswer>, signal?: AbortSignal) {
-    this.#send = send;
+  constructor(connection: Connection, call: Call) {
+    const { signal, ...options } = call.options;
+    this.#connection = connection;
+    this.#call = { ...call, options: { ...options, signal: this.#controller.signal } };
     this.#signal = signal;
   }
 
   /**
-   * Sends the request, unless that was done, and resolves to the head of the answer: its status and
-   * headers. The body is for the loop.
+   * Sends the request, unless it has been sent, and resolves to the head of the answer: its status and
+   * headers. Leave its body to the loop.
    *
-   * @throws {CausalRNError} There is none; a refusal, for example.
+   * @throws {CausalRNError} There is no successful answer.
    */
   async response(): Promise<Response> {
     return (await this.#open()).response;
   }
 
-  /** What is left of the stream is read; resolves to the whole, as `Client.generate` does. */
+  /** Reads the rest of the stream and resolves to the whole generation. */
   async result(): Promise<Generation> {
     for await (const _ of this) {
-      // The reader adds them up.
+      // The reader joins them.
     }
     return this.#reader.generation();
   }
 
-  /** Closes the connection; the server then stops the generation. A loop over it ends. */
+  /** Closes the connection, so that the server stops generating. A loop over the stream ends. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#controller.abort();
@@ -78,7 +82,7 @@ export class Stream implements AsyncIterableIterator<Chunk, undefined> {
     return this.close();
   }
 
-  /** Once: a request that failed is not sent by the next call. */
+  /** Sends the request once, so that the next call does not send a failed one again. */
   #open(): Promise<OpenAnswer> {
     this.#opening ??= this.#openOnce();
     return this.#opening;
@@ -91,7 +95,7 @@ export class Stream implements AsyncIterableIterator<Chunk, undefined> {
     this.#signal?.throwIfAborted();
     this.#signal?.addEventListener("abort", this.#abort);
     try {
-      return await this.#send(this.#controller.signal);
+      return await this.#connection.open(this.#call);
     } catch (error) {
       this.#signal?.removeEventListener("abort", this.#abort);
       throw error;
@@ -109,11 +113,11 @@ export class Stream implements AsyncIterableIterator<Chunk, undefined> {
           break;
         }
         for (const chunk of this.#reader.feed(piece)) {
-          this.#signal?.throwIfAborted(); // several may have come together
+          this.#signal?.throwIfAborted(); // several chunks may have come together
           yield chunk;
         }
       }
-      // Let the answer end, so that its connection can be used again.
+      // Read on to the end of the answer, so that its connection can be used again.
       await exchange.read().catch(() => null);
     } catch (error) {
       if (!this.#closed) {

@@ -1,58 +1,71 @@
-/** What goes to the server and what comes back, derived from its OpenAPI document. */
+/** The types of requests and answers, derived from the server's OpenAPI document. */
 
 import type { Camelized } from "./names.js";
 import type { components } from "./schema.js";
 
 type Schemas = components["schemas"];
 
-/** A text, or token ids without special ones. */
+/** A text, or token ids, to which the server adds the special ones except in `raw` mode. */
 export type Prompt = string | readonly number[];
 
-/** Fields of a request: none must be given, and what is left out has the server's default. */
+/** The fields of a request, all optional. The server has a default for each. */
 type Fields<T> = { [Name in keyof T]?: Field<NonNullable<T[Name]>> | undefined };
 type Field<T> = T extends (infer Element)[] ? readonly Element[] : T;
 
-/** How a request is sent. */
+/** The options of every request. */
 export interface RequestOptions {
   /**
-   * Ends the request, and with it the generation on the server; what is thrown is its reason.
-   * `AbortSignal.timeout(ms)` bounds the whole of it, retries included.
+   * Ends the request, and the generation on the server, when it fires. The request then rejects with
+   * the signal's reason. `AbortSignal.timeout(ms)` limits the whole request, including retries.
    */
   signal?: AbortSignal | undefined;
-  /** A name for the request, to find it in the server's log. */
+  /** A name for the request, to find it by in the server's log. */
   requestId?: string | undefined;
 }
 
-/** What `Client.generate` and `Client.stream` take besides the prompt. */
+/** How a prompt is to be read. */
+interface Mode {
+  /**
+   * What to do with the prompt; the checkpoint says which modes its model knows. `copy`, the default,
+   * repeats a text. `recall` continues, word for word, the passage that begins with it. `raw` continues
+   * tokens as they are, special ones included.
+   */
+  mode?: string | undefined;
+}
+
+/** The options of `Client.generate` and `Client.stream`. */
 export interface GenerateOptions
   extends
     RequestOptions,
+    Mode,
     Fields<
-      Camelized<Omit<Schemas["GenerateRequest"], "prompt" | "token_ids" | "stream" | "timeout">>
+      Camelized<
+        Omit<Schemas["GenerateRequest"], "prompt" | "token_ids" | "stream" | "timeout" | "mode">
+      >
     > {
   /**
-   * Milliseconds after which the server gives the request up. The server counts them, anew when the
-   * request is sent again. Its API has them, in seconds, as `timeout`.
+   * Milliseconds after which the server gives up on the request. The server does the counting, and
+   * starts again if the request is retried. Its API calls this `timeout`, in seconds.
    */
   deadlineMs?: number | undefined;
 }
 
-/** What turns of a session take besides the prompt. */
+/** The options of a turn in a session. */
 export interface TurnOptions extends Omit<
   GenerateOptions,
   "model" | "n" | "sessionId" | "waitForSession"
 > {
-  /** Wait, for as long as `deadlineMs` allows, while another request has the session. */
+  /** Wait while another request is using the session, for as long as `deadlineMs` allows. */
   wait?: boolean | undefined;
 }
 
-/** What `Session.read` takes besides the passage. */
+/** The options of `Session.read`. */
 export type ReadOptions = Pick<
   TurnOptions,
   "wait" | "priority" | "deadlineMs" | "signal" | "requestId"
 >;
 
-/** A whole generation; where it has several samples, the first one, and all of them. */
+/** A complete answer. If there are several samples, its own fields are those of the first. */
 export type Generation = Camelized<Schemas["GenerateResponse"]>;
 
 /** One of several answers to a prompt. */
@@ -64,44 +77,44 @@ export type FinishReason = Generation["finishReason"];
 /** How many tokens a generation read and wrote. */
 export type Usage = Camelized<Schemas["Usage"]>;
 
-/** What a turn left in its session. */
+/** The session after a turn. */
 export type SessionUsage = Camelized<Schemas["TurnInfo"]>;
 
-/** How likely a token was to the model, before temperature and truncation. */
+/** How likely the model found a token, before temperature and truncation. */
 export type TokenLogprob = Camelized<Schemas["TokenLogprob"]>;
 
-/** One of the likeliest tokens of its place. */
+/** One of the likeliest tokens at a position. */
 export type TopLogprob = Camelized<Schemas["TopLogprob"]>;
 
-/** One piece of a streamed generation. */
+/** A piece of an answer that is being written. */
 export interface Chunk {
-  /** The generation's id, the same in all of its chunks. */
+  /** The id of the generation, the same in all of its chunks. */
   id: string;
-  /** The model that writes it. */
+  /** The name of the model that writes it. */
   model: string;
-  /** The sample that it belongs to, counted from 0. */
+  /** The number of the sample that the chunk belongs to, from 0. */
   index: number;
-  /** What is new; never half a character, and sometimes empty. */
+  /** The new text. Never ends in half a character; can be empty. */
   text: string;
-  /** The token ids that are new; sometimes none. */
+  /** The new token ids; can be empty. */
   tokenIds: number[];
-  /** Why the sample ended; null in all of its chunks but the last. */
+  /** Why the sample ended, in its last chunk; null in all others. */
   finishReason: FinishReason | null;
-  /** One for each of `tokenIds`, if asked for. */
+  /** The log-probability of each of `tokenIds`, if asked for. */
   logprobs?: TokenLogprob[] | null;
-  /** Token counts, of all samples; in the very last chunk only. */
+  /** How many tokens were read and written; in the very last chunk only. */
   usage?: Usage | null;
-  /** What it left in its session; in the very last chunk only. */
+  /** The session after this turn; in the very last chunk only. */
   session?: SessionUsage | null;
 }
 
-/** A session, as the server describes it. */
+/** A session as it was at the moment of the answer. */
 export type SessionInfo = Camelized<Schemas["Session"]>;
 
-/** What a server says about itself and its model. */
+/** A model and the server that serves it. */
 export type ServerInfo = Camelized<Schemas["InfoResponse"]>;
 
-/** That the engine moves, and how much of it is in use. */
+/** How busy a server is. */
 export type Health = Camelized<Schemas["ReadyResponse"]>;
 
 /** A model that is served. */
@@ -110,20 +123,23 @@ export type Model = Camelized<Schemas["Model"]>;
 /** A text as a model reads it. */
 export type Tokenization = Camelized<Schemas["TokenizeResponse"]>;
 
-/** The tokenizer of a model, and what its special ids are called. */
+/** The tokenizer of a model, with its special tokens. */
 export type Tokenizer = Camelized<Schemas["TokenizerDescription"]>;
 
-/** Whose answer is wanted. */
+/** The options of requests about a model. */
 export interface ModelOptions extends RequestOptions {
-  /** The model; the client's if left out. */
+  /** The name of the model; the client's default if left out. */
   model?: string | undefined;
 }
 
-/** What `Client.tokenize` takes besides the text. */
+/** The options of `Client.tokenize`. */
 export interface TokenizeOptions
-  extends RequestOptions, Fields<Camelized<Omit<Schemas["TokenizeRequest"], "prompt">>> {}
+  extends
+    RequestOptions,
+    Mode,
+    Fields<Camelized<Omit<Schemas["TokenizeRequest"], "prompt" | "mode">>> {}
 
-/** What `Client.score` takes besides the two texts. */
+/** The options of `Client.score`. */
 export type ScoreOptions = Pick<
   GenerateOptions,
   "model" | "mode" | "priority" | "deadlineMs" | "signal" | "requestId"

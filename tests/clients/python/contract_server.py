@@ -20,6 +20,14 @@ from starlette.types import Receive, Scope, Send
 from tests.clients.python.contract_sessions import ContractSessions
 
 MODEL = "copy-bytes"
+GENERATION: dict[str, Any] = {
+    "id": "gen-1",
+    "model": "copy-bytes",
+    "text": "hi",
+    "token_ids": [104, 105],
+    "finish_reason": "stop",
+    "usage": {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6},
+}
 
 
 @dataclass(frozen=True)
@@ -255,3 +263,13 @@ def _generation(body: Mapping[str, Any], ids: list[int] | None = None) -> dict[s
     if n > 1:
         generation["samples"] = [{"index": index} | copy for index in range(n)]
     return generation
+
+
+def tokens(*ids: int) -> Canned:
+    """The answer to a text that has these token ids."""
+    return Canned.of({"count": len(ids), "max_model_len": 64, "tokens": ids})
+
+
+def asked(server: ContractServer) -> list[tuple[str, str]]:
+    """The method and the path of every request that a server received."""
+    return [(received.method, received.path) for received in server.received]

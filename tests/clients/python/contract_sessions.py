@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FINGERPRINT = "00ff"
 NOW = 1_763_785_400.0
 DEFAULT_TTL = 604_800.0
+UNKNOWN = "ses-" + "f" * 32  # the id of no session
 MAGIC = b"a snapshot: "
 BOS, SEP = 256, 257
 

@@ -2,7 +2,6 @@
 
 import ast
 import importlib.metadata
-import inspect
 import os
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import pytest
 
 import causalrn_client
 from causalrn_client import errors
-from causalrn_client.turn_options import BatchOptions, GenerateOptions, TurnOptions
 
 PROJECT = Path(__file__).parents[3] / "clients" / "python"
 SOURCE = PROJECT / "src" / "causalrn_client"
@@ -21,8 +19,6 @@ FILES = sorted(SOURCE.rglob("*.py"))
 NAMES = [str(path.relative_to(SOURCE)) for path in FILES]
 THIRD_PARTY = {"httpx", "pydantic", "pydantic_core"}  # pydantic_core comes with pydantic
 TERMINAL = {"rich", "typer"}
-CLIENTS = (causalrn_client.Client, causalrn_client.AsyncClient)
-SESSIONS = (causalrn_client.Session, causalrn_client.AsyncSession)
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -98,32 +94,3 @@ def test_the_version_is_that_of_the_distribution() -> None:
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert (SOURCE / "py.typed").is_file()
-
-
-@pytest.mark.parametrize(("kind", "twin"), [CLIENTS, SESSIONS], ids=["client", "session"])
-def test_sync_and_async_have_the_same_signatures(kind: type, twin: type) -> None:
-    names = public_names(kind)
-    assert names == public_names(twin)
-    assert len(names) >= 8
-    for name in names:
-        ours, theirs = (inspect.signature(getattr(one, name)).parameters for one in (kind, twin))
-        assert ours == theirs
-
-
-def public_names(kind: type) -> set[str]:
-    """Its methods."""
-    return {
-        name for name, value in vars(kind).items() if callable(value) and not name.startswith("_")
-    }
-
-
-def test_the_keywords_are_those_of_generate() -> None:
-    takes = set(inspect.signature(causalrn_client.Client.generate).parameters) - {"self", "prompt"}
-    assert takes == set(inspect.signature(causalrn_client.Client.stream).parameters) - {
-        "self",
-        "prompt",
-    }
-    assert takes == set(GenerateOptions.__annotations__)
-    of_sessions = {"session_id", "wait_for_session"}
-    assert takes - of_sessions - {"model", "mode", "n"} == set(TurnOptions.__annotations__)
-    assert takes - of_sessions - {"request_id", "token_ids"} == set(BatchOptions.__annotations__)

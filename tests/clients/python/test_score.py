@@ -13,11 +13,7 @@ from causalrn_client import (
     ScoredToken,
 )
 from tests.clients.python.blocking import AnyClient
-from tests.clients.python.contract_server import Canned, ContractServer
-
-
-def tokens(*ids: int) -> Canned:
-    return Canned.of({"count": len(ids), "max_model_len": 64, "tokens": ids})
+from tests.clients.python.contract_server import Canned, ContractServer, tokens
 
 
 def echoed(*told: tuple[int, float | None, int | None]) -> dict[str, Any]:

@@ -4,8 +4,8 @@
 >>> with Client("http://127.0.0.1:8000") as client:
 ...     print(client.generate("hello").text)
 
-Each name is loaded when it is first used, so that `causalrn_client.cli`, which is inside, answers
-`--help` and the Tab key without waiting for httpx and pydantic.
+Each name is loaded when it is first used. The commands in `causalrn_client.cli` can thus answer
+`--help` and the Tab key without importing httpx and pydantic.
 """
 
 from importlib import import_module
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from causalrn_client._version import __version__
 
 if TYPE_CHECKING:
-    from causalrn_client.async_client import AsyncClient
-    from causalrn_client.async_session import AsyncSession
-    from causalrn_client.async_stream import AsyncStream
-    from causalrn_client.client import Client
+    from causalrn_client._async.client import AsyncClient
+    from causalrn_client._async.session import AsyncSession
+    from causalrn_client._async.stream import AsyncStream
+    from causalrn_client._sync.client import Client
+    from causalrn_client._sync.session import Session
+    from causalrn_client._sync.stream import Stream
     from causalrn_client.errors import (
         APIConnectionError,
         APIStatusError,
@@ -52,6 +54,12 @@ if TYPE_CHECKING:
         TooManySessionsError,
         UnprocessableEntityError,
     )
+    from causalrn_client.generation_options import (
+        BatchOptions,
+        GenerateOptions,
+        SamplingOptions,
+        TurnOptions,
+    )
     from causalrn_client.model_info import (
         AdminModel,
         Health,
@@ -70,9 +78,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from causalrn_client.score import Score, ScoredToken
-    from causalrn_client.session import Session
     from causalrn_client.session_info import SessionInfo
-    from causalrn_client.stream import Stream
 
 __all__ = [
     "APIConnectionError",
@@ -85,11 +91,13 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BatchError",
+    "BatchOptions",
     "CausalRNError",
     "Chunk",
     "Client",
     "ConflictError",
     "DeadlineExceededError",
+    "GenerateOptions",
     "Generation",
     "Health",
     "IncompleteStreamError",
@@ -106,6 +114,7 @@ __all__ = [
     "RequestTooLargeError",
     "ResponseFormatError",
     "Sample",
+    "SamplingOptions",
     "Score",
     "ScoredToken",
     "ServerInfo",
@@ -127,16 +136,18 @@ __all__ = [
     "TokenizerInfo",
     "TooManySessionsError",
     "TopLogprob",
+    "TurnOptions",
     "UnprocessableEntityError",
     "Usage",
     "__version__",
 ]
 
 _HOMES = {
-    "async_client": ("AsyncClient",),
-    "async_session": ("AsyncSession",),
-    "async_stream": ("AsyncStream",),
-    "client": ("Client",),
+    "_async.client": ("AsyncClient",),
+    "_async.session": ("AsyncSession",),
+    "_async.stream": ("AsyncStream",),
+    "_sync.client": ("Client",),
+    "generation_options": ("BatchOptions", "GenerateOptions", "SamplingOptions", "TurnOptions"),
     "model_info": ("AdminModel", "Health", "Model", "Tokenization", "TokenizerInfo"),
     "models": (
         "Chunk",
@@ -149,13 +160,13 @@ _HOMES = {
         "Usage",
     ),
     "score": ("Score", "ScoredToken"),
-    "session": ("Session",),
+    "_sync.session": ("Session",),
     "session_info": ("SessionInfo",),
-    "stream": ("Stream",),
+    "_sync.stream": ("Stream",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-if not TYPE_CHECKING:  # or else type checkers would believe in any name
+if not TYPE_CHECKING:  # otherwise type checkers would accept any name
 
     def __getattr__(name: str) -> object:
         if name not in __all__:

@@ -1,4 +1,4 @@
-"""The requests of a batch, made by tasks of asyncio."""
+"""Makes the requests of a batch in tasks of asyncio."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,14 +12,14 @@ async def async_run_batch(
 ) -> list[ResultT]:
     """Makes all requests of a batch, as many at a time as it allows.
 
-    Cancellation, and any error that is not a `CausalRNError`, ends those under way.
+    Cancellation, and any error that is not a `CausalRNError`, stops the requests in progress.
 
     Args:
-        batch: To be run, once.
-        send: Makes the request of a place.
+        batch: The batch, which can be run only once.
+        send: Makes the request at a position.
 
     Raises:
-        BatchError: Some failed.
+        BatchError: Some requests failed.
     """
 
     async def work() -> None:

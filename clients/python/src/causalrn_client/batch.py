@@ -1,4 +1,4 @@
-"""Many requests at once: which are still to be made, and what came of the others."""
+"""Many requests at once: which remain to be made, and how the others ended."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -14,31 +14,31 @@ from causalrn_client.errors import (
 ResultT = TypeVar("ResultT")
 
 Report = Callable[[int, ResultT | CausalRNError], object]
-"""Told the place of a request and what came of it: its result, or its error."""
+"""Called with the position of a request and its result or error."""
 
 DEFAULT_CONCURRENCY = 8
 
-# Whatever else is asked, the answer would be the same.
+# The answer to every other request of the batch would be the same.
 _HOPELESS = (AuthenticationError, ModelNotFoundError, PermissionDeniedError)
 
 
 class Batch(Generic[ResultT]):
-    """Hands out the places of requests, and takes what came of them; not for several threads.
+    """Hands out the positions of requests to make, and collects their results. Not thread-safe.
 
-    Once the server refuses a request for a reason that holds for all of them (the key, the model),
-    no more are handed out, and those that are left have that error.
+    If the server refuses a request for a reason that applies to all of them (the key, the model),
+    no more are handed out, and the rest get the same error.
 
     Attributes:
-        workers: How many requests may be under way at the same time.
+        workers: How many requests can be in progress at the same time.
     """
 
     def __init__(self, size: int, max_concurrency: int, report: Report[ResultT] | None) -> None:
-        """Begins with none done.
+        """Makes a batch in which no request has been made yet.
 
         Args:
-            size: Number of requests.
-            max_concurrency: How many may be under way at the same time.
-            report: Told of each, when it is done.
+            size: The number of requests.
+            max_concurrency: How many of them can be in progress at the same time.
+            report: Called after each request.
 
         Raises:
             ValueError: `max_concurrency` is less than 1.
@@ -52,7 +52,7 @@ class Batch(Generic[ResultT]):
         self._hopeless: CausalRNError | None = None
 
     def take(self) -> int | None:
-        """The place of a request to make now; None where there are no more."""
+        """Returns the position of the next request to make; None if there are no more."""
         if self._next == len(self._results):
             return None
         if self._hopeless is not None:
@@ -64,7 +64,7 @@ class Batch(Generic[ResultT]):
         return self._next - 1
 
     def put(self, place: int, result: ResultT | CausalRNError) -> None:
-        """Notes what came of a request."""
+        """Stores the result or the error of a request."""
         self._results[place] = result
         if isinstance(result, _HOPELESS):
             self._hopeless = result
@@ -72,10 +72,10 @@ class Batch(Generic[ResultT]):
             self._report(place, result)
 
     def results(self) -> list[ResultT]:
-        """The results in the order of their requests, once all are done.
+        """Returns the results, in the order of the requests, once all of them are done.
 
         Raises:
-            BatchError: Some failed; it has what came of each.
+            BatchError: Some requests failed.
         """
         good = [result for result in self._results if not isinstance(result, CausalRNError | None)]
         if len(good) < len(self._results):

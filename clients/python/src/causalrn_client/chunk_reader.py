@@ -1,4 +1,4 @@
-"""The bytes of a streamed generation, read as chunks and added up, sample by sample."""
+"""Reads a streamed generation from bytes, and joins its chunks sample by sample."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ _DONE = "[DONE]"
 
 
 class ChunkReader:
-    """Reads one stream; does no input or output of its own.
+    """Reads one stream, without doing any input or output itself.
 
     Attributes:
-        done: Whether the stream said that it is complete; what follows is ignored.
+        done: Whether the stream has announced its end. Anything after that is ignored.
     """
 
     def __init__(self) -> None:
@@ -32,12 +32,12 @@ class ChunkReader:
 
         Raises:
             StreamError: The server reports that the generation failed.
-            ResponseFormatError: The stream is not what the contract says.
+            ResponseFormatError: The stream is not one of a CausalRN server.
         """
         for event in self._events.feed(data):
             if self.done:
                 return
-            # As a browser would, leave events of other types to those who asked for them.
+            # Like a browser, ignore events of types that nobody here listens to.
             if event.event not in {"message", "error"}:
                 continue
             if event.data == _DONE:
@@ -48,7 +48,7 @@ class ChunkReader:
             yield chunk
 
     def end(self) -> None:
-        """Notes that no more bytes will come.
+        """Has to be called when the connection ends.
 
         Raises:
             IncompleteStreamError: The stream is not complete.
@@ -86,7 +86,7 @@ class ChunkReader:
         self._session = chunk.session or self._session
 
     def _finish(self) -> None:
-        for index in range(len(self._samples)):  # where a number is left out, it is missing here
+        for index in range(len(self._samples)):  # finds numbers that are left out, too
             if index not in self._samples or not self._samples[index].finish_reason:
                 raise ResponseFormatError(
                     f"the stream ended without a finish_reason of sample {index}"
@@ -98,7 +98,7 @@ class ChunkReader:
 
 @dataclass
 class _SampleParts:
-    """What has come of one sample."""
+    """What has arrived of one sample."""
 
     texts: list[str] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)

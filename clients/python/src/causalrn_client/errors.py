@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as types. All of them can be pickled."""
+"""A class for everything that can go wrong. All of these errors can be pickled."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,18 @@ TimeoutPhase = Literal["connect", "read", "write", "pool"]
 
 
 class CausalRNError(Exception):
-    """Base of every error that this package raises itself."""
+    """The base of all errors that this package raises."""
 
 
 class InvalidRequestError(CausalRNError, ValueError):
-    """The request cannot be put on the wire: a lone surrogate, a NaN, an impossible header."""
+    """The request cannot be sent, for example because of a lone surrogate or a NaN."""
 
 
 class APIConnectionError(CausalRNError):
     """The server could not be reached, or the connection broke.
 
     Attributes:
-        may_have_arrived: Whether the server may have received the request, and done what it asks.
+        may_have_arrived: Whether the server may have received the request and acted on it.
     """
 
     def __init__(self, message: str, *, may_have_arrived: bool = True) -> None:
@@ -32,16 +32,16 @@ class APIConnectionError(CausalRNError):
 
 
 class APITimeoutError(APIConnectionError):
-    """The server took longer than the time-out allows.
+    """The server took longer than the timeout allows.
 
     Attributes:
-        phase: What was waited for: `connect`, `read`, `write`, or `pool` (a free connection of
-            the client's own pool).
+        phase: What the client was waiting for: `connect`, `read`, `write`, or `pool` (a free
+            connection in its own pool).
     """
 
     def __init__(self, message: str, phase: TimeoutPhase) -> None:
         super().__init__(message, may_have_arrived=phase in {"read", "write"})
-        self.args = (message, phase)  # what pickle calls this with
+        self.args = (message, phase)  # pickle calls the class with these
         self.phase = phase
 
     def __str__(self) -> str:
@@ -53,16 +53,16 @@ class IncompleteStreamError(APIConnectionError):
 
 
 class ResponseFormatError(CausalRNError):
-    """An answer is not what a CausalRN server sends; is another program at this address?"""
+    """The answer is not one of a CausalRN server. Perhaps another program has this address."""
 
 
 class StreamError(CausalRNError):
-    """The server reported an error in mid-stream, after the first byte of its answer.
+    """The server reported an error in the middle of a stream.
 
     Attributes:
         type: The kind of error, such as `engine_error` or `deadline_exceeded`.
         message: What happened.
-        param: The field of the request that is to blame, if one is.
+        param: The field of the request that caused it, or None.
     """
 
     def __init__(self, error_type: str, message: str, param: str | None = None) -> None:
@@ -76,11 +76,11 @@ class StreamError(CausalRNError):
 
 
 class BatchError(CausalRNError):
-    """Some of many requests failed; the others did not.
+    """Some requests of a batch failed.
 
     Attributes:
-        results: What came of each, in their order: its result, or its error.
-        errors: The errors alone, by the places of their requests.
+        results: The result or the error of each request, in the order of the requests.
+        errors: Only the errors, by the positions of their requests.
     """
 
     def __init__(self, results: Sequence[Any]) -> None:
@@ -105,13 +105,14 @@ class APIStatusError(CausalRNError):
 
     Attributes:
         status_code: The HTTP status.
-        type: The kind of error; None if the answer was not in the server's error shape.
+        type: The kind of error, such as `invalid_request`; None if the answer does not look like
+            an error of the server, and may come from a proxy.
         message: What is wrong.
-        param: The field of the request that is to blame, if one is.
-        request_id: The request's id, to be found in the server's log.
-        retry_after: Seconds after which the server wants to be asked again; None where it does not
-            say.
-        headers: The answer's headers.
+        param: The field of the request that caused it, or None.
+        request_id: The id of the request, to find it by in the server's log.
+        retry_after: How many seconds the server wants you to wait before you try again; None if it
+            does not say.
+        headers: The headers of the answer.
     """
 
     def __init__(
@@ -138,39 +139,39 @@ class APIStatusError(CausalRNError):
 
 
 class BadRequestError(APIStatusError):
-    """400: the request is not well formed."""
+    """400: the request is malformed."""
 
 
 class AuthenticationError(APIStatusError):
-    """401: the server wants an API key, and got none or one that it does not know."""
+    """401: the server requires an API key, and there was none or it is unknown."""
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the API key is not allowed to do this; the routes of administrators are such."""
+    """403: the API key does not allow this, for example because it is not an administrator's."""
 
 
 class NotFoundError(APIStatusError):
-    """404: no such resource; often a wrong `base_url`."""
+    """404: there is no such resource. Often the `base_url` is wrong."""
 
 
 class RequestTimeoutError(APIStatusError):
-    """408: the request did not arrive as a whole in the time that the server gives it."""
+    """408: the whole request did not arrive within the time that the server allows."""
 
 
 class ConflictError(APIStatusError):
-    """409: what the request asks for does not go together with the state of its resource."""
+    """409: the request conflicts with the current state of a resource."""
 
 
 class RequestTooLargeError(APIStatusError):
-    """413: the request is larger than the server, or the model, can take."""
+    """413: the request is too large for the server or the model."""
 
 
 class UnprocessableEntityError(APIStatusError):
-    """422: a field has a value that the server cannot accept; `param` names it."""
+    """422: the server does not accept the value of a field, which `param` names."""
 
 
 class RateLimitError(APIStatusError):
-    """429: too many requests from this client; `retry_after` says when there may be more."""
+    """429: this client made too many requests; `retry_after` says how long to wait."""
 
 
 class InternalServerError(APIStatusError):
@@ -178,46 +179,46 @@ class InternalServerError(APIStatusError):
 
 
 class ServiceUnavailableError(APIStatusError):
-    """503: the server is full, draining or not ready."""
+    """503: the server is full, not ready or shutting down."""
 
 
 class DeadlineExceededError(APIStatusError):
-    """504 from the server itself: the request was not finished within its `deadline`.
+    """504: the request was not finished within its `deadline`.
 
-    Any other 504 is a proxy's, and a plain `APIStatusError`.
+    A 504 of a proxy is a plain `APIStatusError`.
     """
 
 
 class ModelNotFoundError(NotFoundError):
-    """404: no model of this name is served, or, where one is to be loaded, known."""
+    """404: the server does not serve a model of this name, or has none to load."""
 
 
 class SessionNotFoundError(NotFoundError):
-    """404: there is no such session; it was deleted, or its time-to-live is over."""
+    """404: there is no such session. It may have been deleted or have expired."""
 
 
 class SessionBusyError(ConflictError):
-    """409: another request has the session."""
+    """409: another request is using the session."""
 
 
 class SessionExistsError(ConflictError):
-    """409: there is a session of that id already."""
+    """409: there already is a session with this id."""
 
 
 class SessionOfOtherWeightsError(ConflictError):
-    """409: the session belongs to other weights than those that the server serves now."""
+    """409: the session belongs to other weights than the server now serves."""
 
 
 class SessionFullError(RequestTooLargeError):
-    """413: the session would outgrow what the model, or the server, can hold."""
+    """413: the session would hold more than the model, or the server, allows."""
 
 
 class ModelLoadError(UnprocessableEntityError):
-    """422: the checkpoint cannot be loaded; the message says why, and what is served goes on."""
+    """422: the checkpoint cannot be loaded, as the message explains. Others are unaffected."""
 
 
 class InvalidSnapshotError(UnprocessableEntityError):
-    """422: the snapshot is damaged, or of other weights or another version than the server's."""
+    """422: the snapshot is damaged, or does not match the server's weights or version."""
 
 
 class TooManySessionsError(RateLimitError):
@@ -225,11 +226,11 @@ class TooManySessionsError(RateLimitError):
 
 
 class SessionDamagedError(InternalServerError):
-    """500: the server's store gives back another session than was written."""
+    """500: the session in the server's store is not the one that was written there."""
 
 
 class SessionStoreUnavailableError(ServiceUnavailableError):
-    """503: the server cannot use its store of sessions now; without a session it still serves."""
+    """503: the server cannot reach its session store. Requests without a session still work."""
 
 
 STATUS_ERRORS: dict[int, type[APIStatusError]] = {
@@ -245,7 +246,7 @@ STATUS_ERRORS: dict[int, type[APIStatusError]] = {
     500: InternalServerError,
     503: ServiceUnavailableError,
 }
-"""The type of error for a status; any other status is a plain `APIStatusError`."""
+"""The error for each status. Any other status is a plain `APIStatusError`."""
 
 TYPED_ERRORS: dict[tuple[int, str | None], type[APIStatusError]] = {
     (404, "model_not_found"): ModelNotFoundError,
@@ -261,4 +262,4 @@ TYPED_ERRORS: dict[tuple[int, str | None], type[APIStatusError]] = {
     (503, "session_store_unavailable"): SessionStoreUnavailableError,
     (504, "deadline_exceeded"): DeadlineExceededError,
 }
-"""The type of error for a status of the server's own, where its kind says more than the status."""
+"""The error for each status and type of error that is more specific than the status alone."""

@@ -1,4 +1,4 @@
-"""What the server says about the models that it serves, their tokenizers, and how it is."""
+"""The server's answers about its models, their tokenizers and its own health."""
 
 from pydantic import ConfigDict
 
@@ -6,16 +6,17 @@ from causalrn_client.models import Answer
 
 
 class Model(Answer):
-    """A model that is served, as `GET /v1/models` has it.
+    """A model that is served, as listed by `GET /v1/models`.
 
-    Fields that are not listed here are kept: see `model_extra`.
+    Fields that are not listed here are kept in `model_extra`. Apart from `id`, each attribute is
+    None if the server does not tell it.
 
     Attributes:
-        id: Its name, which requests choose it by.
-        created: When it was made, in seconds since 1970; None where the server does not say.
-        owned_by: Whose it is; None where the server does not say.
-        max_model_len: How many tokens it can hold; None where the server does not say.
-        fingerprint: SHA-256 of its weights, in hexadecimal; None where the server does not say.
+        id: The name of the model, by which requests choose it.
+        created: When its checkpoint was made, in seconds since 1970.
+        owned_by: Who provides it.
+        max_model_len: The most tokens that it can process at once, prompt and answer together.
+        fingerprint: The SHA-256 of its weights, in hexadecimal.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -28,25 +29,25 @@ class Model(Answer):
 
 
 class ModelList(Answer):
-    """All models that are served.
+    """The answer of `GET /v1/models`.
 
     Attributes:
-        data: These.
+        data: The models that are served.
     """
 
     data: list[Model]
 
 
 class AdminModel(Answer):
-    """A model as its administrators see it.
+    """A model from an administrator's point of view, served or not.
 
     Attributes:
-        name: Which requests choose it by.
-        status: `serving`, `loading` or `unloading`; `failed` where it could not be loaded;
-            `available` where it could be.
-        is_default: Whether it serves the requests that name no model.
-        fingerprint: SHA-256 of its weights, in hexadecimal; None where they are not loaded.
-        error: Why it could not be loaded; None where it could, or nobody tried.
+        name: The name of the model, by which requests choose it.
+        status: `serving`, `loading`, `unloading`, `available` (can be loaded) or `failed` (could
+            not be loaded).
+        is_default: Whether requests that do not name a model use this one.
+        fingerprint: The SHA-256 of its weights, in hexadecimal; None if they are not loaded.
+        error: Why it could not be loaded, if its `status` is `failed`; otherwise None.
     """
 
     name: str
@@ -57,10 +58,10 @@ class AdminModel(Answer):
 
 
 class AdminModelList(Answer):
-    """All models that are served, or could be.
+    """The answer of `GET /admin/models`.
 
     Attributes:
-        models: These.
+        models: The models that are served and those that could be.
     """
 
     models: list[AdminModel]
@@ -70,10 +71,10 @@ class Tokenization(Answer):
     """A text as a model reads it.
 
     Attributes:
-        count: How many tokens it has.
-        max_model_len: How many the model can hold.
-        tokens: Their ids, the special ones that wrap a prompt among them unless refused.
-        token_strs: The same as texts; None where they were not asked for.
+        count: The number of tokens.
+        max_model_len: The most tokens that the model can process at once.
+        tokens: The token ids, including the special ones around a prompt if they were asked for.
+        token_strs: The text of each token; None if not asked for.
     """
 
     count: int
@@ -95,19 +96,19 @@ class Detokenization(Answer):
 class TokenizerInfo(Answer):
     """The tokenizer of a model.
 
-    Fields that are not listed here are kept: see `model_extra`.
+    Fields that are not listed here are kept in `model_extra`.
 
     Attributes:
-        model: The model.
-        tokenizer_class: What kind it is, such as `bytes` or `letters`.
-        vocab_size: How many token ids there are.
-        model_max_length: How many tokens the model can hold.
-        bos_token: Name of the token that begins a prompt.
-        bos_token_id: Its id.
-        sep_token: Name of the token that ends what is to be copied.
-        sep_token_id: Its id.
-        eos_token: Name of the token that ends what the model writes.
-        eos_token_id: Its id.
+        model: The name of the model.
+        tokenizer_class: The kind of tokenizer, such as `bytes` or `letters`.
+        vocab_size: The number of token ids.
+        model_max_length: The most tokens that the model can process at once.
+        bos_token: The name of the token that begins a prompt.
+        bos_token_id: The id of that token.
+        sep_token: The name of the token that ends a text to copy.
+        sep_token_id: The id of that token.
+        eos_token: The name of the token that ends what the model writes.
+        eos_token_id: The id of that token.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -125,14 +126,14 @@ class TokenizerInfo(Answer):
 
 
 class Health(Answer):
-    """How busy a server is that can take requests.
+    """How busy a server is.
 
     Attributes:
-        status: `ready`.
-        running: Samples that it works on.
-        waiting: Samples that wait for a place.
-        pages_used: Pages of its memory that are in use.
-        pages_total: All of them.
+        status: `ready`: a server that is not ready answers with an error.
+        running: How many samples are being written.
+        waiting: How many samples are waiting for their turn.
+        pages_used: How many pages of the server's memory pool are in use.
+        pages_total: How many pages the pool has.
     """
 
     status: str

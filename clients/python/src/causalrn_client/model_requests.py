@@ -1,10 +1,9 @@
-"""Requests about models and their tokenizers, built the same for the sync and the async client."""
+"""Requests about models and their tokenizers."""
 
 import operator
 from collections.abc import Sequence
 
 from causalrn_client.requests import JSON, Call, encode, path_segment, query
-from causalrn_client.turn_options import Mode
 
 _HEADERS = {"Accept": JSON, "Content-Type": JSON}
 
@@ -13,22 +12,22 @@ ADMIN_MODELS = Call("GET", "/admin/models", {"Accept": JSON})
 
 
 def info_call(model: str | None) -> Call:
-    """Asks about a model and the server's limits."""
+    """Asks for the description of a model, and the server's limits."""
     return Call("GET", "/info" + query(model=model), {"Accept": JSON})
 
 
 def tokenizer_info_call(model: str | None) -> Call:
-    """Asks about a model's tokenizer."""
+    """Asks for the description of a model's tokenizer."""
     return Call("GET", "/tokenizer_info" + query(model=model), {"Accept": JSON})
 
 
 def tokenize_call(
-    text: str, *, model: str | None, special: bool, mode: Mode | None, strings: bool
+    text: str, *, model: str | None, special: bool, mode: str | None, strings: bool
 ) -> Call:
     """Asks for the token ids of a text.
 
     Raises:
-        InvalidRequestError: The text cannot be put on the wire.
+        InvalidRequestError: The text cannot be sent.
     """
     fields = {
         "prompt": text,
@@ -47,12 +46,12 @@ def detokenize_call(token_ids: Sequence[int], *, model: str | None) -> Call:
 
 
 def load_call(name: str) -> Call:
-    """Asks to serve a model; done twice, it is served once."""
+    """Asks the server to load a model. Repeatable: it is loaded once."""
     return Call("PUT", _path(name), {"Accept": JSON})
 
 
 def unload_call(name: str) -> Call:
-    """Asks to serve a model no more."""
+    """Asks the server to unload a model."""
     return Call("DELETE", _path(name), {"Accept": JSON})
 
 

@@ -1,13 +1,13 @@
-"""What the server answers with, as typed and immutable values.
+"""The server's answers, as typed and immutable values.
 
-Fields that this version does not know are tolerated, so that a newer server can be talked to.
+Unknown fields are ignored, so that the client works with newer servers.
 """
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 
 class Answer(BaseModel):
-    """Base of everything that a server answers with."""
+    """The base of all answers."""
 
     # Strict: a number in quotes is a broken answer, not a number.
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
@@ -17,14 +17,13 @@ class Usage(Answer):
     """How many tokens a generation read and wrote.
 
     Attributes:
-        prompt_tokens: Tokens that the model read, those that wrap the prompt included.
-        completion_tokens: Tokens that it wrote, of all samples; the end-of-sequence token that
-            ends one does not count.
+        prompt_tokens: How many tokens the model read, including the special ones around the
+            prompt. In a session this includes all that the session held before.
+        completion_tokens: How many tokens the model wrote, in all samples together. The
+            end-of-sequence token does not count.
         total_tokens: The sum of both.
-        cached_tokens: Tokens of the prompt that the server had read before, for another request.
-
-    In a session, `prompt_tokens` counts what the session held before too, and `cached_tokens` what
-    of it was still in the server's memory.
+        cached_tokens: How many of the `prompt_tokens` did not have to be computed, because the
+            server still had them in memory from an earlier request.
     """
 
     prompt_tokens: int
@@ -34,11 +33,11 @@ class Usage(Answer):
 
 
 class SessionUsage(Answer):
-    """What a turn left in its session.
+    """The session after a turn.
 
     Attributes:
-        id: The session.
-        n_tokens: Tokens that it holds after the turn, those that wrap the prompts included.
+        id: The session's id.
+        n_tokens: How many tokens it now holds, including the special ones around the prompts.
     """
 
     id: str
@@ -46,11 +45,11 @@ class SessionUsage(Answer):
 
 
 class TopLogprob(Answer):
-    """One of the likeliest tokens of its place.
+    """One of the likeliest tokens at a position.
 
     Attributes:
         token_id: The token.
-        logprob: Natural logarithm of its probability.
+        logprob: The natural logarithm of its probability.
     """
 
     token_id: int
@@ -58,13 +57,14 @@ class TopLogprob(Answer):
 
 
 class TokenLogprob(Answer):
-    """How likely a token was to the model, before temperature and truncation.
+    """How likely the model found a token, before temperature and truncation.
 
     Attributes:
         token_id: The token.
-        logprob: Natural logarithm of its probability; None for the first token of all that the
-            model read, which comes before any prediction (in `raw` mode, with `echo`).
-        top: The likeliest tokens of its place, the likeliest first; as many as were asked for.
+        logprob: The natural logarithm of its probability. None for the very first token that the
+            model read, which nothing predicts (in `raw` mode with `echo`).
+        top: As many of the likeliest tokens at this position as were asked for, the likeliest
+            first.
     """
 
     token_id: int
@@ -73,10 +73,10 @@ class TokenLogprob(Answer):
 
 
 class Sample(Answer):
-    """One of several answers to a prompt; its attributes are those of a `Generation`.
+    """One of several answers to a prompt. Its other attributes are those of a `Generation`.
 
     Attributes:
-        index: Its number, counted from 0.
+        index: Its number among the samples, from 0.
     """
 
     index: int
@@ -87,20 +87,20 @@ class Sample(Answer):
 
 
 class Generation(Answer):
-    """A whole generation; where it has several samples, the first one, and all of them.
+    """A complete answer. If there are several samples, its own attributes are those of the first.
 
     Attributes:
-        id: The server's name for it.
-        model: The model that wrote it.
-        text: What it wrote, up to a stop string.
-        token_ids: The same as token ids, those of the stop string included; the special ones only
-            with `ignore_eos`.
-        finish_reason: `stop` (the model, or a stop string, ended it) or `length` (`max_tokens`);
-            `abort` or `error` where the server had to end it.
-        usage: Token counts.
-        logprobs: One for each of `token_ids`; None where they were not asked for.
-        samples: In the order of their `index`; None where no more than one was asked for.
-        session: What it left in its session; None where it had none.
+        id: The id of the generation, which also appears in the server's log.
+        model: The name of the model that wrote it.
+        text: The text that the model wrote, up to a stop string.
+        token_ids: The same as token ids, including those of the stop string. Special tokens are
+            included only with `ignore_eos`.
+        finish_reason: Why the answer ended: `stop` (by the model or a stop string), `length` (by
+            `max_tokens`), or `abort` or `error` (by the server).
+        usage: How many tokens were read and written.
+        logprobs: The log-probability of each of `token_ids`; None if not asked for.
+        samples: All samples, in the order of their `index`; None if only one was asked for.
+        session: The session after this turn; None without a session.
     """
 
     id: str
@@ -115,18 +115,19 @@ class Generation(Answer):
 
 
 class Chunk(Answer):
-    """One piece of a streamed generation.
+    """A piece of an answer that is being written.
 
     Attributes:
-        id: The generation's id, the same in all of its chunks.
-        model: The model that writes it.
-        index: The sample that it belongs to, counted from 0.
-        text: What is new; never half a character, and sometimes empty.
-        token_ids: The token ids that are new; sometimes none.
-        finish_reason: Why the sample ended; None in all of its chunks but the last.
-        logprobs: One for each of `token_ids`; None where they were not asked for.
-        usage: Token counts, of all samples; None in all chunks but the very last.
-        session: What it left in its session; None without one, and in all chunks but the very last.
+        id: The id of the generation, the same in all of its chunks.
+        model: The name of the model that writes it.
+        index: The number of the sample that the chunk belongs to, from 0.
+        text: The new text. Never ends in half a character; can be empty.
+        token_ids: The new token ids; can be empty.
+        finish_reason: Why the sample ended, in its last chunk; None in all others.
+        logprobs: The log-probability of each of `token_ids`; None if not asked for.
+        usage: How many tokens were read and written, in the very last chunk; None in all others.
+        session: The session after this turn, in the very last chunk; None in all others, and
+            without a session.
     """
 
     id: str
@@ -141,17 +142,17 @@ class Chunk(Answer):
 
 
 class ServerInfo(Answer):
-    """What a server says about itself.
+    """A model and the server that serves it.
 
-    Fields that are not listed here are kept: see `model_extra`.
+    Fields that are not listed here are kept in `model_extra`.
 
     Attributes:
-        model: Name of the model that it serves.
-        fingerprint: SHA-256 of the model's weights, in hexadecimal.
-        version: Version of the server.
-        config: The model's configuration.
-        tokenizer: Its name and its special ids.
-        limits: What a request may ask for at the most.
+        model: The name of the model.
+        fingerprint: The SHA-256 of the model's weights, in hexadecimal.
+        version: The version of the server.
+        config: The configuration of the model.
+        tokenizer: The name and the special ids of its tokenizer.
+        limits: The most that a request can ask for.
     """
 
     model_config = ConfigDict(extra="allow")

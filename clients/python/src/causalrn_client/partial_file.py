@@ -1,4 +1,4 @@
-"""A file that has its name only once it is complete."""
+"""A file that gets its name only once it is complete."""
 
 import contextlib
 import errno
@@ -10,20 +10,20 @@ from typing import Self
 
 
 class PartialFile:
-    """Written in the folder of the file that it is to become, under a name of its own.
+    """Writes a file under a temporary name in the folder where it is to end up.
 
-    A context manager, which removes it unless it was put in place. Until then, in one moment, it
-    replaces what had the name before, that stays as it was.
+    `put_in_place` then renames it, which replaces any file of that name in one step. Leaving the
+    `with` block without that removes it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Names the file; writes nothing yet.
+        """Chooses the temporary name, without writing anything.
 
         Raises:
-            OSError: The path is a folder's.
+            OSError: The path is that of a folder.
         """
         self._path = Path(path)
-        if self._path.is_dir():  # now, and not after all the work
+        if self._path.is_dir():  # find out now, not after all the work
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         self._partial = self._path.with_name(f".causalrn-{secrets.token_hex(8)}.partial")
 
@@ -31,7 +31,7 @@ class PartialFile:
         """Opens `file` for writing.
 
         Raises:
-            OSError: There is no such folder, or nothing can be written there.
+            OSError: There is no such folder, or it does not allow writing.
         """
         self.file = self._partial.open("xb")
         return self
@@ -42,17 +42,17 @@ class PartialFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with contextlib.suppress(OSError):  # a full disk, which was told already
+        with contextlib.suppress(OSError):  # of a full disk, which was reported already
             self.file.close()
         self._partial.unlink(missing_ok=True)
 
     def put_in_place(self) -> Path:
-        """Gives the complete file its name, and returns that.
+        """Gives the complete file its name, and returns its path.
 
         Raises:
-            OSError: It cannot be written to the end, or not get the name.
+            OSError: It cannot be written to the end, or not be renamed.
         """
         self.file.flush()
-        os.fsync(self.file.fileno())  # or a crash could leave the name with nothing behind it
+        os.fsync(self.file.fileno())  # otherwise a crash could leave an empty file
         self.file.close()
         return self._partial.replace(self._path)

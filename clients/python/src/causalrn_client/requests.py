@@ -1,4 +1,4 @@
-"""What is sent: requests as plain values, built the same for the sync and the async client."""
+"""Requests as plain values, which both clients build in the same way and then send."""
 
 import json
 import operator
@@ -12,26 +12,26 @@ import httpx
 
 from causalrn_client._version import __version__
 from causalrn_client.errors import InvalidRequestError
-from causalrn_client.turn_options import GenerateOptions
+from causalrn_client.generation_options import GenerateOptions
 from causalrn_client.upload import Upload
 
 API_KEY_VARIABLE = "CAUSALRN_API_KEY"
 BASE_URL_VARIABLE = "CAUSALRN_BASE_URL"
 DEFAULT_BASE_URL = "http://127.0.0.1:8000"
 DEFAULT_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
-"""A whole answer, or the next piece of a stream, within two minutes; a connection within 5 s."""
+"""Two minutes for an answer or the next piece of a stream, and 5 s for a connection."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request to one of the server's resources, apart from where the server is.
+    """A request, without the address of the server.
 
     Attributes:
-        method: Of HTTP.
-        path: With the query, if there is one.
-        headers: Besides those of every request.
+        method: The HTTP method.
+        path: The path, with the query if there is one.
+        headers: The headers, apart from those that every request has.
         content: The body.
-        repeatable: Whether to do it twice is the same as to do it once.
+        repeatable: Whether doing it twice has the same effect as doing it once.
     """
 
     method: str
@@ -50,7 +50,7 @@ READY = Call("GET", "/health/ready", {"Accept": JSON})
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the server is and what every request to it carries."""
+    """The address of a server, and what every request to it needs."""
 
     base_url: httpx.URL
     headers: httpx.Headers
@@ -64,10 +64,10 @@ class Endpoint:
         headers: Mapping[str, str] | None,
         timeout: float | httpx.Timeout | None,
     ) -> "Endpoint":
-        """Checks and completes the arguments of a client, from the environment where left out.
+        """Checks the arguments of a client, and takes what is None from the environment.
 
         Raises:
-            ValueError: `base_url` is not an address of a server, or `api_key` cannot be a key.
+            ValueError: `base_url` is not the address of a server, or `api_key` cannot be a key.
         """
         if base_url is None:
             base_url = os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL
@@ -84,7 +84,7 @@ class Endpoint:
         every = httpx.Headers({"User-Agent": f"causalrn-client/{__version__}"})
         if api_key is not None:
             if not api_key or not all("!" <= character <= "~" for character in api_key):
-                # The key itself is no matter for a log.
+                # Without the key itself, which must not end up in a log.
                 raise ValueError(
                     f"api_key, or {API_KEY_VARIABLE}, must be printable ASCII without spaces"
                 )
@@ -93,7 +93,7 @@ class Endpoint:
         return cls(url, every, httpx.Timeout(timeout))
 
     def request(self, http: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Request:
-        """Turns a call into the request that `http` is to send."""
+        """Turns a call into a request for `http` to send."""
         path = self.base_url.raw_path.rstrip(b"/") + call.path.encode("ascii")
         headers = self.headers.copy()
         headers.update(call.headers)
@@ -114,41 +114,44 @@ class Endpoint:
 
 
 class Source(TypedDict, total=False):
-    """A prompt as the keywords of `generate`."""
+    """A prompt as keyword arguments of `generate`."""
 
     prompt: str
     token_ids: Sequence[int]
 
 
 def model_for(named: str | None, default: str | None, session_id: str | None) -> str | None:
-    """The model that a request names: a session has its own, which need not be the default."""
+    """Returns the model for a request to name: none in a session, which has a model already."""
     return default if named is None and session_id is None else named
 
 
 def source(prompt: str | Sequence[int]) -> Source:
-    """A prompt as the keywords of `generate`, whichever it is."""
+    """Returns a text, or token ids, as keyword arguments of `generate`."""
     return {"prompt": prompt} if isinstance(prompt, str) else {"token_ids": prompt}
 
 
 def generate_call(prompt: str | None, *, stream: bool, **options: Unpack[GenerateOptions]) -> Call:
-    """Builds the call that asks for a generation; what is None is left to the server's defaults.
+    """Builds the request for a generation, without the options that are None.
 
-    Whether the values make sense is for the server to say: only it knows its model and its limits.
+    It does not check the values: only the server knows its model and its limits.
 
     Raises:
-        InvalidRequestError: A value cannot be put on the wire.
+        InvalidRequestError: A value cannot be sent.
+        TypeError: An option does not exist.
     """
+    for name in options.keys() - GenerateOptions.__optional_keys__:
+        raise TypeError(f"got an unexpected keyword argument {name!r}")
     fields: dict[str, object] = {"prompt": prompt} | dict(options)
     request_id = options.get("request_id")
     token_ids, stop, bias = options.get("token_ids"), options.get("stop"), options.get("logit_bias")
     if token_ids is not None:
-        # Plain ints, whatever the sequence holds (NumPy's, say).
+        # Plain ints, whatever integers the sequence holds, such as NumPy's.
         fields["token_ids"] = [operator.index(i) for i in token_ids]
     if stop is not None and not isinstance(stop, str):
         fields["stop"] = list(stop)
     if bias is not None:
         fields["logit_bias"] = {str(operator.index(i)): value for i, value in bias.items()}
-    # Its name in the server's API is that of what is another thing here.
+    # The client's own `timeout` is something else.
     fields["timeout"] = fields.pop("deadline", None)
     fields["stream"] = True if stream else None
     fields.pop("request_id", None)
@@ -157,16 +160,16 @@ def generate_call(prompt: str | None, *, stream: bool, **options: Unpack[Generat
         if not (request_id.isascii() and request_id.isprintable()):
             raise InvalidRequestError(f"request_id must be printable ASCII: {request_id!r}")
         headers["x-request-id"] = request_id
-    # In a session, a prompt that is sent twice is there twice.
+    # A session would then hold the prompt twice.
     repeatable = options.get("session_id") is None
     return Call("POST", "/generate", headers, encode(fields), repeatable)
 
 
 def query(**fields: object) -> str:
-    """The query of a path, of the fields that are not None; empty where there are none.
+    """Writes the fields that are not None as the query of a path, or nothing if there are none.
 
     Raises:
-        InvalidRequestError: A value cannot be put on the wire.
+        InvalidRequestError: A value cannot be sent.
     """
     given = {name: value for name, value in fields.items() if value is not None}
     try:
@@ -176,14 +179,14 @@ def query(**fields: object) -> str:
 
 
 def path_segment(name: str, what: str) -> str:
-    """A name as a part of a path; which names there are is for the server to say.
+    """Quotes a name, so that it can be part of a path.
 
     Args:
-        name: Anybody's.
-        what: It names, for the message.
+        name: The name.
+        what: What the name should be, for the error's message.
 
     Raises:
-        InvalidRequestError: The name would lead elsewhere.
+        InvalidRequestError: The path would lead to something else.
     """
     if name in {"", ".", ".."}:
         raise InvalidRequestError(f"not {what}: {name!r}")
@@ -197,7 +200,7 @@ def encode(fields: Mapping[str, object]) -> bytes:
     """Writes the fields that are not None as a JSON object.
 
     Raises:
-        InvalidRequestError: A value cannot be put on the wire.
+        InvalidRequestError: A value cannot be sent.
     """
     body = {name: value for name, value in fields.items() if value is not None}
     try:

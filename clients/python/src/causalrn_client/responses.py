@@ -1,4 +1,4 @@
-"""What came back: answers, refusals and failures, turned into models and typed errors."""
+"""Turns answers, refusals and failures into models and typed errors."""
 
 from typing import TypeVar
 
@@ -49,10 +49,10 @@ def parse_object(source: bytes | str) -> dict[str, object]:
 
 
 def validate(kind: type[ModelT], value: dict[str, object]) -> ModelT:
-    """Checks that an object is what the contract says.
+    """Reads an object of JSON as a model.
 
     Raises:
-        ResponseFormatError: It is not; the message names the first field that is wrong.
+        ResponseFormatError: It does not fit; the message names the first field that is wrong.
     """
     try:
         return kind.model_validate(value)
@@ -72,10 +72,10 @@ def parse_answer(response: httpx.Response, kind: type[ModelT]) -> ModelT:
 
 
 def check_type(response: httpx.Response, media_type: str) -> None:
-    """Sees to it that an answer is, say, a stream of events, and not the page of a proxy.
+    """Checks the content type of an answer, which might be an error page of a proxy.
 
     Raises:
-        ResponseFormatError: It is of another type.
+        ResponseFormatError: It is another type.
     """
     content_type: str = response.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != media_type:
@@ -83,13 +83,13 @@ def check_type(response: httpx.Response, media_type: str) -> None:
 
 
 def total_bytes(response: httpx.Response) -> int | None:
-    """How long the body of an answer is on its way; None where the answer does not say."""
+    """Returns how many bytes the body of an answer has while it is sent; None if unknown."""
     length: str = response.headers.get("content-length", "")
     return int(length) if length.isascii() and length.isdecimal() else None
 
 
 def refusal(response: httpx.Response) -> APIStatusError:
-    """Turns an answer whose status is not a success, and whose body was read, into its error."""
+    """Turns an unsuccessful answer, whose body has been read, into an error."""
     error_type: str | None = None
     message = _excerpt(response.content) or response.reason_phrase or "no explanation"
     param: str | None = None
@@ -107,13 +107,13 @@ def refusal(response: httpx.Response) -> APIStatusError:
 
 
 def failure(error: httpx.RequestError) -> CausalRNError:
-    """Turns what went wrong before an answer was complete into the error to raise."""
+    """Returns the error to raise if no answer arrives."""
     reason = str(error) or type(error).__name__
     if isinstance(error, httpx.TimeoutException):
         phase = _TIMEOUT_PHASES.get(type(error), "read")
         return APITimeoutError(f"timed out ({phase}) at {_address(error)}", phase)
     if isinstance(error, httpx.LocalProtocolError):
-        if reason.startswith("Illegal header value"):  # and then the value, which may be a secret
+        if reason.startswith("Illegal header value"):  # followed by the value, maybe a secret
             reason = "a header holds characters that no header can hold"
         return InvalidRequestError(f"the request cannot be sent: {reason}")
     if isinstance(error, httpx.DecodingError):
@@ -125,7 +125,7 @@ def failure(error: httpx.RequestError) -> CausalRNError:
 
 
 def interruption(error: httpx.RequestError) -> CausalRNError:
-    """Turns what went wrong in the middle of a stream into the error to raise."""
+    """Returns the error to raise if a stream breaks."""
     if isinstance(error, httpx.TimeoutException | httpx.DecodingError):
         return failure(error)
     reason = str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""When a request is sent again, and after how long."""
+"""Decides whether to retry a request, and how long to wait before that."""
 
 import random
 import time
@@ -17,9 +17,9 @@ from causalrn_client.retry_after import parse_retry_after
 
 RETRIED_STATUSES = frozenset({408, 429, 502, 503, 504})
 
-# Refusals that the server gives before it begins; other answers of these statuses may come from a
-# proxy that lost the server's own, or from a server that ended before its work did. The time-out is
-# that of a request which did not arrive as a whole.
+# Errors that the server reports before it does anything. Other answers with the same statuses may
+# come from a proxy that lost the server's answer, or from a server that was stopped at work.
+# `request_timeout` means that the whole request did not arrive in time.
 _NOTHING_DONE = frozenset({"not_ready", "overloaded", "request_timeout"})
 
 _FIRST_DELAY_S = 0.5
@@ -29,26 +29,28 @@ _MAX_RETRY_AFTER_S = 60.0
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Decides about a request that failed before anything of its answer was handed out.
+    """Decides about requests that failed before any of their answer was handed out.
 
-    Most requests may be repeated: they change nothing, or the same. These are sent again after
-    connection errors, and after the statuses 408, 429, 502, 503 and 504. Not after a time-out of
-    the answer itself: the server is busy with the request, and a second one would only add to its
-    work. Nor after the deadline that the request itself set: its time is up.
+    Most requests are repeatable: doing them twice has the same effect as doing them once. They are
+    retried after connection errors and after the statuses 408, 429, 502, 503 and 504. They are not
+    retried if the answer timed out, because the server is still busy with the request and a second
+    one would only add to its work; nor if the deadline of the request has passed.
 
-    The server is not asked again before the time that its `Retry-After` names; where that is more
-    than a minute away, not at all: whoever called can wait better.
+    The wait is at least as long as `Retry-After` asks. If that is more than a minute, the request
+    is not retried, so that the caller can decide.
 
-    A turn in a session may not be repeated, for it would be there twice, nor may what makes a
-    session. These are sent again only if the server has certainly done nothing: it was not reached,
-    or answered 429, or 408 or 503 with a type that says so.
+    A turn in a session is not repeatable, nor is a request that makes a session. These are retried
+    only if the server has certainly not acted on them: it was not reached, or it answered with 429,
+    or with 408 or 503 and a type of error that says so.
 
-    A busy session is asked again where the server says after how long.
+    A request for a busy session is retried if the server says how long to wait.
 
     Attributes:
-        max_retries: How many times a request may be sent again; 0 for never.
-        clock: Seconds since the epoch, to read a `Retry-After` that is a date.
-        jitter: A number in [0, 1), so that clients refused together do not come back together.
+        max_retries: How many times a request can be retried.
+        clock: Returns the current time in seconds since 1970, to compare with a `Retry-After` that
+            is a date.
+        jitter: Returns a random number in [0, 1), so that clients that were refused together do not
+            come back together.
     """
 
     max_retries: int
@@ -60,12 +62,12 @@ class RetryPolicy:
             raise ValueError(f"max_retries must not be negative: {self.max_retries}")
 
     def delay(self, error: CausalRNError, attempt: int, *, repeatable: bool = True) -> float | None:
-        """Returns the seconds to wait before the next attempt; None if there shall be none.
+        """Returns how many seconds to wait before the next attempt; None not to try again.
 
         Args:
-            error: Why the attempt failed.
-            attempt: Its number, counted from 0.
-            repeatable: Whether to do twice what the request asks for is the same as once.
+            error: Why the last attempt failed.
+            attempt: The number of the last attempt, from 0.
+            repeatable: Whether doing the request twice has the same effect as doing it once.
         """
         if attempt >= self.max_retries or not _is_transient(error):
             return None
@@ -75,7 +77,7 @@ class RetryPolicy:
             asked = parse_retry_after(error.headers.get("retry-after"), now=self.clock())
             if asked is not None:
                 return asked if asked <= _MAX_RETRY_AFTER_S else None
-        # The exponent is bounded because 2.0 ** 1024 is an OverflowError.
+        # The exponent is limited because 2.0 ** 1024 raises an OverflowError.
         backoff = min(_FIRST_DELAY_S * 2.0 ** min(attempt, 32), _MAX_DELAY_S)
         return backoff * (0.5 + 0.5 * self.jitter())
 
@@ -93,7 +95,7 @@ def _is_transient(error: CausalRNError) -> bool:
 
 
 def _may_be_done(error: CausalRNError) -> bool:
-    """Whether the server may have done what it was asked for, given a transient error."""
+    """Whether the server may have acted on a request that ended in this transient error."""
     if isinstance(error, APIStatusError):
         refused = isinstance(error, SessionBusyError) or error.status_code == 429
         return not refused and error.type not in _NOTHING_DONE

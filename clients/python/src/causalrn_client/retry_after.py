@@ -1,4 +1,4 @@
-"""What a `Retry-After` header says."""
+"""Reads the header `Retry-After`."""
 
 import re
 from datetime import UTC
@@ -6,14 +6,14 @@ from email.utils import parsedate_to_datetime
 
 
 def parse_retry_after(value: str | None, *, now: float) -> float | None:
-    """Reads a `Retry-After` header: seconds (decimals are accepted) or an HTTP date.
+    """Returns how many seconds a `Retry-After` header asks to wait; None if it cannot be read.
+
+    A date in the past means 0.
 
     Args:
-        value: The header's value; None if there is no such header.
-        now: Seconds since the epoch.
-
-    Returns:
-        Seconds to wait, 0 for a date in the past; None if the value means nothing.
+        value: The value of the header, seconds (with decimals or without) or an HTTP date; None if
+            there is no such header.
+        now: The current time, in seconds since 1970.
     """
     if value is None:
         return None
@@ -21,7 +21,7 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
         return float(value)
     try:
         date = parsedate_to_datetime(value)
-        # An HTTP date is always in GMT, also where the zone is missing.
+        # An HTTP date is always in GMT, even if it does not say so.
         moment = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None

@@ -1,4 +1,4 @@
-"""The requests of a batch, made by threads of synchronous code."""
+"""Makes the requests of a batch in threads."""
 
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -10,14 +10,15 @@ from causalrn_client.errors import CausalRNError
 def run_batch(batch: Batch[ResultT], send: Callable[[int], ResultT]) -> list[ResultT]:
     """Makes all requests of a batch, as many at a time as it allows.
 
-    An interrupt, and any error that is not a `CausalRNError`, waits for those under way.
+    Ctrl-C, and any error that is not a `CausalRNError`, are raised once the requests in progress
+    have finished.
 
     Args:
-        batch: To be run, once.
-        send: Makes the request of a place, in one of the threads.
+        batch: The batch, which can be run only once.
+        send: Makes the request at a position. Called in a thread.
 
     Raises:
-        BatchError: Some failed.
+        BatchError: Some requests failed.
     """
     with ThreadPoolExecutor(batch.workers, "causalrn-batch") as pool:
         under_way: dict[Future[ResultT], int] = {}

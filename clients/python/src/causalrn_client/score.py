@@ -1,4 +1,4 @@
-"""How likely a text is to a model: what is asked, and how the answer is read."""
+"""How likely a model finds a text: the request, and how to read the answer."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from causalrn_client.requests import Call, generate_call
 
 
 class ScoredToken(BaseModel):
-    """One token of what was scored.
+    """A token of a text that was scored.
 
     Attributes:
         token_id: The token.
-        logprob: Natural logarithm of its probability, given all before it.
-        is_likeliest: Whether no other token was likelier, so that a model at temperature 0 would
-            have written it.
+        logprob: The natural logarithm of its probability, given all tokens before it.
+        is_likeliest: Whether no other token was likelier. The model would then have written this
+            one at temperature 0.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -28,11 +28,11 @@ class ScoredToken(BaseModel):
 
 
 class Score(BaseModel):
-    """How likely a completion is to a model, given the prompt before it.
+    """How likely a model finds a completion after a prompt.
 
     Attributes:
-        model: The model.
-        tokens: The completion, token by token.
+        model: The name of the model.
+        tokens: The tokens of the completion.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,21 +43,22 @@ class Score(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def logprob(self) -> float:
-        """Natural logarithm of the probability of the whole."""
+        """The natural logarithm of the probability of the whole completion."""
         return math.fsum(token.logprob for token in self.tokens)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def is_likeliest(self) -> bool:
-        """Whether each token is the likeliest, so that the model would write the whole itself."""
+        """Whether each token is the likeliest: at temperature 0 the model would write just this."""
         return all(token.is_likeliest for token in self.tokens)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def perplexity(self) -> float:
-        """Exponential of the mean negative log-probability; 1 is certainty, infinity beyond 1e308.
+        """The exponential of the mean negative log-probability; infinity if that exceeds 1e308.
 
-        As many equally likely tokens in each place would be as surprising.
+        The completion is as surprising as a choice among this many equally likely tokens at each
+        position. 1 means certainty.
         """
         try:
             return math.exp(-self.logprob / len(self.tokens))
@@ -74,10 +75,10 @@ def score_call(
     deadline: float | None,
     request_id: str | None,
 ) -> Call:
-    """Asks how likely some token ids are after others; nothing is written.
+    """Builds the request that asks how likely some token ids are after others.
 
     Raises:
-        InvalidRequestError: There are none of the one, or of the other.
+        InvalidRequestError: The context or the completion is empty.
     """
     if not completion:
         raise InvalidRequestError("the completion must not be empty: there is nothing to score")
@@ -104,8 +105,7 @@ def read_score(generation: Generation, completion: Sequence[int]) -> Score:
     """Reads the answer to a `score_call`.
 
     Raises:
-        ResponseFormatError: The answer tells of other tokens than those of the completion, or not
-            enough about them.
+        ResponseFormatError: The answer is about other tokens, or lacks their log-probabilities.
     """
     told = (generation.logprobs or [])[-len(completion) :]
     if [token.token_id for token in told] != list(completion):

@@ -1,4 +1,4 @@
-"""Server-sent events, decoded: bytes in, events out, and nothing that does input or output.
+"""Decodes server-sent events: bytes in, events out, without any input or output of its own.
 
 Follows the event stream interpretation of the HTML standard (section 9.2.6).
 """
@@ -10,12 +10,12 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class ServerSentEvent:
-    """One dispatched event.
+    """An event.
 
     Attributes:
         data: The event's `data` lines, joined by line feeds.
-        event: Its type; `message` where the stream names none.
-        last_id: The latest `id` seen in the stream up to this event; empty where there was none.
+        event: The event's type; `message` if the stream does not name one.
+        last_id: The latest `id` in the stream up to this event; empty if there was none.
     """
 
     data: str
@@ -24,19 +24,19 @@ class ServerSentEvent:
 
 
 class SSEDecoder:
-    """Decodes one event stream, however its bytes are cut.
+    """Decodes one event stream, whatever the pieces in which its bytes arrive.
 
-    Lines end in CR LF, LF or CR; a byte order mark at the beginning and comments are skipped; bytes
-    that are not UTF-8 become U+FFFD; an event that the end of the stream cuts short is never
-    dispatched.
+    Lines end in CR LF, LF or CR. Comments, and a byte order mark at the beginning, are skipped.
+    Bytes that are not UTF-8 become U+FFFD. An event that is cut off by the end of the stream is
+    dropped.
 
     Attributes:
-        retry_ms: The reconnection time that the stream last asked for, in milliseconds.
+        retry_ms: The reconnection time that the stream last asked for, in milliseconds, or None.
     """
 
     def __init__(self) -> None:
         self.retry_ms: int | None = None
-        self._line: list[bytes] = []  # pieces of the line that is not complete yet
+        self._line: list[bytes] = []  # the pieces of an incomplete line
         self._first_line = True
         self._after_cr = False
         self._data: list[str] = []
@@ -47,16 +47,16 @@ class SSEDecoder:
         """Takes the next bytes of the stream and returns the events they complete."""
         if not data:
             return []
-        # A CR ends its line at once, so that its event need not wait for the next bytes; the LF
-        # that may follow belongs to it.
+        # A CR ends its line at once, so that the event does not have to wait for the next bytes.
+        # An LF that follows belongs to it.
         if self._after_cr and data.startswith(b"\n"):
             data = data[1:]
             self._after_cr = False
             if not data:
                 return []
         self._after_cr = data.endswith(b"\r")
-        # Bytes, not text, are split: no byte of a longer UTF-8 character equals CR or LF, and only
-        # these end a line (str.splitlines knows a dozen more).
+        # Split bytes, not text: str.splitlines would split at a dozen other characters. No byte of
+        # a longer UTF-8 character equals CR or LF.
         first, *rest = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         self._line.append(first)
         events = []
@@ -88,7 +88,7 @@ class SSEDecoder:
             case "retry" if value.isascii() and value.isdecimal():
                 self.retry_ms = int(value)
             case _:
-                pass  # a comment (its name is empty) or a field that nobody knows
+                pass  # a comment, whose name is empty, or an unknown field
 
     def _dispatch(self) -> ServerSentEvent | None:
         data, event = self._data, self._event

@@ -1,4 +1,4 @@
-"""The body of a request, read from a file while it is sent."""
+"""A request body that is read from a file while it is being sent."""
 
 import asyncio
 import io
@@ -11,20 +11,20 @@ from typing import BinaryIO
 from causalrn_client.errors import InvalidRequestError
 
 Progress = Callable[[int, int | None], object]
-"""Told how many bytes are through, and of how many; None where nobody knows."""
+"""Called with the number of bytes transferred so far and the total, or None if it is unknown."""
 
 PIECE_BYTES = 256 * 1024
 
 
 class Upload:
-    """What an open file holds from where it stands, as often as it has to be sent."""
+    """The rest of an open file, from its current position, which can be sent more than once."""
 
     def __init__(self, file: BinaryIO, progress: Progress | None = None) -> None:
         """Measures the file.
 
         Args:
-            file: Can seek; is neither closed nor put back to where it stood.
-            progress: Told after each piece. It begins again when the request is sent again.
+            file: A file that can seek. It is not closed, and its position not restored.
+            progress: Called after each piece; from 0 again when the request is sent again.
 
         Raises:
             OSError: The file cannot seek.
@@ -35,10 +35,10 @@ class Upload:
         self.size = file.seek(0, os.SEEK_END) - self._start
 
     def pieces(self) -> Iterator[bytes]:
-        """Yields the bytes, from the first one on.
+        """Yields the content from its beginning.
 
         Raises:
-            InvalidRequestError: There are fewer of them by now.
+            InvalidRequestError: The file has become shorter.
             OSError: The file cannot be read.
         """
         done = self._begin()
@@ -49,7 +49,7 @@ class Upload:
             self._report(done)
 
     async def async_pieces(self) -> AsyncIterator[bytes]:
-        """Yields the same, and leaves the event loop alone while the disk is slow."""
+        """Yields the content from its beginning, without holding up the event loop."""
         done = self._begin()
         while done < self.size:
             piece = await asyncio.to_thread(self._file.read, min(PIECE_BYTES, self.size - done))
@@ -76,10 +76,10 @@ class Upload:
 def uploading(
     source: str | os.PathLike[str] | bytes | BinaryIO, progress: Progress | None
 ) -> Iterator[Upload]:
-    """Opens what is to be sent, and closes it unless it was open before.
+    """Opens what is to be sent, and closes it afterwards unless it was open before.
 
     Args:
-        source: The path of a file, the bytes themselves, or an open file that can seek.
+        source: The path of a file, its content, or an open file that can seek.
         progress: See `Upload`.
 
     Raises:

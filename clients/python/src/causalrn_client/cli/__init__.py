@@ -1,8 +1,8 @@
-"""The commands about sessions; `causalrn` has them as `causalrn session` where both are installed.
+"""The commands of `causalrn session`. Those of `causalrn remote` are in `remote`.
 
-Those of `causalrn remote` are in `remote`. Without the main package, both are
-`python -m causalrn_client.cli`. They need `causalrn-client[cli]`. What needs httpx is imported
-where it is used, so that `--help` and the Tab key answer at once.
+The main package finds them by their entry points. Without it, `python -m causalrn_client.cli` runs
+them. They need `causalrn-client[cli]`. Whatever imports httpx is itself imported only when it is
+used, so that `--help` and the Tab key answer at once.
 """
 
 import typer

@@ -1,4 +1,4 @@
-"""`python -m causalrn_client.cli`."""
+"""Runs the commands as `python -m causalrn_client.cli`, without the main package."""
 
 import typer
 

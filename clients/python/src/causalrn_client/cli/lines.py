@@ -1,4 +1,4 @@
-"""One request for each line of a file, several at a time, with their results in order."""
+"""Makes one request for each line of a file, several at a time, and prints results in order."""
 
 import asyncio
 import json
@@ -19,22 +19,23 @@ if TYPE_CHECKING:
 ResultT = TypeVar("ResultT")
 
 SOME_FAILED = 3
-"""Exit status where some lines failed and the others are written."""
+"""The exit status if some lines failed and the others were printed."""
 
 _INTERRUPTED = 130
-_MOST_TOLD = 10  # failures that are told one by one
+_MOST_TOLD = 10  # failures that are reported one by one
 
 
 @dataclass(frozen=True)
 class Job(Generic[ResultT]):
-    """What is to be done with some lines.
+    """What to do with the lines of a file.
 
     Attributes:
-        size: How many they are.
-        start: Makes the requests, and reports each when it is done.
-        show: A result as a line; None for that of a line that failed or was not reached.
-        tokens: Of a result, to measure the speed by.
-        tells_errors: Whether `show` of an error says what it was.
+        size: The number of lines.
+        start: Makes the requests, and reports each result or error with its position.
+        show: Turns a result or an error into a line to print. It is called with None for a line
+            that was not reached. If it returns None, nothing is printed.
+        tokens: Returns the number of tokens in a result, to measure the speed.
+        tells_errors: Whether `show` says what an error was.
     """
 
     size: int
@@ -48,7 +49,7 @@ class Job(Generic[ResultT]):
 
 
 class _Output(Generic[ResultT]):
-    """Writes results in the order of their lines, each as soon as all before it are there."""
+    """Prints results in the order of their lines, each as soon as all before it are done."""
 
     def __init__(self, show: Callable[[int, "ResultT | CausalRNError | None"], str | None]) -> None:
         self._show = show
@@ -61,7 +62,7 @@ class _Output(Generic[ResultT]):
             self._write(self._waiting.pop(self._next))
 
     def end(self) -> None:
-        """Write those that waited for others, which do not come any more."""
+        """Print the results that were waiting for others, which will not come any more."""
         for place in range(self._next, max(self._waiting, default=-1) + 1):
             self._write(self._waiting.pop(place, None))
 
@@ -73,9 +74,9 @@ class _Output(Generic[ResultT]):
 
 
 def run_lines(job: Job[ResultT], url: str, api_key: str | None) -> None:
-    """Do a job, show how far it is, and end the command where not all of it could be done.
+    """Do a job and show its progress. If some of it fails, end the command with an error.
 
-    Ctrl-C ends the requests that are under way; what is done by then is written.
+    Ctrl-C stops the requests in progress, and prints what is done.
     """
     from causalrn_client import APIConnectionError, AsyncClient, BatchError, CausalRNError
 
@@ -90,7 +91,7 @@ def run_lines(job: Job[ResultT], url: str, api_key: str | None) -> None:
         def report(place: int, result: ResultT | CausalRNError) -> None:
             if isinstance(result, CausalRNError):
                 if isinstance(result, APIConnectionError) and not result.may_have_arrived:
-                    raise result  # nobody is there any more: the other lines need not try
+                    raise result  # the server is gone, so the other lines need not try
                 if not job.tells_errors and tally.failed < _MOST_TOLD:
                     say(f"line {place + 1}: {explain(result)}", style="red")
                 tally.add(tokens=0, failed=True)
@@ -100,13 +101,13 @@ def run_lines(job: Job[ResultT], url: str, api_key: str | None) -> None:
 
         async def work() -> None:
             async with client:
-                await client.health()  # tells at once where nobody is there
+                await client.health()  # fails at once if there is no server
                 await job.start(client, report)
 
         try:
             asyncio.run(work())
         except BatchError:
-            pass  # each was told
+            pass  # each error was reported already
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -122,7 +123,7 @@ def run_lines(job: Job[ResultT], url: str, api_key: str | None) -> None:
 
 
 def json_line(place: int, result: "BaseModel | CausalRNError | None") -> str | None:
-    """A result, or an error, and the number of its line; None for one that was not reached."""
+    """Write a result or an error, with the number of its line, as JSON; None if not reached."""
     from causalrn_client import CausalRNError
 
     if result is None:

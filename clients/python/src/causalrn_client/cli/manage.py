@@ -34,7 +34,7 @@ def create(
 
 
 def list_sessions(json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
-    """List all sessions, in the order in which they were made."""
+    """List all sessions, oldest first."""
     with connected(url, api_key) as client:
         sessions = client.sessions()
         if not json:
@@ -51,12 +51,14 @@ def list_sessions(json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = 
 
 def show(
     id: SessionId,
-    token_ids: Annotated[bool, typer.Option("--token-ids", help="Show its tokens too.")] = False,
+    token_ids: Annotated[
+        bool, typer.Option("--token-ids", help="Also show its token ids.")
+    ] = False,
     json: Json = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Show what the server says about a session."""
+    """Describe a session."""
     with connected(url, api_key) as client:
         info = client.session(id).info(include_token_ids=token_ids)
         if json:
@@ -69,13 +71,13 @@ def delete(
     ids: Annotated[
         list[str],
         typer.Argument(
-            metavar="ID...", help="Ids of the sessions.", autocompletion=complete_session
+            metavar="ID...", help="The ids of the sessions.", autocompletion=complete_session
         ),
     ],
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Delete sessions, one after the other; the first that is not there ends it."""
+    """Delete sessions, one after the other. Stops at the first one that does not exist."""
     with connected(url, api_key) as client:
         for id in ids:
             client.session(id).delete()
@@ -88,13 +90,13 @@ def fork(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Make another session that holds the same, and print its id."""
+    """Make a copy of a session and print its id. Both share memory on the server."""
     with connected(url, api_key) as client:
         print_session(client.session(id).fork(ttl=ttl, keep=True), json=json)
 
 
 def print_session(session: "Session", *, json: bool) -> None:
-    """Print the id of a session that was made, or all there is to say about it."""
+    """Print the id of a new session, or its description as JSON."""
     if json:
         typer.echo(session.info().model_dump_json(exclude={"token_ids"}))
     else:

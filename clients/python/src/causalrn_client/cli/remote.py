@@ -1,4 +1,4 @@
-"""The commands that talk to a server; `causalrn` has them as `causalrn remote`."""
+"""The commands of `causalrn remote`, which talk to a server."""
 
 import typer
 
@@ -9,7 +9,7 @@ from causalrn_client.cli.remote_tokens import detokenize, tokenize
 
 app = typer.Typer(
     name="remote",
-    help="Talk to a server: generate, score, tokenize, and see to its models.",
+    help="Talk to a server: generate, score, tokenize, and manage its models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from causalrn_client.cli.options import (
     MaxTokens,
     MinP,
     MinTokens,
+    Mode,
     Presence,
     Repetition,
     Seed,
@@ -31,7 +32,7 @@ from causalrn_client.cli.server import (
 )
 from causalrn_client.cli.terminal import check_ended, fail, write_stream
 from causalrn_client.cli.text import File, Text, read_lines, read_text
-from causalrn_client.turn_options import BatchOptions
+from causalrn_client.generation_options import BatchOptions
 
 if TYPE_CHECKING:
     from causalrn_client import CausalRNError, Generation
@@ -39,13 +40,13 @@ if TYPE_CHECKING:
 Lines = Annotated[
     Path | None,
     typer.Option(
-        help="Take each line of this file as a text, a hyphen for standard input. A line comes out "
-        "for each, empty where it failed.",
+        help="Take each line of this file (a hyphen for standard input) as a text. Prints one line "
+        "for each, which is empty if it failed.",
         metavar="FILE",
     ),
 ]
 Concurrency = Annotated[
-    int, typer.Option(help="Lines that are worked on at the same time.", min=1, metavar="N")
+    int, typer.Option(help="How many lines to work on at the same time.", min=1, metavar="N")
 ]
 
 
@@ -55,10 +56,7 @@ def generate(
     lines: Lines = None,
     concurrency: Concurrency = 8,
     model: ModelName = None,
-    mode: Annotated[
-        Literal["copy", "raw"],
-        typer.Option(help="What a text is: one to copy, or tokens to go on from as they are."),
-    ] = "copy",
+    mode: Mode = None,
     max_tokens: MaxTokens = None,
     min_tokens: MinTokens = None,
     temperature: Temperature = None,
@@ -75,11 +73,11 @@ def generate(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Generate from TEXT, and print it as it is written.
+    """Generate from TEXT, and print the answer as it is written.
 
-    With --lines, from each line of a file, several at a time. A display tells
-    how far it is; Ctrl-C ends it and keeps what is done. The exit status is 3
-    where some lines failed. For what is left out the server's defaults count.
+    With --lines, generate from each line of a file, several at a time. A display
+    shows the progress. Ctrl-C stops and keeps what is done. The exit status is 3
+    if some lines failed. Options that are left out have the server's defaults.
     """
     options = BatchOptions(
         model=model,

@@ -1,4 +1,4 @@
-"""Commands about a server and the models that it serves."""
+"""Commands about a server and its models."""
 
 from json import dumps
 from typing import TYPE_CHECKING, Annotated
@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS = 5.0
 
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="Of the model.", autocompletion=complete_model)
+    str,
+    typer.Argument(metavar="NAME", help="The name of the model.", autocompletion=complete_model),
 ]
 
 
 def models(
     all: Annotated[
         bool,
-        typer.Option("--all", help="Also those that could be served; needs an administrator."),
+        typer.Option("--all", help="Also list models that could be loaded. For administrators."),
     ] = False,
     json: Json = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """List the models that the server serves, the default one first."""
+    """List the models that the server serves, its default first."""
     with connected(url, api_key) as client:
         if all:
             known = client.admin_models()
@@ -54,10 +55,10 @@ def models(
 
 
 def load(name: Name, json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
-    """Load a checkpoint of the server's, and serve it; needs an administrator."""
+    """Load one of the server's checkpoints and serve it. For administrators."""
     from httpx import Timeout
 
-    # However long it takes.
+    # Loading can take any time.
     with connected(url, api_key, timeout=Timeout(None, connect=_CONNECT_SECONDS)) as client:
         model = client.load_model(name)
     if json:
@@ -67,7 +68,7 @@ def load(name: Name, json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey
 
 
 def unload(name: Name, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
-    """Let a model finish its requests, and serve it no more; needs an administrator."""
+    """Stop serving a model once its requests are finished. For administrators."""
     from httpx import Timeout
 
     with connected(url, api_key, timeout=Timeout(None, connect=_CONNECT_SECONDS)) as client:
@@ -81,14 +82,14 @@ def info(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Show what the server says about a model, and its limits."""
+    """Describe a model and the limits of the server."""
     with connected(url, api_key) as client:
         found = client.info(model=model)
     typer.echo(found.model_dump_json() if json else _details(found))
 
 
 def health(json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
-    """Tell how busy the server is; the exit status is 1 where it takes no requests."""
+    """Tell how busy the server is. The exit status is 1 if it takes no requests."""
     with connected(url, api_key) as client:
         found = client.health()
     if json:

@@ -2,17 +2,16 @@
 
 from json import loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from causalrn_client.cli.lines import Job, json_line, run_lines
-from causalrn_client.cli.options import Deadline
+from causalrn_client.cli.options import Deadline, Mode
 from causalrn_client.cli.remote_generate import Concurrency
 from causalrn_client.cli.server import DEFAULT_URL, ApiKey, Json, ModelName, Url, connected
 from causalrn_client.cli.terminal import fail
 from causalrn_client.cli.text import argument, read_lines
-from causalrn_client.turn_options import Mode
 
 if TYPE_CHECKING:
     from causalrn_client import CausalRNError, Score
@@ -22,7 +21,7 @@ Pair = tuple[str, str]
 
 def score(
     prompt: Annotated[
-        str | None, typer.Argument(help="The text before.", show_default=False)
+        str | None, typer.Argument(help="The text before it.", show_default=False)
     ] = None,
     completion: Annotated[
         str | None, typer.Argument(help="The text to score.", show_default=False)
@@ -30,23 +29,20 @@ def score(
     lines: Annotated[
         Path | None,
         typer.Option(
-            help='Score each line of this file, a hyphen for standard input: JSON like {"prompt": '
-            '"a", "completion": "b"}. A log-probability comes out for each.',
+            help="Score each line of this file (a hyphen for standard input), which is JSON like "
+            '{"prompt": "a", "completion": "b"}. Prints a log-probability for each line.',
             metavar="FILE",
         ),
     ] = None,
     concurrency: Concurrency = 8,
     model: ModelName = None,
-    mode: Annotated[
-        Literal["copy", "raw"],
-        typer.Option(help="What PROMPT is: a text to copy, or tokens as they are."),
-    ] = "copy",
+    mode: Mode = None,
     deadline: Deadline = None,
     json: Json = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Tell how likely COMPLETION is to the model after PROMPT; nothing is written."""
+    """Tell how likely the model finds COMPLETION after PROMPT."""
     if lines is not None:
         if prompt is not None:
             fail("give two texts or --lines, not both")
@@ -92,7 +88,7 @@ def _score_lines(
     pairs: list[Pair],
     concurrency: int,
     model: str | None,
-    mode: Mode,
+    mode: str | None,
     deadline: float | None,
     json: bool,
     url: str,

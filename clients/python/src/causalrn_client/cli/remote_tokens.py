@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
+from causalrn_client.cli.options import Mode
 from causalrn_client.cli.server import DEFAULT_URL, ApiKey, Json, ModelName, Url, connected
 from causalrn_client.cli.terminal import fail, write_stream
 from causalrn_client.cli.text import File, Text, read_text
-from causalrn_client.turn_options import Mode
 
 _MOST_DIGITS = 18
 
@@ -18,16 +18,14 @@ def tokenize(
     model: ModelName = None,
     special: Annotated[
         bool,
-        typer.Option(
-            "--special/--no-special", help="Whether those are among them that wrap a prompt."
-        ),
+        typer.Option("--special/--no-special", help="Include the special tokens around a prompt."),
     ] = True,
-    mode: Annotated[Mode, typer.Option(help="What the text would be as a prompt.")] = "copy",
+    mode: Mode = None,
     json: Json = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Print the token ids of TEXT, as a model reads it."""
+    """Print the token ids of TEXT."""
     source = read_text(text, file)
     with connected(url, api_key) as client:
         found = client.tokenize(
@@ -45,7 +43,7 @@ def detokenize(
         list[str] | None,
         typer.Argument(
             metavar="ID...",
-            help="Token ids; from standard input if left out, or a hyphen.",
+            help="Token ids; read from standard input if left out, or a hyphen.",
             show_default=False,
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""The server that a command talks to, and the options that name it and what it has."""
+"""The connection of a command to its server, and the options that choose what to talk to."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
-# The Tab key waits no longer than this, and lists no more.
+# How long the Tab key waits, and how much it lists at most.
 _COMPLETION_SECONDS = 0.5
 _MOST_COMPLETIONS = 1000
 
 
 @contextmanager
 def connected(url: str, api_key: str | None, **options: Any) -> Iterator["Client"]:
-    """Lend a client of the server; what goes wrong with it, or with a file, ends the command.
+    """Provide a client. An error of the client, or of a file, ends the command.
 
-    It does not try again: whoever sits at a terminal wants to know at once.
+    Requests are not retried: people at a terminal want to know at once.
 
     Args:
-        url: Of the server.
-        api_key: For it, if it wants one.
-        options: Other keywords of `Client`.
+        url: The address of the server.
+        api_key: The key for it, if it requires one.
+        options: Other arguments of `Client`.
     """
     from causalrn_client import Client
 
@@ -43,13 +43,13 @@ def connected(url: str, api_key: str | None, **options: Any) -> Iterator["Client
 
 @contextmanager
 def told() -> Iterator[None]:
-    """End the command with one line about what goes wrong in the block, and what to do."""
+    """End the command with one line about an error in the block, and what to do about it."""
     from causalrn_client import CausalRNError
 
     try:
         yield
     except BrokenPipeError:
-        raise  # whoever read the output has gone; there is nobody to tell
+        raise  # whoever read the output has gone, so there is nobody to tell
     except CausalRNError as error:
         fail(explain(error))
     except OSError as error:
@@ -57,13 +57,13 @@ def told() -> Iterator[None]:
 
 
 def wrong_option(error: ValueError) -> NoReturn:
-    """End the command because a client refuses its options."""
+    """End the command because the client does not accept an option."""
     option = "--api-key" if "api_key" in str(error) else "--url"
     fail(f"{option}: {error}")
 
 
 def explain(error: "CausalRNError") -> str:
-    """An error, and what to do about it where that is certain."""
+    """Describe an error, and what to do about it if that is certain."""
     from causalrn_client import APIConnectionError, AuthenticationError, RateLimitError
 
     advice = ""
@@ -77,7 +77,7 @@ def explain(error: "CausalRNError") -> str:
 
 
 def complete_session(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """The ids of the server's sessions, with a word about each; none if it does not say at once."""
+    """List the ids of the server's sessions, each with its size; none if the server is slow."""
     try:
         with _asking(ctx) as client:
             sessions = client.sessions(limit=_MOST_COMPLETIONS)
@@ -87,11 +87,11 @@ def complete_session(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
                 if session.id.startswith(incomplete)
             ]
     except Exception:
-        return []  # in the middle of a line there is no place for an error
+        return []  # while somebody types, there is no place for an error
 
 
 def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The names of the server's models; none if it does not say at once."""
+    """List the names of the server's models; none if the server is slow."""
     try:
         with _asking(ctx) as client:
             return [model.id for model in client.models() if model.id.startswith(incomplete)]
@@ -102,18 +102,18 @@ def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
 def _asking(ctx: typer.Context) -> "Client":
     from causalrn_client import Client
 
-    # What is not on the line yet, the client takes from the environment.
+    # The client takes from the environment what has not been typed yet.
     given = {"base_url": ctx.params.get("url"), "api_key": ctx.params.get("api_key")}
     return Client(**given, timeout=_COMPLETION_SECONDS, max_retries=0)
 
 
 Url = Annotated[
-    str, typer.Option(help="Address of the server.", envvar="CAUSALRN_BASE_URL", metavar="URL")
+    str, typer.Option(help="The address of the server.", envvar="CAUSALRN_BASE_URL", metavar="URL")
 ]
 ApiKey = Annotated[
     str | None,
     typer.Option(
-        help="Key for the server; better given by the variable, which other users cannot see.",
+        help="The key for the server. Other users can see this option, but not the variable.",
         envvar="CAUSALRN_API_KEY",
         metavar="KEY",
         show_default=False,
@@ -123,20 +123,20 @@ ModelName = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="Name of a model; the server's default if left out.",
+        help="The name of a model; the server's default if left out.",
         metavar="NAME",
         autocompletion=complete_model,
     ),
 ]
 SessionId = Annotated[
     str,
-    typer.Argument(metavar="ID", help="Id of the session.", autocompletion=complete_session),
+    typer.Argument(metavar="ID", help="The id of the session.", autocompletion=complete_session),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Ttl = Annotated[
     float | None,
     typer.Option(
-        help="Seconds without use after which it is gone; the server's choice if left out.",
+        help="Seconds without use after which the server drops the session; by default it decides.",
         min=0,
         metavar="SECONDS",
     ),

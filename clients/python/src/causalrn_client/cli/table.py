@@ -1,4 +1,4 @@
-"""Sessions, told in words and columns."""
+"""Describes sessions in words and columns."""
 
 from datetime import datetime
 from time import time
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 _WIDTHS = (36, 9, 5, 4, 8, 0)
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
-_LEAST_OF_A_UNIT = 2  # 90 minutes are 90 min and not 1 h
+_LEAST_OF_A_UNIT = 2  # so that 90 minutes are 90 min, not 1 h
 
 
 def _columns(*cells: str) -> str:
@@ -20,7 +20,7 @@ ROW_TITLES = _columns("ID", "TOKENS", "STATE", "BUSY", "AGE", "GONE IN")
 
 
 def row(session: "SessionInfo") -> str:
-    """One line about a session, below `ROW_TITLES`."""
+    """Describe a session in one line, to print below `ROW_TITLES`."""
     return _columns(
         session.id,
         str(session.n_tokens),
@@ -32,7 +32,7 @@ def row(session: "SessionInfo") -> str:
 
 
 def details(session: "SessionInfo") -> str:
-    """All there is to say about a session, one thing a line."""
+    """Describe a session in several lines."""
     lines = {
         "id": session.id,
         "model": session.model,
@@ -51,7 +51,7 @@ def details(session: "SessionInfo") -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in whole units, such as `90 min`; none if it is over."""
+    """Write a duration in whole units, such as `90 min`. A negative one is 0."""
     for size, unit in _UNITS:
         if seconds >= _LEAST_OF_A_UNIT * size:
             return f"{round(seconds / size)} {unit}"
@@ -59,5 +59,5 @@ def duration(seconds: float) -> str:
 
 
 def moment(unix_seconds: float) -> str:
-    """Local date and time of so many seconds since 1970."""
+    """Write a time, given in seconds since 1970, as local date and time."""
     return datetime.fromtimestamp(unix_seconds).astimezone().isoformat(" ", "seconds")

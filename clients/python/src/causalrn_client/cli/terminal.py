@@ -1,4 +1,4 @@
-"""How the commands speak, fail and show progress."""
+"""How the commands print, fail and show progress."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -21,30 +21,30 @@ from rich.progress import Progress as RichProgress
 if TYPE_CHECKING:
     from causalrn_client.upload import Progress as Report
 
-# Results go to standard output, everything that is said about them to standard error.
+# Results go to standard output; everything else goes to standard error.
 _console = Console(stderr=True)
 
 
 def say(message: str, style: str | None = None) -> None:
-    """Tell the user something, on one line that is never broken or taken for markup."""
+    """Tell the user something on one line, which is not wrapped and not read as markup."""
     line = " ".join(message.split())
     _console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def fail(error: Exception | str) -> NoReturn:
-    """End the command with an error message and exit status 1."""
+    """End the command with an error message and the exit status 1."""
     say(f"error: {error}", style="red")
     raise typer.Exit(1)
 
 
 def write(text: str) -> None:
-    """Write a piece of a result at once, in UTF-8 and as it is."""
+    """Print a piece of a result at once and unchanged, in UTF-8."""
     sys.stdout.buffer.write(text.encode())
     sys.stdout.buffer.flush()
 
 
 def write_line(text: str) -> None:
-    """Write a line of a result; on a terminal, above what is displayed there."""
+    """Print a line of a result; on a terminal, above the progress display."""
     if sys.stdout.isatty():
         sys.stdout.write(f"{text}\n")
     else:
@@ -52,7 +52,7 @@ def write_line(text: str) -> None:
 
 
 def write_stream(texts: Iterable[str]) -> None:
-    """Write the pieces of a text as they come, and begin a new line for the shell after them."""
+    """Print the pieces of a text as they come. On a terminal, end with a line break."""
     last = ""
     for text in texts:
         write(text)
@@ -62,7 +62,7 @@ def write_stream(texts: Iterable[str]) -> None:
 
 
 def check_ended(finish_reason: str) -> None:
-    """End the command with an error if a generation did not come to an end of its own."""
+    """End the command with an error if the server had to break off a generation."""
     if finish_reason not in {"stop", "length"}:
         fail(f"the server ended the generation ({finish_reason})")
 
@@ -72,13 +72,11 @@ def _on_terminal() -> bool:
 
 
 class Tally:
-    """How many of many requests are done, shown on a terminal while they are made.
-
-    A context manager.
+    """Counts requests, and shows on a terminal how many are done. Use it in a `with` block.
 
     Attributes:
-        done: Requests that are done.
-        failed: Those of them that failed.
+        done: How many requests are done.
+        failed: How many of these failed.
     """
 
     def __init__(self, total: int) -> None:
@@ -94,7 +92,7 @@ class Tally:
             TimeRemainingColumn(),
             console=_console,
             disable=not _console.is_terminal,
-            redirect_stdout=sys.stdout.isatty(),  # what goes into a file must not come up here
+            redirect_stdout=sys.stdout.isatty(),  # results that go to a file must not appear here
         )
         self._task = self._bar.add_task("", total=total, failed=0, speed=0.0)
 
@@ -106,7 +104,7 @@ class Tally:
         self._bar.stop()
 
     def add(self, *, tokens: int, failed: bool) -> None:
-        """Count one more."""
+        """Count a request, and the tokens of its result."""
         self.done += 1
         self.failed += failed
         self._tokens += tokens
@@ -121,10 +119,10 @@ class Tally:
 
 @contextmanager
 def transfer_bar(description: str) -> Iterator["Report"]:
-    """Show on a terminal how far a transfer is.
+    """Show the progress of a transfer on a terminal.
 
     Yields:
-        What is to be told of it: see `Report`.
+        A function to call with that progress; see `Report`.
     """
     columns = (
         TextColumn("{task.description}"),

@@ -1,4 +1,4 @@
-"""The texts that commands take: as an argument, from a file, or from standard input."""
+"""Takes the text for a command from an argument, a file or standard input."""
 
 import sys
 from collections.abc import Sequence
@@ -12,17 +12,19 @@ from causalrn_client.cli.terminal import fail, say
 Text = Annotated[
     str | None,
     typer.Argument(
-        metavar="TEXT", help="Standard input if left out, or a hyphen.", show_default=False
+        metavar="TEXT",
+        help="The text; read from standard input if left out, or a hyphen.",
+        show_default=False,
     ),
 ]
 File = Annotated[
     Path | None,
-    typer.Option(help="Take the text from this file.", metavar="FILE"),
+    typer.Option(help="Read the text from this file.", metavar="FILE"),
 ]
 
 
 def read_text(text: str | None, file: Path | None) -> str:
-    """The text as it is given, to the last byte; ends the command where it is not UTF-8."""
+    """Return the text exactly as it was given. Ends the command if it is not UTF-8."""
     if text is not None and file is not None:
         fail("give a text or --file, not both")
     try:
@@ -40,16 +42,16 @@ def read_text(text: str | None, file: Path | None) -> str:
 
 
 def argument(text: str) -> str:
-    """An argument, which may hold any bytes.
+    """Return a command-line argument, which can contain any bytes, as a text.
 
     Raises:
-        UnicodeError: They are not UTF-8.
+        UnicodeError: The bytes are not UTF-8.
     """
     return text.encode(errors="surrogateescape").decode()
 
 
 def read_lines(path: Path) -> Sequence[str]:
-    """The lines of a file, or of standard input for a hyphen, without their ends."""
+    """Return the lines of a file, or of standard input for a hyphen, without line ends."""
     text = read_text("-", None) if path == Path("-") else read_text(None, path)
     lines = text.split("\n")  # str.splitlines would split at a dozen other characters
     if lines[-1] == "":

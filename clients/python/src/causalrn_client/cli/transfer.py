@@ -16,14 +16,14 @@ def snapshot(
         Path | None,
         typer.Argument(
             metavar="FILE",
-            help="File to write; ID.safetensors if left out.",
+            help="The file to write; ID.safetensors if left out.",
             show_default=False,
         ),
     ] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Save a session to a file, which is there only when it is complete."""
+    """Save a session to a file, which appears only once it is complete."""
     path = Path(f"{id}.safetensors") if file is None else file
     with connected(url, api_key) as client:
         with transfer_bar(path.name) as progress:
@@ -39,7 +39,8 @@ def restore(
     id: Annotated[
         str | None,
         typer.Option(
-            help="Id to restore it as, in place of a session that has it; a new one if left out.",
+            help="The id for the session, which replaces one that has it already; a new id if left "
+            "out.",
             metavar="ID",
         ),
     ] = None,
@@ -47,7 +48,7 @@ def restore(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Make a session of a file, and print its id."""
+    """Make a session from a file and print its id."""
     with connected(url, api_key) as client:
         with transfer_bar(file.name) as progress:
             session = client.restore(file, id, keep=True, progress=progress)

@@ -1,27 +1,19 @@
 """Commands that take a turn in a session: generate, read, recall."""
 
-from typing import Annotated
-
 import typer
 
-from causalrn_client.cli.options import MaxTokens, Seed, Temperature, TopK, TopP, Wait
+from causalrn_client.cli.options import MaxTokens, Mode, Seed, Temperature, TopK, TopP, Wait
 from causalrn_client.cli.server import DEFAULT_URL, ApiKey, Json, SessionId, Url, connected
 from causalrn_client.cli.terminal import check_ended, say, write_stream
 from causalrn_client.cli.text import File, Text, read_text
-from causalrn_client.turn_options import Mode, TurnOptions
+from causalrn_client.generation_options import TurnOptions
 
 
 def generate(
     id: SessionId,
     text: Text = None,
     file: File = None,
-    mode: Annotated[
-        Mode,
-        typer.Option(
-            help="What the text is: one to copy, the first words of one to recall, or tokens to go "
-            "on from as they are (none, for where the session stands)."
-        ),
-    ] = "copy",
+    mode: Mode = None,
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
     top_k: TopK = None,
@@ -32,10 +24,10 @@ def generate(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Generate from TEXT in a session, and print it as it is written.
+    """Generate from TEXT in a session, and print the answer as it is written.
 
-    TEXT and what is written are in the session then. For what is left out the server's defaults
-    count.
+    The session then holds TEXT and the answer. Options that are left out have the server's
+    defaults.
     """
     options = TurnOptions(
         max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
@@ -53,7 +45,7 @@ def recall(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Print how a passage that the session has read goes on after its first words, TEXT."""
+    """Continue, word for word, the passage that the session has read and that begins with TEXT."""
     options = TurnOptions(max_tokens=max_tokens)
     _take_turn(url, api_key, id, read_text(text, file), "recall", wait, json, options)
 
@@ -67,7 +59,7 @@ def read(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Read TEXT, a file or standard input into a session, and write nothing."""
+    """Read TEXT, a file or standard input into a session, without an answer."""
     passage = read_text(text, file)
     with connected(url, api_key) as client:
         generation = client.session(id).read(passage, wait=wait or None)
@@ -82,7 +74,7 @@ def _take_turn(
     api_key: str | None,
     id: str,
     prompt: str,
-    mode: Mode,
+    mode: str | None,
     wait: bool,
     json: bool,
     options: TurnOptions,

@@ -1,32 +1,38 @@
-"""A generation as it is written, for asyncio."""
+"""A generation that arrives while it is being written."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 from typing import Self
 
 import httpx
 
+from causalrn_client._async.connection import AsyncConnection
 from causalrn_client.chunk_reader import ChunkReader
 from causalrn_client.models import Chunk, Generation
+from causalrn_client.requests import Call
 from causalrn_client.responses import interruption
 
 
 class AsyncStream:
-    """An async iterator over the chunks of one generation, and a context manager that ends it.
+    """Yields the chunks of one generation to an `async for` loop.
 
-    The request is sent when the `async with` block is entered, or else when the first chunk is
-    asked for. Leaving the block, reading to the end, an error and the cancellation of the reading
-    task each close the response, and with it stop the generation on the server. Not to be shared
-    between tasks.
+    Use it in an `async with` block, so that the server stops when you do: leaving the block closes
+    the connection, and the server then stops generating. So do reading to the end, an error and,
+    with asyncio, cancelling the task that reads. The request is sent when the block is entered, or
+    without a block when the first chunk is asked for.
+
+    A stream belongs to one thread, or one task.
     """
 
-    def __init__(self, open_response: Callable[[], Awaitable[httpx.Response]]) -> None:
-        """Made by `AsyncClient.stream`.
+    def __init__(self, connection: AsyncConnection, call: Call) -> None:
+        """Not for you to call: `AsyncClient.stream` and `AsyncSession.stream` return streams.
 
         Args:
-            open_response: Sends the request and returns a successful answer, its body not read.
+            connection: Sends the request.
+            call: The request for a generation as events.
         """
-        self._open_response = open_response
+        self._connection = connection
+        self._call = call
         self._opened = False
         self._response: httpx.Response | None = None
         self._reader = ChunkReader()
@@ -54,7 +60,7 @@ class AsyncStream:
         return await anext(self._chunks)
 
     async def result(self) -> Generation:
-        """Reads what is left of the stream and returns the whole generation.
+        """Reads the rest of the stream and returns the whole generation.
 
         Raises:
             IncompleteStreamError: The stream failed, or was closed, before it was complete.
@@ -64,23 +70,23 @@ class AsyncStream:
         return self._reader.generation()
 
     async def close(self) -> None:
-        """Closes the response; the server then stops the generation. May be called twice."""
+        """Closes the connection, so that the server stops generating. Can be called twice."""
         self._opened = True
         if self._chunks is not None:
             await self._chunks.aclose()
         if self._response is not None:
-            await self._response.aclose()  # the generator does it only where it has begun
+            await self._response.aclose()  # the generator does this only once it has begun
 
     async def _open(self) -> None:
         if self._opened:
             return
-        self._opened = True  # first, so that a request that failed is not sent by the next call
-        self._response = await self._open_response()
+        self._opened = True  # first, so that the next call does not send a failed request again
+        self._response = await self._connection.open_stream(self._call)
         self._chunks = _read(self._response, self._reader)
 
 
-# Not a method: a generator that held the stream would keep an abandoned one alive, and with it its
-# connection, until the cycle is collected.
+# A function, not a method: a generator that referred to the stream would keep an abandoned one, and
+# its connection, alive until the garbage collector finds the cycle.
 async def _read(response: httpx.Response, reader: ChunkReader) -> AsyncGenerator[Chunk, None]:
     try:
         pieces = response.aiter_bytes()
@@ -88,7 +94,7 @@ async def _read(response: httpx.Response, reader: ChunkReader) -> AsyncGenerator
             for chunk in reader.feed(piece):
                 yield chunk
             if reader.done:
-                # Let the response end, so that its connection can be used again.
+                # Read on to the end of the response, so that its connection can be used again.
                 await anext(pieces, None)
                 return
         reader.end()

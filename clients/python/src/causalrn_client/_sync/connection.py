@@ -1,8 +1,8 @@
-"""The way of a request of synchronous code to the server, and of the answer back."""
+# Written by unasync.py from _async/connection.py; change that one.
+"""How requests reach the server and how answers come back."""
 
 import contextlib
 import itertools
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import BinaryIO, TypeVar
@@ -11,53 +11,68 @@ import httpx
 
 from causalrn_client.errors import CausalRNError, NotFoundError
 from causalrn_client.requests import Call, Endpoint
-from causalrn_client.responses import check_type, failure, interruption, refusal, total_bytes
+from causalrn_client.responses import (
+    ModelT,
+    check_type,
+    failure,
+    interruption,
+    parse_answer,
+    refusal,
+    total_bytes,
+)
 from causalrn_client.retry import RetryPolicy
 from causalrn_client.upload import PIECE_BYTES, Progress
+from causalrn_client.waiting import Shield, run_blocking, sleep
 
 ResultT = TypeVar("ResultT")
 
 
 class Connection:
-    """Sends requests to one server, again where the policy says so. Threads may share it.
+    """Sends requests to one server, and retries them as the policy says. Can be shared.
 
     Attributes:
-        http: What they go through.
-        address: Of the server, without the name and password that a URL can hold.
+        http: The client of `httpx` that sends the requests.
+        address: The server's address, without the name and password that a URL can contain.
+        shield: Protects what must be finished, such as the deletion of a session.
     """
 
     def __init__(self, http: httpx.Client, endpoint: Endpoint, retries: RetryPolicy) -> None:
         self.http = http
         self.address = endpoint.base_url.copy_with(userinfo=b"")
+        self.shield = Shield()
         self._endpoint = endpoint
         self._retries = retries
 
-    def send(self, call: Call) -> httpx.Response:
-        """Returns the whole of a successful answer.
+    def ask(self, call: Call, kind: type[ModelT]) -> ModelT:
+        """Sends a request and returns its answer, read as a `kind`.
 
         Raises:
-            CausalRNError: There was none.
+            CausalRNError: There was no successful answer, or it is not a `kind`.
         """
-        return self._repeat(call, partial(self.send_once, call))
+        return parse_answer(self._repeat(call, partial(self.send_once, call)), kind)
 
     def send_once(self, call: Call) -> httpx.Response:
-        """Does the same without a second attempt."""
+        """Sends a request, without retries, and returns its successful answer with its body.
+
+        Raises:
+            CausalRNError: There was no successful answer.
+        """
         return self._exchange(call, stream=False)
 
     def open_stream(self, call: Call) -> httpx.Response:
-        """Returns a successful answer of the type that was asked for, its body not read.
+        """Sends a request and returns its successful answer, whose body is still to be read.
 
         Raises:
-            CausalRNError: There was none.
+            CausalRNError: There was no successful answer of the type that the request accepts.
         """
         return self._repeat(call, partial(self._open_once, call))
 
     def delete(self, call: Call) -> None:
-        """Deletes something.
+        """Sends a request that deletes something.
 
         Raises:
-            NotFoundError: It was not there, at the first attempt. Later ones may only have missed
-                the answer to an earlier one.
+            NotFoundError: The first attempt did not find it. If only a later attempt does not, an
+                earlier one probably deleted it and its answer was lost, which is no error.
             CausalRNError: There was no successful answer.
         """
         attempts = itertools.count()
@@ -73,10 +88,10 @@ class Connection:
         self._repeat(call, delete_once)
 
     def download(self, call: Call, file: BinaryIO, progress: Progress | None) -> None:
-        """Writes the body of an answer to an empty file; where it breaks, again from its start.
+        """Writes the body of an answer to an empty file, and starts over if the connection breaks.
 
         Raises:
-            CausalRNError: There was no successful answer of the type asked for, or not all of it.
+            CausalRNError: There was no successful answer of the right type, or not all of it came.
             OSError: The file cannot be written.
         """
 
@@ -86,7 +101,7 @@ class Connection:
                 file.truncate()
                 try:
                     for piece in response.iter_bytes(PIECE_BYTES):
-                        file.write(piece)
+                        run_blocking(file.write, piece)
                         if progress is not None:
                             progress(response.num_bytes_downloaded, total_bytes(response))
                 except httpx.RequestError as error:
@@ -103,7 +118,7 @@ class Connection:
                 delay = self._retries.delay(error, attempt, repeatable=call.repeatable)
                 if delay is None:
                     raise
-            time.sleep(delay)
+            sleep(delay)
             attempt += 1
 
     def _open_once(self, call: Call) -> httpx.Response:

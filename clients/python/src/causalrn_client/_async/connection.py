@@ -1,64 +1,77 @@
-"""The way of a request of asyncio to the server, and of the answer back."""
+"""How requests reach the server and how answers come back."""
 
-import asyncio
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 import httpx
 
 from causalrn_client.errors import CausalRNError, NotFoundError
 from causalrn_client.requests import Call, Endpoint
-from causalrn_client.responses import check_type, failure, interruption, refusal, total_bytes
+from causalrn_client.responses import (
+    ModelT,
+    check_type,
+    failure,
+    interruption,
+    parse_answer,
+    refusal,
+    total_bytes,
+)
 from causalrn_client.retry import RetryPolicy
 from causalrn_client.upload import PIECE_BYTES, Progress
+from causalrn_client.waiting import AsyncShield, async_run_blocking, async_sleep
 
 ResultT = TypeVar("ResultT")
 
 
 class AsyncConnection:
-    """Sends requests to one server, again where the policy says so. Tasks may share it.
+    """Sends requests to one server, and retries them as the policy says. Can be shared.
 
     Attributes:
-        http: What they go through.
-        address: Of the server, without the name and password that a URL can hold.
+        http: The client of `httpx` that sends the requests.
+        address: The server's address, without the name and password that a URL can contain.
+        shield: Protects what must be finished, such as the deletion of a session.
     """
 
     def __init__(self, http: httpx.AsyncClient, endpoint: Endpoint, retries: RetryPolicy) -> None:
         self.http = http
         self.address = endpoint.base_url.copy_with(userinfo=b"")
+        self.shield = AsyncShield()
         self._endpoint = endpoint
         self._retries = retries
-        self._shielded: set[asyncio.Task[None]] = set()  # the event loop alone would forget them
 
-    async def send(self, call: Call) -> httpx.Response:
-        """Returns the whole of a successful answer.
+    async def ask(self, call: Call, kind: type[ModelT]) -> ModelT:
+        """Sends a request and returns its answer, read as a `kind`.
 
         Raises:
-            CausalRNError: There was none.
+            CausalRNError: There was no successful answer, or it is not a `kind`.
         """
-        return await self._repeat(call, partial(self.send_once, call))
+        return parse_answer(await self._repeat(call, partial(self.send_once, call)), kind)
 
     async def send_once(self, call: Call) -> httpx.Response:
-        """Does the same without a second attempt."""
+        """Sends a request, without retries, and returns its successful answer with its body.
+
+        Raises:
+            CausalRNError: There was no successful answer.
+        """
         return await self._exchange(call, stream=False)
 
     async def open_stream(self, call: Call) -> httpx.Response:
-        """Returns a successful answer of the type that was asked for, its body not read.
+        """Sends a request and returns its successful answer, whose body is still to be read.
 
         Raises:
-            CausalRNError: There was none.
+            CausalRNError: There was no successful answer of the type that the request accepts.
         """
         return await self._repeat(call, partial(self._open_once, call))
 
     async def delete(self, call: Call) -> None:
-        """Deletes something.
+        """Sends a request that deletes something.
 
         Raises:
-            NotFoundError: It was not there, at the first attempt. Later ones may only have missed
-                the answer to an earlier one.
+            NotFoundError: The first attempt did not find it. If only a later attempt does not, an
+                earlier one probably deleted it and its answer was lost, which is no error.
             CausalRNError: There was no successful answer.
         """
         attempts = itertools.count()
@@ -74,10 +87,10 @@ class AsyncConnection:
         await self._repeat(call, delete_once)
 
     async def download(self, call: Call, file: BinaryIO, progress: Progress | None) -> None:
-        """Writes the body of an answer to an empty file; where it breaks, again from its start.
+        """Writes the body of an answer to an empty file, and starts over if the connection breaks.
 
         Raises:
-            CausalRNError: There was no successful answer of the type asked for, or not all of it.
+            CausalRNError: There was no successful answer of the right type, or not all of it came.
             OSError: The file cannot be written.
         """
 
@@ -87,29 +100,13 @@ class AsyncConnection:
                 file.truncate()
                 try:
                     async for piece in response.aiter_bytes(PIECE_BYTES):
-                        # A slow disk must not hold up the event loop.
-                        await asyncio.to_thread(file.write, piece)
+                        await async_run_blocking(file.write, piece)
                         if progress is not None:
                             progress(response.num_bytes_downloaded, total_bytes(response))
                 except httpx.RequestError as error:
                     raise interruption(error) from error
 
         await self._repeat(call, download_once)
-
-    async def shielded(self, work: Coroutine[Any, Any, None]) -> None:
-        """Waits for some work, which comes to its end also when this task is cancelled.
-
-        In a task of its own: where a whole scope is cancelled, as anyio does it, each next wait of
-        the task that is in it ends at once.
-        """
-        task = asyncio.create_task(work)
-        self._shielded.add(task)
-        task.add_done_callback(self._shielded.discard)
-        await asyncio.shield(task)
-
-    async def finish(self) -> None:
-        """Waits for shielded work that nobody waits for any more."""
-        await asyncio.gather(*self._shielded, return_exceptions=True)
 
     async def _repeat(self, call: Call, once: Callable[[], Awaitable[ResultT]]) -> ResultT:
         attempt = 0
@@ -120,7 +117,7 @@ class AsyncConnection:
                 delay = self._retries.delay(error, attempt, repeatable=call.repeatable)
                 if delay is None:
                     raise
-            await asyncio.sleep(delay)
+            await async_sleep(delay)
             attempt += 1
 
     async def _open_once(self, call: Call) -> httpx.Response:

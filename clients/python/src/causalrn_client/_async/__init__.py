@@ -1,0 +1,1 @@
+"""The client for asyncio, and the source from which `unasync.py` writes the one for threads."""

@@ -1,0 +1,1 @@
+"""The client for threads, which `unasync.py` writes."""
