@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from model.ops import jit
+from model.ops.cpu import jit
 
 PERCENTILES = (50, 90, 99)
 

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.ops import jit
-from model.ops.lanes import exp2
+from model.ops.cpu import jit
+from model.ops.cpu.lanes import exp2
 from model.ops.relation import normalized_relation
 
 BATCH, LENGTH, CHANNELS = 64, 66, 128

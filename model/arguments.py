@@ -55,10 +55,10 @@ def use_threads(threads: int | None) -> None:
         return
     import torch
 
-    from model.ops import jit
+    from model.backends.registry import BACKENDS, DEFAULT
 
     try:
-        jit.set_num_threads(threads)
+        BACKENDS.find(DEFAULT)().set_threads(threads)
     except ValueError as error:
         fail(f"--threads: {error}")
     torch.set_num_threads(threads)

@@ -15,7 +15,7 @@ from model.embedding import Embedding
 from model.mixers.base import MatchesPlaces
 from model.mixers.registry import MIXERS
 from model.mlp import Mlp
-from model.ops.positions import STATE_SIZE, advance
+from model.ops.positions import STATE_SIZE
 from model.state import DecoderState, LayerSpec, RaggedBatch
 
 
@@ -106,15 +106,7 @@ class Decoder(nn.Module):
 
     def counters(self, token_ids: Sequence[int]) -> NDArray[np.int64]:
         """The counters `[C]` of a sequence of these tokens, as `extend` leaves them."""
-        config, n = self.config, len(token_ids)
-        counters = np.zeros((1, STATE_SIZE), np.int64)
-        advance(
-            np.array(token_ids, np.int64), np.array([0, n]), config.bos_id, config.sep_id,
-            config.positions == "coupled", config.recall, counters,
-            np.empty(n, np.int64), np.empty(n, np.int64), np.empty((n, 0), np.float32), work=n,
-        )  # fmt: skip
-        own: NDArray[np.int64] = counters[0]
-        return own
+        return self.embedding.counters(token_ids)
 
     def extend(
         self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None

@@ -1,12 +1,15 @@
 """Token ids to vectors, with one of three kinds of position."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.ops.positions import STATE_SIZE, advance
+from model.ops.positions import STATE_SIZE
+from model.ops.positions.cpu import advance
 from model.step import Step
 from model.weights import WeightViews
 
@@ -72,6 +75,18 @@ class Embedding(nn.Module):
             batch = step.batch
             self._check_length(int((batch.context_lens + np.diff(batch.starts)).max()))
         step.op("embed")(self, step)
+
+    def counters(self, token_ids: Sequence[int]) -> NDArray[np.int64]:
+        """The counters `[C]` of a sequence of these tokens, as `extend` leaves them."""
+        config, n = self.config, len(token_ids)
+        counters = np.zeros((1, STATE_SIZE), np.int64)
+        advance(
+            np.array(token_ids, np.int64), np.array([0, n]), config.bos_id, config.sep_id,
+            config.positions == "coupled", config.recall, counters,
+            np.empty(n, np.int64), np.empty(n, np.int64), np.empty((n, 0), np.float32), work=n,
+        )  # fmt: skip
+        own: NDArray[np.int64] = counters[0]
+        return own
 
     def tables(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Vectors of tokens, places and phases as the kernel takes them; no rows for none."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fastapi import Depends, FastAPI
 
+from model.backends.registry import BACKENDS, DEFAULT
 from model.checkpoint import load_checkpoint
-from model.ops import jit
 from server import __version__
 from server.api.accounts import SettleAccounts, require_key
 from server.api.openapi import KEY_ERRORS, OPENAI_KEY_ERRORS, DocumentedApp
@@ -71,9 +71,7 @@ def create_app(
         store = open_store(chosen.session_store, lease_seconds=LEASE_SECONDS)
         sessions = Sessions(engines, store, chosen)
         app.state.settings, app.state.engines, app.state.sessions = chosen, engines, sessions
-        # Asking starts the threads of the kernels. Models are loaded on other threads than this,
-        # and a process in which TBB was started by another than the main thread never ends.
-        jit.num_threads()
+        BACKENDS.find(DEFAULT)().start()  # here: models are loaded on other threads
         await engines.start()
         await sessions.start()
         drain = SignalDrain(engines, chosen.drain_seconds)

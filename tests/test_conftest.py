@@ -7,7 +7,7 @@ import sys
 import torch
 from hypothesis import settings
 
-from model.ops import jit
+from model.ops.cpu import jit
 
 
 def test_uninitialised_tensors_are_poisoned() -> None:
@@ -18,7 +18,7 @@ def test_uninitialised_tensors_are_poisoned() -> None:
 
 def test_kernels_use_the_threads_that_the_environment_says() -> None:
     assert jit.num_threads() == int(os.environ["NUMBA_NUM_THREADS"])
-    program = "from model.ops import jit; print(jit.num_threads())"
+    program = "from model.ops.cpu import jit; print(jit.num_threads())"
     child = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

@@ -17,7 +17,7 @@ PACKAGES = {
     "server": ROOT / "server",
     "causalrn_client": ROOT / "clients/python/src/causalrn_client",
 }
-HOME_OF_NUMBA = "model.ops.jit"
+HOME_OF_NUMBA = "model.ops.cpu.jit"
 # Plain Python, to be read, tested and run without tensors.
 TORCH_FREE = [
     "model.config",
@@ -215,7 +215,26 @@ def is_within(name: str, packages: tuple[str, ...]) -> bool:
 
 def test_numba_has_one_door(graph: Graph) -> None:
     assert importers(graph, "numba") == [HOME_OF_NUMBA]
-    assert importers(graph, "llvmlite") == ["model.ops.lanes"]
+    assert importers(graph, "llvmlite") == ["model.ops.cpu.lanes"]
+
+
+def test_kernels_of_the_cpu_are_for_operations_and_the_backend_of_the_cpu(graph: Graph) -> None:
+    kernels = re.compile(r"model\.ops\.(cpu\.\w+|\w+\.cpu(_\w+)?)")
+    users = {name for name in graph if any(map(kernels.fullmatch, modules_of(graph, name)))}
+    # Training, too, takes the positions of whole sequences from the CPU.
+    assert {name for name in users if not is_within(name, ("model.ops",))} == {
+        "model.backends.cpu", "model.embedding"
+    }  # fmt: skip
+
+
+def test_nothing_but_registries_names_a_mixer(graph: Graph) -> None:
+    mixers = {"model.mixers.normalized", "model.mixers.separable"}
+    assert {name for name in graph if modules_of(graph, name) & mixers} == set()
+
+
+def test_the_server_names_no_task(graph: Graph) -> None:
+    tasks = {"model.tasks.copying"}
+    assert {n for n in graph if top(n) == "server" and modules_of(graph, n) & tasks} == set()
 
 
 def test_triton_has_at_most_one_door(graph: Graph) -> None:

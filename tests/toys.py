@@ -91,6 +91,9 @@ class PlainBackend(Backend):
     def start(self) -> None:
         pass
 
+    def set_threads(self, n: int) -> None:
+        pass
+
     def new_state(
         self,
         specs: Sequence[LayerSpec],

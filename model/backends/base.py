@@ -31,6 +31,14 @@ class Backend(ABC):
         """Get ready to compute. A process calls this on its main thread, before all else."""
 
     @abstractmethod
+    def set_threads(self, n: int) -> None:
+        """Compute with so many threads of this machine from now on.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+
+    @abstractmethod
     def new_state(
         self,
         specs: Sequence[LayerSpec],

@@ -13,7 +13,7 @@ from model.backends.base import Backend
 from model.block import Block
 from model.classifier import Classifier
 from model.embedding import Embedding
-from model.ops import jit
+from model.ops.cpu import jit
 from model.ops.embedding.cpu import embed
 from model.ops.logits.cpu import classify
 from model.ops.mlp.cpu import mlp
@@ -102,6 +102,10 @@ class CpuBackend(Backend):
         A process in which TBB was first used by another thread than the main one never ends.
         """
         jit.num_threads()
+
+    def set_threads(self, n: int) -> None:
+        """See `Backend.set_threads`."""
+        jit.set_num_threads(n)
 
     def new_state(
         self,

@@ -13,7 +13,7 @@ import torch
 
 from model import checkpoint as checkpoint_module
 from model.checkpoint import load_checkpoint, save_checkpoint
-from model.ops import jit
+from model.ops.cpu import jit
 from model.training.preset import load_preset
 from model.training.run import Run
 from model.training.trainer import Trainer

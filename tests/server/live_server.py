@@ -14,7 +14,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from model.ops import jit
+from model.ops.cpu import jit
 from server.app import create_app
 from server.engine.core import EngineCore
 from server.engine.engine import Engine

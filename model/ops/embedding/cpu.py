@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from model.ops import jit
-from model.ops.positions import step as advance_position
-from model.ops.positions import write_code
+from model.ops.cpu import jit
+from model.ops.positions.cpu import step as advance_position
+from model.ops.positions.cpu import write_code
 from model.step import Step
 
 

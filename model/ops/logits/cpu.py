@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.ops import jit
-from model.ops.linear import add_product
-from model.ops.norm import normalize
+from model.ops.cpu import jit
+from model.ops.cpu.linear import add_product
+from model.ops.norm.cpu import normalize
 from model.step import Step
 
 _TILE = 8  # rows that one thread takes at a time

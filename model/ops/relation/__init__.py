@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.ops import jit
+from model.ops.cpu import jit
 from model.ops.norm import norm
 from model.ops.relation import cpu, reference
 

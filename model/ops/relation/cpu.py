@@ -17,8 +17,8 @@ import math
 
 import numpy as np
 
-from model.ops import jit
-from model.ops.lanes import (
+from model.ops.cpu import jit
+from model.ops.cpu.lanes import (
     exp2,
     fma,
     four_pair_sums,

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from model.ops import jit
-from model.ops.linear import add_product
-from model.ops.norm import normalize
+from model.ops.cpu import jit
+from model.ops.cpu.linear import add_product
+from model.ops.norm.cpu import normalize
 from model.ops.relation.cpu import accumulate, append, combine, relate
-from model.ops.token_shift import extend_shift
+from model.ops.token_shift.cpu import extend_shift
 from model.state import LayerState
 from model.step import Step
 

@@ -7,16 +7,7 @@ Source: Cui et al., "An All-MLP Sequence Modeling Architecture That Excels at Co
 import torch
 from torch import Tensor
 
-
-def normalize(x: Tensor, eps: float) -> Tensor:
-    """`(x - mean) / (std + eps)` over the last axis, biased standard deviation.
-
-    Args:
-        x: any shape, any floating dtype.
-        eps: added to the standard deviation (not to the variance), as in the paper.
-    """
-    centred = x - x.mean(-1, keepdim=True)
-    return centred / (centred.square().mean(-1, keepdim=True).sqrt() + eps)
+from model.ops.norm.reference import norm
 
 
 def normalized_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
@@ -32,7 +23,7 @@ def normalized_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
     """
     a, b = a.double(), b.double()
     length = a.shape[1]
-    pairs = normalize(a[:, :, None] + b[:, None, :], eps).exp()  # [B, T, S, H, K]
+    pairs = norm(a[:, :, None] + b[:, None, :], eps).exp()  # [B, T, S, H, K]
     seen = torch.ones(length, length, dtype=torch.bool, device=a.device).tril()
     counts = torch.arange(1, length + 1, dtype=a.dtype, device=a.device)
     masked = pairs.masked_fill(~seen[None, :, :, None, None], 0.0)
@@ -44,6 +35,6 @@ def separable_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
 
     Args and result as `normalized_relation`; needs `O(T)` memory only.
     """
-    a, b = normalize(a.double(), eps), normalize(b.double(), eps)
+    a, b = norm(a.double(), eps), norm(b.double(), eps)
     counts = torch.arange(1, a.shape[1] + 1, dtype=a.dtype, device=a.device)
     return a.exp() * b.exp().cumsum(1) / counts[None, :, None, None]

@@ -1,10 +1,16 @@
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.ops import jit
-from model.ops.token_shift import extend_shift, token_shift
+from model.ops.cpu import jit
+from model.ops.token_shift import reference, token_shift
+from model.ops.token_shift.cpu import extend_shift
+
+Shift = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @jit.kernel
@@ -13,7 +19,7 @@ def _extend(x, first, last, weight, tail, readers, memories):  # type: ignore[no
         extend_shift(x, first, last, weight, tail, readers, memories)
 
 
-def _reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def _by_conv1d(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """`[2, B, T, D]` by PyTorch's grouped convolution, which counts taps the other way round."""
     width, d = weight.shape[1:]
     padded = torch.nn.functional.pad(x.transpose(1, 2), (width - 1, 0))
@@ -22,9 +28,10 @@ def _reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return torch.stack(outs).transpose(2, 3)
 
 
+@pytest.mark.parametrize("shift", [token_shift, reference.token_shift])
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 5), st.integers(1, 6))
 def test_equals_a_grouped_convolution_with_its_gradients(
-    batch: int, length: int, width: int, d: int
+    shift: Shift, batch: int, length: int, width: int, d: int
 ) -> None:
     generator = torch.Generator().manual_seed(batch * 1000 + length * 100 + width * 10 + d)
     tensors = [
@@ -34,7 +41,7 @@ def test_equals_a_grouped_convolution_with_its_gradients(
     x, weight, g = tensors
     got = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
     expected = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
-    out, exact = token_shift(*got), _reference(*expected)
+    out, exact = shift(*got), _by_conv1d(*expected)
     torch.testing.assert_close(out, exact)
     out.backward(g)
     exact.backward(g)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.ops import jit
+from model.ops.cpu import jit
 from model.ops.relation import normalized_relation, separable_relation
 from model.ops.relation.cpu import SEGMENT, accumulate, append, combine, relate
 from model.state import RaggedBatch

@@ -39,7 +39,7 @@ types: Any = numba.types
 cgutils: Any = numba.core.cgutils
 
 _SOURCES = hashlib.sha256(
-    b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.rglob("*.py")))
+    b"".join(file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
 ).hexdigest()[:16]
 _launch = threading.Lock()  # not every threading layer bears two threads that enter at once
 # Two threads gain little on fewer exponentials than this, several times in a kernel.

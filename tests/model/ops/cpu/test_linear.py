@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.ops import jit
-from model.ops.linear import add_product
+from model.ops.cpu import jit
+from model.ops.cpu.linear import add_product
 
 
 @jit.kernel

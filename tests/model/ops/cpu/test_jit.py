@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.ops import jit
+from model.ops.cpu import jit
 from model.ops.relation import cpu
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def test_threads_are_bounded() -> None:

@@ -5,8 +5,8 @@ computed in, so that a sequence gets the same bits alone, in a batch and in any 
 promise that: it picks another order of additions for another number of rows.
 """
 
-from model.ops import jit
-from model.ops.lanes import add_dots_1x1, add_dots_1x4, add_dots_4x4
+from model.ops.cpu import jit
+from model.ops.cpu.lanes import add_dots_1x1, add_dots_1x4, add_dots_4x4
 
 TILE = 4  # rows that share what is loaded of the weights
 

@@ -1,47 +1,7 @@
-"""Causal depthwise convolution with a few taps, for readers and memories at once."""
+"""The convolution with a few taps on the CPU: of whole sequences, and of what continues them."""
 
-from typing import Any
-
-import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
-
-from model.ops import jit
-from model.ops.lanes import fma
-
-
-def token_shift(x: Tensor, weight: Tensor) -> Tensor:
-    """Convolve whole sequences; tokens before the first count as zeros. Differentiable.
-
-    Args:
-        x: `[B, T, D]`, float32 or float64.
-        weight: `[2, W, D]`; tap k multiplies the token k places back.
-
-    Returns:
-        `[2, B, T, D]`: one result for readers, one for memories.
-    """
-    result: Tensor = _TokenShift.apply(x, weight)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _TokenShift(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        x, weight = x.contiguous(), weight.contiguous()
-        out = x.new_empty(2, *x.shape)
-        _forward(x.detach().numpy(), weight.detach().numpy(), out.numpy())
-        ctx.save_for_backward(x, weight)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        g = grads[0].contiguous()
-        dx = torch.empty_like(x)
-        dw = weight.new_empty(x.shape[0], *weight.shape)  # one a sequence, added up in order
-        _backward(x.numpy(), weight.numpy(), g.numpy(), dx.numpy(), dw.numpy())
-        return dx, dw.sum(0)
+from model.ops.cpu import jit
+from model.ops.cpu.lanes import fma
 
 
 @jit.inline
@@ -57,7 +17,8 @@ def _add_tap(row, taps, out):
 
 
 @jit.kernel
-def _forward(x, weight, out):
+def forward(x, weight, out):
+    """Convolve `x` `[B, T, D]` with `weight` `[2, W, D]` into `out` `[2, B, T, D]`."""
     n_sequences, length = x.shape[:2]
     width = weight.shape[1]
     for s in jit.prange(n_sequences):
@@ -69,7 +30,8 @@ def _forward(x, weight, out):
 
 
 @jit.kernel
-def _backward(x, weight, g, dx, dw):
+def backward(x, weight, g, dx, dw):
+    """From `g` `[2, B, T, D]` the gradients `dx` `[B, T, D]` and, a sequence each, `dw`."""
     n_sequences, length, d = x.shape
     width = weight.shape[1]
     for s in jit.prange(n_sequences):

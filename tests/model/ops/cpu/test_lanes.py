@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.ops import jit, lanes
+from model.ops.cpu import jit, lanes
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 LENGTHS = [1, 2, 15, 16, 17, 31, 63, 64, 192, 257]
 
 
@@ -87,7 +87,7 @@ import numpy as np
 import torch
 from model.config import ModelConfig
 from model.decoder import Decoder
-from model.ops import jit
+from model.ops.cpu import jit
 from model.ops.relation import cpu
 from model.state import RaggedBatch
 

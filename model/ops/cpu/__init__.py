@@ -1,0 +1,1 @@
+"""What the kernels of the CPU share: the compiler, and arithmetic with decided roundings."""

@@ -1,0 +1,21 @@
+"""Coupled positions: where in its turn a token stands, and the fixed code of that place.
+
+A turn of copying is `BOS source SEP output EOS`. BOS stands at the number of tokens before it, each
+token one further; at SEP the count goes back to that of BOS. An output token so stands where its
+source does, however long the string, and the turns of one sequence never overlap.
+
+A turn of recall is `BOS SEP prefix output EOS`, for models that know it: a SEP right after its BOS
+has nothing to copy. From there on tokens have no place: what they continue is found by content.
+(A sequence that begins without BOS counts as opened by its first token.)
+
+Codes are the bits of a hash of the position, as ±1: they exist for every integer, no two are alike,
+and neighbours have nothing in common that could be mistaken for a match of place.
+"""
+
+STATE_SIZE = 3  # counters a sequence: tokens seen; position of BOS, -1 - that after SEP; next one
+
+NOWHERE = -1
+"""The position of tokens that have no place. Its code is zeros."""
+
+SOURCE, OUTPUT, RECALL = 0, 1, 2
+"""Phases: before SEP, from SEP on, and from the SEP of a recall on."""
