@@ -63,7 +63,7 @@ export interface ClientOptions {
   fetch?: typeof globalThis.fetch | undefined;
   /**
    * How long to wait for the head of an answer, and for each further piece of its body, in
-   * milliseconds: two minutes by default, null to wait for ever. It does not limit how long the whole
+   * milliseconds: two minutes by default, null to wait forever. It does not limit how long the whole
    * answer takes.
    */
   timeoutMs?: number | null | undefined;
@@ -71,7 +71,7 @@ export interface ClientOptions {
    * How many times to retry a request after a connection error or a status 408, 429, 502, 503 or 504,
    * 2 by default. A request is not retried once part of its answer has been handed out, or if the
    * server asks to be left alone for more than a minute. One that makes a session or adds to it is
-   * retried only where the server has certainly not done it yet.
+   * retried only if the server has certainly not acted on it.
    */
   maxRetries?: number | undefined;
   /** Headers to send with every request. */

@@ -27,7 +27,7 @@ export class Exchange {
   #reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>> | undefined;
 
   /**
-   * @param timeoutMs How long each wait can take; null to wait for ever.
+   * @param timeoutMs How long each wait can take; null to wait forever.
    * @param signal The caller's signal.
    * @throws The signal's reason, if it has fired already.
    */

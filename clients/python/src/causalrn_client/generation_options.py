@@ -26,7 +26,7 @@ class SamplingOptions(TypedDict, total=False):
         presence_penalty: Subtracted from the logit of every token already written, -2 to 2.
         frequency_penalty: Subtracted from the logit of a token once for each time that it was
             written, -2 to 2.
-        repetition_penalty: Makes tokens that were read or written less likely where it is above 1:
+        repetition_penalty: Above 1, makes tokens less likely that were read or written before: it
             divides their logits if these are positive, and multiplies them if not.
         logprobs: Return the log-probability of every token, and this many of the likeliest
             alternatives for it, 0 to 20. None returns no log-probabilities.
@@ -80,7 +80,7 @@ class BatchOptions(SamplingOptions, total=False):
         mode: What the prompts are; the checkpoint says which modes its model knows. `copy`: texts
             to repeat, the default. `recall`: the first words of a passage that the session has
             read, to continue word for word. `raw`: tokens to continue just as they are, special
-            ones included; an empty prompt continues from where the session stands.
+            ones included; an empty prompt continues the session from its last token.
     """
 
     model: str | None

@@ -139,7 +139,7 @@ def _address(error: httpx.RequestError) -> str:
 
 
 def _excerpt(body: bytes | str) -> str:
-    # Four bytes a character at the most.
+    # A character has at most four bytes.
     text = body[: 4 * _EXCERPT].decode("utf-8", "replace") if isinstance(body, bytes) else body
     return text[:_EXCERPT]
 

@@ -88,13 +88,13 @@ class Client:
             model: The name of the model to use for calls that do not name one. If None, the server
                 uses its own default.
             timeout: How long to wait for a connection, and for each further piece of an answer, in
-                seconds or as an `httpx.Timeout`. None waits for ever. It does not limit how long
+                seconds or as an `httpx.Timeout`. None waits forever. It does not limit how long
                 a whole answer takes.
             max_retries: How many times to retry a request after a connection error or a status 408,
                 429, 502, 503 or 504. A request is not retried once part of its answer has been
                 handed out, after a `DeadlineExceededError`, or if the server asks to be left alone
-                for more than a minute. One that makes a session or adds to it is retried only
-                where the server has certainly not done it yet.
+                for more than a minute. One that makes a session or adds to it is retried only if
+                the server has certainly not acted on it.
             headers: Headers to send with every request. They take precedence over `api_key`.
             http_client: The client of `httpx` to send requests with. It stays open when this client
                 is closed. `timeout` and `headers` still apply.
