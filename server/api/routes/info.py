@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from server import __version__
 from server.api.dependencies import EnginesDependency
 from server.api.openapi import describe_errors
-from server.api.schemas.info import InfoResponse, Limits, TokenizerInfo
+from server.api.schemas.info import InfoResponse, Limits, TaskInfo, TokenizerInfo
+from server.engine.modes import modes
 from server.errors import InvalidRequestError, ModelNotFoundError
 from server.sessions.snapshot import largest_size
 
@@ -43,6 +44,7 @@ async def info(which: Annotated[_Which, Query()], models: EnginesDependency) -> 
         version=__version__,
         config=model.config.to_dict(),
         tokenizer=TokenizerInfo.model_validate(model.tokenizer, from_attributes=True),
+        task=TaskInfo(name=model.task.name, modes=list(modes(model))),
         limits=Limits(
             max_seq_len=model.config.max_seq_len,
             max_tokens=settings.max_tokens,
