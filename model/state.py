@@ -198,6 +198,14 @@ class DecoderState:
         """Where row `index`, from 0 on, lies in the tensors of states, behind the slots."""
         return self.n_slots + index
 
+    def tensor_bytes(self) -> dict[tuple[int, str], int]:
+        """Memory of every tensor, by the number of its layer and its name."""
+        return {
+            (number, name): tensor.nbytes
+            for number, layer in enumerate(self.layers)
+            for name, tensor in (*layer.pool.items(), *layer.state.items())
+        }
+
     def reset_slot(self, slot: int) -> None:
         """Make a slot ready for a new sequence. Pages need no reset: they are written first."""
         for states in self._states:

@@ -82,6 +82,11 @@ class EngineCore:
         return bytes_per_page(self._state)
 
     @property
+    def tensor_bytes(self) -> dict[tuple[int, str], int]:
+        """Memory of every tensor, by the number of its layer and its name."""
+        return self._state.tensor_bytes()
+
+    @property
     def layers(self) -> list[LayerSpec]:
         """What each layer keeps of a sequence."""
         return self._state.specs

@@ -76,7 +76,7 @@ class Engine:
         # None of these knows the engine, so that whoever forgets it gives its memory back at once.
         self._mail = Mailbox()
         usage = partial(measure_usage, scheduler, self._mail)
-        self.metrics = Metrics(model.name, usage, self.pool_pages)
+        self.metrics = Metrics(model.name, usage, self.pool_pages, self._core.tensor_bytes)
         self._readers = Readers(self.metrics, self._reservations.release, self._mail.abort)
         self._thread = EngineThread(
             model.name,
