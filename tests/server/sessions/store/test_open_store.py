@@ -55,7 +55,7 @@ def test_neither(url: str) -> None:
 
 def test_psycopg_is_loaded_by_those_who_use_it(tmp_path: Path) -> None:
     program = (
-        "import sys; from server.session_store import open_store;"
+        "import sys; from server.sessions.store import open_store;"
         f"open_store({str(tmp_path / 'a.db')!r}, lease_seconds=1);"
         "assert 'psycopg' not in sys.modules;"
         "open_store('postgresql://host/db', lease_seconds=1);"
