@@ -292,7 +292,7 @@ def test_a_page_that_was_to_be_copied_need_not_be_when_the_others_are_gone() -> 
 
 
 def export(driver: Driver[FakeModel], session: str = "s") -> tuple[int, SequenceMemory]:
-    held = driver.core.export_session(session, driver.logs[session])
+    held = driver.core.sessions.export(session, driver.logs[session])
     assert held is not None
     return held
 
@@ -300,7 +300,7 @@ def export(driver: Driver[FakeModel], session: str = "s") -> tuple[int, Sequence
 def restore(driver: Driver[FakeModel], session: str, log: list[int], *held: Any) -> bool:
     n_held, memory = held
     driver.logs[session] = list(log)
-    return driver.core.import_session(session, log[:n_held], memory)
+    return driver.core.sessions.restore(session, log[:n_held], memory)
 
 
 @pytest.mark.parametrize("n", [3, 7, 8, 20])
@@ -318,9 +318,9 @@ def test_memory_goes_out_and_comes_in(driver: Driver[FakeModel], n: int) -> None
 def test_memory_of_other_tokens_does_not_go_out(driver: Driver[FakeModel]) -> None:
     talk(driver, "a", "hello")
     log = driver.logs["s"]
-    assert driver.core.export_session("s", [*log[:3], 7, *log[4:]]) is None
-    assert driver.core.export_session("s", log[:5]) is None
-    assert driver.core.export_session("unknown", log) is None
+    assert driver.core.sessions.export("s", [*log[:3], 7, *log[4:]]) is None
+    assert driver.core.sessions.export("s", log[:5]) is None
+    assert driver.core.sessions.export("unknown", log) is None
 
 
 def test_memory_without_room_makes_a_cold_session(driver: Driver[FakeModel]) -> None:
@@ -465,7 +465,7 @@ class Storm(RuleBasedStateMachine):
         session = self.pick(which)
         assert session is not None
         log = self.driver.logs[session]
-        if (held := self.driver.core.export_session(session, log)) is not None:
+        if (held := self.driver.core.sessions.export(session, log)) is not None:
             self.snapshots.append((list(log), *held))
 
     @precondition(lambda self: self.snapshots)
@@ -476,7 +476,7 @@ class Storm(RuleBasedStateMachine):
         session = self.name() if session is None else session
         self.driver.logs[session] = list(log)
         before = [one.id for one in self.driver.core.scheduler.running]
-        self.driver.core.import_session(session, log[:n_held], memory)
+        self.driver.core.sessions.restore(session, log[:n_held], memory)
         assert [one.id for one in self.driver.core.scheduler.running] == before
 
     @precondition(lambda self: self.driver.core.n_live)

@@ -129,7 +129,7 @@ def test_restored_on_another_server(
     second.run()
     n_tokens = second.core.n_tokens
     held = snapshot.token_ids[: snapshot.n_held]
-    assert second.core.import_session("s", held, snapshot.memory)
+    assert second.core.sessions.restore("s", held, snapshot.memory)
     second.logs["s"] = snapshot.token_ids
     assert talk(second, range(at, at + 1)) == deltas[at : at + 1]
     made = len(second.logs["s"]) - len(held)
@@ -140,7 +140,7 @@ def test_restored_on_another_server(
 
 
 def through_a_file(checkpoint: Checkpoint, core: EngineCore, id: str, log: list[int]) -> Snapshot:
-    held = core.export_session(id, log)
+    held = core.sessions.export(id, log)
     assert held is not None
     size, parts = write_snapshot(Snapshot(log, *held), checkpoint)
     data = b"".join(parts)

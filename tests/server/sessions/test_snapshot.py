@@ -100,14 +100,14 @@ def test_models_of_every_kind_go_on_from_what_was_read(
     first.add("a", "hello", session="s", logprobs=1, max_tokens=4, ignore_eos=True)
     first.run()
     log = first.logs["s"]
-    held = first.core.export_session("s", log)
+    held = first.core.sessions.export("s", log)
     assert held is not None
     assert held[0] == len(log) - 1
     data = to_bytes(Snapshot(log, *held), model)
     snapshot = read_snapshot(data, model, first.core.layers)
     assert_equal(snapshot, Snapshot(log, *held))
     second = Driver(model, make_settings(pool_bytes=10_000_000))
-    second.core.import_session("s", snapshot.token_ids[: snapshot.n_held], snapshot.memory)
+    second.core.sessions.restore("s", snapshot.token_ids[: snapshot.n_held], snapshot.memory)
     second.logs["s"] = snapshot.token_ids
     for driver in (first, second):
         driver.add("b", "world", session="s", logprobs=3)
@@ -303,7 +303,7 @@ def test_a_snapshot_of_version_1_goes_on() -> None:
         first.add(str(number), text, session="s")
         first.run()
     assert snapshot.token_ids == first.logs["s"]
-    second.core.import_session("s", snapshot.token_ids[: snapshot.n_held], snapshot.memory)
+    second.core.sessions.restore("s", snapshot.token_ids[: snapshot.n_held], snapshot.memory)
     second.logs["s"] = snapshot.token_ids
     for driver in (first, second):
         driver.add("next", "version", session="s", logprobs=3)

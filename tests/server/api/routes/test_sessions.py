@@ -12,7 +12,7 @@ import pytest
 from model.state import RaggedBatch
 from server.api.schemas.generate import GenerateChunk, GenerateResponse
 from server.api.schemas.sessions import Session
-from server.engine.core import EngineCore
+from server.engine.pooled_sessions import PooledSessions
 from server.sessions.locks import busy
 from server.sessions.store.sqlite import SqliteStore
 from tests.server.conftest import PAGE, SLOT, Gate, make_settings
@@ -931,7 +931,7 @@ def test_a_cold_session_is_computed_to_be_saved(own: SessionClient, live: LiveSe
     own.turn(id, "x" * 20)
     child = own.fork(id)
     own.delete(id)
-    live.run(live.engine.call(EngineCore.drop_session, child))
+    live.run(live.engine.call(PooledSessions.drop, child))
     data = own.save(child)
     assert own.get(child)["state"] == "warm"
     assert own.log(child) == copied("x" * 20)
