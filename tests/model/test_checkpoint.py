@@ -236,7 +236,7 @@ def test_a_config_that_is_no_object(folder: Path, text: str) -> None:
         ),
         (
             lambda c: c["model"]["blocks"][0].update(mixer="gru"),
-            "model.blocks.0.mixer: there is no mixer 'gru', known are normalized, separable",
+            "model.blocks.0.mixer: there is no mixer 'gru'; known mixers: normalized, separable",
         ),
         (
             lambda c: c.update(tokenizer="bytes"),
