@@ -90,12 +90,18 @@ def test_the_longest_session_is_as_large_as_the_limit_at_most() -> None:
 
 
 @pytest.mark.parametrize(
-    "mixers", [("separable",), ("normalized", "separable", "normalized"), ("separable",) * 2]
+    ("mixers", "mlp_width"),
+    [
+        (("separable",), None),
+        (("normalized", "separable", "normalized"), None),
+        (("separable",) * 2, None),
+        (("separable", "normalized"), 12),
+    ],
 )
 def test_models_of_every_kind_go_on_from_what_was_read(
-    tmp_path: Path, mixers: tuple[str, ...]
+    tmp_path: Path, mixers: tuple[str, ...], mlp_width: int | None
 ) -> None:
-    model = random_checkpoint(tmp_path, mixers=mixers)
+    model = random_checkpoint(tmp_path, mixers=mixers, mlp_width=mlp_width)
     first = Driver(model, make_settings(pool_bytes=10_000_000))
     first.add("a", "hello", session="s", logprobs=1, max_tokens=4, ignore_eos=True)
     first.run()
