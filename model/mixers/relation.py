@@ -1,4 +1,4 @@
-"""What the mixers of either relation share: token shift, projections around it, the output."""
+"""What the mixers of both relations share: all but the relation itself and what it keeps."""
 
 import math
 from abc import abstractmethod
@@ -90,7 +90,7 @@ class RelationMixer(Mixer):
 
     @classmethod
     def can_grow(cls, start: RelationParams, params: RelationParams, *, may_lose: bool) -> bool:
-        """See `Mixer.can_grow`: it may gain and lose taps, but for the first two."""
+        """See `Mixer.can_grow`: a token shift may gain taps, and lose all but the first two."""
         known = start.model_copy(update={"shift_width": params.shift_width})
         least = 2 if may_lose else max(2, start.shift_width)
         return known == params and start.shift_width > 1 and params.shift_width >= least
