@@ -43,7 +43,7 @@ from model.checkpoint import load_checkpoint
 from model.terminal import progress_bar
 from server.settings import Settings
 
-_STARTS_A_KILL = 10  # one in so many kills comes after another one while the server started
+_STARTS_A_KILL = 10  # kills to each one that comes while the server starts
 _SECONDS_A_KILL = 120  # at most, from one start to the next
 _SHOWN = 10  # most failures that the figures list
 

@@ -149,7 +149,7 @@ class SessionClient:
         Args:
             id: of the session; None for a request without one.
             token_ids: of the prompt.
-            leave_after: closes the connection so many seconds after the answer began; None for
+            leave_after: closes the connection this many seconds after the answer began; None for
                 never.
             stream: whether tokens are to come one by one.
             options: further fields of the request.

@@ -21,7 +21,7 @@ from model.checkpoint import Checkpoint
 
 ORDERS = ("random", "skewed")
 PERCENTILES = (50, 95, 99)
-RECENT, RECENT_SHARE = 25, 0.8  # skewed: so many sessions were used last and get this share
+RECENT, RECENT_SHARE = 25, 0.8  # how many sessions count as used last, and get which share
 _SAMPLES = 200  # of memory, about
 
 

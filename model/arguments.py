@@ -52,7 +52,7 @@ def load(name: str) -> "Checkpoint":
 
 
 def use_threads(threads: int | None) -> None:
-    """Compute with so many threads from now on; end the command if there are fewer.
+    """Compute with this many threads from now on; end the command if there are fewer.
 
     Args:
         threads: how many; None leaves them as they are.

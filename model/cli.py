@@ -198,7 +198,7 @@ def generate(
     max_tokens: Annotated[
         int | None,
         typer.Option(
-            help="Write at most so many tokens; by default, as many as the task may need.",
+            help="Write at most this many tokens; by default, as many as the task may need.",
             min=1,
             metavar="N",
         ),

@@ -42,7 +42,7 @@ class Scratch:
         self.make_room(1, 1)
 
     def make_room(self, n_rows: int, n_segments: int) -> None:
-        """Have room for so many rows and segments at least; if it grows, what it held is lost."""
+        """Have room for at least this many rows and segments; what was in them may be lost."""
         if n_rows <= self._n_rows and n_segments <= self._n_segments:
             return
         self._n_rows = max(n_rows, self._n_rows)

@@ -14,7 +14,7 @@ from model.evaluation.strings import BYTE_KINDS, LETTER_KINDS
 from model.tasks.strings import Ids
 
 Material = Callable[[Generator, int], Ids]
-"""Makes at least so many tokens, or all that there are; by design no part of it is repeated."""
+"""Makes at least that many tokens, or all that there are; by design no part of it is repeated."""
 
 SHORTEST, LONGEST = 48, 160  # tokens of a passage
 

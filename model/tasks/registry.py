@@ -1,4 +1,4 @@
-"""The tasks by name. Nothing else names one, but for the measurements of copying and a default."""
+"""The tasks by name. Presets (as a default) and the measurements of copying name one as well."""
 
 from model.registry import Registry
 from model.tasks.base import Task

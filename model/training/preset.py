@@ -17,7 +17,7 @@ class OptimizerParams(BaseModel):
 
     Attributes:
         steps: length of the schedules of learning rate and task.
-        stop: ends the run early, after so many steps; 0 runs all of them.
+        stop: ends the run early, after this many steps; 0 runs all of them.
         learning_rate: peak; reached after `warmup_steps`, then a cosine to `final_ratio` of it.
         warmup_steps: steps in which the rate grows linearly from nothing.
         final_ratio: share of the peak at the last step.

@@ -64,8 +64,8 @@ class Trainer:
         run: where state, log and checkpoint go; an existing state is resumed.
         start: a checkpoint to begin with, of the same shape or one that can grow into it; random
             weights if left out.
-        save_every: saves state and checkpoint after every so many steps, in addition to about once
-            a minute; None for the latter only.
+        save_every: steps after which state and checkpoint are saved each time, in addition to
+            about once a minute; None for the latter only.
 
     Attributes:
         step: steps done.
