@@ -61,7 +61,7 @@ SESSION_ERRORS: Examples = {
 """What can go wrong with sessions, with an example each, for `describe_errors`."""
 
 MODEL_ERRORS: Examples = {
-    ModelNotFoundError: ("there is no model 'copy-all'; served are copy-bytes", "model")
+    ModelNotFoundError: ("there is no model 'copy-all'; this server has copy-bytes", "model")
 }
 """What can go wrong where a model is named."""
 

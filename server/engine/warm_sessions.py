@@ -15,9 +15,9 @@ class WarmSession:
 
     Attributes:
         token_ids: the tokens that are held.
-        pages: that hold them. The last one's row has what the session keeps besides.
+        pages: the pages that hold them; the last one's row holds the state at their end.
         n_chained, link: what the prefix cache knows of them; see `Sequence`.
-        private: whether the memory was not computed here; see `Sequence`.
+        private: whether the memory came from elsewhere; see `Sequence`.
     """
 
     token_ids: list[int]
@@ -51,7 +51,7 @@ class WarmSessions:
     """Keeps the pages of idle sessions, in the order of their last use.
 
     Args:
-        allocator: of the pages.
+        allocator: counts the users of pages.
     """
 
     def __init__(self, allocator: BlockAllocator) -> None:
@@ -80,7 +80,7 @@ class WarmSessions:
         return PoolUse() if session is None else self.count(len(session.token_ids), session.pages)
 
     def count(self, n_tokens: int, pages: Collection[int]) -> PoolUse:
-        """The use of pages that hold so many tokens."""
+        """How much it is if some pages hold so many tokens."""
         shared = sum(self._allocator.n_users(page) > 1 for page in pages)
         return PoolUse(n_tokens, len(pages) - shared, shared)
 
@@ -93,9 +93,9 @@ class WarmSessions:
         """Take over the pages of a running sequence at the end of its turn.
 
         Args:
-            sequence: which the caller takes out next.
-            n_tokens: that the session is to hold; the last of their pages has a row with the state
-                at their end.
+            sequence: the sequence, which the caller removes next.
+            n_tokens: how many of its tokens the session keeps; the last of their pages has a row
+                for the state at their end.
         """
         assert sequence.session is not None
         n_pages = self._allocator.pages_for(n_tokens)
