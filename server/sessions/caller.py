@@ -1,4 +1,4 @@
-"""Who asks for sessions, and which there are for whom."""
+"""Who asks for sessions, and which sessions they may see."""
 
 from typing import Protocol
 
@@ -6,23 +6,23 @@ from server.sessions.store.base import SessionRecord
 from server.sessions.store.refusals import not_found
 
 
-class Holder(Protocol):
-    """Who asks for sessions. A request's `Account` is a holder."""
+class Caller(Protocol):
+    """Whoever asks for sessions, such as the `Account` of a request."""
 
     @property
     def owner(self) -> str:
-        """The name that new sessions get as their owner."""
+        """Who owns the sessions that the caller makes."""
 
     @property
     def sees(self) -> str | None:
-        """The only owner whose sessions exist for this holder; None if everybody's do."""
+        """The only owner whose sessions exist for the caller; None if everybody's do."""
 
     @property
     def max_sessions(self) -> int | None:
         """How many sessions the owner may have; None for any number."""
 
 
-def check_seen(record: SessionRecord, holder: Holder) -> None:
-    """Raise `SessionNotFoundError` for another's session, as if there were none."""
-    if holder.sees not in (None, record.owner):
+def check_seen(record: SessionRecord, caller: Caller) -> None:
+    """Raise `SessionNotFoundError` for another owner's session, as if it did not exist."""
+    if caller.sees not in (None, record.owner):
         raise not_found(record.id)

@@ -13,7 +13,7 @@ from model.state import RaggedBatch
 from server.api.schemas.generate import GenerateChunk, GenerateResponse
 from server.api.schemas.sessions import Session
 from server.engine.pooled_sessions import PooledSessions
-from server.sessions.locks import busy
+from server.sessions.store.refusals import busy
 from server.sessions.store.sqlite import SqliteStore
 from tests.server.conftest import PAGE, SLOT, Gate, make_settings
 from tests.server.fake_model import FakeModel
