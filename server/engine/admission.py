@@ -28,7 +28,7 @@ class Admission:
 
     Args:
         model: whose tokenizer, framing and length limit apply.
-        settings: with the limits of this server.
+        settings: of the server, with its limits.
         scheduler: knows what the memory pool can hold.
         bytes_per_page: bytes of one page of the pool.
         reservations: where room is kept.

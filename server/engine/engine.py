@@ -111,7 +111,7 @@ class Engine:
 
     @property
     def step_times(self) -> StepTimes:
-        """What the steps so far spent their time on."""
+        """How long the steps so far took, by kind of work."""
         return replace(self._core.times)
 
     @property
@@ -239,7 +239,7 @@ class Engine:
         """End a request before its next step and free all it has; idempotent.
 
         Args:
-            id: of the request.
+            id: the engine's id of the request.
             error: what the reader is told; None if the reader itself wants this.
         """
         self._readers.end(id, "abort" if error is None else "error", error)

@@ -124,7 +124,7 @@ class Generation:
         """Choose the next token after logits `[V]`.
 
         Args:
-            logits: of the model.
+            logits: the model's, after the sequence so far.
             likeliest: their argmax, if it is known already, and the logits known to be finite.
 
         Raises:

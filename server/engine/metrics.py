@@ -89,7 +89,7 @@ class Metrics:
         n_pages: pages of the pool.
 
     Attributes:
-        prompt_tokens, generation_tokens: of all requests so far.
+        prompt_tokens, generation_tokens: tokens read and generated, by all requests so far.
         finished: requests that are over, by reason: `stop`, `length`, `abort` or `error`.
     """
 

@@ -30,7 +30,7 @@ class PrefixCache:
     chains of its own: how fast a prompt is read tells nobody what others have sent.
 
     Args:
-        allocator: of the pages.
+        allocator: counts the users of pages.
         states: knows the rows of pages. A sequence can go on only from a page that has one.
     """
 
@@ -55,7 +55,7 @@ class PrefixCache:
         gives logits.
 
         Args:
-            token_ids: of the sequence.
+            token_ids: the sequence's tokens.
             owner: only this owner's pages are found.
 
         Returns:

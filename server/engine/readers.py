@@ -29,7 +29,7 @@ class _Reader:
     """The reader of one request.
 
     Attributes:
-        stream: where it reads.
+        stream: where the reader reads.
         request_id: the id that the client knows, for the log.
         sink: gets the outcomes first, and hands them over to the stream later; or None.
         deadline: ends the request when its time is over.

@@ -15,7 +15,7 @@ class Chunk:
     """Tokens of one sequence that one step computes.
 
     Attributes:
-        sequence: whose tokens.
+        sequence: the sequence.
         start: tokens of it that the pool holds before the step.
         n_tokens: tokens to compute, at least one.
         is_last: whether no known token is left after these, so that a new one can be sampled.

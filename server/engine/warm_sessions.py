@@ -11,7 +11,7 @@ from server.engine.sequence import Sequence
 
 @dataclass(frozen=True)
 class WarmSession:
-    """What the pool holds of a session.
+    """The memory of an idle session in the pool.
 
     Attributes:
         token_ids: the tokens that are held.
@@ -29,7 +29,7 @@ class WarmSession:
 
 @dataclass(frozen=True)
 class PoolUse:
-    """What a session has in the pool; zeros if it is cold.
+    """How much of the pool a session has; zeros if it is cold.
 
     Attributes:
         n_tokens: tokens that are held.
@@ -71,7 +71,7 @@ class WarmSessions:
         return len(self._sessions[id].pages)
 
     def get(self, id: str) -> WarmSession | None:
-        """What is held of a session, if anything."""
+        """A session's memory; None if it has none."""
         return self._sessions.get(id)
 
     def use(self, id: str) -> PoolUse:
@@ -112,7 +112,7 @@ class WarmSessions:
         self.keep(sequence.session, session)
 
     def match(self, id: str, token_ids: list[int]) -> WarmSession | None:
-        """What is held of a session if it is the memory of a beginning of `token_ids`.
+        """A session's memory, if it is that of a beginning of `token_ids`.
 
         One token is always left to compute, since only that gives logits. Other memory is given up;
         whole pages of an equal beginning are still found in the prefix cache.

@@ -18,7 +18,7 @@ class Watchdog:
     Args:
         name: of the engine's model, for the log.
         thread: what is watched.
-        readers: of the requests that fail when it is stuck.
+        readers: where requests are failed when it is stuck.
         stall_seconds: how long it may have work without making a step.
     """
 

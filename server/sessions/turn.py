@@ -61,7 +61,7 @@ class Turn:
         self._forget()
 
     def take(self) -> tuple[Append, list[Outcome]]:
-        """What to commit next, and the outcomes that may be read once it is."""
+        """What to commit next, and the outcomes that may be read after that."""
         append = Append(self.session_id, self.n_tokens, self._token_ids, done=self.is_over)
         outcomes = self._outcomes
         self._forget()

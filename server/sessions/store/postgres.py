@@ -58,7 +58,7 @@ class PostgresStore:
     leases the session after that, nothing can be appended under the old lease any more.
 
     Args:
-        url: of the database.
+        url: the database's URL.
         lease_seconds: how long a lease lasts without `renew`.
         answer_seconds: how long the database may take for a transaction.
 

@@ -36,7 +36,7 @@ class PostgresConnections:
     at once, and with the original error, why there is none.
 
     Args:
-        url: of the database.
+        url: the database's URL.
         answer_seconds: how long the database may take for one transaction.
 
     Raises:
