@@ -58,7 +58,7 @@ def create_app(
     """Build an app. Nothing is read or loaded before it starts.
 
     Args:
-        settings: by default those of the environment.
+        settings: of the server; by default those of the environment.
         load: turns the path of a checkpoint into a model.
     """
 
@@ -89,7 +89,7 @@ def create_app(
         summary="Copies any text out of a recurrent memory pool, token by token.",
         lifespan=lifespan,
         redirect_slashes=False,
-        openapi_url=None,  # and so no documentation that takes no dependencies; see routes/docs.py
+        openapi_url=None,  # FastAPI would show its pages to anybody; see routes/docs.py
     )
     install_error_handlers(app)
     for middleware in (  # the outermost last
@@ -118,7 +118,7 @@ def _open_access(settings: Settings) -> Access:
     text = settings.api_keys
     keys = load_keys(None if text is None else text.get_secret_value(), settings.api_keys_file)
     if not len(keys):
-        logger.info("there are no API keys: whoever reaches this server may use it")
+        logger.info("no API keys are set: anybody who can reach this server may use it")
     return Access(keys)
 
 

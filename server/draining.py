@@ -16,30 +16,30 @@ _LAST_WORDS_SECONDS = 2.0  # for responses to leave after the engines have stopp
 
 
 class SignalDrain:
-    """Stands before the handlers that uvicorn installed.
+    """Lets running requests finish before a signal ends the server.
 
     uvicorn closes its listening socket at the signal and tells the app only once every connection
-    is closed. So the signal is kept from it at first: the server still answers, as not ready and
-    with 503 to new work, while running requests finish. Then, or after the deadline, or at a
-    second signal, what is left is ended with an error and uvicorn gets its signal.
+    is closed. So this stands before uvicorn's own handlers and keeps the signal from them at first:
+    while running requests finish, the server still answers, as not ready and with 503 to new work.
+    Then, or after the deadline, or at a second signal, the requests that are left end with an error
+    and uvicorn gets its signal.
 
     Args:
-        engines: to drain.
-        seconds: that running requests have to finish.
+        engines: what has to finish.
+        seconds: how long running requests may take to finish.
     """
 
     def __init__(self, engines: Engines, seconds: float) -> None:
         self._engines = engines
         self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
         self._previous: dict[int, Any] = {}
-        self._first: int | None = None
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def install(self) -> None:
         """Take the signals over; does nothing outside the main thread, which has no signals."""
         if threading.current_thread() is threading.main_thread():
-            self._loop = asyncio.get_running_loop()
             self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
 
     def uninstall(self) -> None:

@@ -11,7 +11,7 @@ from server.printable import LONGEST_ECHO, printable
 from server.settings import Settings
 
 _PREFIX = "CAUSALRN_"
-_OF_CLIENTS = ("BASE_URL", "API_KEY")  # which a machine may have that runs a server, too
+_OF_CLIENTS = ("BASE_URL", "API_KEY")  # settings of clients, which may run on the same machine
 
 
 def settings_of_environment() -> Settings:
@@ -30,15 +30,15 @@ def settings_of_environment() -> Settings:
 
 
 def check_environment(names: Collection[str]) -> None:
-    """Refuse variables that look like settings and are none.
+    """Refuse variables that look like settings, but are not.
 
     A misspelt limit would silently be no limit, and a misspelt list of keys an open server.
 
     Args:
-        names: of all variables, in upper or lower case as settings are.
+        names: of all environment variables; as for settings, their case does not matter.
 
     Raises:
-        StartupError: one of them is unknown, or meant for clients where a server has no keys.
+        StartupError: one of them is unknown, or is a client's key while the server has no keys.
     """
     given = {*map(str.upper, names)}
     if "CAUSALRN_API_KEY" in given and not given & {"CAUSALRN_API_KEYS", "CAUSALRN_API_KEYS_FILE"}:
@@ -52,5 +52,5 @@ def check_environment(names: Collection[str]) -> None:
         if prefix != _PREFIX or setting in (*settings, *_OF_CLIENTS):
             continue
         nearest = difflib.get_close_matches(setting, settings, n=1)
-        hint = f"did you mean {_PREFIX}{nearest[0]}?" if nearest else "the README lists all"
-        raise StartupError(f"{printable(name, LONGEST_ECHO)} is no setting; {hint}")
+        hint = f"did you mean {_PREFIX}{nearest[0]}?" if nearest else "the README lists them all"
+        raise StartupError(f"{printable(name, LONGEST_ECHO)} is not a setting; {hint}")

@@ -12,9 +12,9 @@ class ServiceError(Exception):
 
     Args:
         message: a sentence for people.
-        param: the field of the request that is at fault, if one is.
-        retry_after: seconds after which the same request may succeed; None if it would fail again,
-            or its class says how long.
+        param: the field of the request that is at fault; None if no single field is.
+        retry_after: seconds after which the same request may succeed; if left out, what the class
+            says. None there means that it would fail again.
 
     Attributes:
         type: a word for programs; every subclass has its own.
@@ -34,37 +34,37 @@ class ServiceError(Exception):
 
 
 class MalformedRequestError(ServiceError):
-    """Something that is not HTTP."""
+    """The request is not valid HTTP."""
 
     type = "malformed_request"
 
 
 class MalformedBodyError(ServiceError):
-    """A body that is not JSON."""
+    """The body is not JSON."""
 
     type = "malformed_body"
 
 
 class BodyTooLargeError(ServiceError):
-    """A body of more bytes than the server reads."""
+    """The body has more bytes than the server accepts."""
 
     type = "body_too_large"
 
 
 class UnsupportedMediaTypeError(ServiceError):
-    """A body that does not call itself JSON."""
+    """The `content-type` of the body is not the one that is needed."""
 
     type = "unsupported_media_type"
 
 
 class InvalidRequestError(ServiceError):
-    """Well-formed JSON that asks for something impossible."""
+    """The request is well-formed, but asks for something impossible."""
 
     type = "invalid_request"
 
 
 class RequestTooLargeError(ServiceError):
-    """A valid request that needs more memory than the server has."""
+    """The request needs more memory than the server has."""
 
     type = "request_too_large"
 
@@ -83,19 +83,19 @@ class OverloadedError(UnavailableError):
 
 
 class ShuttingDownError(UnavailableError):
-    """The server is about to end."""
+    """The server is shutting down."""
 
     type = "shutting_down"
 
 
 class NotReadyError(UnavailableError):
-    """The engine does not move."""
+    """The engine is stuck, or not running."""
 
     type = "not_ready"
 
 
 class ModelUnloadedError(UnavailableError):
-    """The model is about to be served no more, though the server goes on."""
+    """The model is being unloaded; the server itself goes on."""
 
     type = "model_unloaded"
 
@@ -125,13 +125,13 @@ class RequestTimeoutError(ServiceError):
 
 
 class HeadersTooLargeError(ServiceError):
-    """The request has more headers than the server reads."""
+    """The request has more headers than the server accepts."""
 
     type = "headers_too_large"
 
 
 class UrlTooLongError(ServiceError):
-    """The request's URL is longer than the server reads."""
+    """The request's URL is longer than the server accepts."""
 
     type = "url_too_long"
 
@@ -149,13 +149,13 @@ class ModelNotFoundError(ServiceError):
 
 
 class ModelLoadError(ServiceError):
-    """The checkpoint cannot be served; what is served goes on."""
+    """The checkpoint cannot be loaded; other models are served as before."""
 
     type = "model_load_failed"
 
 
 class DefaultModelError(ServiceError):
-    """The default model is served as long as the server runs."""
+    """The default model cannot be unloaded."""
 
     type = "default_model"
 
@@ -167,57 +167,57 @@ class SessionNotFoundError(ServiceError):
 
 
 class SessionBusyError(ServiceError):
-    """Another request has the session."""
+    """Another request is using the session."""
 
     type = "session_busy"
     retry_after = 1
 
 
 class SessionTakenError(ServiceError):
-    """Another server took the session in the middle of this request, whose prompt is in its log."""
+    """Another server took the session over during this request. Its log has the prompt."""
 
     type = "session_taken"
 
 
 class SessionExistsError(ServiceError):
-    """There is a session of that id already."""
+    """There is a session with this id already."""
 
     type = "session_exists"
 
 
 class SessionEmptyError(ServiceError):
-    """There is nothing in the session to save, or to go on from."""
+    """The session is empty, so there is nothing to save or to go on from."""
 
     type = "session_empty"
 
 
 class SessionOfOtherWeightsError(ServiceError):
-    """The session belongs to other weights than those that are served."""
+    """The session belongs to weights that are not served."""
 
     type = "session_of_other_weights"
 
 
 class SessionFullError(ServiceError):
-    """The session's log would grow beyond what the model or the server holds."""
+    """The session's log would become longer than the model or the server allows."""
 
     type = "session_full"
 
 
 class SessionDamagedError(ServiceError):
-    """The store gives back another log than was written."""
+    """The session's log is damaged in the store."""
 
     type = "session_damaged"
 
 
 class TooManySessionsError(ServiceError):
-    """The server holds as many sessions as it may."""
+    """The server, or the API key, has as many sessions as it may have."""
 
     type = "too_many_sessions"
     retry_after = 60
 
 
 class InvalidSnapshotError(ServiceError):
-    """A snapshot that is damaged, or does not fit this server."""
+    """The snapshot is damaged, or does not fit this server."""
 
     type = "invalid_snapshot"
 
@@ -229,6 +229,6 @@ class StoreUnavailableError(UnavailableError):
 
 
 class DeadlineExceededError(ServiceError):
-    """The request was not finished within the time that it allowed."""
+    """The request took longer than its `timeout` allows."""
 
     type = "deadline_exceeded"

@@ -1,4 +1,4 @@
-"""What the machine has, as far as this process may use it: what defaults are derived from."""
+"""How much of the machine this process may use; some defaults follow from it."""
 
 import os
 from pathlib import Path
@@ -10,14 +10,14 @@ _CGROUP_LIMITS = (
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on, at least one."""
+    """How many cores this process may run on, at least one."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def usable_bytes() -> int:
-    """Memory that this process may use: the machine's, or what its container is allowed."""
+    """Bytes of memory that this process may use: the machine's, or what its container allows."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for file in _CGROUP_LIMITS:
         try:

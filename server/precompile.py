@@ -1,6 +1,6 @@
 """`python -m server.precompile`: compile the kernels now, so that no start of a server has to.
 
-They are kept where Numba keeps what it compiles, for this kind of CPU and these sources.
+Numba keeps them in its cache, for this kind of CPU and this version of the sources.
 """
 
 import sys
@@ -11,7 +11,7 @@ from server.environment import settings_of_environment
 from server.errors import StartupError
 from server.settings import Settings
 
-_BATCH_TOKENS = 4096  # work enough for the parallel form of every kernel, whatever the machine
+_BATCH_TOKENS = 4096  # enough for every kernel to take its parallel form, on any machine
 
 
 def precompile(settings: Settings) -> None:

@@ -9,14 +9,14 @@ class ShortStartupErrors:
     """Reports a `StartupError` by its message alone; Starlette would report a whole traceback.
 
     Args:
-        app: to wrap.
+        app: what this wraps.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything through but the failure of a start."""
+        """Pass everything through, and shorten the message of a start that failed."""
         if scope["type"] != "lifespan":
             await self.app(scope, receive, send)
             return

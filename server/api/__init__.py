@@ -1,1 +1,1 @@
-"""What clients see."""
+"""The API that clients use."""

@@ -1,4 +1,4 @@
-"""Every request's account: found and opened before a route does anything, settled at the end."""
+"""Opens an account for every request before its route does anything, and settles it at the end."""
 
 from typing import Annotated, cast
 
@@ -18,7 +18,7 @@ _bearer = HTTPBearer(
 def enter(request: HTTPConnection) -> Account:
     """Let a request in, at most once: find its account, and count it.
 
-    Nothing of a request but its head may be read before this.
+    Before this, only the head of a request may be read.
 
     Raises:
         UnauthorizedError: it has no key, or an unknown one.
@@ -28,7 +28,7 @@ def enter(request: HTTPConnection) -> Account:
     if account is None:
         access = cast(Access, request.app.state.access)
         account = access.identify(request.headers.getlist("authorization"))
-        request.state.account = account  # also if it is over its quota, for the headers
+        request.state.account = account  # before it may be refused, as the headers need it
         account.open()
     return cast(Account, account)
 
@@ -62,10 +62,10 @@ async def require_admin(account: AccountDependency) -> None:
 class SettleAccounts:
     """Settles the account of every request when it is over, whatever ends it.
 
-    Responses tell what is left of the key's quotas.
+    Also adds headers with what is left of the key's quotas.
 
     Args:
-        app: to wrap.
+        app: what this wraps.
     """
 
     def __init__(self, app: ASGIApp) -> None:

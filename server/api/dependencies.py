@@ -1,4 +1,4 @@
-"""What routes ask FastAPI for."""
+"""What routes get from the app and the request, through FastAPI."""
 
 import re
 from typing import Annotated, cast
@@ -7,9 +7,8 @@ from fastapi import Depends, Request
 
 from server.api.schemas.generation_fields import SESSION_ID
 from server.engine.engines import Engines
-from server.errors import SessionNotFoundError
-from server.printable import LONGEST_ECHO, printable
 from server.sessions.sessions import Sessions
+from server.sessions.store.refusals import not_found
 
 
 async def _engines(request: Request) -> Engines:
@@ -22,7 +21,7 @@ async def _sessions(request: Request) -> Sessions:
 
 async def _session_id(session_id: str) -> str:
     if not re.fullmatch(SESSION_ID, session_id):
-        raise SessionNotFoundError(f"there is no session {printable(session_id, LONGEST_ECHO)}")
+        raise not_found(session_id)
     return session_id
 
 
@@ -37,7 +36,7 @@ SessionsDependency = Annotated[Sessions, Depends(_sessions)]
 """The sessions of the app."""
 
 RequestId = Annotated[str, Depends(_request_id)]
-"""The id that the response will carry as `x-request-id`."""
+"""The id that the response carries as `x-request-id`."""
 
 SessionId = Annotated[str, Depends(_session_id)]
-"""The id in the path, which looks like one of a session."""
+"""The session's id in the path, which has the form of one."""

@@ -11,10 +11,10 @@ from server.http.json_body import JsonRequest
 
 
 class JsonRoute(APIRoute):
-    """A route whose body is read strictly, and only of a request that may come in.
+    """A route that reads its body strictly, and only after the request has been let in.
 
-    Left to itself, FastAPI reads the body before it looks at what a route depends on, its key
-    included, and answers whatever goes wrong in between with a plain 400.
+    By itself FastAPI reads the body before it looks at a route's dependencies, such as the key, and
+    answers anything that goes wrong there with a plain 400.
     """
 
     body_is_optional = False

@@ -1,4 +1,4 @@
-"""What FastAPI does not write into the OpenAPI document by itself: errors, and streams."""
+"""Adds to the OpenAPI document what FastAPI does not write by itself: errors, and streams."""
 
 from typing import Any
 
@@ -35,17 +35,18 @@ from server.errors import (
 from server.http.errors import error_body, openai_body, status_of
 
 STREAMED: tuple[type[BaseModel], ...] = (GenerateChunk,)
-"""What only events of streams hold; no route returns it, so FastAPI does not know of it."""
+"""Models of the events of streams. No route returns them, so FastAPI does not know of them."""
 
 _REF = "#/components/schemas/{model}"
 _ID = "ses-019aa9c5c0d2f4a1c2d3e4f5a64f0c9d"
 Examples = dict[type[ServiceError], tuple[str, str | None]]
-"""Message and field of an example of every error that a route answers with."""
+"""For each error that a route can answer with, the message and the field of an example."""
 
 SESSION_ERRORS: Examples = {
-    SessionNotFoundError: (f"there is no session {_ID}", None),
+    SessionNotFoundError: (f"there is no session '{_ID}'", None),
     SessionBusyError: (
-        f"session {_ID} is busy with another request; try again, or send 'wait_for_session': true",
+        f"session '{_ID}' is busy with another request; try again, or send "
+        "'wait_for_session': true",
         None,
     ),
     SessionEmptyError: (f"session {_ID} is empty, there is nothing to save", None),
@@ -54,14 +55,21 @@ SESSION_ERRORS: Examples = {
         "(copy-bytes)",
         None,
     ),
-    SessionDamagedError: (f"the log of session {_ID} is damaged in the store", None),
-    TooManySessionsError: ("there are 100000 sessions, as many as this server keeps", None),
-    StoreUnavailableError: ("sessions are unavailable: the disk is full", None),
+    SessionDamagedError: ("the session's log in the store is damaged; delete the session", None),
+    TooManySessionsError: (
+        "there are 100000 sessions, and there may be no more; delete one, or wait until one "
+        "expires",
+        None,
+    ),
+    StoreUnavailableError: (
+        "the session store cannot be used now: the disk is full; free some space",
+        None,
+    ),
 }
-"""What can go wrong with sessions, with an example each, for `describe_errors`."""
+"""What can go wrong with sessions."""
 
 MODEL_ERRORS: Examples = {
-    ModelNotFoundError: ("there is no model 'copy-all'; served are copy-bytes", "model")
+    ModelNotFoundError: ("there is no model 'copy-all'; this server has copy-bytes", "model")
 }
 """What can go wrong where a model is named."""
 
@@ -113,8 +121,8 @@ def describe_errors(examples: Examples, *, openai: bool = False) -> dict[int | s
     """FastAPI's `responses` for the errors of a route.
 
     Args:
-        examples: the errors that the route answers with, each with an example.
-        openai: whether the route is one of OpenAI's API.
+        examples: the errors that the route can answer with.
+        openai: whether the route belongs to OpenAI's API.
     """
     responses: dict[int | str, Any] = {}
     if openai:  # in place of the 422 that FastAPI would document
@@ -150,9 +158,9 @@ def describe_events(
     """The `content` of a response that is a stream of server-sent events.
 
     Args:
-        chunk: what an event holds that is neither an error nor `[DONE]`.
+        chunk: what each event holds but the last.
         example: a whole stream.
-        error: what the last event holds if something goes wrong in mid-stream.
+        error: what the last event holds if something goes wrong in the middle.
     """
     content = {"anyOf": [{"$ref": _REF.format(model=name.__name__)} for name in (chunk, error)]}
     data = {
@@ -160,13 +168,13 @@ def describe_events(
         "if": {"not": {"const": "[DONE]"}},
         "then": {"contentMediaType": "application/json", "contentSchema": content},
     }
-    # One event, as FastAPI describes those of its own streams, and OpenAPI 3.2 all.
+    # One event, as OpenAPI 3.2 describes it, and FastAPI for streams of its own.
     event = {"type": "object", "required": ["data"], "properties": {"data": data}}
     return {"text/event-stream": {"itemSchema": event, "example": example}}
 
 
 class DocumentedApp(FastAPI):
-    """An app whose document has the models of `STREAMED`, too."""
+    """An app whose OpenAPI document also has the models in `STREAMED`."""
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document; it is made once."""

@@ -1,4 +1,4 @@
-"""From a stream of deltas to HTTP, and back to the engine when the client leaves."""
+"""Sends a stream of deltas over HTTP, and ends it when the client leaves."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
@@ -15,7 +15,7 @@ from server.errors import ServiceError
 from server.http.compact_json import compact_json
 
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
-"""Of every generation: nobody on the way may keep it, or hold it back."""
+"""Headers of every generation: no proxy on the way may store it, or hold it back."""
 
 T = TypeVar("T")
 
@@ -24,30 +24,29 @@ DeltaStream = TokenStream | MergedStream
 
 
 class Format(Protocol):
-    """How one answer is written; made for it, and told its deltas in order."""
+    """Writes one answer. Each answer has one of its own, which gets its deltas in order."""
 
     def chunk(self, delta: Delta) -> str:
-        """What is new in one sample, as JSON. There is one a token, so it is made fast."""
+        """What is new in one sample, as JSON. This must be fast: it runs for every token."""
 
     def ending(self) -> Iterable[str]:
-        """What follows the last delta of a stream, each as JSON."""
+        """What to send after the last delta of a stream, each as JSON."""
 
     def whole(self, samples: list[Delta]) -> dict[str, Any]:
-        """A whole answer: one delta a sample."""
+        """A whole answer, from one delta for each sample."""
 
     def error(self, error: ServiceError) -> dict[str, Any]:
-        """What ends a stream that failed."""
+        """The last event of a stream that failed."""
 
 
 class EventStream(Response):
-    """Server-sent events of a generation: one a delta, then `[DONE]`.
+    """A generation as server-sent events: one for each delta, then `[DONE]`.
 
-    An error after the first byte is an event of its own, and the last one. Closes the stream
-    however it ends.
+    An error after the first byte is sent as the last event. Closes the stream, however it ends.
 
     Args:
         stream: the deltas of the generation; this response closes it.
-        format: how an event is written.
+        format: writes the events.
     """
 
     media_type = "text/event-stream"
@@ -100,11 +99,11 @@ async def whole_response(stream: DeltaStream, format: Format, receive: Receive) 
 
 
 async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, but give it up when the client leaves first.
+    """Await `work`, but cancel it when the client leaves first.
 
     Args:
-        receive: how the server hears from the client, whose body has been read.
-        work: cancelled when the client leaves.
+        receive: from ASGI; the body has been read already.
+        work: what the client waits for.
 
     Raises:
         ClientDisconnect: the client left.

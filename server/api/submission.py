@@ -23,14 +23,14 @@ from server.sessions.turn import Turn
 
 
 class Submission:
-    """Has one request served.
+    """Serves one request that generates.
 
     Args:
-        request: whose body has been read.
-        request_id: for the log.
-        engines: those of all models that are served.
-        sessions: that the request can go on from.
-        account: which pays, and whose sessions it may go on.
+        request: the request, whose body has been read.
+        request_id: its id, for the log.
+        engines: those of the models that it can choose from.
+        sessions: those that it can be a turn of.
+        account: is charged for it, and says whose sessions it may use.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Submission:
 
         Args:
             body: what the client asks for.
-            write: how the answer is written.
+            write: makes the format of the answer.
             user: on whose behalf the client asks, for the log.
 
         Raises:
@@ -99,9 +99,9 @@ async def _submission(
     sessions: SessionsDependency,
     account: AccountDependency,
 ) -> Submission:
-    # The class itself would be called on a thread of FastAPI's.
+    # As a dependency itself, the class would be called on another thread.
     return Submission(request, request_id, engines, sessions, account)
 
 
 Submit = Annotated[Submission, Depends(_submission)]
-"""What a route calls with the body and the format of its answer."""
+"""What a route calls with its body and the format of the answer."""

@@ -1,4 +1,4 @@
-"""Who may use the server: its keys, and the account that each request has with one of them."""
+"""Who may use the server: its keys, and the account that each request gets with its key."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -23,13 +23,13 @@ class Metered(Protocol):
 
 
 class Account:
-    """A request's account with the key that it came with.
+    """What a request may do and use, by the key that it came with.
 
     Args:
         usage: what the key has used of its quotas; None if the server has no keys.
 
     Attributes:
-        key: what the request may do; None if the server has no keys.
+        key: the key; None if the server has no keys.
     """
 
     def __init__(self, usage: KeyUsage | None) -> None:
@@ -40,12 +40,12 @@ class Account:
 
     @property
     def owner(self) -> str:
-        """Who owns the sessions that the request makes: the key's name; empty for nobody."""
+        """Who owns the sessions that the request makes: the key's name, or "" without a key."""
         return "" if self.key is None else self.key.name
 
     @property
     def sees(self) -> str | None:
-        """Whose sessions the request may see; None for everybody's."""
+        """The only owner whose sessions the request may see; None if it may see everybody's."""
         return None if self.key is None or self.key.role == "admin" else self.key.name
 
     @property
@@ -57,7 +57,7 @@ class Account:
         """Return if the key is an admin's.
 
         Raises:
-            ForbiddenError: it is another's, or the server has no keys.
+            ForbiddenError: it is a user's, or the server has no keys.
         """
         if self.key is None:
             raise ForbiddenError(
@@ -97,7 +97,7 @@ class Access:
     """The keys of a server, and what each of them has used.
 
     Args:
-        keys: if there are none, everybody may use everything but admin routes.
+        keys: without any, everybody may use everything but the admin routes.
     """
 
     def __init__(self, keys: ApiKeys) -> None:
@@ -108,7 +108,7 @@ class Access:
             self._usages = {key.name: KeyUsage(key, storage) for key in keys}
 
     def identify(self, credentials: Sequence[str]) -> Account:
-        """The account of a request, which is not opened yet.
+        """The account of a request, not opened yet.
 
         Args:
             credentials: every `Authorization` header of the request.

@@ -25,19 +25,19 @@ class ApiKey(BaseModel):
     """What is known of a key, besides its hash.
 
     Attributes:
-        name: of the key, for logs, errors and the sessions that it makes.
-        role: what it may do; an admin may everything.
-        requests_per_minute: that it may send; None for any number, here and below.
-        tokens_per_minute: that it may have read and generated.
-        max_concurrent: requests that it may have at once.
-        max_sessions: that it may own.
+        name: what logs and errors call it, and the owner of the sessions that it makes.
+        role: what it may do; an admin may do everything.
+        requests_per_minute: how many requests it may send; None for any number, here and below.
+        tokens_per_minute: how many tokens may be read and generated for it.
+        max_concurrent: how many requests it may have at once.
+        max_sessions: how many sessions it may own.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
     role: Role = "user"
-    # Each of these requests is remembered for a minute, so there must not be too many.
+    # Each request is remembered for a minute, so this must not be too large.
     requests_per_minute: Annotated[int, Field(gt=0, le=_MOST_REQUESTS)] | None = None
     tokens_per_minute: PositiveInt | None = None
     max_concurrent: PositiveInt | None = None
@@ -49,7 +49,7 @@ class _Entry(ApiKey):
 
 
 class ApiKeys:
-    """Keys by their hashes, which it does not give away."""
+    """The keys of a server, found by their hashes. Nothing here tells a hash."""
 
     def __init__(self) -> None:
         self._keys: dict[bytes, ApiKey] = {}
@@ -71,15 +71,15 @@ class ApiKeys:
             ValueError: its name or its hash is taken.
         """
         if key.name in [known.name for known in self]:
-            raise ValueError(f"there are two keys of the name '{key.name}'")
+            raise ValueError(f"there are two keys with the name '{key.name}'")
         if digest in self._keys:
             raise ValueError(f"'{key.name}' has the same hash as '{self._keys[digest].name}'")
         self._keys[digest] = key
 
     def find(self, secret: str) -> ApiKey | None:
-        """The key that somebody gave, if it is one.
+        """The key whose secret this is; None if there is none.
 
-        Every comparison is made, and takes the same time whatever is compared.
+        It is compared with every key, each time in the same time, so that timing tells nothing.
         """
         given = digest_of(secret)
         found = None
@@ -93,12 +93,12 @@ def load_keys(text: str | None, file: Path | None) -> ApiKeys:
     """The keys of the settings; none if neither source is given.
 
     Args:
-        text: a JSON list of objects.
-        file: in TOML, with one table `[[key]]` a key.
+        text: a JSON list with an object for each key.
+        file: a TOML file with a table `[[key]]` for each key.
 
     Raises:
-        StartupError: a source that is given cannot be read, has no key, or has one that is not
-            right. The message names the place, and repeats nothing that stands there.
+        StartupError: a source that is given cannot be read, has no key, or has a wrong one. The
+            message says where, and repeats nothing of what is written there.
     """
     keys = ApiKeys()
     if text is not None:
@@ -122,10 +122,10 @@ def _add_all(keys: ApiKeys, source: str, shape: str, read: Callable[[], Any]) ->
         entries = read()
     except OSError as error:
         raise StartupError(f"{source} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):  # whose words may repeat what stands there
+    except (ValueError, RecursionError):  # whose message may repeat what is written there
         raise StartupError(f"{source} must be {shape}, see docs/security.md") from None
     if not isinstance(entries, list) or not entries:
-        # An open server is never what somebody wanted who set this.
+        # Nobody who sets this wants a server without keys.
         raise StartupError(f"{source} has no key; add one, or unset it to serve without keys")
     for number, values in enumerate(entries, 1):
         try:
@@ -141,7 +141,7 @@ def _add_all(keys: ApiKeys, source: str, shape: str, read: Callable[[], Any]) ->
 
 
 def _explain(error: ValidationError) -> str:
-    """What is wrong with an entry, without a word of what it holds."""
+    """What is wrong with an entry, without repeating anything of it."""
     problem = error.errors(include_input=False, include_url=False)[0]
     field = str(problem["loc"][0]) if problem["loc"] else ""
     if field not in _Entry.model_fields:

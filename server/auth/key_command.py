@@ -19,7 +19,10 @@ def _name(value: str) -> str:
 @app.command()
 def key(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Of whoever will use it.", callback=_name)
+        str,
+        typer.Argument(
+            metavar="NAME", help="What to call the key; best after who will use it.", callback=_name
+        ),
     ],
     role: Annotated[
         Role, typer.Option(help="An admin may also load models, and sees everybody's sessions.")

@@ -1,9 +1,8 @@
 """What an API key looks like, and how it is hashed.
 
-A server knows only the SHA-256 of each key. A fast hash is enough, and right: a key is 256 random
-bits, so that nobody can find it by trying, however fast the trying is. Slow hashes protect
-passwords that people think up, of which there are none here; and with one, every stranger's wrong
-key would cost the server's time.
+A server knows only the SHA-256 of each key. A fast hash is enough: a key is 256 random bits,
+which nobody can guess, however fast they try. Slow hashes protect passwords that people think up,
+and with one, every wrong key that a stranger sends would cost the server's time.
 """
 
 import hashlib
@@ -11,23 +10,23 @@ import secrets
 from typing import Literal
 
 Role = Literal["user", "admin"]
-"""What a key may do; an admin may everything."""
+"""What a key may do; an admin may do everything."""
 
 NAME = r"[A-Za-z0-9._-]{1,64}"
-"""What a key may be called."""
+"""A regular expression of the names that keys may have."""
 
 HASH = "sha256:"
 """How a hash begins; 64 hexadecimal digits follow."""
 
-_PREFIX = "crn-"  # by which programs that look for leaked secrets can know one
+_PREFIX = "crn-"  # by which programs that look for leaked secrets recognize a key
 
 
 def new_key() -> tuple[str, str]:
-    """A new key, and the hash that a server is to know of it."""
+    """A new key, and its hash, which is all that a server needs to know."""
     secret = _PREFIX + secrets.token_urlsafe(32)
     return secret, HASH + digest_of(secret).hex()
 
 
 def digest_of(secret: str) -> bytes:
-    """The SHA-256 of a key, or of whatever else somebody sent as one."""
+    """The SHA-256 of a key, or of anything else that a client sent as one."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()

@@ -1,4 +1,4 @@
-"""What API keys have used of their quotas."""
+"""Counts what API keys have used of their quotas."""
 
 import math
 import time
@@ -16,12 +16,13 @@ _MINUTE = 60.0  # seconds
 class KeyUsage:
     """What one key has used. Belongs to one event loop's thread.
 
-    Requests are counted in the minute before each of them. Tokens are known only when a request
-    ends, which may then have used more than was left: they are counted in minutes that begin with
-    the first tokens, and what went beyond a minute's quota is waited off at the same rate.
+    The requests of the last minute count. Tokens are known only when a request ends, which may by
+    then have used more than was left. So they are counted in minutes that begin with the first
+    tokens, and after going beyond a quota the key has to wait for as long as that many more tokens
+    take at its rate.
 
     Args:
-        key: its quotas are what is counted against.
+        key: the key, with its quotas.
         storage: where the counts are kept; all keys may share one.
     """
 
@@ -30,12 +31,12 @@ class KeyUsage:
         self._running = 0
         self._requests = MovingWindowRateLimiter(storage)
         self._tokens = FixedWindowRateLimiter(storage)
-        self._paid_off = 0.0  # when the tokens beyond a minute's quota are, in seconds since 1970
+        self._paid_off = 0.0  # until when it waits for tokens beyond a quota; seconds since 1970
         self._request_quota = _per_minute(key.requests_per_minute)
         self._token_quota = _per_minute(key.tokens_per_minute)
 
     def begin(self) -> None:
-        """Count a request that begins; `end` it afterwards.
+        """Count a request that begins; call `end` afterwards.
 
         Raises:
             RateLimitedError: a quota is used up; nothing was counted.
@@ -55,7 +56,7 @@ class KeyUsage:
         self._running += 1
 
     def end(self, n_tokens: int) -> None:
-        """Count what a request used, which is over."""
+        """Count the tokens of a request that is over."""
         self._running -= 1
         if self._token_quota is None or not n_tokens:
             return
@@ -68,7 +69,7 @@ class KeyUsage:
     def headers(self) -> dict[str, str]:
         """The quotas and what is left of them, as headers of a response.
 
-        The reset is when the oldest request will no longer count, and when all tokens are back.
+        Reset is when the oldest request stops counting, and when all tokens are there again.
         """
         now, headers = time.time(), {}
         for name, quota, left in (
@@ -83,13 +84,13 @@ class KeyUsage:
         return headers
 
     def _requests_left(self, quota: RateLimitItemPerMinute) -> tuple[int, float]:
-        """How many, and when there will be one more, in seconds since 1970."""
+        """How many requests are left, and when there is one more, in seconds since 1970."""
         stats = self._requests.get_window_stats(quota, self.key.name, "requests")
         is_full = stats.remaining == quota.amount
         return stats.remaining, time.time() if is_full else stats.reset_time
 
     def _tokens_left(self, quota: RateLimitItemPerMinute) -> tuple[int, float]:
-        """How many, and when there will be all, in seconds since 1970."""
+        """How many tokens are left, and when all are there again, in seconds since 1970."""
         stats = self._tokens.get_window_stats(quota, self.key.name, "tokens")
         left = 0 if self._paid_off > time.time() else stats.remaining
         return left, max(stats.reset_time, self._paid_off)

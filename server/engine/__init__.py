@@ -1,1 +1,1 @@
-"""One thread that makes tokens for many requests, and all that it needs."""
+"""The engine: one thread that makes tokens for many requests, and all that it needs."""

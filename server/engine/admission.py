@@ -1,4 +1,4 @@
-"""Whether a request can be served at all, as which tokens, and whether there is room for it now."""
+"""Turns away requests that cannot be served, at all or now, and reserves room for the others."""
 
 import uuid
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ from server.settings import Settings
 class Admission:
     """Turns what a client sends into a framed prompt, and keeps room for it.
 
-    What a request may come to need is reserved before it is looked at more closely, and given back
-    when it is refused or over.
+    Room is reserved before a text is tokenized, which may take a while, and given back when the
+    request is refused or over.
 
     Args:
         model: whose tokenizer, framing and length limit apply.
-        settings: with the limits of this server.
-        scheduler: which knows what the memory pool can hold.
-        bytes_per_page: memory of a page of the pool.
+        settings: of the server, with its limits.
+        scheduler: knows what the memory pool can hold.
+        bytes_per_page: bytes of one page of the pool.
         reservations: where room is kept.
     """
 
@@ -70,9 +70,10 @@ class Admission:
 
         Raises:
             OverloadedError: there is no room for it now.
-            InvalidRequestError: the text or an id is not the model's, it is too long for it, or the
-                model does not know the mode or an id of the bias, or the mode needs a session.
-            SessionFullError: it is too long for what its context leaves.
+            InvalidRequestError: the model cannot read the text or an id, or the prompt is too long
+                for it; it has no such mode, or no such id as the bias names; or the mode needs a
+                session.
+            SessionFullError: the prompt is too long for what its context leaves.
             RequestTooLargeError: the memory pool could never hold it.
         """
         mode = choose_mode(self._model, params.mode)
@@ -84,7 +85,7 @@ class Admission:
         n_content = len(source)
         if isinstance(source, str) and not source.isascii():
             n_content *= 4
-        # What exceeds the pool will be refused for that, and not because others wait.
+        # What exceeds the whole pool is refused below for that, and not because others wait.
         allocator = self._scheduler.pool.allocator
         n_framing = len(frame(self._model, [], mode))
         n_held = (n_context or 0) + n_framing + n_content + (params.max_tokens or 0)
@@ -234,5 +235,5 @@ class Admission:
 
 
 def _n_held(prompt: list[int], max_tokens: int) -> int:
-    """Tokens that the pool may come to hold of a prompt and its answer, whose last is not read."""
+    """Most tokens of a prompt and its answer that the pool holds; the last one is never read."""
     return max(len(prompt), len(prompt) + max_tokens - 1)

@@ -9,13 +9,13 @@ from server.engine.kept_states import KeptStates
 class BlockAllocator:
     """Hands out pages of a pool, counts who uses them, and takes them back.
 
-    A page that nobody uses any more is blank at once, and loses its row, unless it was kept: then
-    its content stays for whoever may share it, until `reclaim` gives it up.
+    When the last user of a page frees it, the page becomes blank and loses its row. A page that was
+    kept does not: its content stays for others to share, until `reclaim` gives it up.
 
     Args:
         n_pages: pages in the pool; ids run from 0.
         page_size: tokens that a page holds.
-        states: the rows of pages.
+        states: knows which pages have a row for a state.
     """
 
     def __init__(self, n_pages: int, page_size: int, states: KeptStates | None = None) -> None:
@@ -52,11 +52,11 @@ class BlockAllocator:
 
     @property
     def unused(self) -> Iterator[int]:
-        """Those pages, longest unused first."""
+        """The pages that nobody uses, but whose content is kept; longest unused first."""
         return iter(self._unused)
 
     def n_users(self, page: int) -> int:
-        """How many use a page."""
+        """How many users a page has."""
         return self._users[page]
 
     def pages_for(self, n_tokens: int) -> int:
@@ -77,7 +77,7 @@ class BlockAllocator:
         return pages
 
     def reclaim(self) -> int:
-        """Make the kept page that was unused longest blank; returns it.
+        """Give up the content of the kept page that has been unused longest, and return the page.
 
         Raises:
             KeyError: there is none.
@@ -101,7 +101,7 @@ class BlockAllocator:
             self._users[page] += 1
 
     def keep(self, page: int) -> None:
-        """Keep the content of a page in use beyond its users.
+        """Keep the content of a page in use even after its last user has freed it.
 
         Raises:
             ValueError: nobody uses the page.
@@ -111,14 +111,14 @@ class BlockAllocator:
         self._kept[page] = 1
 
     def unkeep(self, page: int) -> None:
-        """Keep the content of a page no longer than its users need it."""
+        """Keep the content of a page only as long as it has users."""
         self._kept[page] = 0
         if page in self._unused:
             del self._unused[page]
             self._clear(page)
 
     def free(self, pages: list[int]) -> None:
-        """Take a user from pages. Of kept ones the last is the first to be given up.
+        """Take a user from each of these pages. Of those that are kept, the last is given up first.
 
         Raises:
             ValueError: a page that nobody uses, which would hand it to two users later.

@@ -29,7 +29,7 @@ _PRODUCTS_AN_EXPONENTIAL = 12  # multiply-adds of a matrix product in the time o
 
 @dataclass
 class StepTimes:
-    """Seconds that all steps so far spent on what."""
+    """Seconds that all steps so far have spent on each kind of work."""
 
     scheduling: float = 0.0
     model: float = 0.0
@@ -41,7 +41,7 @@ class EngineCore:
 
     Args:
         model: to run.
-        settings: with the size of the pool and the budget of a step.
+        settings: the size of the pool and the budget of a step, among others.
 
     Raises:
         StartupError: the pool is too small to hold anything.
@@ -51,7 +51,7 @@ class EngineCore:
         last_step_tokens: tokens of the last step.
         pool, scheduler: what the sequences occupy, and which of them take part in a step.
         sessions: what idle sessions have in the pool.
-        times: what the steps spent their time on.
+        times: how long the steps took, by kind of work.
     """
 
     def __init__(self, model: ServedModel, settings: Settings) -> None:
@@ -80,7 +80,7 @@ class EngineCore:
 
     @property
     def bytes_per_page(self) -> int:
-        """Memory of one page in all layers, with its part of the states that are kept."""
+        """Bytes of one page in all layers, and of its share of the kept states."""
         return bytes_per_page(self._state)
 
     @property
@@ -110,27 +110,30 @@ class EngineCore:
             self._tables.clear(0)
 
     def add(self, generation: Generation) -> None:
-        """Queue the first sample of a request; the others follow when its prompt is computed."""
+        """Queue the first sample of a request; the others follow once its prompt is computed."""
         self.scheduler.add(generation.sequence)
         self._start(generation)
 
     def abort(self, request_id: str) -> None:
         """End all samples of a request, whatever their state, and free all that they have.
 
-        Unknown requests are fine.
+        Does nothing for a request that is over or unknown.
         """
         for id in list(self._requests.get(request_id, ())):
             self._end(self._samples[id])
 
     def forget(self, request_id: str) -> None:
-        """As `abort`, but what a session has in the pool is given up, too: it may be wrong."""
+        """As `abort`, but give up the memory of the request's session, too, as it may be wrong."""
         for id in list(self._requests.get(request_id, ())):
             self._end(self._samples[id], park=False)
 
     def step(self) -> list[Outcome]:
-        """Move every sequence that the budget reaches; empty when there was nothing to do.
+        """Compute and sample one step, for every sequence that fits into its budget.
 
         A failure of the model fails the requests of this step and no others.
+
+        Returns:
+            What was made of the requests; nothing if there was nothing to do.
         """
         began = time.perf_counter()
         self.last_step_tokens = 0
@@ -164,7 +167,7 @@ class EngineCore:
         return outcomes
 
     def _note_begin(self, chunks: list[Chunk]) -> None:
-        """Note of requests that take part for the first time when that is, and what was found."""
+        """Note when requests take part in a step for the first time, and how much was cached."""
         now = time.monotonic()
         for chunk in chunks:
             progress = self._samples[chunk.sequence.id].progress
@@ -264,7 +267,7 @@ class EngineCore:
     def _advance(
         self, sample: Generation, logits: NDArray[np.float32], likeliest: int | None
     ) -> list[Outcome]:
-        """Deltas of a sample, and of those that part from it here."""
+        """The next deltas of a sample, and of the samples that fork from it here."""
         outcomes: list[Outcome] = []
         for other in sample.part():
             delta = other.advance(logits, likeliest)

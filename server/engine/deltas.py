@@ -19,11 +19,11 @@ class Delta:
         token_ids: new ids.
         text: new text; it may lag behind the ids by part of a character or of a stop string.
         finish_reason: why the sample is over; None while it is not.
-        index: of the sample.
-        logprobs: one a new id, if they were asked for.
-        n_echoed: how many of the ids, the first ones, are the prompt's.
-        is_eos: whether the model ended the sample, with an id that is not among these.
-        eos_logprob: of that id, if log-probabilities were asked for.
+        index: which sample of the request this is, from 0.
+        logprobs: one for each new id, if they were asked for.
+        n_echoed: how many ids at the beginning are the prompt's.
+        is_eos: whether the model ended the sample with EOS, which is not among the ids.
+        eos_logprob: the log-probability of that EOS, if log-probabilities were asked for.
     """
 
     token_ids: list[int]
@@ -42,7 +42,7 @@ class Delta:
 
     @classmethod
     def join(cls, deltas: Sequence["Delta"]) -> "Delta":
-        """Several deltas of one sample, at least one, as one."""
+        """Make one delta of several of the same sample, at least one."""
         if len(deltas) == 1:
             return deltas[0]
         return cls(
@@ -61,13 +61,13 @@ class Delta:
 
 @dataclass
 class Progress:
-    """When a request got where, in seconds of the monotonic clock. The engine writes it.
+    """How far a request has got. Times are in seconds of the monotonic clock; the engine sets them.
 
     Attributes:
-        arrived: it was submitted.
-        scheduled: it took part in a step for the first time.
-        first_token, last_token: the first and the latest token of any sample.
-        n_cached: tokens of the prompt that were not computed for it.
+        arrived: when it was submitted.
+        scheduled: when it took part in a step for the first time.
+        first_token, last_token: when the first and the latest token of any sample was made.
+        n_cached: tokens of the prompt that did not have to be computed.
     """
 
     arrived: float

@@ -1,4 +1,4 @@
-"""Whether an engine takes requests, and what is said to those that it does not serve."""
+"""Whether an engine takes requests, and the errors of those that it does not serve."""
 
 from server.errors import ModelUnloadedError, ShuttingDownError, UnavailableError
 
@@ -8,7 +8,7 @@ class Door:
 
     Args:
         model: name of the model, for people.
-        drain_seconds: that the requests inside have to finish once it is closed.
+        drain_seconds: how long the requests inside may take to finish once it is closed.
     """
 
     def __init__(self, model: str, drain_seconds: float) -> None:
@@ -20,7 +20,7 @@ class Door:
         """Let no more requests in; idempotent.
 
         Args:
-            unloading: whether it is this engine alone that is about to end, and not the server.
+            unloading: whether only this engine is about to end, and not the whole server.
         """
         self._is_closed = True
         self._is_unloading |= unloading
@@ -30,7 +30,7 @@ class Door:
 
         Raises:
             ModelUnloadedError: this engine is about to end.
-            ShuttingDownError: the server is.
+            ShuttingDownError: the whole server is.
         """
         if self._is_unloading:
             raise ModelUnloadedError(f"the model {self._model} is being unloaded")

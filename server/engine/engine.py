@@ -44,8 +44,8 @@ class Engine:
 
     Args:
         model: to run.
-        settings: limits and sizes.
-        turnstile: that every step passes, if other engines share this machine.
+        settings: of the server, with its limits and sizes.
+        turnstile: what every step passes through; engines on the same machine share one.
 
     Attributes:
         created: when it was made, in whole seconds since 1970.
@@ -74,7 +74,7 @@ class Engine:
         )
         self._door = Door(model.name, settings.drain_seconds)
         self._arrivals = count()
-        # None of these knows the engine, so that whoever forgets it gives its memory back at once.
+        # None of these refers to the engine, so its memory is freed with the last reference to it.
         self._mail = Mailbox()
         usage = partial(measure_usage, scheduler, self._mail)
         self.metrics = Metrics(model.name, usage, self.pool_pages, self._core.tensor_bytes)
@@ -111,7 +111,7 @@ class Engine:
 
     @property
     def step_times(self) -> StepTimes:
-        """What the steps so far spent their time on."""
+        """How long the steps so far took, by kind of work."""
         return replace(self._core.times)
 
     @property
@@ -166,7 +166,7 @@ class Engine:
         """Queue several requests, all of them or none; every stream must be closed.
 
         Args:
-            requests: of each, text or content ids, and what is asked for.
+            requests: for each, its text or content ids, and what is asked for.
             request_id: the id that the client knows, for the log.
             owner: whose memory they may share, and who may share theirs.
 
@@ -191,7 +191,7 @@ class Engine:
         Args:
             source: text, or content ids.
             params: what is asked for.
-            context: what it goes on from, which no other request may do until it is over.
+            context: tokens that it goes on from; no other request may use them until it is over.
             owner: see `submit_all`.
 
         Raises:
@@ -212,7 +212,7 @@ class Engine:
         Args:
             ticket: from `admit`.
             request_id: the id that the client knows, for the log.
-            sink: gets what is made in place of the stream, until it calls `hand_over`.
+            sink: gets the outcomes before the stream does, and passes them on with `hand_over`.
         """
         model, params = self.model, ticket.params
         progress = Progress(time.monotonic())
@@ -232,15 +232,15 @@ class Engine:
         return stream
 
     def hand_over(self, outcomes: list[Outcome]) -> None:
-        """Let readers have what a sink was given."""
+        """Pass outcomes that a sink was given on to the readers."""
         self._readers.hand_over(outcomes)
 
     def abort(self, id: str, error: ServiceError | None = None) -> None:
         """End a request before its next step and free all it has; idempotent.
 
         Args:
-            id: of the request.
-            error: what its reader is told, if it is not the reader who wants this.
+            id: the engine's id of the request.
+            error: what the reader is told; None if the reader itself wants this.
         """
         self._readers.end(id, "abort" if error is None else "error", error)
 
@@ -254,7 +254,7 @@ class Engine:
             args, kwargs: its arguments.
 
         Raises:
-            NotReadyError: the thread does not run, or is stuck; the latter may do it later.
+            NotReadyError: the thread does not run, or is stuck; a stuck one may still do it later.
         """
         answer = self._thread.call(lambda core: work(core.sessions, *args, **kwargs))
         try:
@@ -267,7 +267,7 @@ class Engine:
         """Return if requests can be served now.
 
         Raises:
-            ShuttingDownError: no new ones are taken any more.
+            ShuttingDownError: no new requests are taken any more.
             NotReadyError: the thread is dead or stuck.
         """
         self._check_open()
@@ -278,11 +278,11 @@ class Engine:
             )
 
     async def drain(self, seconds: float, *, unloading: bool = False) -> None:
-        """Take no new requests; wait until the others are finished, or for so many seconds.
+        """Take no new requests, and wait until the others are finished or the time is over.
 
         Args:
             seconds: to wait at most.
-            unloading: whether it is this engine alone that is about to end, and not the server.
+            unloading: whether only this engine is about to end, and not the whole server.
         """
         self._door.close(unloading=unloading)
         await self._readers.wait_for_none(seconds)

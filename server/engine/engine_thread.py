@@ -32,7 +32,7 @@ class EngineThread:
     Args:
         name: of the model, for people.
         core: to step; after `start` it belongs to this thread alone.
-        mail: what the event loop leaves for it.
+        mail: where the event loop leaves work for it.
         readers: get what each step made.
         metrics: where the sizes of steps are counted.
         turnstile: passed before every step, and left after it.
@@ -54,7 +54,7 @@ class EngineThread:
         self._metrics = metrics
         self._turnstile = turnstile
         self._alive = False
-        self._queues = False  # for the turnstile
+        self._queues = False  # whether it waits at the turnstile
         self._moved = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
 
@@ -182,7 +182,7 @@ class EngineThread:
 
 
 def _settle(answer: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
-    """Give an answer to whoever still waits for it."""
+    """Give an answer, unless nobody waits for it any more."""
     if answer.done():
         return
     if error is not None:

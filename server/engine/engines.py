@@ -32,10 +32,11 @@ T = TypeVar("T")
 
 
 class Engines:
-    """Engines by the names of their models. Belongs to one event loop's thread.
+    """The engines of a server, by the names of their models. Belongs to one event loop's thread.
 
     Args:
-        settings: of the server; every engine gets a pool and a queue of the sizes in it.
+        settings: of the server; each engine gets a pool and a queue of its own, as large as these
+            say.
         load: turns the path of a checkpoint into a model, on any thread.
     """
 
@@ -47,8 +48,8 @@ class Engines:
         self._engines: dict[str, Engine] = {}
         self._leaving: dict[str, Engine] = {}
         self._failures: dict[str, str] = {}
-        self._changes: dict[str, asyncio.Task[Any]] = {}  # one at a time of each name
-        self._building = asyncio.Lock()  # one at a time of all: memory, and cores
+        self._changes: dict[str, asyncio.Task[Any]] = {}  # one at a time for each name
+        self._building = asyncio.Lock()  # one at a time of all, to spare memory and cores
         self._partings: list[Callable[[Engine], Awaitable[None]]] = []
         self._closing = False
 
@@ -79,7 +80,7 @@ class Engines:
         except KeyError:
             raise ModelNotFoundError(
                 f"there is no model '{printable(name, LONGEST_ECHO)}'; "
-                f"served are {', '.join(self._engines)}",
+                f"this server has {', '.join(self._engines)}",
                 param="model",
             ) from None
 
@@ -94,7 +95,7 @@ class Engines:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T | None:
-        """As `Engine.call`, for one that may be unloaded meanwhile; then the answer is None.
+        """Like `Engine.call`, but None if the engine is unloaded meanwhile.
 
         Raises:
             NotReadyError: an engine that is still served does not run, or is stuck.
@@ -107,14 +108,14 @@ class Engines:
             return None
 
     def at_parting(self, work: Callable[[Engine], Awaitable[None]]) -> None:
-        """Have `work` done with every engine that is unloaded, once it has ended."""
+        """Have `work` called with every engine that is unloaded, after it has stopped."""
         self._partings.append(work)
 
     async def start(self) -> None:
         """Load what is configured.
 
         Raises:
-            StartupError: the default model cannot be loaded. Another one's failure is noted.
+            StartupError: the default model cannot be loaded. Without any other, the server goes on.
         """
         (_, default), *others = self._folders.configured.items()
         try:
@@ -137,10 +138,10 @@ class Engines:
         return [self._describe(name) for name in names]
 
     async def load(self, name: str) -> tuple[ModelInfo, bool]:
-        """Serve a checkpoint, if it is not served already; others are served meanwhile.
+        """Load a checkpoint and serve it, unless it is served already; others are served meanwhile.
 
         Returns:
-            What is known of it now, and whether it is new.
+            What is known of it now, and whether it was loaded just now.
 
         Raises:
             ModelNotFoundError: there is no such checkpoint.
@@ -160,9 +161,9 @@ class Engines:
         return self._describe(name), True
 
     async def unload(self, name: str) -> None:
-        """Serve a model no more: refuse new requests at once, let running ones finish.
+        """Stop serving a model: refuse new requests at once, and let running ones finish.
 
-        Those that are not finished in `drain_seconds` end with an error. Sessions become cold.
+        Requests that do not finish within `drain_seconds` end with an error. Sessions become cold.
 
         Raises:
             ModelNotFoundError: it is not served.
@@ -179,10 +180,10 @@ class Engines:
         await self._change(name, self._unload(name))
 
     def check_ready(self) -> None:
-        """Return if requests can be served now, of every model.
+        """Return if requests for every model can be served now.
 
         Raises:
-            ShuttingDownError: no new ones are taken any more.
+            ShuttingDownError: no new requests are taken any more.
             NotReadyError: an engine is dead or stuck.
         """
         problems = []
@@ -192,13 +193,13 @@ class Engines:
             except NotReadyError as error:
                 problems.append(error.message)
         held = self._turnstile.seconds_held()
-        if not problems and held > self._settings.stall_seconds:  # of one that was unloaded
+        if not problems and held > self._settings.stall_seconds:  # by an engine that was unloaded
             problems.append(f"a step of {self._turnstile.holder} has not ended for {held:.0f} s")
         if problems:
             raise NotReadyError("; ".join(problems))
 
     async def drain(self, seconds: float) -> None:
-        """Take no new requests; wait until the others are finished, or for so many seconds."""
+        """Take no new requests, and wait until the others are finished or the time is over."""
         self._closing = True
         await asyncio.gather(
             *(engine.drain(seconds) for engine in self),
@@ -270,7 +271,7 @@ class Engines:
             await self._part(self._leaving[name])
         finally:
             del self._leaving[name]
-        logger.info("%s is served no more", name)
+        logger.info("%s is unloaded", name)
 
     async def _part(self, engine: Engine) -> None:
         await engine.drain(self._settings.drain_seconds, unloading=True)

@@ -20,19 +20,19 @@ class GenerationParams:
     """What a request asks for, besides its prompt.
 
     Attributes:
-        max_tokens: tokens to generate at most; None for as many as the mode may need, 0 for none.
+        max_tokens: the most tokens to generate; None for as many as the mode may need, 0 for none.
         sampling: how tokens are chosen.
         stop: strings that end a sample.
-        n: samples.
+        n: how many samples.
         logprobs: how many of the likeliest tokens come with each token's log-probability; None for
             no log-probabilities at all.
         echo: whether the samples begin with the prompt.
         ignore_eos: whether EOS is a token like any other.
-        min_tokens: before so many are generated, neither EOS nor a stop string ends a sample.
-        priority: the lower, the sooner it is served.
-        timeout: seconds after which it ends with an error; None for no limit.
+        min_tokens: until so many are generated, neither EOS nor a stop string ends a sample.
+        priority: requests with a lower one are served first.
+        timeout: seconds after which the request ends with an error; None for no limit.
         mode: what the prompt asks for; None for the first mode of the model's task.
-        field: where the client wrote the prompt, for errors; None for `prompt` or `token_ids`.
+        field: what errors call the prompt; None for `prompt` or `token_ids`.
     """
 
     max_tokens: int | None = None
@@ -53,7 +53,7 @@ class Generation:
     """Samples the tokens of a sequence and turns them into text.
 
     Args:
-        request_id: the request whose sample this is.
+        request_id: the engine's id of the request.
         sequence: what the scheduler knows of the sample; it begins with the framed prompt.
         params: what the request asks for.
         tokenizer: the model's.
@@ -97,7 +97,11 @@ class Generation:
         return self._params.echo and self._params.logprobs is not None
 
     def read(self, start: int, logits: NDArray[np.float32]) -> None:
-        """Take the logits `[N, V]` after the tokens from `start` on, for the prompt's own.
+        """Note the log-probabilities of the prompt's tokens.
+
+        Args:
+            start: place of the first token that was read.
+            logits: `[N, V]`, after this token and those that follow it.
 
         Raises:
             FloatingPointError: logits that are not numbers.
@@ -120,7 +124,7 @@ class Generation:
         """Choose the next token after logits `[V]`.
 
         Args:
-            logits: of the model.
+            logits: the model's, after the sequence so far.
             likeliest: their argmax, if it is known already, and the logits known to be finite.
 
         Raises:
@@ -153,7 +157,7 @@ class Generation:
         return self._delta([token_id], text, "stop" if self._stop.found else reason, logprobs)
 
     def _banned(self) -> int | None:
-        """The id that may not come next, if there is one: EOS, while it would come too early."""
+        """EOS while it would come too early; None when any id may come next."""
         params = self._params
         is_early = not params.ignore_eos and self.sequence.n_generated < params.min_tokens
         return self._eos_id if is_early else None
@@ -183,7 +187,7 @@ class Generation:
         return _Echo(prompt, self._tokenizer.decode(prompt))
 
     def _echoed_logprobs(self) -> list[TokenLogprob]:
-        """One for every echoed id; none for the first of a context, which nothing comes before."""
+        """One for every echoed id. The first of a context has no number: nothing is before it."""
         if self._params.mode != RAW:
             return [p for p in self._prompt_logprobs if p.token_id not in self._specials]
         first = TokenLogprob(self.sequence.token_ids[0], None, ())
@@ -193,7 +197,7 @@ class Generation:
         return token_logprob(logits, token_id, self._params.logprobs or 0)
 
     def _last_text(self, text: str) -> str:
-        """`text` and what decoder and stop strings still hold back."""
+        """`text`, and what the decoder and the stop strings have held back."""
         text += self._stop.push(self._decoder.flush())
         return text + self._stop.flush()
 

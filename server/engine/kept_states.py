@@ -1,4 +1,4 @@
-"""At the end of which pages a sequence's state is kept, so that others can go on from there."""
+"""Which pages have the state at their end kept, so that other sequences can go on from there."""
 
 
 class KeptStates:
@@ -7,7 +7,7 @@ class KeptStates:
     A state may be far larger than a page of the pool, so there may be fewer rows than pages.
 
     Args:
-        n_rows: rows that there are.
+        n_rows: how many rows there are.
         every: pages of a sequence from one row to the next; 1 gives each page a row.
     """
 
@@ -20,7 +20,7 @@ class KeptStates:
 
     @property
     def n_used(self) -> int:
-        """Rows that pages have."""
+        """How many rows are in use."""
         return len(self._rows)
 
     @property
@@ -36,10 +36,10 @@ class KeptStates:
         return self._rows.get(page)
 
     def is_boundary(self, place: int, n_prompt_pages: int) -> bool:
-        """Whether the page at some place of a sequence is to have a row.
+        """Whether a page should have a row.
 
         Args:
-            place: of the page, 0 for a sequence's first.
+            place: of the page in its sequence, from 0.
             n_prompt_pages: pages that the sequence's prompt fills; the last of them has a row,
                 since others may begin with the same prompt.
         """

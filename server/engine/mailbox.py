@@ -26,7 +26,7 @@ class Mailbox:
         changed: the lock of all that follows; it is notified of every change.
         submitted: new requests, each by its first sample.
         aborted: ids of the requests that are to end.
-        calls: other work.
+        calls: other work, and where its results go.
         stopping: whether the thread is to end.
     """
 
@@ -40,13 +40,13 @@ class Mailbox:
         return bool(self.submitted or self.aborted or self.calls or self.stopping)
 
     def abort(self, id: str) -> None:
-        """Have a request ended before the next step; unknown ones are fine."""
+        """Have a request ended before the next step, unless it is over already."""
         with self.changed:
             self.aborted.append(id)
             self.changed.notify()
 
     def take(self) -> tuple[list[Generation], list[str], list[Call]]:
-        """Everything but `stopping`, which stays; the lists are empty afterwards."""
+        """Take everything out but `stopping`, which stays as it is."""
         taken = self.submitted, self.aborted, self.calls
         self.submitted, self.aborted, self.calls = [], [], []
         return taken

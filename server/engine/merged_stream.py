@@ -1,4 +1,4 @@
-"""The readers' ends of several requests, read as one."""
+"""The streams of several requests, read as one."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class MergedStream:
         id: the first request's.
         model: name of the model.
         tokenizer: the model's.
-        n_samples: samples that it yields.
+        n_samples: how many samples there are in all.
     """
 
     def __init__(self, streams: Sequence[TokenStream]) -> None:
@@ -50,7 +50,7 @@ class MergedStream:
 
     @property
     def n_cached(self) -> int:
-        """Tokens of the prompts that were not computed for them."""
+        """Tokens of the prompts that did not have to be computed."""
         return sum(stream.n_cached for stream in self._streams)
 
     def __aiter__(self) -> Self:

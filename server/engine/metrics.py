@@ -27,10 +27,10 @@ _TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 class Histogram:
     """Counts of observations by size.
 
-    That of prometheus_client takes a lock and five times as long, for every token of every stream.
+    prometheus_client's own takes a lock, and five times as long, for every token of every stream.
 
     Args:
-        bounds: upper bounds of the buckets, ascending; one without a bound is added.
+        bounds: upper bounds of the buckets, ascending; a last bucket without a bound is added.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
@@ -58,7 +58,7 @@ class Usage:
         running: samples that take part in steps.
         waiting: samples that wait for a place.
         pages_used: pages of the pool in use.
-        pages_kept: pages that nobody uses, whose content is kept for a prompt that begins alike.
+        pages_kept: pages that nobody uses, whose content is kept for prompts that begin alike.
         slots_used: fixed-size states in use.
         preemptions: times that a sample gave its pages to an earlier one.
         prefix_cache_queries, prefix_cache_hits: tokens looked up, and those found.
@@ -81,17 +81,17 @@ class Usage:
 class Metrics:
     """Counters and histograms of one engine.
 
-    Written by the event loop's thread alone, but for `iteration_tokens`, which is the engine's.
+    Only the event loop's thread writes to it; but `iteration_tokens` is the engine's thread's.
 
     Args:
         model_name: of the engine's model, the label of all of them.
-        usage: tells how much is in use; asked when the figures are.
+        usage: measures how much is in use; called whenever the figures are read.
         n_pages: pages of the pool.
         tensor_bytes: memory of every tensor of pool and state, by the number of its layer and its
             name.
 
     Attributes:
-        prompt_tokens, generation_tokens: of all requests so far.
+        prompt_tokens, generation_tokens: tokens read and generated, by all requests so far.
         finished: requests that are over, by reason: `stop`, `length`, `abort` or `error`.
     """
 

@@ -6,9 +6,9 @@ from server.engine.served_model import ServedModel
 from server.errors import InvalidRequestError
 
 RAW = "raw"
-"""The prompt as it is, special ids included; an answer goes on from there."""
+"""The prompt is read as it is, special ids included, and the answer goes on from its end."""
 
-_RAW_TOKENS = 16  # of an answer to a raw prompt unless the request says; as in OpenAI's API
+_RAW_TOKENS = 16  # of an answer to a raw prompt by default, as in OpenAI's API
 
 
 def modes(model: ServedModel) -> tuple[str, ...]:
@@ -46,5 +46,5 @@ def needs_context(model: ServedModel, mode: str) -> bool:
 
 
 def answer_length(model: ServedModel, mode: str, n_prompt: int, n_context: int) -> int:
-    """Tokens that an answer may have unless the request says; see `Task.answer_length`."""
+    """Most tokens of an answer if the request does not say; see `Task.answer_length`."""
     return _RAW_TOKENS if mode == RAW else model.task.answer_length(mode, n_prompt, n_context)

@@ -11,21 +11,21 @@ from server.engine.warm_sessions import WarmSessions
 class Pool:
     """Pages of running sequences, of idle sessions, and of beginnings that may come again.
 
-    All that is given up to make room is given up here: first what is kept for a beginning that may
-    come again, longest unused first; then the memory of idle sessions, oldest use first. Running
-    sequences are the scheduler's.
+    What has to be given up to make room is chosen here: first what is kept for a beginning that may
+    come again, longest unused first; then the memory of idle sessions, oldest use first. Which
+    running sequence has to wait is for the scheduler to say.
 
     Args:
-        n_pages: pages; ids run from 0.
+        n_pages: how many pages there are; ids run from 0.
         page_size: tokens that a page holds.
         n_rows: states that can be kept at the ends of pages; as many as pages if left out.
         state_every: pages of a sequence from one kept state to the next.
 
     Attributes:
         allocator: counts the users of pages.
-        states: the rows of pages.
-        cache: the beginnings.
-        sessions: the idle sessions.
+        states: says which pages have a row.
+        cache: finds the pages of beginnings.
+        sessions: the memory of idle sessions.
         n_evictions: idle sessions that lost their memory to others.
     """
 
@@ -39,15 +39,15 @@ class Pool:
         self.n_evictions = 0
 
     def make_room(self, n_pages: int, spare: Collection[str] = ()) -> bool:
-        """Have pages that nobody uses, if need be those of idle sessions.
+        """See to it that so many pages have no user, if need be by giving up idle sessions' memory.
 
         Args:
-            n_pages: pages wanted.
-            spare: sessions that keep theirs.
+            n_pages: how many pages are wanted.
+            spare: sessions that keep their memory.
 
         Returns:
-            Whether there are as many. If the pages of all sessions, those that are shared counted
-            for each, would not be enough, no session loses any.
+            Whether there are enough. No session loses its memory if even that of all would not be
+            enough, where pages that sessions share count for each of them.
         """
         allocator, sessions = self.allocator, self.sessions
         if allocator.n_free >= n_pages:
@@ -62,7 +62,7 @@ class Pool:
         return False  # running sequences share some of these pages
 
     def take(self, n: int) -> list[int]:
-        """Take pages for one user, for which there is room.
+        """Take pages for one user, after `make_room` has made room for them.
 
         Raises:
             MemoryError: fewer than `n` pages have no user; nothing is taken then.
@@ -73,14 +73,14 @@ class Pool:
         return allocator.allocate(n)
 
     def keep_state(self, page: int, *, at_any_price: bool = False) -> bool:
-        """Give a page a row for the state at its end, if need be that of a page nobody uses.
+        """Give a page a row for the state at its end, if need be by taking it from an unused page.
 
         Args:
-            page: somebody's.
-            at_any_price: whether idle sessions lose theirs, too.
+            page: a page in use.
+            at_any_price: whether idle sessions may lose their memory for it.
 
         Returns:
-            Whether it has one.
+            Whether the page has a row now.
         """
         states = self.states
         while states.is_full and page not in states:

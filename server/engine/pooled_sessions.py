@@ -63,7 +63,7 @@ class PooledSessions:
         Args:
             id: the session's id; what it had in the pool is given up.
             token_ids: the tokens that the memory is of.
-            memory: of these.
+            memory: the memory.
 
         Returns:
             Whether there was room for it beside the running requests; if not, the session is cold.

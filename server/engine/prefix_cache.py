@@ -15,14 +15,14 @@ ROOT = 0
 
 @dataclass
 class PrefixCacheStats:
-    """Tokens that were looked up, and tokens of them that were found."""
+    """How many tokens were looked up, and how many of them were found."""
 
     queries: int = 0
     hits: int = 0
 
 
 class PrefixCache:
-    """Knows which full pages hold which beginnings of sequences.
+    """Finds the pages that hold the beginning of a sequence.
 
     Pages form chains. A page is found by the link of the page before it and its own tokens, which
     are compared, not only hashed; a link is a number that is never given twice. So what is found
@@ -30,8 +30,8 @@ class PrefixCache:
     chains of its own: how fast a prompt is read tells nobody what others have sent.
 
     Args:
-        allocator: of the pages.
-        states: the rows of pages; only from a page that has one can a sequence go on.
+        allocator: counts the users of pages.
+        states: knows the rows of pages. A sequence can go on only from a page that has one.
     """
 
     def __init__(self, allocator: BlockAllocator, states: KeptStates) -> None:
@@ -55,8 +55,8 @@ class PrefixCache:
         gives logits.
 
         Args:
-            token_ids: of the sequence.
-            owner: whose pages are looked at.
+            token_ids: the sequence's tokens.
+            owner: only this owner's pages are found.
 
         Returns:
             The pages, and the link of the last; the caller shares them before it allocates any.
@@ -75,12 +75,12 @@ class PrefixCache:
         return pages[:n_pages], last
 
     def count(self, n_tokens: int, n_found: int) -> None:
-        """Count a lookup that was made use of."""
+        """Count a lookup whose result was used."""
         self.stats.queries += n_tokens
         self.stats.hits += n_found
 
     def add(self, sequence: Sequence) -> None:
-        """Make those of a sequence's pages that are full by now known to others."""
+        """Let other sequences find those pages of a sequence that are full by now."""
         size = self._allocator.page_size
         while (sequence.n_chained + 1) * size <= sequence.n_computed:
             page = sequence.pages[sequence.n_chained]
@@ -90,7 +90,7 @@ class PrefixCache:
             if (found := self._pages.get(key)) is None:
                 sequence.link = next(self._links)
                 self._put(key, page, sequence.link)
-            else:  # another sequence was first; both pages hold the same
+            else:  # another sequence came first; both pages hold the same
                 known, sequence.link = found
                 if page in self._states and known not in self._states:
                     self._allocator.unkeep(known)
@@ -103,7 +103,7 @@ class PrefixCache:
         return self._roots.setdefault(owner, ROOT - len(self._roots))
 
     def forget(self, page: int) -> None:
-        """Find a page no longer, whose content is given up."""
+        """Stop finding a page, since its content is given up."""
         del self._pages[self._keys.pop(page)]
 
     def _put(self, key: _Key, page: int, link: int) -> None:

@@ -1,4 +1,4 @@
-"""The event loop's side of the engine: who reads which request, until when, and how it ended."""
+"""The event loop's side of the engine: who reads which request, how long, and how it ended."""
 
 import asyncio
 import contextlib
@@ -16,8 +16,8 @@ from server.errors import DeadlineExceededError, ServiceError
 
 logger = logging.getLogger(__name__)
 
-# Readers of many streams are woken less often, so that writing to them leaves half of the event
-# loop's time; one costs it about half of this.
+# For each stream, between two wake-ups of its reader. Waking one takes about half of this, so half
+# of the event loop's time is left however many streams there are.
 _READER_SECONDS = 100e-6
 
 EndReason = FinishReason | Literal["abort", "error"]
@@ -29,11 +29,11 @@ class _Reader:
     """The reader of one request.
 
     Attributes:
-        stream: where it reads.
+        stream: where the reader reads.
         request_id: the id that the client knows, for the log.
-        sink: gets what is made in place of the stream, and hands it over later; or None.
-        deadline: gives the request up when its time is over.
-        due: when it may be woken again; None before its first token.
+        sink: gets the outcomes first, and hands them over to the stream later; or None.
+        deadline: ends the request when its time is over.
+        due: when the reader may be woken again; None before its first token.
         last_tokens: when the latest token of each sample came.
     """
 
@@ -75,13 +75,13 @@ class Readers:
         timeout: float | None,
         sink: Sink | None = None,
     ) -> None:
-        """Begin to deliver what is made of a request.
+        """Begin to deliver what the engine makes of a request.
 
         Args:
             stream: where it is read.
             request_id: the id that the client knows, for the log.
             timeout: seconds after which the request ends with an error; None for no limit.
-            sink: what outcomes go to in place of the stream; it calls `hand_over` later.
+            sink: gets the outcomes first; what it passes to `hand_over` reaches the stream.
         """
         reader = self._readers[stream.id] = _Reader(stream, request_id, sink)
         if timeout is not None:
@@ -91,11 +91,11 @@ class Readers:
         self._none_left.clear()
 
     def end(self, id: str, reason: EndReason, error: ServiceError | None = None) -> None:
-        """End a request from this side; what the engine still makes of it goes nowhere.
+        """End a request from this side; what the engine still makes of it is dropped.
 
         Args:
-            id: of a request; one that is over already is left alone.
-            reason: why.
+            id: the request's; nothing happens if it is over already.
+            reason: why it ends.
             error: what its reader is told.
         """
         if (reader := self._readers.get(id)) is not None:
@@ -110,7 +110,7 @@ class Readers:
             self.end(id, "error", error)
 
     def deliver(self, outcomes: list[Outcome]) -> None:
-        """Take what a step made to those who get it first: the requests' sinks or their streams."""
+        """Give what a step made to the requests' sinks, or to the streams of those without one."""
         direct = []
         for outcome in outcomes:
             reader = self._readers.get(outcome[0])
@@ -121,7 +121,7 @@ class Readers:
         self.hand_over(direct)
 
     def hand_over(self, outcomes: list[Outcome]) -> None:
-        """Push what was made to the streams. Outcomes of requests that are over go nowhere."""
+        """Push outcomes to their streams; those of requests that are over are dropped."""
         now = time.monotonic()
         pause = _READER_SECONDS * (len(self._readers) - 1)
         for id, outcome in outcomes:

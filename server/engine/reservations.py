@@ -1,4 +1,4 @@
-"""Room that is kept for the requests that are admitted and not over."""
+"""Room that is kept for the requests that were admitted and are not over."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ class Reservations:
     Args:
         max_samples: samples that may be reserved at once.
         max_bytes: memory that may be reserved at once; it may be more than there is, since
-            requests that run out of memory wait for it.
+            a request that runs out of it waits.
 
     Attributes:
         n_samples, n_bytes: what is reserved now.
@@ -34,8 +34,7 @@ class Reservations:
     def take(self, id: str, n_samples: int, n_bytes: int) -> None:
         """Reserve what a request may need, until `release`.
 
-        A request is always let in while there is no other: whether it fits at all is another
-        question.
+        While there is no other, any request is let in: whether it fits at all is checked elsewhere.
 
         Raises:
             OverloadedError: the others leave no room for it.

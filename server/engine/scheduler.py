@@ -7,7 +7,7 @@ from server.engine.pool import Pool
 from server.engine.sequence import Sequence, Status
 from server.engine.warm_sessions import PoolUse, WarmSession
 
-_LEAST_TOKENS = 32  # of a prompt without context that a step takes beside the fewest others
+_LEAST_TOKENS = 32  # of a new prompt that fit into a step beside however few decoding sequences
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Chunk:
     """Tokens of one sequence that one step computes.
 
     Attributes:
-        sequence: whose tokens.
-        start: tokens that its pool holds before the step.
+        sequence: the sequence.
+        start: tokens of it that the pool holds before the step.
         n_tokens: tokens to compute, at least one.
         is_last: whether no known token is left after these, so that a new one can be sampled.
     """
@@ -37,8 +37,8 @@ class Scheduler:
 
     Pages are taken as they are needed. When there are none left, the running sequence whose rank is
     last gives its own back and waits for them; it is computed again later, its tokens stay as they
-    are. Sequences with an equal beginning share the full pages of it. What the pool keeps of idle
-    sessions is given up before a running sequence loses anything.
+    are. Sequences that begin with the same tokens share the full pages of that beginning. The
+    memory of idle sessions is given up before a running sequence loses anything.
 
     Args:
         pool: where the pages come from.
@@ -131,7 +131,7 @@ class Scheduler:
         return chunks
 
     def computed(self, chunk: Chunk) -> None:
-        """The pool now holds a chunk's tokens."""
+        """Note that the pool now holds a chunk's tokens."""
         chunk.sequence.n_computed += chunk.n_tokens
         if not chunk.sequence.private:
             self.pool.cache.add(chunk.sequence)
@@ -153,8 +153,9 @@ class Scheduler:
             sequence: a new one with the same known tokens, not yet added.
 
         Returns:
-            The last page of both, whose content must be copied if it is not full; None if the
-            sequence was queued. The copy of the slot's content is the caller's too.
+            The page to copy and the page to copy it into, which are one if there is nothing to
+            copy; None if the sequence was queued. The caller makes this copy, and that of the
+            slot's state.
         """
         size = self.pool.allocator.page_size
         n_full = origin.n_computed // size
@@ -179,7 +180,7 @@ class Scheduler:
 
         Returns:
             The row to which the caller copies the state of the sequence's slot. None if there is no
-            row left for it: the session then keeps what lies before the last one that it has.
+            row left for it; then the session keeps only what lies before the last row that it has.
         """
         size = self.pool.allocator.page_size
         last = sequence.pages[(sequence.n_computed - 1) // size]
@@ -297,9 +298,10 @@ class Scheduler:
             sequence.pages.append(page)
 
     def _reserve(self, sequence: Sequence, n_tokens: int) -> bool:
-        """Have pages for `n_tokens` more, if need be those of sequences whose rank is later.
+        """Give a sequence pages for `n_tokens` more, if need be those of sequences of later ranks.
 
-        Returns False if the sequence itself was the last and had to give up its own.
+        Returns:
+            False if the sequence itself was the last, and had to give up its own pages.
         """
         wanted = self.pool.allocator.pages_for(sequence.n_computed + n_tokens) - len(sequence.pages)
         while not self.pool.make_room(wanted):

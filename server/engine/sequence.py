@@ -5,7 +5,7 @@ from enum import Enum, auto
 
 
 class Status(Enum):
-    """Where a sequence is: it waits, runs, may have to wait again, and is finished once."""
+    """Where a sequence is: it waits, runs, may have to wait again, and is finished at last."""
 
     WAITING = auto()
     RUNNING = auto()
@@ -18,23 +18,23 @@ class Sequence:
 
     Attributes:
         id: unique among live sequences.
-        token_ids: the wrapped prompt, then what was generated.
-        max_tokens: tokens that may be generated; 0 to read the prompt only.
-        rank: its place in the queue: the lower, the sooner it is served. No two are equal.
-        reusable: whether memory of an equal beginning may stand in for computing its own.
-        owner: whose memory it may share; that of others is not found.
+        token_ids: the context if there is one, the framed prompt, then what was generated.
+        max_tokens: how many tokens may be generated; 0 to only read the prompt.
+        rank: its place in the queue; lower ranks are served first. No two are equal.
+        reusable: whether memory that others have of the same beginning may be used for it.
+        owner: whose memory it may share; it never finds that of others.
         session: the session whose memory it goes on with and leaves behind; None for none.
-        n_prompt: tokens of the wrapped prompt.
+        n_prompt: tokens of the context and the framed prompt.
         n_computed: tokens that the pool holds.
-        n_cached: tokens of these that were not computed for this sequence.
+        n_cached: how many of these did not have to be computed for it.
         pages: pages of the pool, in order, that hold them; empty unless running.
         slot: fixed-size state slot; None unless running.
         placed: whether the slot holds the state of `n_computed` tokens.
         kept_row: the row that has this state, until the sequence is placed; None for none.
-        copied_page: the page that the last of `pages` is yet to become a copy of; None for none.
-        private: whether some of the memory was not computed here, so that no other may share it.
+        copied_page: the page that must still be copied into the last of `pages`; None for none.
+        private: whether some of the memory came from elsewhere, so that no other may share it.
         n_chained: full pages that the prefix cache knows.
-        link: of the last of these, for the prefix cache.
+        link: the prefix cache's link of the last of these.
     """
 
     id: str

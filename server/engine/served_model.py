@@ -43,7 +43,7 @@ class ServedModel(Protocol):
 
     @property
     def name(self) -> str:
-        """What clients know it as."""
+        """What clients call it."""
 
     @property
     def fingerprint(self) -> str:
@@ -55,11 +55,11 @@ class ServedModel(Protocol):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Between text and content ids."""
+        """Turns text into content ids, and back."""
 
     @property
     def task(self) -> Task:
-        """What it can be asked for: framing of prompts, and lengths of answers."""
+        """What it was trained for: its modes, how prompts are framed, how long answers are."""
 
     @property
     def decoder(self) -> ServedDecoder:

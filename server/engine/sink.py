@@ -1,4 +1,4 @@
-"""Who gets what the engine makes before its reader does."""
+"""Who gets the outcomes of a request before its reader does."""
 
 from typing import Protocol
 
@@ -17,4 +17,4 @@ class Sink(Protocol):
         """Take what the engine made of a request."""
 
     def close(self, request_id: str) -> None:
-        """Expect no more of a request: its reader has left, or has read its end."""
+        """Expect no more of a request: it is over, or its reader has left."""

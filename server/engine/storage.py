@@ -6,14 +6,14 @@ from server.engine.served_model import ServedModel
 from server.errors import StartupError
 from server.settings import Settings
 
-_MOST_PAGES_A_STATE = 16  # so that no more than these have to be computed again
+_MOST_PAGES_A_STATE = 16  # the most that may have to be computed again to resume
 
 
 def allocate(model: ServedModel, settings: Settings) -> DecoderState:
     """Storage of at most `pool_bytes`, and of no more than `max_running` sequences can use.
 
     Raises:
-        StartupError: that is too little for a single page.
+        StartupError: `pool_bytes` is too little for a single page.
     """
     page_size, n_slots = settings.page_size, settings.max_running
     probe = model.decoder.new_state(n_pages=1, page_size=page_size, n_slots=1)
@@ -33,7 +33,7 @@ def allocate(model: ServedModel, settings: Settings) -> DecoderState:
 
 
 def pool_bytes(model: ServedModel, *, page_size: int, n_slots: int, n_pages: int) -> int:
-    """The setting with which a model's pool has so many pages, for that many running sequences."""
+    """The `pool_bytes` with which a model's pool has so many pages for so many sequences."""
     probe = model.decoder.new_state(n_pages=1, page_size=page_size, n_slots=1)
     return _bytes_of_states(probe, n_slots) + n_pages * bytes_per_page(probe)
 
@@ -45,7 +45,7 @@ def state_every(state: DecoderState) -> int:
 
 
 def bytes_per_page(state: DecoderState) -> int:
-    """Memory of one page in all layers, with its part of the states that are kept."""
+    """Bytes of one page in all layers, and of its share of the kept states."""
     return state.bytes_per_page + -(-state.bytes_per_state // state_every(state))
 
 
@@ -60,5 +60,5 @@ def _bytes_of_states(state: DecoderState, n_slots: int) -> int:
 
 
 def _n_spare_rows(state: DecoderState, n_slots: int) -> int:
-    """Rows besides those of every mth page: prompts and turns of sessions end where none is due."""
+    """Extra rows, as prompts and turns of sessions also end between the pages that have one."""
     return 0 if state_every(state) == 1 else n_slots

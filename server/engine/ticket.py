@@ -9,7 +9,7 @@ from server.engine.deltas import Progress
 from server.engine.generation import Generation, GenerationParams
 from server.engine.sequence import Sequence
 
-_PRIORITY_SECONDS = 10.0  # of waiting that make up for one step of priority
+_PRIORITY_SECONDS = 10.0  # of waiting that count as much as one step of priority
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Context:
     """Tokens that a request goes on from, whose memory the pool keeps after it for the next one.
 
     Attributes:
-        key: names the memory; nothing else is known of it here.
+        key: the name of the memory; for a session, its id.
         token_ids: all tokens before the request's own prompt.
     """
 
@@ -30,7 +30,7 @@ class Ticket:
     """What is known of an admitted request, for which room is reserved.
 
     Attributes:
-        id: the engine's own for the request, unique.
+        id: the engine's id of the request, unique.
         prompt: the framed prompt, without the context.
         params: what is asked for; `max_tokens` is a number.
         context: what the request goes on from; None for nothing.
@@ -60,8 +60,8 @@ class Ticket:
 
         Args:
             tokenizer: the model's.
-            arrivals: numbers that rise with every sample; they order those of equal priority.
-            progress: of the request, for the engine to write.
+            arrivals: rising numbers, one taken for each sample, which break ties between ranks.
+            progress: how far the request has got, for the engine to write.
         """
         params = self.params
         assert params.max_tokens is not None

@@ -23,7 +23,7 @@ class TokenStream:
         tokenizer: the model's.
         n_prompt_tokens: tokens that the model reads, special ones included.
         n_completion_tokens: tokens generated so far, of all samples.
-        n_samples: samples that it yields.
+        n_samples: how many samples the request has.
         progress: how far the request has got, and when.
     """
 
@@ -54,7 +54,7 @@ class TokenStream:
 
     @property
     def n_cached(self) -> int:
-        """Tokens of the prompt that were not computed for it."""
+        """Tokens of the prompt that did not have to be computed."""
         return self.progress.n_cached
 
     @property
@@ -63,7 +63,7 @@ class TokenStream:
         return not self._running
 
     def push(self, delta: Delta, *, wake: bool = True) -> None:
-        """Add what the engine made; the reader sees it now, or when it is woken."""
+        """Add what the engine made; the reader sees it at once, or when `wake` is called."""
         self.n_completion_tokens += delta.n_generated
         self._unread.setdefault(delta.index, []).append(delta)
         self._running -= delta.finish_reason is not None
@@ -71,11 +71,11 @@ class TokenStream:
             self.wake()
 
     def wake(self) -> None:
-        """Let the reader see what there is."""
+        """Let the reader see what there is by now."""
         self._news.set()
 
     def fail(self, error: Exception) -> None:
-        """End the stream with an error, raised once what came before it is read."""
+        """End the stream with an error, which is raised after what came before it was read."""
         self._error = error
         self._news.set()
 

@@ -6,7 +6,7 @@ from collections import deque
 
 
 class Turnstile:
-    """A lock that is handed to whoever has waited longest.
+    """A lock that goes to the engine that has waited longest.
 
     Steps of several models would crowd the cores that each of them can fill alone. With an ordinary
     lock the engine that has just made a step would mostly get it again; here two that are busy
@@ -14,7 +14,7 @@ class Turnstile:
 
     Attributes:
         holder: name of the engine that has it; None when it is free.
-        moved: when it was last taken or left, in seconds of the monotonic clock.
+        moved: when it was last entered or left, in seconds of the monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Turnstile:
 
     @property
     def n_waiting(self) -> int:
-        """How many wait for it."""
+        """How many engines wait."""
         return len(self._waiting)
 
     def seconds_held(self) -> float:
@@ -34,10 +34,10 @@ class Turnstile:
             return 0.0 if self.holder is None else time.monotonic() - self.moved
 
     def enter(self, name: str) -> None:
-        """Wait for it, and take it until `leave`.
+        """Wait for the turnstile, and hold it until `leave`.
 
         Args:
-            name: what the engine that wants it is called in messages.
+            name: of the engine, for messages.
         """
         with self._mutex:
             if self.holder is None:
@@ -49,7 +49,7 @@ class Turnstile:
         gate.acquire()  # opened by whoever hands it over
 
     def leave(self) -> None:
-        """Hand it over to the next one, if there is one."""
+        """Let the next engine in, if one waits."""
         with self._mutex:
             self.holder, self.moved = None, time.monotonic()
             if self._waiting:

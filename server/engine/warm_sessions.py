@@ -11,13 +11,13 @@ from server.engine.sequence import Sequence
 
 @dataclass(frozen=True)
 class WarmSession:
-    """What the pool holds of a session.
+    """The memory of an idle session in the pool.
 
     Attributes:
         token_ids: the tokens that are held.
-        pages: that hold them. The last one's row has what the session keeps besides.
+        pages: the pages that hold them; the last one's row holds the state at their end.
         n_chained, link: what the prefix cache knows of them; see `Sequence`.
-        private: whether the memory was not computed here; see `Sequence`.
+        private: whether the memory came from elsewhere; see `Sequence`.
     """
 
     token_ids: list[int]
@@ -29,7 +29,7 @@ class WarmSession:
 
 @dataclass(frozen=True)
 class PoolUse:
-    """What a session has in the pool; zeros if it is cold.
+    """How much of the pool a session has; zeros if it is cold.
 
     Attributes:
         n_tokens: tokens that are held.
@@ -51,7 +51,7 @@ class WarmSessions:
     """Keeps the pages of idle sessions, in the order of their last use.
 
     Args:
-        allocator: of the pages.
+        allocator: counts the users of pages.
     """
 
     def __init__(self, allocator: BlockAllocator) -> None:
@@ -71,7 +71,7 @@ class WarmSessions:
         return len(self._sessions[id].pages)
 
     def get(self, id: str) -> WarmSession | None:
-        """What is held of a session, if anything."""
+        """A session's memory; None if it has none."""
         return self._sessions.get(id)
 
     def use(self, id: str) -> PoolUse:
@@ -80,7 +80,7 @@ class WarmSessions:
         return PoolUse() if session is None else self.count(len(session.token_ids), session.pages)
 
     def count(self, n_tokens: int, pages: Collection[int]) -> PoolUse:
-        """The use of pages that hold so many tokens."""
+        """How much it is if some pages hold so many tokens."""
         shared = sum(self._allocator.n_users(page) > 1 for page in pages)
         return PoolUse(n_tokens, len(pages) - shared, shared)
 
@@ -93,9 +93,9 @@ class WarmSessions:
         """Take over the pages of a running sequence at the end of its turn.
 
         Args:
-            sequence: which the caller takes out next.
-            n_tokens: that the session is to hold; the last of their pages has a row with the state
-                at their end.
+            sequence: the sequence, which the caller removes next.
+            n_tokens: how many of its tokens the session keeps; the last of their pages has a row
+                for the state at their end.
         """
         assert sequence.session is not None
         n_pages = self._allocator.pages_for(n_tokens)
@@ -112,7 +112,7 @@ class WarmSessions:
         self.keep(sequence.session, session)
 
     def match(self, id: str, token_ids: list[int]) -> WarmSession | None:
-        """What is held of a session if it is the memory of a beginning of `token_ids`.
+        """A session's memory, if it is that of a beginning of `token_ids`.
 
         One token is always left to compute, since only that gives logits. Other memory is given up;
         whole pages of an equal beginning are still found in the prefix cache.

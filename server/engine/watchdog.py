@@ -1,4 +1,4 @@
-"""Leaves no request hanging when a step does not come to an end."""
+"""Ends the requests of an engine whose step does not come to an end."""
 
 import asyncio
 import logging
@@ -17,9 +17,9 @@ class Watchdog:
 
     Args:
         name: of the engine's model, for the log.
-        thread: to look at.
-        readers: to tell.
-        stall_seconds: without a step after which it counts as stuck.
+        thread: what is watched.
+        readers: where requests are failed when it is stuck.
+        stall_seconds: how long it may have work without making a step.
     """
 
     def __init__(
@@ -32,14 +32,14 @@ class Watchdog:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to look, again and again; called from the event loop."""
+        """Begin to watch; called from the event loop."""
         self._task = asyncio.create_task(self._watch())
 
     def stop(self) -> None:
-        """Look no more; idempotent."""
+        """Stop watching; idempotent."""
         if self._task is not None:
             self._task.cancel()
-            self._task = None  # its last exception knows this object, and so the engine's memory
+            self._task = None  # its last exception refers to this object, and so to the engine
 
     async def _watch(self) -> None:
         while True:

@@ -1,1 +1,1 @@
-"""The wire, whatever is sent over it."""
+"""HTTP itself: what is the same whatever is asked for."""

@@ -1,4 +1,4 @@
-"""uvicorn speaks `GuardedProtocol`, however it was started."""
+"""Has uvicorn use `GuardedProtocol`, however it was started."""
 
 import logging
 
@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 class GuardedApp(FastAPI):
     """Puts `GuardedProtocol` in the place of the class that it extends.
 
-    uvicorn takes its protocol from the option `--http`, and has no way for an app to name one;
-    whoever forgot the option would serve without limits. But it listens only after the app has
-    started up, with the class that its configuration then names, and the `receive` of that start-up
-    is a method of an object that holds the configuration. A middleware would come too late for
-    that: FastAPI wraps `receive` first.
+    uvicorn takes its protocol from the option `--http`, and gives an app no way to name one. A
+    server started without it would have no limits. But uvicorn listens only after the app has
+    started, with the class that its configuration then names; and the `receive` of that start-up is
+    a method of an object that holds the configuration. A middleware would come too late for that:
+    FastAPI wraps `receive` first.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,6 +42,6 @@ def _guard(receive: Receive) -> None:
         if issubclass(config.http_protocol_class, GuardedProtocol):
             return
     logger.warning(
-        "nothing bounds the size and the time of a request's head: run the server with uvicorn and "
-        "its httptools protocol, or behind a proxy that does it (docs/security.md)"
+        "nothing limits the size of a request's head or the time that it takes: run the server "
+        "with uvicorn and its httptools protocol, or behind a proxy that does (docs/security.md)"
     )

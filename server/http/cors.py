@@ -21,11 +21,12 @@ _EXPOSED = (
 class Cors:
     """Starlette's middleware, with the origins of the settings; nothing if there are none.
 
-    The settings are known only when the app starts, and Starlette wants them before. Cookies play
+    The settings are known only when the app starts, but Starlette's middleware needs them earlier.
+    Cookies play
     no part: what opens the server is a key, which a page has to send on purpose.
 
     Args:
-        app: to wrap.
+        app: what this wraps.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""What FastAPI does with exceptions: each becomes an error in the shape of its path."""
+"""Turns the exceptions that reach FastAPI into errors, in the shape that each path has."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -14,13 +14,13 @@ from server.errors import InvalidRequestError, ServiceError
 from server.http.errors import OPENAI_PREFIX, answer, error_response, is_openai
 from server.printable import LONGEST_ECHO, printable
 
-_CLIENT_LEFT = 499  # what logs call it; no one is there to read it
+_CLIENT_LEFT = 499  # as other servers log it; nobody is left to read it
 
 
 def install_error_handlers(app: FastAPI) -> None:
     """Answer every error of an app, whose routers are `app.state.routers`.
 
-    An exception that none of these expects is answered by `RequestIdMiddleware`.
+    Exceptions of other kinds are answered by `RequestIdMiddleware`.
     """
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
@@ -79,10 +79,10 @@ def _methods(request: Request) -> list[str]:
 
 
 def _explain(problem: Mapping[str, Any]) -> InvalidRequestError:
-    """One of pydantic's findings, in our words where they say more than its own."""
+    """One of pydantic's findings, in our own words where they say more."""
     path = problem["loc"][1:]  # the first is "body"
     if path[-1:] == ("[key]",) and problem["type"] != "extra_forbidden":
-        path = path[:-1]  # what is wrong with a key of an object is at that key
+        path = path[:-1]  # pydantic's way to say that a key of an object is wrong
     param = _dotted(path) or problem.get("ctx", {}).get("param")
     match problem["type"]:
         case "extra_forbidden":

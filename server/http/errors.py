@@ -80,9 +80,9 @@ def openai_body(status: int, code: str, message: str, param: str | None = None) 
 
     Args:
         status: of the answer, from which OpenAI's few types of errors follow.
-        code: what is called `type` elsewhere.
+        code: what is called `type` outside `/v1`.
         message: a sentence for people.
-        param: the field at fault, if one is.
+        param: the field at fault; None if no single field is.
     """
     is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
     type = _OPENAI_TYPES.get(status, "server_error" if is_ours else "invalid_request_error")
@@ -108,11 +108,11 @@ def answer(
     """An error as the answer to a request, in the shape that belongs to its path.
 
     Args:
-        scope: of the request; empty if it never became one, which counts as outside `/v1`.
+        scope: of the request; empty if it was never complete, which counts as outside `/v1`.
         status: of the answer, outside `/v1`.
         type: a word for programs.
         message: a sentence for people.
-        param: the field at fault, if one is.
+        param: the field at fault; None if no single field is.
         headers: to send besides those that every error has.
     """
     headers = {"cache-control": "no-store", **(headers or {})}
@@ -140,8 +140,8 @@ def _openai_status(status: int) -> int:
 def _retry_advice(status: int, headers: Mapping[str, str]) -> dict[str, str]:
     """Tell OpenAI's clients when not to send the same request again.
 
-    By themselves they repeat whatever is 408, 409, 429 or a failure of the server. Here only errors
-    with `retry-after` are worth it; anything else may have added to a session, or fails again.
+    They repeat every request that got 408, 409, 429 or a failure of the server. Here that is worth
+    it only for errors with `retry-after`; others may have added to a session, or would fail again.
     """
     repeated = status in (408, 409, 429) or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     if not repeated or any(name.lower() == "retry-after" for name in headers):

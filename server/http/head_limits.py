@@ -1,7 +1,7 @@
-"""How much may stand before a request's body.
+"""Limits on the head of a request, which is all that comes before its body.
 
-What is complete is refused here, for every server that runs the app; `server.http.protocol` bounds
-what never becomes complete.
+Heads that have arrived are checked here, whatever server runs the app. `server.http.protocol`
+limits those that never end.
 """
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,7 +19,7 @@ class HeadLimits:
     """Refuses requests that have too long a URL, or too many or too large headers.
 
     Args:
-        app: to wrap.
+        app: what this wraps.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -16,14 +16,14 @@ from server.errors import (
 )
 from server.printable import LONGEST_ECHO, printable
 
-MAX_KEYS = 1024  # of one object; finding fault with a million of them would hold others up
+MAX_KEYS = 1024  # of one object; refusing a million of them one by one would hold up other requests
 
 
 class JsonRequest(Request):
     """A request that refuses bodies which are too large, too slow, or not strictly JSON.
 
     Args:
-        request: the same request, of whose body nothing has been read.
+        request: the request, of whose body nothing has been read yet.
         optional: whether the body may be missing.
     """
 
@@ -35,10 +35,10 @@ class JsonRequest(Request):
         """Read the body, once.
 
         Raises:
-            UnsupportedMediaTypeError: it does not call itself JSON in UTF-8.
+            UnsupportedMediaTypeError: its `content-type` is not JSON in UTF-8.
             BodyTooLargeError: it has more bytes than the server's limit.
             RequestTimeoutError: it does not arrive in time.
-            MalformedBodyError: it is empty, and may not be.
+            MalformedBodyError: it is empty, but must not be.
             ClientDisconnect: the client left before its end.
         """
         if not hasattr(self, "_body"):
@@ -53,11 +53,11 @@ class JsonRequest(Request):
         return self._body
 
     async def json(self) -> Any:
-        """Parse the body, once; one that may be missing and is counts as `null`.
+        """Parse the body, once. If it is missing, and may be, it counts as `null`.
 
         Raises:
-            MalformedBodyError: not UTF-8, not JSON, nested too deeply, or an object that has too
-                many keys or one of them twice.
+            MalformedBodyError: it is not UTF-8, not JSON or nested too deeply; or an object in it
+                has too many keys, or one of them twice.
             ServiceError: as `body`.
         """
         if not hasattr(self, "_json"):
@@ -112,12 +112,12 @@ async def limited_body(request: Request, limit: int) -> AsyncIterator[bytes]:
 
 
 def too_slow(seconds: float) -> RequestTimeoutError:
-    """A body, or its next piece, took longer than it may."""
+    """The error of a body, or of its next piece, that took too long."""
     return RequestTimeoutError(f"the body did not arrive within {seconds:g} s")
 
 
 def parse_json(body: bytes) -> Any:
-    """Parse JSON strictly, but for `NaN` and `Infinity`, which become floats that no field takes.
+    """Parse JSON strictly. Only `NaN` and `Infinity` get through, as floats that no field takes.
 
     Raises:
         MalformedBodyError: see `JsonRequest.json`.
@@ -125,9 +125,7 @@ def parse_json(body: bytes) -> Any:
     try:
         return json.loads(body.decode(), object_pairs_hook=_object, parse_float=_number)
     except UnicodeDecodeError as error:
-        raise MalformedBodyError(
-            f"the body is not UTF-8: byte {error.start} does not belong"
-        ) from None
+        raise MalformedBodyError(f"the body is not UTF-8 from byte {error.start} on") from None
     except json.JSONDecodeError as error:
         raise MalformedBodyError(
             f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
@@ -150,7 +148,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _number(digits: str) -> float | int:
-    """A number with a point or an exponent; JSON has no second kind, 5.0 is the integer 5."""
+    """A number with a point or an exponent. JSON has one kind of number: 5.0 is the integer 5."""
     value = float(digits)
     return int(value) if value.is_integer() else value
 

@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol, with limits on what comes before a request is one, and after.
+"""uvicorn's HTTP protocol, with limits on heads, trailers and clients that do not read.
 
-The app can limit only what uvicorn gives it. Left to itself, uvicorn waits for a head, or for a
-client to read, as long as it takes, and keeps all that a head or a chunked body's trailers bring.
-`server.http.connection_guard` makes uvicorn use it.
+The app can limit only what uvicorn gives it. By itself uvicorn waits without end for a head, or for
+a client to read, and keeps all bytes of a head or of a chunked body's trailers.
+`server.http.connection_guard` has uvicorn use this protocol.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ _LOOK_AGAIN_SECONDS = 0.02
 class GuardedProtocol(HttpToolsProtocol):
     """One connection.
 
-    A head, a chunk's extensions and a body's trailers may have so many bytes, and a head may take
-    so long. So may the rest of a body that was answered before its end. A client that does not read
-    is cut off.
+    Limits the bytes of a head, of a chunk's extensions and of a body's trailers; and the time for a
+    head, and for the rest of a body that was answered before its end. Cuts off a client that does
+    not read.
 
     Attributes:
-        head_seconds: that a head may take, and the rest of a body that nobody wants.
-        write_seconds: that a client may take to read what is more than the buffers hold.
+        head_seconds: how long a head may take, or the rest of a body that nobody wants.
+        write_seconds: how long a client may leave full buffers unread.
     """
 
     head_seconds = 10.0
@@ -45,7 +45,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._in_body = False  # whether a head is complete and its body is not
-        self._unused = 0  # bytes since something became of them
+        self._unused = 0  # bytes that are not yet part of a complete head or of a body
         self._deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
 
@@ -105,7 +105,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """End a response, maybe before the body of its request."""
+        """End a response, which may be before the end of the request's body."""
         super().on_response_complete()
         if self._in_body:
             self._arm()
@@ -137,7 +137,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def _look_again(self) -> None:
-        """Be late, unless it is there: a loop that was held up runs timers before it reads."""
+        """Let what has arrived be read: a loop that was held up runs timers before it reads."""
         self._deadline = self.loop.call_later(_LOOK_AGAIN_SECONDS, self._be_late)
 
     def _be_late(self) -> None:
@@ -158,9 +158,9 @@ class GuardedProtocol(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete
 
     def _refuse(self, error: ServiceError) -> None:
-        """Answer for the app, and hang up; in the middle of a response, hang up only."""
+        """Answer in place of the app and hang up; in the middle of a response, only hang up."""
         if not self._is_busy and not self.transport.is_closing():
-            response = error_response({}, error)  # of a request whose path is not known
+            response = error_response({}, error)  # the request's path is not known
             response.headers.update(SECURE_HEADERS)
             response.headers["connection"] = "close"
             head = [*self.server_state.default_headers, *response.raw_headers]

@@ -19,11 +19,11 @@ _VALID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
 class RequestIdMiddleware:
     """Takes `x-request-id` from the client, or makes one, and echoes it on every response.
 
-    An id that is not 1 to 128 harmless characters is replaced. This is also the outermost place
-    of the app, where an exception that nobody expected becomes a 500 in the one shape.
+    An id that is not 1 to 128 harmless characters is replaced. Exceptions that nothing else has
+    handled become a 500 here, in the shape of all errors.
 
     Args:
-        app: to wrap.
+        app: what this wraps.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""What tells browsers to be careful, on every response."""
+"""Headers that tell browsers to be careful, on every response."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,14 +11,14 @@ SECURE_HEADERS = {
     # Matters for requests without CORS only: the headers of CORS decide about the others.
     "cross-origin-resource-policy": "same-origin",
 }
-"""What a response gets unless it sets the header itself."""
+"""The headers, which a response may set to something else."""
 
 
 class SecureHeaders:
-    """Adds the headers that a response does not set itself.
+    """Adds `SECURE_HEADERS` to every response, except those that it sets itself.
 
     Args:
-        app: to wrap.
+        app: what this wraps.
     """
 
     def __init__(self, app: ASGIApp) -> None:

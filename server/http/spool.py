@@ -10,19 +10,19 @@ from starlette.requests import Request
 from server.errors import UnavailableError
 from server.http.json_body import limited_body, too_slow
 
-_PIECE = 1 << 20  # bytes that are read, or written, at once
+_PIECE = 1 << 20  # bytes that are read or written at a time
 
 
 async def receive(request: Request, limit: int) -> BinaryIO:
-    """Receive a request's body into a file, which is rewound and is gone once it is closed.
+    """Receive a request's body into a file, which is rewound, and deleted when it is closed.
 
-    A large body may take long as a whole; but every next piece must come within the time that the
-    whole of a body may take elsewhere.
+    A large body may take long as a whole, but each next piece must come within the time that other
+    routes allow for a whole body.
 
     Raises:
         BodyTooLargeError: it has more than `limit` bytes.
-        RequestTimeoutError: nothing of it came for too long.
-        UnavailableError: there is no room for it.
+        RequestTimeoutError: no piece of it came for too long.
+        UnavailableError: there is no room for it on the disk.
         ClientDisconnect: the client left before the end.
     """
     seconds = request.app.state.settings.body_seconds
@@ -46,10 +46,10 @@ async def receive(request: Request, limit: int) -> BinaryIO:
 
 
 def write(parts: Iterator[bytes]) -> BinaryIO:
-    """Write the parts of a body into a file, which is rewound and is gone once it is closed.
+    """Write the parts of a body into a file, which is rewound, and deleted when it is closed.
 
     Raises:
-        UnavailableError: there is no room for it.
+        UnavailableError: there is no room for it on the disk.
     """
     file = _file()
     try:
@@ -63,7 +63,7 @@ def write(parts: Iterator[bytes]) -> BinaryIO:
 
 
 async def send(file: BinaryIO) -> AsyncIterator[bytes]:
-    """Yield a file piece by piece, and close it at the end or when nobody wants more."""
+    """Yield a file piece by piece, and close it at the end or when the client leaves."""
     with file:
         while piece := await asyncio.to_thread(file.read, _PIECE):
             yield piece

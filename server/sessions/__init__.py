@@ -1,1 +1,1 @@
-"""What lasts: logs of sessions, their turns, and where both are kept."""
+"""What lasts: the logs of sessions, the turns that add to them, and the stores that keep them."""

@@ -9,11 +9,11 @@ from server.sessions.store.base import SessionRecord
 class EngineFinder:
     """Finds engines by the weights that a session was made with.
 
-    A session can go on with any engine that has its weights. Where several have, the one whose
-    model has the session's model's name goes first.
+    A session can go on with any engine that has its weights. Of several, the one whose model has
+    the name that the session was made with comes first.
 
     Args:
-        engines: to look among.
+        engines: those of the server.
     """
 
     def __init__(self, engines: Engines) -> None:
@@ -28,11 +28,11 @@ class EngineFinder:
         """The engine that can go on with a session.
 
         Args:
-            record: of the session.
+            record: the session's.
             model: name of the model that the session must belong to; None for any.
 
         Raises:
-            SessionOfOtherWeightsError: there is no such engine, or it is of another model.
+            SessionOfOtherWeightsError: no engine has its weights, or `model` is another model.
         """
         engine = self.find(record)
         if engine is None:
@@ -53,5 +53,5 @@ class EngineFinder:
         return [one for one in self._engines if one.model.fingerprint == fingerprint]
 
     def weights(self) -> str:
-        """Which weights there are, for people."""
+        """The weights that are served, for error messages."""
         return ", ".join(f"{one.model.fingerprint:.12} ({one.model.name})" for one in self._engines)

@@ -1,4 +1,4 @@
-"""Between the engine and the streams of sessions: what a client sees is committed first."""
+"""Commits what the turns of sessions generate before any client sees it."""
 
 import asyncio
 import logging
@@ -13,15 +13,15 @@ logger = logging.getLogger(__name__)
 
 
 class Journal:
-    """Commits what the turns of sessions generate, then hands it over: the engine's `Sink`.
+    """The engine's `Sink` for turns: commits what they generate, then hands it over.
 
     Everything that came since the last commit goes into the next one. All of it belongs to the
     event loop's thread.
 
     Args:
         store: that keeps the sessions.
-        hand_over: takes what is committed on to the streams.
-        abort: ends a request whose tokens could not be committed, and then calls `close`.
+        hand_over: passes on to the streams what is committed.
+        abort: ends a request whose tokens could not be committed; this calls `close`.
     """
 
     def __init__(
@@ -39,34 +39,34 @@ class Journal:
 
     @property
     def turns(self) -> list[Turn]:
-        """Turns whose sessions are not given back yet."""
+        """Turns that still have their sessions."""
         return list(self._turns.values())
 
     def open(self, turn: Turn) -> None:
-        """Begin to write a turn, whose prompt is committed."""
+        """Begin to write a turn, whose prompt is committed already."""
         self._turns[turn.request_id] = turn
 
     def write(self, outcome: Outcome) -> None:
-        """Commit what the engine made of a turn, and hand it over then."""
+        """Have what the engine made of a turn committed, and handed over after that."""
         turn = self._turns.get(outcome[0])
         if turn is not None and not turn.is_over:
             turn.add(outcome)
             self._note(turn)
 
     def close(self, request_id: str) -> None:
-        """End a turn that nobody reads any more; what is not committed by now is forgotten."""
+        """End a turn that nobody reads any more; what is not being committed yet is dropped."""
         turn = self._turns.get(request_id)
         if turn is not None and not turn.is_over:
             turn.cut_off()
             self._note(turn)
 
     async def settle(self, session_id: str) -> None:
-        """Wait for a session whose turn is over to be given back.
+        """Wait until a session is given back whose turn is over.
 
         A client that has read the end of a turn may send the next one before the last commit.
 
         Args:
-            session_id: of a session, which may have no turn.
+            session_id: the session's id; it may have no turn.
         """
         for turn in self.turns:
             if turn.session_id == session_id and turn.is_over:
@@ -117,7 +117,7 @@ class Journal:
 
 
 def _told(error: ServiceError) -> ServiceError:
-    """What a client is told. It must not send a turn again whose prompt is committed."""
+    """The error that a client gets, who must not repeat a turn whose prompt is committed."""
     if isinstance(error, SessionBusyError):
-        return SessionTakenError(f"{error.message}; what it said until then is kept")
+        return SessionTakenError(f"{error.message}; what was generated until then is kept")
     return error

@@ -2,11 +2,11 @@
 
 import asyncio
 
-from server.errors import SessionBusyError
+from server.sessions.store.refusals import busy
 
 
 class SessionLocks:
-    """The sessions that requests of this server are in. Belongs to one event loop's thread."""
+    """Which sessions requests of this server use. Belongs to one event loop's thread."""
 
     def __init__(self) -> None:
         self._locks: dict[str, asyncio.Lock] = {}
@@ -19,18 +19,18 @@ class SessionLocks:
         return len(self._locks)
 
     def n_users(self, id: str) -> int:
-        """How many requests have a session or wait for it."""
+        """How many requests use a session or wait for it."""
         return self._users.get(id, 0)
 
     async def acquire(self, id: str, *, wait: bool) -> None:
-        """Take a session; `release` it afterwards.
+        """Lock a session for a request; `release` it afterwards.
 
         Args:
-            id: of the session, which need not exist.
-            wait: whether to wait for those who have it.
+            id: the session's id; it need not exist.
+            wait: whether to wait for other requests.
 
         Raises:
-            SessionBusyError: somebody has it, and `wait` is False.
+            SessionBusyError: another request uses it, and `wait` is False.
         """
         if id in self._locks and not wait:
             raise busy(id)
@@ -43,7 +43,7 @@ class SessionLocks:
             raise
 
     def release(self, id: str) -> None:
-        """Let the request that has waited longest have a session, or nobody if none waits."""
+        """Unlock a session; the request that has waited longest gets it next."""
         self._locks[id].release()
         self._leave(id)
 
@@ -51,10 +51,3 @@ class SessionLocks:
         self._users[id] -= 1
         if not self._users[id]:
             del self._users[id], self._locks[id]
-
-
-def busy(id: str) -> SessionBusyError:
-    """The error of a session that somebody has."""
-    return SessionBusyError(
-        f"session {id} is busy with another request; try again, or send 'wait_for_session': true"
-    )

@@ -1,4 +1,4 @@
-"""What the engines' pools hold of sessions, besides the logs in the store."""
+"""The memory of sessions in the engines' pools, beside the logs in the store."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,13 @@ from server.sessions.store.base import SessionRecord
 
 
 class SessionMemory:
-    """The memory of sessions, which makes their next turn cheap and can always be computed again.
+    """The memory that makes a session's next turn cheap, and can always be computed again.
 
-    A session whose engine is unloaded in the middle of a call is cold: the call does nothing.
+    If an engine is unloaded in the middle of a call, its sessions are cold, and the call does
+    nothing for them.
 
     Args:
-        engines: that hold the memory.
+        engines: the ones whose pools hold the memory.
 
     Raises:
         NotReadyError: by every method, if an engine that is served does not run, or is stuck.
@@ -31,7 +32,7 @@ class SessionMemory:
         self._finder = EngineFinder(engines)
 
     async def uses(self, records: Sequence[SessionRecord]) -> dict[str, tuple[PoolUse, int]]:
-        """How much is held of some sessions, by their ids, and how many bytes that is."""
+        """How much of the pools some sessions have, and in how many bytes, by their ids."""
         by_engine: dict[Engine, list[str]] = {}
         for record in records:
             if (engine := self._finder.find(record)) is not None:
@@ -44,28 +45,28 @@ class SessionMemory:
         return found
 
     async def fork(self, record: SessionRecord, child: str) -> None:
-        """Let a new session share what is held of another, which no request is in."""
+        """Let a new session share the memory of an idle one."""
         if (engine := self._finder.find(record)) is not None:
             await self._engines.call(engine, PooledSessions.fork, record.id, child)
 
     async def drop(self, id: str, fingerprint: str) -> None:
-        """Give up what is held of a session that belongs to these weights."""
+        """Give up the memory of a session that belongs to these weights."""
         for engine in self._finder.of_weights(fingerprint):
             await self._engines.call(engine, PooledSessions.drop, id)
 
     async def save(
         self, engine: Engine, context: Context, owner: str
     ) -> tuple[int, SequenceMemory] | None:
-        """Copy the memory of a session that no request is in; compute it first if it is cold.
+        """Copy the memory of an idle session; compute it first if the session is cold.
 
         Args:
-            engine: that has the session's weights.
+            engine: one that has the session's weights.
             context: the session's id and its log, which is not empty.
             owner: whose memory it may share.
 
         Returns:
-            The tokens of the log that the memory is of, and the memory; None if it was needed by
-            others as soon as it was computed.
+            How many tokens of the log, from its beginning, the memory is of, and the memory; None
+            if other requests needed its room as soon as it was computed.
 
         Raises:
             ServiceError: as `Engine.submit`, if it has to be computed.
@@ -79,18 +80,18 @@ class SessionMemory:
     async def restore(
         self, engine: Engine, id: str, token_ids: list[int], memory: SequenceMemory
     ) -> None:
-        """Put what `save` gave into the pool, for a session that no request is in.
+        """Put memory that `save` copied into the pool, for an idle session.
 
         Args:
-            engine: that has the session's weights.
-            id: of the session.
-            token_ids: the beginning of its log that the memory is of.
-            memory: of these.
+            engine: one that has the session's weights.
+            id: the session's id.
+            token_ids: the tokens, at the beginning of its log, that the memory is of.
+            memory: of these tokens.
         """
         await self._engines.call(engine, PooledSessions.restore, id, token_ids, memory)
 
     async def warm_ids(self, engine: Engine) -> list[str]:
-        """The idle sessions of which an engine holds anything."""
+        """The idle sessions that have memory in an engine's pool."""
         return await self._engines.call(engine, PooledSessions.ids) or []
 
     async def _export(self, engine: Engine, context: Context) -> tuple[int, SequenceMemory] | None:

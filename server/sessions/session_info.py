@@ -11,10 +11,10 @@ class SessionInfo:
     """What is known of a session.
 
     Attributes:
-        record: what the store has.
-        use: what the pool has.
-        pool_bytes: memory of the pages that it has there.
-        token_ids: its log, if it was asked for.
+        record: what the store knows of it.
+        use: how much of the pool it has.
+        pool_bytes: bytes of the pages that it has there.
+        token_ids: its log; None unless it was asked for.
     """
 
     record: SessionRecord

@@ -7,17 +7,17 @@ from dataclasses import replace
 
 from server.engine.served_model import ServedModel
 from server.errors import InvalidRequestError
-from server.sessions.holder import Holder
+from server.sessions.caller import Caller
 from server.sessions.store.base import SessionRecord, SessionStore
 from server.settings import Settings
 
 
 class SessionMaker:
-    """Writes the records of new sessions, and adds them to the store.
+    """Makes the records of new sessions, and adds them to the store.
 
     Args:
-        store: that keeps the logs.
-        settings: with the limits of sessions.
+        store: keeps the logs.
+        settings: of the server, with the limits of sessions.
     """
 
     def __init__(self, store: SessionStore, settings: Settings) -> None:
@@ -25,7 +25,7 @@ class SessionMaker:
         self._settings = settings
 
     def ttl(self, wanted: float | None) -> float:
-        """The time-to-live of a new session, in seconds: the longest, unless another is wanted.
+        """The time-to-live of a new session, in seconds; by default the longest that is allowed.
 
         Raises:
             InvalidRequestError: it is too long.
@@ -38,19 +38,19 @@ class SessionMaker:
         return longest if wanted is None else wanted
 
     def record(
-        self, model: ServedModel, ttl: float, holder: Holder, id: str | None = None
+        self, model: ServedModel, ttl: float, caller: Caller, id: str | None = None
     ) -> SessionRecord:
-        """The record of an empty session of a model, which is the holder's.
+        """The record of an empty session.
 
         Args:
-            model: that it belongs to.
-            ttl: seconds after its last use after which it is gone.
-            holder: who asks for it.
-            id: of the session; a new one if None.
+            model: the model that it belongs to.
+            ttl: how many seconds after its last use it expires.
+            caller: who asks for it, and so its owner.
+            id: the session's id; a new one if None.
         """
         now = time.time()
         return SessionRecord(
-            id or _new_id(now), model.name, model.fingerprint, 0, now, now, ttl, owner=holder.owner
+            id or _new_id(now), model.name, model.fingerprint, 0, now, now, ttl, owner=caller.owner
         )
 
     def child(self, parent: SessionRecord, ttl: float) -> SessionRecord:
@@ -58,18 +58,18 @@ class SessionMaker:
         now = time.time()
         return replace(parent, id=_new_id(now), created_at=now, used_at=now, ttl=ttl)
 
-    async def add(self, record: SessionRecord, token_ids: Sequence[int], holder: Holder) -> None:
+    async def add(self, record: SessionRecord, token_ids: Sequence[int], caller: Caller) -> None:
         """Put a new session into the store.
 
         Raises:
-            TooManySessionsError: there are as many as there may be, or the holder has.
+            TooManySessionsError: the server or the owner has as many sessions as it may have.
             SessionExistsError: its id is taken.
         """
-        # What an admin forks is its owner's, and does not count as the admin's.
-        most = holder.max_sessions if record.owner == holder.owner else None
+        # A fork belongs to its origin's owner, and never counts as the admin's who makes it.
+        most = caller.max_sessions if record.owner == caller.owner else None
         await self._store.create(record, token_ids, self._settings.max_sessions, most)
 
 
 def _new_id(now: float) -> str:
-    """An id; they sort by time."""
+    """A new id. Ids sort by the time at which they were made."""
     return f"ses-{int(now * 1e6):014x}{secrets.token_hex(9)}"

@@ -1,4 +1,4 @@
-"""Sessions: what lasts of them is in the store, what is warm of them in the engines' pools."""
+"""Sessions: their logs last in the store, and their memory is kept warm in the engines' pools."""
 
 import logging
 from dataclasses import replace
@@ -6,13 +6,14 @@ from dataclasses import replace
 from server.engine.engines import Engines
 from server.engine.warm_sessions import PoolUse
 from server.errors import ServiceError
-from server.sessions.holder import Holder, check_seen
-from server.sessions.locks import SessionLocks, busy
+from server.sessions.caller import Caller, check_seen
+from server.sessions.locks import SessionLocks
 from server.sessions.memory import SessionMemory
 from server.sessions.session_info import SessionInfo
 from server.sessions.session_maker import SessionMaker
 from server.sessions.snapshots import Snapshots
 from server.sessions.store.base import SessionRecord, SessionStore
+from server.sessions.store.refusals import busy
 from server.sessions.turns import SessionTurns
 from server.sessions.upkeep import Upkeep
 from server.settings import Settings
@@ -23,21 +24,21 @@ logger = logging.getLogger(__name__)
 class Sessions:
     """Makes sessions, looks at them, forks and deletes them. Belongs to one event loop's thread.
 
-    All of that works even while no engine has the weights of a session.
+    All but making them works even while no engine has a session's weights.
 
-    Every method raises `StoreUnavailableError` when the store cannot be used, and those that are
-    given an id `SessionNotFoundError` when there is no such session, or none that its holder sees.
+    Every method raises `StoreUnavailableError` when the store cannot be used. Those that take an id
+    raise `SessionNotFoundError` when there is no such session, or none that the caller may see.
 
     Args:
-        engines: that compute.
-        store: that keeps the logs.
-        settings: with the limits of sessions.
+        engines: compute the turns.
+        store: keeps the logs.
+        settings: of the server, with the limits of sessions.
 
     Attributes:
-        locks: of the sessions that requests of this server are in.
-        turns: that this server runs.
-        snapshots: saving and restoring.
-        upkeep: renewing and removing.
+        locks: which sessions requests of this server use.
+        turns: those that this server runs.
+        snapshots: saves and restores sessions.
+        upkeep: renews leases and removes expired sessions.
     """
 
     def __init__(self, engines: Engines, store: SessionStore, settings: Settings) -> None:
@@ -59,76 +60,76 @@ class Sessions:
         self.upkeep.start()
 
     async def stop(self) -> None:
-        """Commit what is still to be, give all sessions back, and close the store."""
+        """Commit what is left to commit, give all sessions back, and close the store."""
         await self.turns.stop()
         await self.upkeep.stop()
         await self._store.close()
 
     async def create(
-        self, holder: Holder, ttl: float | None, model: str | None = None
+        self, caller: Caller, ttl: float | None, model: str | None = None
     ) -> SessionInfo:
         """Make an empty session.
 
         Args:
-            holder: whose it is.
-            ttl: seconds after its last use after which it is gone; the server's own limit if None.
-            model: that it belongs to; the default one if None.
+            caller: who asks for it, and so its owner.
+            ttl: how many seconds after its last use it expires; None for the server's limit.
+            model: name of the model that it belongs to; None for the default model.
 
         Raises:
             ModelNotFoundError: no such model is served.
             InvalidRequestError: `ttl` is too long.
-            TooManySessionsError: there are as many as there may be, or the holder has.
+            TooManySessionsError: the server or the owner has as many sessions as it may have.
         """
         served = self._engines.get(model).model
-        record = self._maker.record(served, self._maker.ttl(ttl), holder)
-        await self._maker.add(record, [], holder)
+        record = self._maker.record(served, self._maker.ttl(ttl), caller)
+        await self._maker.add(record, [], caller)
         return SessionInfo(record, PoolUse())
 
-    async def get(self, holder: Holder, id: str, *, with_tokens: bool = False) -> SessionInfo:
+    async def get(self, caller: Caller, id: str, *, with_tokens: bool = False) -> SessionInfo:
         """Look at a session, and at its log if `with_tokens`."""
         token_ids = None
         if with_tokens:
             record, token_ids = await self._store.read(id)
         else:
             record = await self._store.get(id)
-        check_seen(record, holder)
+        check_seen(record, caller)
         return replace(await self.describe(record), token_ids=token_ids)
 
-    async def page(self, holder: Holder, after: str | None, limit: int) -> list[SessionInfo]:
-        """Up to `limit` sessions whose ids come after one, in the order in which they were made."""
-        return await self._describe(await self._store.list(after, limit, holder.sees))
+    async def page(self, caller: Caller, after: str | None, limit: int) -> list[SessionInfo]:
+        """Up to `limit` sessions made after the one with id `after`, in the order of making."""
+        return await self._describe(await self._store.list(after, limit, caller.sees))
 
-    async def delete(self, holder: Holder, id: str) -> None:
-        """Remove a session and free what the pool holds of it; ends a request that is in it."""
+    async def delete(self, caller: Caller, id: str) -> None:
+        """Remove a session and its memory; a request that uses it ends with an error."""
         record = await self._store.get(id)
-        check_seen(record, holder)
+        check_seen(record, caller)
         await self._store.delete(id)
         self.turns.end(id)
         await self._memory.drop(id, record.fingerprint)
 
-    async def fork(self, holder: Holder, id: str, ttl: float | None) -> SessionInfo:
-        """Make a session that goes on from where another is, and shares its memory and its owner.
+    async def fork(self, caller: Caller, id: str, ttl: float | None) -> SessionInfo:
+        """Make a session that continues from where another is, with the same memory and owner.
 
         Raises:
             InvalidRequestError: `ttl` is too long.
-            SessionBusyError: a request is in the other one.
-            TooManySessionsError: there are as many as there may be, or the holder has.
+            SessionBusyError: a request uses the other one.
+            TooManySessionsError: the server or the owner has as many sessions as it may have.
         """
         await self.turns.lock(id)
         try:
             record, token_ids = await self._store.read(id)
-            check_seen(record, holder)
+            check_seen(record, caller)
             if record.busy:
                 raise busy(id)
             child = self._maker.child(record, record.ttl if ttl is None else self._maker.ttl(ttl))
-            await self._maker.add(child, token_ids, holder)
+            await self._maker.add(child, token_ids, caller)
             await self._memory.fork(record, child.id)
         finally:
             self.locks.release(id)
         return await self.describe(child)
 
     async def describe(self, record: SessionRecord) -> SessionInfo:
-        """A session of which the store has said what it knows."""
+        """Add to what the store knows of a session what the pool does."""
         (info,) = await self._describe([record])
         return info
 

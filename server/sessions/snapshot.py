@@ -1,11 +1,11 @@
 """A session as one safetensors file: its tokens, its memory, and a digest of both.
 
-Tensors, in this order: `token_ids` `[T]` int64; then, for each layer i, what its `LayerSpec` names:
-of a tensor NAME of its pool `NAME.i` `[C, K]`, the memories of the first C tokens, heads side by
-side; of one of its state `NAME.i` in its own shape; at last `sha256` `[32]` uint8, of all bytes of
-the file before it. The metadata name the format, its version, and the model and the fingerprint of
-its weights, and how many tokens the memory is of. Version 1 had tensors without numbers besides,
-for what a layer does not keep.
+The tensors are, in this order: `token_ids` `[T]` int64; for each layer i, those that its
+`LayerSpec` names; and `sha256` `[32]` uint8, the digest of all bytes of the file before it. A
+tensor NAME of a layer's pool is `NAME.i` `[C, K]`, the memory of the first C tokens, heads side by
+side; one of its state is `NAME.i`, in its own shape. The metadata give the format and its version,
+the model and the fingerprint of its weights, and how many tokens the memory is of. Version 1 also
+had empty tensors, for what a layer does not keep.
 
 The digest finds damage, not malice: whoever makes a snapshot decides what the session remembers.
 That stays within the session, since restored memory is never shared with others.
@@ -42,8 +42,8 @@ class Snapshot:
 
     Attributes:
         token_ids: the session's log.
-        n_held: tokens of it, the first ones, whose memory is there.
-        memory: of these.
+        n_held: how many tokens, from the beginning of the log, the memory is of.
+        memory: of these tokens.
     """
 
     token_ids: list[int]
@@ -52,7 +52,7 @@ class Snapshot:
 
 
 def largest_size(layers: list[LayerSpec], config: ModelConfig) -> int:
-    """Bytes that a snapshot of a model's longest session may have."""
+    """Most bytes that a snapshot of a model's longest session can have."""
     state = sum(spec.n_bytes for layer in layers for spec in layer.state)
     token = 8 + sum(spec.n_bytes for layer in layers for spec in layer.pool)
     header = 4096 + 256 * sum(len(layer.pool) + len(layer.state) for layer in layers)
@@ -105,9 +105,9 @@ def _parts(head: bytes, tensors: list[NDArray[Any]]) -> Iterator[bytes]:
 
 
 def fingerprint_of(data: bytes) -> str | None:
-    """Of the weights that a file says it is of; None if it says nothing.
+    """The fingerprint of the weights that a file says it is of; None if it says nothing.
 
-    Nothing else of the file is looked at; `read_snapshot` does that.
+    The rest of the file is not looked at; `read_snapshot` does that.
     """
     try:
         (n_header,) = struct.unpack_from("<Q", data)
@@ -122,11 +122,11 @@ def read_snapshot(data: bytes, model: ServedModel, layers: list[LayerSpec]) -> S
 
     Args:
         data: the file.
-        model: that it must be of.
-        layers: what the model keeps.
+        model: the one that the snapshot must be of.
+        layers: what the model's layers keep of a sequence.
 
     Raises:
-        InvalidSnapshotError: not a snapshot, truncated, changed, or of other weights.
+        InvalidSnapshotError: it is no snapshot, is truncated or changed, or is of other weights.
     """
     try:
         tensors = load(data)
@@ -150,7 +150,7 @@ def read_snapshot(data: bytes, model: ServedModel, layers: list[LayerSpec]) -> S
     states: list[dict[str, NDArray[Any]]] = []
     n_held = _n_held(metadata, tensors)
     if not 0 < n_held <= len(token_ids):
-        raise InvalidSnapshotError("the pools hold more tokens than there are, or none")
+        raise InvalidSnapshotError("its memory is of no tokens, or of more than there are")
     for i, layer in enumerate(layers):
         pools.append({})
         for spec in layer.pool:
@@ -182,7 +182,8 @@ def _check_metadata(metadata: dict[str, str], model: ServedModel) -> None:
         raise InvalidSnapshotError("the file is not the snapshot of a session")
     if metadata.get("version") not in _READ:
         raise InvalidSnapshotError(
-            f"the snapshot has version {metadata.get('version')}, this server reads {VERSION}"
+            f"the snapshot has version {metadata.get('version')}, this server reads "
+            f"{' and '.join(_READ)}"
         )
     if metadata.get("fingerprint") != model.fingerprint:
         raise InvalidSnapshotError(
@@ -194,7 +195,7 @@ def _check_metadata(metadata: dict[str, str], model: ServedModel) -> None:
 def _take(
     tensors: dict[str, NDArray[Any]], name: str, dtype: str, shape: tuple[int | None, ...]
 ) -> NDArray[Any]:
-    """Remove a tensor that must be there, and of that kind; None stands for any number."""
+    """Take out a tensor, which must be there and have this dtype and shape; None is any number."""
     tensor = tensors.pop(name, None)
     if tensor is None:
         raise InvalidSnapshotError(f"tensor {name!r} is missing")

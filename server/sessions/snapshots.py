@@ -13,14 +13,14 @@ from server.errors import (
     SessionFullError,
     SessionNotFoundError,
 )
+from server.sessions.caller import Caller, check_seen
 from server.sessions.engine_finder import EngineFinder
-from server.sessions.holder import Holder, check_seen
-from server.sessions.locks import SessionLocks, busy
+from server.sessions.locks import SessionLocks
 from server.sessions.memory import SessionMemory
 from server.sessions.session_maker import SessionMaker
 from server.sessions.snapshot import Snapshot, fingerprint_of, largest_size, read_snapshot
 from server.sessions.store.base import SessionRecord, SessionStore
-from server.sessions.store.refusals import exists
+from server.sessions.store.refusals import busy, exists
 from server.sessions.turns import SessionTurns
 from server.settings import Settings
 
@@ -31,15 +31,16 @@ class Snapshots:
     """Saves and restores sessions. Belongs to one event loop's thread.
 
     Args:
-        engines: that compute.
-        memory: of sessions, in these.
-        store: that keeps the logs.
-        settings: with the limits of sessions.
-        turns: that this server runs.
-        locks: of the sessions that requests of this server are in.
+        engines: compute memory that is cold.
+        memory: of sessions, in the engines.
+        store: keeps the logs.
+        settings: of the server, with the limits of sessions.
+        turns: those that this server runs.
+        locks: which sessions requests of this server use.
 
     Attributes:
-        room: to be held while a snapshot is in this process's memory, so that many cannot fill it.
+        room: held by routes while a snapshot is in this process's memory, so that many snapshots
+            cannot fill it.
     """
 
     def __init__(
@@ -66,20 +67,20 @@ class Snapshots:
         """Size of the largest snapshot that can be restored."""
         return max(largest_size(engine.layers, engine.model.config) for engine in self._engines)
 
-    async def save(self, holder: Holder, id: str) -> tuple[Snapshot, ServedModel]:
+    async def save(self, caller: Caller, id: str) -> tuple[Snapshot, ServedModel]:
         """A session with its memory, which is computed first if it is cold, and its model.
 
         Raises:
-            SessionBusyError: a request is in it.
-            SessionEmptyError: there is nothing in it yet.
-            SessionOfOtherWeightsError: its memory cannot be computed with these weights.
+            SessionBusyError: a request uses it.
+            SessionEmptyError: its log is empty.
+            SessionOfOtherWeightsError: no engine has its weights.
             OverloadedError: there is no room to compute it now.
             ServiceError: as any method of `Sessions`.
         """
         await self._turns.lock(id)
         try:
             record, token_ids = await self._store.read(id)
-            check_seen(record, holder)
+            check_seen(record, caller)
             engine = self._finder.require(record)
             if record.busy:
                 raise busy(id)
@@ -87,12 +88,14 @@ class Snapshots:
                 raise SessionEmptyError(f"session {id} is empty, there is nothing to save")
             held = await self._memory.save(engine, Context(id, token_ids), record.owner)
             if held is None:
-                raise OverloadedError("the session's memory was needed by others; try again later")
+                raise OverloadedError(
+                    "other requests needed the room of the session's memory; try again later"
+                )
         finally:
             self._locks.release(id)
         return Snapshot(token_ids, *held), engine.model
 
-    async def restore(self, holder: Holder, id: str, data: bytes) -> tuple[SessionRecord, bool]:
+    async def restore(self, caller: Caller, id: str, data: bytes) -> tuple[SessionRecord, bool]:
         """Make a session out of a snapshot, or put it in the place of an existing one.
 
         Returns:
@@ -101,9 +104,9 @@ class Snapshots:
         Raises:
             InvalidSnapshotError: the snapshot cannot be used; nothing is changed.
             SessionFullError: it has more tokens than a session may have.
-            SessionBusyError: a request is in the session.
-            SessionExistsError: the session in its place is another's.
-            TooManySessionsError: there are as many as there may be, or the holder has.
+            SessionBusyError: a request uses the session.
+            SessionExistsError: the session with this id is another owner's.
+            TooManySessionsError: the server or the owner has as many sessions as it may have.
             ServiceError: as any method of `Sessions`.
         """
         fingerprint = await asyncio.to_thread(fingerprint_of, data)
@@ -113,7 +116,7 @@ class Snapshots:
                 f"the snapshot is of weights {fingerprint:.12}, "
                 f"this server has {self._finder.weights()}"
             )
-        engine, *_ = [*fitting, self._engines.default]  # any can tell that it is no snapshot
+        engine, *_ = [*fitting, self._engines.default]  # any engine can tell that it is no snapshot
         model = engine.model
         snapshot = await asyncio.to_thread(read_snapshot, data, model, engine.layers)
         token_ids, held = snapshot.token_ids, snapshot.token_ids[: snapshot.n_held]
@@ -124,24 +127,24 @@ class Snapshots:
             )
         await self._turns.lock(id)
         try:
-            new = self._maker.record(model, self._settings.session_ttl, holder, id)
-            record, is_new = await self._put(holder, new, token_ids)
+            new = self._maker.record(model, self._settings.session_ttl, caller, id)
+            record, is_new = await self._put(caller, new, token_ids)
             await self._memory.restore(engine, id, held, snapshot.memory)
         finally:
             self._locks.release(id)
         return record, is_new
 
     async def _put(
-        self, holder: Holder, new: SessionRecord, token_ids: list[int]
+        self, caller: Caller, new: SessionRecord, token_ids: list[int]
     ) -> tuple[SessionRecord, bool]:
         """Write a restored session, whose id is locked, to the store."""
         new = replace(new, n_tokens=len(token_ids))
         try:
             known = await self._store.get(new.id)
         except SessionNotFoundError:
-            await self._maker.add(new, token_ids, holder)
+            await self._maker.add(new, token_ids, caller)
             return new, True
-        if holder.sees not in (None, known.owner):
+        if caller.sees not in (None, known.owner):
             raise exists(new.id)
         record = replace(new, created_at=known.created_at, ttl=known.ttl, owner=known.owner)
         await self._store.replace(record, token_ids)

@@ -9,14 +9,14 @@ from server.sessions.store.base import Append
 
 
 class Turn:
-    """What the engine makes of a turn, while it waits to be committed.
+    """A turn that runs, and what the engine made of it that is not committed yet.
 
     Args:
-        request_id: the id that the engine gave to the request.
-        session_id: of the session, which the store has leased to this server.
-        n_tokens: tokens of its log, the prompt among them.
-        eos_id: the id that ends a sample, which deltas leave out and the log keeps.
-        free: called once, when the session is given back.
+        request_id: the engine's id of the request.
+        session_id: id of the session, which the store has leased to this server.
+        n_tokens: tokens of its log, with the turn's prompt.
+        eos_id: EOS, which deltas leave out and the log keeps.
+        free: called once, to unlock the session for other requests.
 
     Attributes:
         request_id, session_id: as above.
@@ -56,12 +56,12 @@ class Turn:
         self.is_over = made.finish_reason is not None
 
     def cut_off(self) -> None:
-        """End the turn, and forget what nobody has taken to be committed."""
+        """End the turn, and drop what was not taken to be committed."""
         self.is_over = True
         self._forget()
 
     def take(self) -> tuple[Append, list[Outcome]]:
-        """What to commit next, and the outcomes that may be read once it is."""
+        """What to commit next, and the outcomes that may be read after that."""
         append = Append(self.session_id, self.n_tokens, self._token_ids, done=self.is_over)
         outcomes = self._outcomes
         self._forget()
@@ -84,7 +84,7 @@ class Turn:
         return is_first
 
     def give_back(self) -> None:
-        """Free the session; called once."""
+        """Unlock the session; called once."""
         self._free()
         self._freed.set()
 

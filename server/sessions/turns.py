@@ -19,23 +19,23 @@ from server.errors import (
     SessionEmptyError,
     SessionNotFoundError,
 )
+from server.sessions.caller import Caller, check_seen
 from server.sessions.engine_finder import EngineFinder
-from server.sessions.holder import Holder, check_seen
 from server.sessions.journal import Journal
 from server.sessions.locks import SessionLocks
 from server.sessions.store.base import SessionStore
 from server.sessions.turn import Turn
 
-_POLL_SECONDS = 0.05  # between two looks at a session that another server has
+_POLL_SECONDS = 0.05  # between two looks at a session that another server has leased
 
 
 class SessionTurns:
     """The turns that this server runs, and what is written of them.
 
     Args:
-        engines: that compute.
-        store: that keeps the logs.
-        locks: of the sessions that requests of this server are in.
+        engines: compute the turns.
+        store: keeps the logs.
+        locks: which sessions requests of this server use.
     """
 
     def __init__(self, engines: Engines, store: SessionStore, locks: SessionLocks) -> None:
@@ -48,18 +48,18 @@ class SessionTurns:
 
     @property
     def running(self) -> list[Turn]:
-        """Turns whose sessions are not given back yet."""
+        """Turns that still have their sessions."""
         return [turn for journal in self._journals.values() for turn in journal.turns]
 
     async def lock(self, id: str, *, wait: bool = False) -> None:
-        """Take a session for a request once its last turn is written; the caller releases it."""
+        """Lock a session for a request, once its last turn is written; release it afterwards."""
         for journal in list(self._journals.values()):
             await journal.settle(id)
         await self._locks.acquire(id, wait=wait)
 
     async def submit(
         self,
-        holder: Holder,
+        caller: Caller,
         id: str,
         source: str | Items[int],
         params: GenerationParams,
@@ -70,25 +70,25 @@ class SessionTurns:
     ) -> tuple[TokenStream, Turn]:
         """Queue a turn: a request whose prompt and answer become part of a session's log.
 
-        What the stream yields is committed. A turn that ends early leaves what was.
+        What the stream yields is committed. If a turn ends early, the log keeps what was committed.
 
         Args:
-            holder: who asks.
-            id: of the session.
+            caller: who asks.
+            id: the session's id.
             source: text, or ids.
             params: what is asked for; one sample.
-            wait: whether to wait while another request is in the session, for `params.timeout` at
-                most.
+            wait: whether to wait while another request uses the session, at most for
+                `params.timeout`.
             request_id: the id that the client knows, for the log.
             model: name of the model that the session must belong to; None for any.
 
         Returns:
-            The stream, which must be closed, and the turn that goes on behind it.
+            The stream, which must be closed, and the turn behind it.
 
         Raises:
-            SessionBusyError: a request is in the session, and `wait` is False.
-            SessionOfOtherWeightsError: the session cannot go on with the weights that are served,
-                or belongs to another model.
+            SessionBusyError: another request uses the session, and `wait` is False.
+            SessionOfOtherWeightsError: no engine has the session's weights, or it belongs to
+                another model.
             DeadlineExceededError: the wait took too long.
             ServiceError: as `Engine.submit`, and as any method of `Sessions`.
         """
@@ -103,17 +103,17 @@ class SessionTurns:
                             left = timeout - (time.monotonic() - began)
                             params = replace(params, timeout=max(left, 1e-3))
                         return await self._unbroken(
-                            self._begin(holder, id, source, params, request_id, model)
+                            self._begin(caller, id, source, params, request_id, model)
                         )
                     except SessionBusyError:
                         if not wait:
                             raise
-                    await asyncio.sleep(_POLL_SECONDS)  # another server has it
+                    await asyncio.sleep(_POLL_SECONDS)  # another server has leased it
         except TimeoutError:
             raise DeadlineExceededError(f"the request took longer than {timeout:g} s") from None
 
     def end(self, id: str) -> None:
-        """End the turn that is in a session, which was deleted."""
+        """End the turn of a session, as the session was deleted."""
         for engine, journal in self._journals.items():
             for turn in journal.turns:
                 if turn.session_id == id:
@@ -121,7 +121,7 @@ class SessionTurns:
                     engine.abort(turn.request_id, error)
 
     async def stop(self) -> None:
-        """Commit what is still to be, and begin nothing more."""
+        """Commit what is left to commit, and begin no more turns."""
         for journal in list(self._journals.values()):
             await journal.flush()
         for task in self._beginnings:
@@ -130,7 +130,7 @@ class SessionTurns:
 
     async def _begin(
         self,
-        holder: Holder,
+        caller: Caller,
         id: str,
         source: str | Items[int],
         params: GenerationParams,
@@ -142,7 +142,7 @@ class SessionTurns:
         unlock.callback(self._locks.release, id)
         with unlock:
             record, token_ids = await self._store.read(id)
-            check_seen(record, holder)
+            check_seen(record, caller)
             engine = self._finder.require(record, model)
             if not source and not token_ids:
                 raise SessionEmptyError(
@@ -177,7 +177,7 @@ class SessionTurns:
     def _abandon(self, task: asyncio.Task[tuple[TokenStream, Turn]]) -> None:
         if not task.cancelled() and task.exception() is None:
             _, turn = task.result()
-            for engine in self._journals:  # one of which has it
+            for engine in self._journals:  # one of them runs it
                 engine.abort(turn.request_id)
 
     def _journal_of(self, engine: Engine) -> Journal:
@@ -186,8 +186,8 @@ class SessionTurns:
         return self._journals[engine]
 
     async def _part(self, engine: Engine) -> None:
-        """Commit what is still to be of the turns of an engine that has ended, and forget it."""
-        if self._beginnings:  # which may have been admitted by it
+        """Commit what is left of the turns of an engine that has stopped, and forget the engine."""
+        if self._beginnings:  # the engine may have admitted them
             await asyncio.wait(set(self._beginnings))
         if (journal := self._journals.get(engine)) is not None:
             await journal.flush()

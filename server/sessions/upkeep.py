@@ -13,7 +13,7 @@ from server.sessions.store.base import SessionStore
 from server.sessions.turns import SessionTurns
 
 LEASE_SECONDS = 15.0
-"""After which the sessions of a server that vanished are free for others."""
+"""How long a session stays leased to a server that has vanished."""
 
 _SWEEP_SECONDS = 60.0
 
@@ -22,11 +22,11 @@ class Upkeep:
     """Renews the leases of running turns, and removes what has expired.
 
     Args:
-        engines: that hold the memory of sessions.
-        memory: of sessions, in these.
-        store: that keeps the logs.
-        turns: that this server runs.
-        locks: of the sessions that requests of this server are in.
+        engines: have the memory of sessions.
+        memory: of sessions, in the engines.
+        store: keeps the logs.
+        turns: those that this server runs.
+        locks: which sessions requests of this server use.
     """
 
     def __init__(
@@ -45,25 +45,25 @@ class Upkeep:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin, in the event loop that runs."""
+        """Begin; called from the event loop."""
         for seconds, work in ((LEASE_SECONDS / 3, self.renew), (_SWEEP_SECONDS, self.sweep)):
             self._tasks.append(asyncio.create_task(_every(seconds, work)))
 
     async def stop(self) -> None:
-        """Do no more; idempotent."""
+        """Stop; idempotent."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def renew(self) -> None:
-        """Keep the sessions of running turns from other servers."""
+        """Renew the leases of running turns, so that other servers leave the sessions alone."""
         await self._store.renew([turn.session_id for turn in self._turns.running])
 
     async def sweep(self) -> None:
-        """Remove expired sessions, and what the pools hold of those that are gone."""
+        """Remove expired sessions, and the memory of those that are gone from the store."""
         await self._store.sweep()
         for engine in self._engines:
-            with contextlib.suppress(NotReadyError):  # of one that is stuck or dead
+            with contextlib.suppress(NotReadyError):  # an engine that is stuck or dead
                 await self._drop_gone(engine)
 
     async def _drop_gone(self, engine: Engine) -> None:
@@ -78,5 +78,5 @@ class Upkeep:
 async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
     while True:
         await asyncio.sleep(seconds)
-        with contextlib.suppress(ServiceError):  # the store said so in the log
+        with contextlib.suppress(ServiceError):  # the store has logged it
             await work()

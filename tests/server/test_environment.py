@@ -13,14 +13,14 @@ from tests.server.test_app import failed_start
         ("CAUSALRN_APIKEYS", "did you mean CAUSALRN_API_KEYS?"),
         ("causalrn_pool_byte", "did you mean CAUSALRN_POOL_BYTES?"),
         ("CAUSALRN_MAX_TOKEN", "did you mean CAUSALRN_MAX_TOKENS?"),
-        ("CAUSALRN_", "the README lists all"),
-        ("CAUSALRN_QQQ", "the README lists all"),
+        ("CAUSALRN_", "the README lists them all"),
+        ("CAUSALRN_QQQ", "the README lists them all"),
     ],
 )
 def test_a_variable_that_is_none_is_refused_with_the_nearest_that_is(name: str, hint: str) -> None:
     with pytest.raises(StartupError) as refused:
         check_environment(["PATH", name])
-    assert str(refused.value) == f"{name} is no setting; {hint}"
+    assert str(refused.value) == f"{name} is not a setting; {hint}"
 
 
 def test_settings_and_what_belongs_to_others_are_let_through() -> None:
@@ -45,4 +45,4 @@ def test_a_client_s_key_opens_no_server_that_was_to_have_keys() -> None:
 def test_a_server_does_not_start_with_a_misspelt_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAUSALRN_API_KEYZ", "secret")
     message = failed_start(create_app(load=lambda _: FakeModel()))
-    assert message == "CAUSALRN_API_KEYZ is no setting; did you mean CAUSALRN_API_KEYS?"
+    assert message == "CAUSALRN_API_KEYZ is not a setting; did you mean CAUSALRN_API_KEYS?"

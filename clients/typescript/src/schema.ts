@@ -35,7 +35,7 @@ export interface paths {
         put?: never;
         /**
          * Text to ids
-         * @description Say which ids a text becomes, by default with those that a copy of it needs around them.
+         * @description Say which ids a text becomes, by default with the special ids that the model needs.
          */
         post: operations["tokenize_tokenize_post"];
         delete?: never;
@@ -55,7 +55,7 @@ export interface paths {
         put?: never;
         /**
          * Ids to text
-         * @description Say which text some ids are.
+         * @description Say which text some ids stand for.
          */
         post: operations["detokenize_detokenize_post"];
         delete?: never;
@@ -124,7 +124,7 @@ export interface paths {
         post?: never;
         /**
          * Delete a session
-         * @description Delete a session, and free its memory at once. A request that is in it ends with an error.
+         * @description Delete a session, and free its memory. A request that is using it ends with an error.
          */
         delete: operations["delete_sessions__session_id__delete"];
         options?: never;
@@ -143,7 +143,7 @@ export interface paths {
         put?: never;
         /**
          * Fork a session
-         * @description Make a session that goes on from where another is. It shares the other's memory.
+         * @description Make a session that continues from where another is, and shares its memory.
          */
         post: operations["fork_sessions__session_id__fork_post"];
         delete?: never;
@@ -166,7 +166,7 @@ export interface paths {
         get: operations["save_sessions__session_id__snapshot_get"];
         /**
          * Restore a session
-         * @description Make a session out of a file, or put it in the place of an existing one.
+         * @description Make a session from a file, or replace an existing one with it.
          */
         put: operations["restore_sessions__session_id__snapshot_put"];
         post?: never;
@@ -206,16 +206,16 @@ export interface paths {
         get?: never;
         /**
          * Load a checkpoint
-         * @description Serve a checkpoint of the server's model folder. Other models are served meanwhile.
+         * @description Load a checkpoint of the server's model folder, and serve it; other models stay available.
          */
         put: operations["load_admin_models__name__put"];
         post?: never;
         /**
          * Unload a model
-         * @description Serve a model no more, and give its memory back.
+         * @description Stop serving a model, and free its memory.
          *
-         *     New requests for it are refused at once, running ones have some time to finish. Its sessions
-         *     stay, and go on when it is loaded again.
+         *     New requests for it are refused at once; running ones have some time to finish. Its sessions
+         *     stay, and can go on when it is loaded again.
          */
         delete: operations["unload_admin_models__name__delete"];
         options?: never;
@@ -252,7 +252,7 @@ export interface paths {
         };
         /**
          * Figures for Prometheus
-         * @description Tell what is in use at this moment, and what was done so far, of each model.
+         * @description Say for each model what is in use at this moment, and what was done so far.
          */
         get: operations["metrics_metrics_get"];
         put?: never;
@@ -274,7 +274,7 @@ export interface paths {
         put?: never;
         /**
          * Complete a prompt
-         * @description Copy texts or go on from them, as OpenAI's API would ask for it.
+         * @description Copy texts or go on from them, in the form of OpenAI's API.
          */
         post: operations["complete_v1_completions_post"];
         delete?: never;
@@ -352,9 +352,9 @@ export interface paths {
         };
         /**
          * The same as /health/ready
-         * @description Answer 200 while all engines move, 503 when one is stuck or dead, or the server about to end.
+         * @description Answer 200 while all engines work; 503 when one is stuck or dead, or the server shuts down.
          *
-         *     There is one engine a model.
+         *     Each model has an engine of its own.
          */
         get: operations["ready_health_get"];
         put?: never;
@@ -374,9 +374,9 @@ export interface paths {
         };
         /**
          * Is it ready for requests?
-         * @description Answer 200 while all engines move, 503 when one is stuck or dead, or the server about to end.
+         * @description Answer 200 while all engines work; 503 when one is stuck or dead, or the server shuts down.
          *
-         *     There is one engine a model.
+         *     Each model has an engine of its own.
          */
         get: operations["ready_health_ready_get"];
         put?: never;
@@ -412,7 +412,7 @@ export interface components {
             model: string;
             /** Choices */
             choices: components["schemas"]["CompletionChoice"][];
-            /** @description In chunks as `stream_options` say. */
+            /** @description In chunks, as `stream_options` ask for it. */
             usage?: components["schemas"]["CompletionUsage"] | null;
             /** @description With `session_id`, at the end. */
             session?: components["schemas"]["TurnInfo"] | null;
@@ -424,14 +424,14 @@ export interface components {
         CompletionChoice: {
             /**
              * Index
-             * @description Which choice this is: the number of its prompt, times `n`, plus the number of its sample, all counted from 0.
+             * @description The number of its prompt, times `n`, plus the number of its sample, all counted from 0.
              */
             index: number;
             /** Text */
             text: string;
             /**
              * Token Ids
-             * @description Without the one that ended the text.
+             * @description Without the special id by which the model ended the text.
              */
             token_ids: number[];
             logprobs: components["schemas"]["CompletionLogprobs"] | null;
@@ -448,7 +448,7 @@ export interface components {
         CompletionLogprobs: {
             /**
              * Tokens
-             * @description A byte that is no character by itself is `bytes:\xNN`; special ids are `<bos>`, `<sep>` and `<eos>`. The token that ended the text is the last one.
+             * @description A byte that is not a character by itself is `bytes:\xNN`; special ids are `<bos>`, `<sep>` and `<eos>`. The token that ended the text is the last one.
              */
             tokens: string[];
             /**
@@ -458,20 +458,20 @@ export interface components {
             token_logprobs: (number | null)[];
             /**
              * Top Logprobs
-             * @description The logarithms of the likeliest tokens, and of the token itself.
+             * @description The logarithms for the likeliest tokens, and for the token itself.
              */
             top_logprobs: ({
                 [key: string]: number;
             } | null)[];
             /**
              * Text Offset
-             * @description Where in `text` each token is, in characters.
+             * @description Where in `text` each token begins, in characters.
              */
             text_offset: number[];
         };
         /**
          * CompletionRequest
-         * @description What to complete, and how; `null` stands for a field that is not there.
+         * @description What to complete, and how. A field that is `null` counts as left out.
          * @example {
          *       "model": "copy-bytes",
          *       "prompt": "hello"
@@ -527,32 +527,32 @@ export interface components {
             repetition_penalty?: number | null;
             /**
              * Model
-             * @description Name of a model that is served; by default the first one.
+             * @description Name of a model that is served; the default model if left out.
              */
             model?: string | null;
             /**
              * Session Id
-             * @description Go on from this session, and add the prompt and what is generated to it.
+             * @description Go on from this session, and add the prompt and the answer to its log.
              */
             session_id?: string | null;
             /**
              * Wait For Session
-             * @description Wait while another request is in the session, as long as `timeout` allows. By default that is refused with 409. Needs `session_id`.
+             * @description If another request is using the session, wait for it, as long as `timeout` allows. By default the request is refused with 409. Needs `session_id`.
              */
             wait_for_session?: boolean | null;
             /**
              * Max Tokens
-             * @description Tokens to generate at most, by default as far as there is room: for a copy one more than the prompt has, for a recall one more than the session has, else 16. 0, to read the prompt only, needs `session_id` or `echo`.
+             * @description The most tokens to generate. By default, if there is room: for a copy one more than the prompt has, for a recall one more than the session has, otherwise 16. With 0 the prompt is only read, which needs `session_id` or `echo`.
              */
             max_tokens?: number | null;
             /**
              * Min Tokens
-             * @description Before so many tokens are generated, neither the id that ends a string nor a stop string ends the generation.
+             * @description Until so many tokens are generated, neither the model nor a stop string can end the generation.
              */
             min_tokens?: number | null;
             /**
              * N
-             * @description Samples; they share the memory of the prompt. With `seed`, each draws in its own repeatable way. A session takes one.
+             * @description How many samples to generate; they share the memory of the prompt. With `seed`, each is random in its own, repeatable way. Must be 1 with `session_id`.
              */
             n?: number | null;
             /**
@@ -562,27 +562,27 @@ export interface components {
             stop?: string | string[] | null;
             /**
              * Ignore Eos
-             * @description Go on after the id that ends a string, as if it were any other; it is then among `token_ids`.
+             * @description Go on after the special id by which the model ends a text, as if it were any other id; `token_ids` then include it.
              */
             ignore_eos?: boolean | null;
             /**
              * Logprobs
-             * @description Give the log-probability of every id of the answer, and of this many of the likeliest in its place: those of the model itself, before penalties and temperature.
+             * @description Send the log-probability of every id of the answer, and of this many of the ids that were likeliest in its place. They are the model's own, before penalties and temperature.
              */
             logprobs?: number | null;
             /**
              * Echo
-             * @description Begin the answer with the prompt; with `logprobs`, with those of its ids too. In `raw` mode these are all ids, special ones included. A session takes no `logprobs` beside it.
+             * @description Begin the answer with the prompt; with `logprobs`, also send the log-probabilities of its ids. In `raw` mode this includes special ids. Cannot be combined with both `logprobs` and `session_id`.
              */
             echo?: boolean | null;
             /**
              * Priority
-             * @description The lower, the sooner: a step is worth ten seconds of waiting, so that nobody waits for ever.
+             * @description Requests with a lower number are served first. Each step counts as much as ten seconds of waiting, so no request waits for ever.
              */
             priority?: number | null;
             /**
              * Timeout
-             * @description Seconds after which the request is given up, with an error.
+             * @description Seconds after which the request ends with an error.
              */
             timeout?: number | null;
             /**
@@ -592,17 +592,17 @@ export interface components {
             stream?: boolean | null;
             /**
              * Prompt
-             * @description Text, several texts, the ids of a text, or those of several.
+             * @description A text, a list of texts, the ids of a text, or a list of such lists.
              */
             prompt: string | string[] | number[] | number[][];
             /**
              * Mode
-             * @description By default the first mode of the model for text, and `raw` for ids. What a model knows depends on what it was trained on. `copy`: write the prompt out. `recall`: the prompt is how a passage begins that the session read; go on from there to the passage's end. Every model knows `raw`: add no special ids to the prompt; in a session it may be empty.
+             * @description By default the first mode of the model for text, and `raw` for ids. Which modes a model has depends on what it was trained for. `copy`: repeat the prompt. `recall`: the prompt is the beginning of a passage that the session has read; go on to the end of that passage. `raw`, which every model has: go on from the prompt as it is, without special ids added; with `session_id` it may be empty.
              */
             mode?: string | null;
             /**
              * Best Of
-             * @description Not supported; it may be as many as `n`.
+             * @description Not supported: leave it out, or send the same as `n`.
              */
             best_of?: number | null;
             /** @description With `stream` only. */
@@ -636,12 +636,12 @@ export interface components {
         CreateSessionRequest: {
             /**
              * Ttl Seconds
-             * @description Seconds after its last use after which the session is gone; by default, and at most, what the server allows. A fork's is by default that of its origin.
+             * @description How many seconds after its last use the session expires. By default as long as the server allows; for a fork, as long as its origin does.
              */
             ttl_seconds?: number | null;
             /**
              * Model
-             * @description Name of a model that is served; by default the first one.
+             * @description Name of a model that is served; the default model if left out.
              */
             model?: string | null;
         };
@@ -663,18 +663,18 @@ export interface components {
             tokens: number[];
             /**
              * Model
-             * @description Name of a model that is served; by default the first one.
+             * @description Name of a model that is served; the default model if left out.
              */
             model?: string | null;
         };
         /**
          * DetokenizeResponse
-         * @description Text.
+         * @description The text of some ids.
          */
         DetokenizeResponse: {
             /**
              * Prompt
-             * @description What is not UTF-8 is replaced by U+FFFD.
+             * @description The text; what is not UTF-8 is replaced by U+FFFD.
              */
             prompt: string;
         };
@@ -695,7 +695,7 @@ export interface components {
             message: string;
             /**
              * Param
-             * @description The field at fault, if it is one.
+             * @description The field at fault; null if no single field is.
              */
             param: string | null;
         };
@@ -713,7 +713,7 @@ export interface components {
         ForkSessionRequest: {
             /**
              * Ttl Seconds
-             * @description Seconds after its last use after which the session is gone; by default, and at most, what the server allows. A fork's is by default that of its origin.
+             * @description How many seconds after its last use the session expires. By default as long as the server allows; for a fork, as long as its origin does.
              */
             ttl_seconds?: number | null;
         };
@@ -781,34 +781,34 @@ export interface components {
             repetition_penalty?: number;
             /**
              * Model
-             * @description Name of a model that is served; by default the first one.
+             * @description Name of a model that is served; the default model if left out.
              */
             model?: string | null;
             /**
              * Session Id
-             * @description Go on from this session, and add the prompt and what is generated to it.
+             * @description Go on from this session, and add the prompt and the answer to its log.
              */
             session_id?: string | null;
             /**
              * Wait For Session
-             * @description Wait while another request is in the session, as long as `timeout` allows. By default that is refused with 409. Needs `session_id`.
+             * @description If another request is using the session, wait for it, as long as `timeout` allows. By default the request is refused with 409. Needs `session_id`.
              * @default false
              */
             wait_for_session?: boolean;
             /**
              * Max Tokens
-             * @description Tokens to generate at most, by default as far as there is room: for a copy one more than the prompt has, for a recall one more than the session has, else 16. 0, to read the prompt only, needs `session_id` or `echo`.
+             * @description The most tokens to generate. By default, if there is room: for a copy one more than the prompt has, for a recall one more than the session has, otherwise 16. With 0 the prompt is only read, which needs `session_id` or `echo`.
              */
             max_tokens?: number | null;
             /**
              * Min Tokens
-             * @description Before so many tokens are generated, neither the id that ends a string nor a stop string ends the generation.
+             * @description Until so many tokens are generated, neither the model nor a stop string can end the generation.
              * @default 0
              */
             min_tokens?: number;
             /**
              * N
-             * @description Samples; they share the memory of the prompt. With `seed`, each draws in its own repeatable way. A session takes one.
+             * @description How many samples to generate; they share the memory of the prompt. With `seed`, each is random in its own, repeatable way. Must be 1 with `session_id`.
              * @default 1
              */
             n?: number;
@@ -819,30 +819,30 @@ export interface components {
             stop?: string | string[] | null;
             /**
              * Ignore Eos
-             * @description Go on after the id that ends a string, as if it were any other; it is then among `token_ids`.
+             * @description Go on after the special id by which the model ends a text, as if it were any other id; `token_ids` then include it.
              * @default false
              */
             ignore_eos?: boolean;
             /**
              * Logprobs
-             * @description Give the log-probability of every id of the answer, and of this many of the likeliest in its place: those of the model itself, before penalties and temperature.
+             * @description Send the log-probability of every id of the answer, and of this many of the ids that were likeliest in its place. They are the model's own, before penalties and temperature.
              */
             logprobs?: number | null;
             /**
              * Echo
-             * @description Begin the answer with the prompt; with `logprobs`, with those of its ids too. In `raw` mode these are all ids, special ones included. A session takes no `logprobs` beside it.
+             * @description Begin the answer with the prompt; with `logprobs`, also send the log-probabilities of its ids. In `raw` mode this includes special ids. Cannot be combined with both `logprobs` and `session_id`.
              * @default false
              */
             echo?: boolean;
             /**
              * Priority
-             * @description The lower, the sooner: a step is worth ten seconds of waiting, so that nobody waits for ever.
+             * @description Requests with a lower number are served first. Each step counts as much as ten seconds of waiting, so no request waits for ever.
              * @default 0
              */
             priority?: number;
             /**
              * Timeout
-             * @description Seconds after which the request is given up, with an error.
+             * @description Seconds after which the request ends with an error.
              */
             timeout?: number | null;
             /**
@@ -858,12 +858,12 @@ export interface components {
             prompt?: string | null;
             /**
              * Token Ids
-             * @description Content ids in place of `prompt`. The special ids that the model needs around them are added by the server, but in `raw` mode, where they may be among these.
+             * @description Token ids, in place of `prompt`. The server adds the special ids that the model needs around them. In `raw` mode it adds none, and these may include special ids.
              */
             token_ids?: number[] | null;
             /**
              * Mode
-             * @description By default the first mode of the model. What a model knows depends on what it was trained on. `copy`: write the prompt out. `recall`: the prompt is how a passage begins that the session read; go on from there to the passage's end. Every model knows `raw`: add no special ids to the prompt; in a session it may be empty.
+             * @description By default the first mode of the model. Which modes a model has depends on what it was trained for. `copy`: repeat the prompt. `recall`: the prompt is the beginning of a passage that the session has read; go on to the end of that passage. `raw`, which every model has: go on from the prompt as it is, without special ids added; with `session_id` it may be empty.
              */
             mode?: string | null;
         };
@@ -905,7 +905,7 @@ export interface components {
             text: string;
             /**
              * Token Ids
-             * @description Every id generated, up to the one that completed a stop string. The id that ends a string is not among them.
+             * @description Every id that was generated, up to the one that completed a stop string, but without the special id by which the model ends a text.
              */
             token_ids: number[];
             /**
@@ -968,7 +968,7 @@ export interface components {
         Limits: {
             /**
              * Max Seq Len
-             * @description Tokens of prompt, special ones and `max_tokens` together.
+             * @description The most tokens of a prompt, its special ids and `max_tokens` together.
              */
             max_seq_len: number;
             /**
@@ -980,27 +980,27 @@ export interface components {
             max_body_bytes: number;
             /**
              * Max Running
-             * @description Samples that run at once.
+             * @description The most samples that run at once.
              */
             max_running: number;
             /**
              * Max Waiting
-             * @description Samples that may wait beyond these.
+             * @description The most samples that may wait besides.
              */
             max_waiting: number;
             /**
              * Max Batch Tokens
-             * @description Tokens of one step.
+             * @description The most tokens that one step computes.
              */
             max_batch_tokens: number;
             /**
              * Pool Tokens
-             * @description Tokens that all running requests hold together.
+             * @description The most tokens that all running requests can hold together.
              */
             pool_tokens: number;
             /**
              * Pool Bytes
-             * @description Memory for them and for the fixed-size states.
+             * @description Bytes for them, and for the fixed-size states.
              */
             pool_bytes: number;
             /**
@@ -1017,12 +1017,12 @@ export interface components {
             max_logprobs?: number;
             /**
              * Max Sessions
-             * @description Sessions that the store holds.
+             * @description The most sessions that the store keeps.
              */
             max_sessions: number;
             /**
              * Max Session Tokens
-             * @description Tokens of a session's log.
+             * @description The most tokens of a session's log.
              */
             max_session_tokens: number;
             /**
@@ -1032,7 +1032,7 @@ export interface components {
             session_ttl_seconds: number;
             /**
              * Max Snapshot Bytes
-             * @description Largest snapshot that can be restored.
+             * @description Bytes of the largest snapshot that can be restored.
              */
             max_snapshot_bytes: number;
             /**
@@ -1042,7 +1042,7 @@ export interface components {
             max_stop_strings?: number;
             /**
              * Max Stop Length
-             * @description Characters of a stop string.
+             * @description The most characters of a stop string.
              * @default 256
              */
             max_stop_length?: number;
@@ -1074,7 +1074,7 @@ export interface components {
             object?: "model";
             /**
              * Created
-             * @description When it was loaded; seconds since 1970.
+             * @description When it was loaded, in seconds since 1970.
              */
             created: number;
             /**
@@ -1084,7 +1084,7 @@ export interface components {
             owned_by?: string;
             /**
              * Max Model Len
-             * @description Tokens of a prompt and its answer together.
+             * @description The most tokens of a prompt and its answer together.
              */
             max_model_len: number;
             /**
@@ -1108,7 +1108,7 @@ export interface components {
         ModelEntry: {
             /**
              * Name
-             * @description What its folder is called; requests choose a model by this name.
+             * @description The name of its folder, by which requests choose a model.
              */
             name: string;
             /**
@@ -1119,17 +1119,17 @@ export interface components {
             status: "serving" | "loading" | "unloading" | "failed" | "available";
             /**
              * Is Default
-             * @description Whether this is the model of requests that do not choose one.
+             * @description Whether it serves the requests that choose no model.
              */
             is_default: boolean;
             /**
              * Fingerprint
-             * @description SHA-256 of the weights, if it is in memory.
+             * @description SHA-256 of the weights; null unless it is in memory.
              */
             fingerprint: string | null;
             /**
              * Error
-             * @description Why it could not be loaded, if that was tried last.
+             * @description Why the last attempt to load it failed.
              */
             error: string | null;
         };
@@ -1159,17 +1159,17 @@ export interface components {
             message: string;
             /**
              * Type
-             * @description One of few words for programs.
+             * @description One of the few types of errors of OpenAI's API.
              */
             type: string;
             /**
              * Param
-             * @description The field at fault, if it is one.
+             * @description The field at fault; null if no single field is.
              */
             param: string | null;
             /**
              * Code
-             * @description A word for programs, of this error alone.
+             * @description A word for programs, which says exactly which error it is.
              */
             code: string;
         };
@@ -1182,18 +1182,18 @@ export interface components {
         };
         /**
          * PromptTokensDetails
-         * @description What of the prompt cost less.
+         * @description How much of the prompt did not have to be computed.
          */
         PromptTokensDetails: {
             /**
              * Cached Tokens
-             * @description Tokens whose memory was there already.
+             * @description Tokens whose memory was kept from an earlier request.
              */
             cached_tokens: number;
         };
         /**
          * ReadyResponse
-         * @description The engines move; and how much of them is in use, at this moment.
+         * @description All engines work; and how much of them is in use at this moment.
          */
         ReadyResponse: {
             /**
@@ -1261,18 +1261,18 @@ export interface components {
             fingerprint: string;
             /**
              * N Tokens
-             * @description Tokens of its log.
+             * @description How many tokens its log has.
              */
             n_tokens: number;
             /**
              * State
-             * @description `warm`: its memory is in the pool. `cold`: it is computed again when needed.
+             * @description `warm`: its memory is in the pool. `cold`: its memory is computed again when needed.
              * @enum {string}
              */
             state: "warm" | "cold";
             /**
              * Busy
-             * @description Whether a request is in it.
+             * @description Whether a request is using it.
              */
             busy: boolean;
             /**
@@ -1282,7 +1282,7 @@ export interface components {
             pool_tokens: number;
             /**
              * Pool Bytes
-             * @description Memory of the pages that hold them.
+             * @description Bytes of the pages that hold them.
              */
             pool_bytes: number;
             /**
@@ -1307,7 +1307,7 @@ export interface components {
             used_at: number;
             /**
              * Expires At
-             * @description When it is gone unless it is used; seconds since 1970.
+             * @description When it expires unless it is used before; seconds since 1970.
              */
             expires_at: number;
             /** Age Seconds */
@@ -1316,7 +1316,7 @@ export interface components {
             ttl_seconds: number;
             /**
              * Token Ids
-             * @description Its log, if asked for.
+             * @description Its log; null unless asked for.
              */
             token_ids?: number[] | null;
         };
@@ -1329,24 +1329,24 @@ export interface components {
             sessions: components["schemas"]["Session"][];
             /**
              * Next
-             * @description Send it as `after` for those that follow; null: none.
+             * @description Send it as `after` to get the next ones; null if there are none.
              */
             next: string | null;
         };
         /**
          * StreamOptions
-         * @description What a stream has besides text.
+         * @description What a stream sends besides text.
          */
         StreamOptions: {
             /**
              * Include Usage
-             * @description A last chunk without choices has the usage.
+             * @description End the stream with a chunk that has the usage, and no choices.
              * @default false
              */
             include_usage?: boolean;
             /**
              * Continuous Usage Stats
-             * @description Every chunk has the usage so far.
+             * @description Send the usage so far in every chunk.
              * @default false
              */
             continuous_usage_stats?: boolean;
@@ -1366,7 +1366,7 @@ export interface components {
         };
         /**
          * TokenLogprob
-         * @description How likely an id was: natural logarithms, of the model's own distribution.
+         * @description How likely an id was, by the model's own distribution, as natural logarithms.
          */
         TokenLogprob: {
             /** Token Id */
@@ -1392,17 +1392,17 @@ export interface components {
         TokenizeRequest: {
             /**
              * Prompt
-             * @description Text. Without special ids around it, `<bos>`, `<sep>` or `<eos>` alone is that special id.
+             * @description The text. With `add_special_tokens` off, a text that is just `<bos>`, `<sep>` or `<eos>` becomes that special id.
              */
             prompt: string;
             /**
              * Model
-             * @description Name of a model that is served; by default the first one.
+             * @description Name of a model that is served; the default model if left out.
              */
             model?: string | null;
             /**
              * Add Special Tokens
-             * @description Put around the ids what the model needs for `mode`.
+             * @description Add the special ids that the model needs for `mode`.
              * @default true
              */
             add_special_tokens?: boolean;
@@ -1413,14 +1413,14 @@ export interface components {
             mode?: string | null;
             /**
              * Return Token Strs
-             * @description Say what each id stands for, of as many as the model takes at most.
+             * @description Also send what each id stands for. This works for as many ids as the model takes.
              * @default false
              */
             return_token_strs?: boolean;
         };
         /**
          * TokenizeResponse
-         * @description Ids.
+         * @description The ids of a text.
          */
         TokenizeResponse: {
             /**
@@ -1430,20 +1430,20 @@ export interface components {
             count: number;
             /**
              * Max Model Len
-             * @description Tokens of a prompt and its answer together.
+             * @description The most tokens of a prompt and its answer together.
              */
             max_model_len: number;
             /** Tokens */
             tokens: number[];
             /**
              * Token Strs
-             * @description What each id stands for, if asked for: a byte that is no character by itself is `bytes:\xNN`, special ids are `<bos>`, `<sep>` and `<eos>`.
+             * @description What each id stands for, if asked for: a byte that is not a character by itself is `bytes:\xNN`, special ids are `<bos>`, `<sep>` and `<eos>`.
              */
             token_strs: string[] | null;
         };
         /**
          * TokenizerDescription
-         * @description The tokenizer of a model, as programs for other servers look for it.
+         * @description The tokenizer of a model, with the fields that programs for other servers look for.
          */
         TokenizerDescription: {
             /** Model */
@@ -1457,7 +1457,7 @@ export interface components {
             vocab_size: number;
             /**
              * Model Max Length
-             * @description Tokens of a prompt and its answer together.
+             * @description The most tokens of a prompt and its answer together.
              */
             model_max_length: number;
             /** Bos Token */
@@ -1501,7 +1501,7 @@ export interface components {
         };
         /**
          * TopLogprob
-         * @description One of the likeliest ids at its place.
+         * @description One of the ids that were likeliest in a place.
          */
         TopLogprob: {
             /** Token Id */
@@ -1511,14 +1511,14 @@ export interface components {
         };
         /**
          * TurnInfo
-         * @description The session that a request went on.
+         * @description The session that a request was a turn of.
          */
         TurnInfo: {
             /** Id */
             id: string;
             /**
              * N Tokens
-             * @description Tokens of its log after this turn.
+             * @description How many tokens its log has after this turn.
              */
             n_tokens: number;
         };
@@ -1534,17 +1534,17 @@ export interface components {
             prompt_tokens: number;
             /**
              * Completion Tokens
-             * @description Tokens generated, of all samples.
+             * @description Tokens generated, in all samples.
              */
             completion_tokens: number;
             /**
              * Total Tokens
-             * @description Sum of both.
+             * @description The sum of both.
              */
             total_tokens: number;
             /**
              * Cached Tokens
-             * @description Tokens of the prompt whose memory was there already, from an earlier request.
+             * @description Tokens of the prompt whose memory was kept from an earlier request.
              */
             cached_tokens: number;
         };
@@ -1575,14 +1575,14 @@ export interface components {
             index: number;
             /**
              * Text
-             * @description New text; whole characters only, so it may lag behind the ids.
+             * @description New text. It has only whole characters, so it may lag behind the ids.
              */
             text: string;
             /** Token Ids */
             token_ids: number[];
             /**
              * Finish Reason
-             * @description Null in all chunks of a sample but the last.
+             * @description Null in every chunk of a sample but its last.
              */
             finish_reason: ("stop" | "length") | null;
             /**
@@ -1624,7 +1624,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The generation: one JSON document or, with `stream`, server-sent events, each a `GenerateChunk`, then `[DONE]`. An error after the first event is an event with an `error` in place of a chunk, and the last one. */
+            /** @description The generation: one JSON document or, with `stream`, server-sent events, each a `GenerateChunk`, then `[DONE]`. An error after the first event is sent as a last event, with an `error` in place of a chunk. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1643,7 +1643,7 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description A body that is not JSON. */
+            /** @description The body is not JSON. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1670,7 +1670,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Another request has the session. There is nothing in the session to save, or to go on from. The session belongs to other weights than those that are served. */
+            /** @description Another request is using the session. The session is empty, so there is nothing to save or to go on from. The session belongs to weights that are not served. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -1679,7 +1679,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description A body of more bytes than the server reads. A valid request that needs more memory than the server has. The session's log would grow beyond what the model or the server holds. */
+            /** @description The body has more bytes than the server accepts. The request needs more memory than the server has. The session's log would become longer than the model or the server allows. */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -1688,7 +1688,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description A body that does not call itself JSON. */
+            /** @description The `content-type` of the body is not the one that is needed. */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -1697,7 +1697,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Well-formed JSON that asks for something impossible. */
+            /** @description The request is well-formed, but asks for something impossible. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1715,7 +1715,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description A step of the engine failed, and this request with it. The store gives back another log than was written. */
+            /** @description A step of the engine failed, and this request with it. The session's log is damaged in the store. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -1724,7 +1724,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The queue is full. The model is about to be served no more, though the server goes on. The server is about to end. The store of sessions cannot be used now; requests without a session are served. */
+            /** @description The queue is full. The model is being unloaded; the server itself goes on. The server is shutting down. The store of sessions cannot be used now; requests without a session are served. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1733,7 +1733,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The request was not finished within the time that it allowed. */
+            /** @description The request took longer than its `timeout` allows. */
             504: {
                 headers: {
                     [name: string]: unknown;
@@ -1766,7 +1766,7 @@ export interface operations {
                     "application/json": components["schemas"]["TokenizeResponse"];
                 };
             };
-            /** @description A body that is not JSON. */
+            /** @description The body is not JSON. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1793,7 +1793,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description A body of more bytes than the server reads. */
+            /** @description The body has more bytes than the server accepts. */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -1802,7 +1802,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description A body that does not call itself JSON. */
+            /** @description The `content-type` of the body is not the one that is needed. */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -1811,7 +1811,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Well-formed JSON that asks for something impossible. */
+            /** @description The request is well-formed, but asks for something impossible. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1853,7 +1853,7 @@ export interface operations {
                     "application/json": components["schemas"]["DetokenizeResponse"];
                 };
             };
-            /** @description A body that is not JSON. */
+            /** @description The body is not JSON. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1880,7 +1880,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description A body of more bytes than the server reads. */
+            /** @description The body has more bytes than the server accepts. */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -1889,7 +1889,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description A body that does not call itself JSON. */
+            /** @description The `content-type` of the body is not the one that is needed. */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -1898,7 +1898,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Well-formed JSON that asks for something impossible. */
+            /** @description The request is well-formed, but asks for something impossible. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1921,7 +1921,7 @@ export interface operations {
     tokenizer_info_tokenizer_info_get: {
         parameters: {
             query?: {
-                /** @description Name of a model that is served; by default the first one. */
+                /** @description Name of a model that is served; the default model if left out. */
                 model?: string | null;
             };
             header?: never;
@@ -1957,7 +1957,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Well-formed JSON that asks for something impossible. */
+            /** @description The request is well-formed, but asks for something impossible. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1980,9 +1980,9 @@ export interface operations {
     list_sessions_sessions_get: {
         parameters: {
             query?: {
-                /** @description Sessions at most. */
+                /** @description The most sessions to list. */
                 limit?: number;
-                /** @description Only those made after the one of this id. */
+                /** @description List only sessions made after the one with this id. */
                 after?: string | null;
             };
             header?: never;
@@ -2009,7 +2009,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Well-formed JSON that asks for something impossible. */
+            /** @description The request is well-formed, but asks for something impossible. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2060,7 +2060,7 @@ export interface operations {
                     "application/json": components["schemas"]["Session"];
                 };
             };
-            /** @description A body that is not JSON. */
+            /** @description The body is not JSON. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2087,7 +2087,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description A body of more bytes than the server reads. */
+            /** @description The body has more bytes than the server accepts. */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -2096,7 +2096,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description A body that does not call itself JSON. */
+            /** @description The `content-type` of the body is not the one that is needed. */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -2105,7 +2105,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Well-formed JSON that asks for something impossible. */
+            /** @description The request is well-formed, but asks for something impossible. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2114,7 +2114,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The server holds as many sessions as it may. */
+            /** @description The server, or the API key, has as many sessions as it may have. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -2137,7 +2137,7 @@ export interface operations {
     get_sessions__session_id__get: {
         parameters: {
             query?: {
-                /** @description `token_ids`: the log itself, too. */
+                /** @description `token_ids`: also send the log itself. */
                 include?: "token_ids" | null;
             };
             header?: never;
@@ -2175,7 +2175,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Well-formed JSON that asks for something impossible. */
+            /** @description The request is well-formed, but asks for something impossible. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2193,7 +2193,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The store gives back another log than was written. */
+            /** @description The session's log is damaged in the store. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2249,7 +2249,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Well-formed JSON that asks for something impossible. */
+            /** @description The request is well-formed, but asks for something impossible. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2302,7 +2302,7 @@ export interface operations {
                     "application/json": components["schemas"]["Session"];
                 };
             };
-            /** @description A body that is not JSON. */
+            /** @description The body is not JSON. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2329,7 +2329,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Another request has the session. */
+            /** @description Another request is using the session. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -2338,7 +2338,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description A body of more bytes than the server reads. */
+            /** @description The body has more bytes than the server accepts. */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -2347,7 +2347,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description A body that does not call itself JSON. */
+            /** @description The `content-type` of the body is not the one that is needed. */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -2356,7 +2356,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Well-formed JSON that asks for something impossible. */
+            /** @description The request is well-formed, but asks for something impossible. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2365,7 +2365,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The server holds as many sessions as it may. */
+            /** @description The server, or the API key, has as many sessions as it may have. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -2374,7 +2374,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The store gives back another log than was written. */
+            /** @description The session's log is damaged in the store. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2432,7 +2432,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Another request has the session. There is nothing in the session to save, or to go on from. The session belongs to other weights than those that are served. */
+            /** @description Another request is using the session. The session is empty, so there is nothing to save or to go on from. The session belongs to weights that are not served. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -2441,7 +2441,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description A valid request that needs more memory than the server has. */
+            /** @description The request needs more memory than the server has. */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -2450,7 +2450,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Well-formed JSON that asks for something impossible. */
+            /** @description The request is well-formed, but asks for something impossible. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2468,7 +2468,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The store gives back another log than was written. */
+            /** @description The session's log is damaged in the store. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2530,7 +2530,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Another request has the session. */
+            /** @description Another request is using the session. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -2539,7 +2539,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description A body of more bytes than the server reads. The session's log would grow beyond what the model or the server holds. */
+            /** @description The body has more bytes than the server accepts. The session's log would become longer than the model or the server allows. */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -2548,7 +2548,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description A body that does not call itself JSON. */
+            /** @description The `content-type` of the body is not the one that is needed. */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -2557,7 +2557,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description A snapshot that is damaged, or does not fit this server. */
+            /** @description The snapshot is damaged, or does not fit this server. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2566,7 +2566,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The server holds as many sessions as it may. */
+            /** @description The server, or the API key, has as many sessions as it may have. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -2629,7 +2629,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description What the folder of the checkpoint is called. */
+                /** @description The name of the checkpoint's folder. */
                 name: string;
             };
             cookie?: never;
@@ -2672,7 +2672,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The checkpoint cannot be served; what is served goes on. Well-formed JSON that asks for something impossible. */
+            /** @description The checkpoint cannot be loaded; other models are served as before. The request is well-formed, but asks for something impossible. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2690,7 +2690,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The server is about to end. */
+            /** @description The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2706,7 +2706,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description What the folder of the checkpoint is called. */
+                /** @description The name of the checkpoint's folder. */
                 name: string;
             };
             cookie?: never;
@@ -2738,7 +2738,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The default model is served as long as the server runs. */
+            /** @description The default model cannot be unloaded. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -2747,7 +2747,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Well-formed JSON that asks for something impossible. */
+            /** @description The request is well-formed, but asks for something impossible. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2770,7 +2770,7 @@ export interface operations {
     info_info_get: {
         parameters: {
             query?: {
-                /** @description Name of a model that is served; by default the first one. */
+                /** @description Name of a model that is served; the default model if left out. */
                 model?: string | null;
             };
             header?: never;
@@ -2806,7 +2806,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description Well-formed JSON that asks for something impossible. */
+            /** @description The request is well-formed, but asks for something impossible. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2877,7 +2877,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The completion: one JSON document or, with `stream`, server-sent events, each a completion with what is new, then `[DONE]`. An error after the first event is an event with an `error`, and the last one. */
+            /** @description The completion: one JSON document or, with `stream`, server-sent events, each a completion with what is new, then `[DONE]`. An error after the first event is sent as a last event, with an `error`. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2896,7 +2896,7 @@ export interface operations {
                     "text/event-stream": unknown;
                 };
             };
-            /** @description A body that is not JSON. Well-formed JSON that asks for something impossible. */
+            /** @description The body is not JSON. The request is well-formed, but asks for something impossible. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2923,7 +2923,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIErrorResponse"];
                 };
             };
-            /** @description Another request has the session. There is nothing in the session to save, or to go on from. The session belongs to other weights than those that are served. */
+            /** @description Another request is using the session. The session is empty, so there is nothing to save or to go on from. The session belongs to weights that are not served. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -2932,7 +2932,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIErrorResponse"];
                 };
             };
-            /** @description A body of more bytes than the server reads. A valid request that needs more memory than the server has. The session's log would grow beyond what the model or the server holds. */
+            /** @description The body has more bytes than the server accepts. The request needs more memory than the server has. The session's log would become longer than the model or the server allows. */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -2941,7 +2941,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIErrorResponse"];
                 };
             };
-            /** @description A body that does not call itself JSON. */
+            /** @description The `content-type` of the body is not the one that is needed. */
             415: {
                 headers: {
                     [name: string]: unknown;
@@ -2959,7 +2959,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIErrorResponse"];
                 };
             };
-            /** @description A step of the engine failed, and this request with it. The store gives back another log than was written. */
+            /** @description A step of the engine failed, and this request with it. The session's log is damaged in the store. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2968,7 +2968,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIErrorResponse"];
                 };
             };
-            /** @description The queue is full. The model is about to be served no more, though the server goes on. The server is about to end. The store of sessions cannot be used now; requests without a session are served. */
+            /** @description The queue is full. The model is being unloaded; the server itself goes on. The server is shutting down. The store of sessions cannot be used now; requests without a session are served. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2977,7 +2977,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenAIErrorResponse"];
                 };
             };
-            /** @description The request was not finished within the time that it allowed. */
+            /** @description The request took longer than its `timeout` allows. */
             504: {
                 headers: {
                     [name: string]: unknown;
@@ -3140,7 +3140,7 @@ export interface operations {
                     "application/json": components["schemas"]["ReadyResponse"];
                 };
             };
-            /** @description The engine does not move. The server is about to end. */
+            /** @description The engine is stuck, or not running. The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3169,7 +3169,7 @@ export interface operations {
                     "application/json": components["schemas"]["ReadyResponse"];
                 };
             };
-            /** @description The engine does not move. The server is about to end. */
+            /** @description The engine is stuck, or not running. The server is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;

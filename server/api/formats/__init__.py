@@ -1,1 +1,1 @@
-"""How answers are written."""
+"""The formats of answers."""

@@ -19,9 +19,9 @@ class CompletionFormat:
     """Writes a `Completion`, or those of a stream.
 
     Args:
-        stream: the generation that is written.
-        turn: of the session that it is a turn of, if it is one.
-        include_usage: whether a chunk without choices ends a stream.
+        stream: the generation to write.
+        turn: the turn of a session that it is; None without a session.
+        include_usage: whether a stream ends with a chunk that has the usage and no choices.
         continuous_usage: whether every chunk has the usage so far.
     """
 
@@ -127,14 +127,14 @@ class _Offsets:
         self._n_characters = 0
 
     def of(self, token_ids: list[int], n_echoed: int) -> list[int]:
-        """Those of the next tokens; the first `n_echoed` are the prompt's, whose text is whole."""
+        """The places of the next tokens; the first `n_echoed` are the prompt's, a text apart."""
         places = [self._pass(token_id) for token_id in token_ids[:n_echoed]]
         if n_echoed:
             self.end()
         return places + [self._pass(token_id) for token_id in token_ids[n_echoed:]]
 
     def end(self) -> int:
-        """Where a text ends that has no more tokens."""
+        """Where the text ends, when it has no more tokens."""
         self._n_characters += len(self._decoder.flush())
         return self._n_characters
 

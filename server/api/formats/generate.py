@@ -16,8 +16,8 @@ class GenerateFormat:
     """Writes a `GenerateResponse`, or the `GenerateChunk`s of a stream.
 
     Args:
-        stream: the generation that is written.
-        turn: of the session that it is a turn of, if it is one.
+        stream: the generation to write.
+        turn: the turn of a session that it is; None without a session.
     """
 
     def __init__(self, stream: DeltaStream, turn: Turn | None = None) -> None:
@@ -65,7 +65,7 @@ class GenerateFormat:
 
 
 def session(turn: Turn) -> dict[str, Any]:
-    """The session that a request went on."""
+    """What an answer says of the session that its request was a turn of."""
     return {"id": turn.session_id, "n_tokens": turn.n_tokens}
 
 

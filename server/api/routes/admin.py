@@ -18,9 +18,7 @@ from server.errors import (
 
 router = APIRouter(tags=["admin"], dependencies=[Depends(require_admin)])
 
-_Name = Annotated[
-    str, Path(max_length=255, description="What the folder of the checkpoint is called.")
-]
+_Name = Annotated[str, Path(max_length=255, description="The name of the checkpoint's folder.")]
 _TOO_LONG = ("name: string should have at most 255 characters", "name")
 _LOADED: dict[int | str, Any] = {
     200: {"description": "It was served already."},
@@ -63,7 +61,7 @@ async def list_models(engines: EnginesDependency, response: Response) -> ModelEn
 
 @router.put("/admin/models/{name}", summary="Load a checkpoint", responses=_LOADED | _LOAD_ERRORS)
 async def load(name: _Name, engines: EnginesDependency, response: Response) -> ModelEntry:
-    """Serve a checkpoint of the server's model folder. Other models are served meanwhile."""
+    """Load a checkpoint of the server's model folder, and serve it; other models stay available."""
     info, is_new = await engines.load(name)
     response.status_code = 201 if is_new else 200
     response.headers["cache-control"] = "no-store"
@@ -74,9 +72,9 @@ async def load(name: _Name, engines: EnginesDependency, response: Response) -> M
     "/admin/models/{name}", status_code=204, summary="Unload a model", responses=_UNLOAD_ERRORS
 )
 async def unload(name: _Name, engines: EnginesDependency) -> None:
-    """Serve a model no more, and give its memory back.
+    """Stop serving a model, and free its memory.
 
-    New requests for it are refused at once, running ones have some time to finish. Its sessions
-    stay, and go on when it is loaded again.
+    New requests for it are refused at once; running ones have some time to finish. Its sessions
+    stay, and can go on when it is loaded again.
     """
     await engines.unload(name)

@@ -34,8 +34,8 @@ _EVENTS = (
 _OK: dict[int | str, Any] = {
     200: {
         "description": "The completion: one JSON document or, with `stream`, server-sent events, "
-        "each a completion with what is new, then `[DONE]`. An error after the first event is an "
-        "event with an `error`, and the last one.",
+        "each a completion with what is new, then `[DONE]`. An error after the first event is "
+        "sent as a last event, with an `error`.",
         "content": describe_events(Completion, _EVENTS, error=OpenAIErrorResponse),
     }
 }
@@ -64,7 +64,7 @@ async def complete(
     body: Annotated[CompletionRequest, Body(openapi_examples=_EXAMPLES)],
     submit: Submit,
 ) -> Response:
-    """Copy texts or go on from them, as OpenAI's API would ask for it."""
+    """Copy texts or go on from them, in the form of OpenAI's API."""
     options = body.stream_options or StreamOptions()
     write = partial(
         CompletionFormat,

@@ -1,6 +1,6 @@
 """`GET /openapi.json`, and `/docs` and `/redoc`, which show it.
 
-FastAPI's own routes of these would answer everybody: they take no dependencies.
+FastAPI's own routes for these would ask for no key, as they take no dependencies.
 """
 
 import base64
@@ -53,7 +53,7 @@ def _title(request: Request) -> str:
 
 
 def _page(page: HTMLResponse) -> Response:
-    """A page that may load what it shows itself with, and run no script but those in it."""
+    """A page that may load the libraries that show it, and run no other script but its own."""
     own = re.findall(rb"<script>(.*?)</script>", bytes(page.body), re.DOTALL)
     digests = [base64.b64encode(hashlib.sha256(script).digest()).decode() for script in own]
     page.headers["content-security-policy"] = "; ".join(

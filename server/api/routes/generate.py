@@ -27,8 +27,8 @@ _EVENTS = (
 _OK: dict[int | str, Any] = {
     200: {
         "description": "The generation: one JSON document or, with `stream`, server-sent events, "
-        "each a `GenerateChunk`, then `[DONE]`. An error after the first event is an event with "
-        "an `error` in place of a chunk, and the last one.",
+        "each a `GenerateChunk`, then `[DONE]`. An error after the first event is sent as a "
+        "last event, with an `error` in place of a chunk.",
         "content": describe_events(GenerateChunk, _EVENTS),
     }
 }

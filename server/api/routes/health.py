@@ -30,9 +30,9 @@ async def live(response: Response) -> LiveResponse:
 @router.get("/health/ready", summary="Is it ready for requests?", responses=_NOT_READY)
 @router.get("/health", summary="The same as /health/ready", responses=_NOT_READY)
 async def ready(engines: EnginesDependency, response: Response) -> ReadyResponse:
-    """Answer 200 while all engines move, 503 when one is stuck or dead, or the server about to end.
+    """Answer 200 while all engines work; 503 when one is stuck or dead, or the server shuts down.
 
-    There is one engine a model.
+    Each model has an engine of its own.
     """
     engines.check_ready()
     response.headers["cache-control"] = "no-store"

@@ -15,7 +15,7 @@ router = APIRouter(tags=["metrics"])
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(engines: EnginesDependency) -> Response:
-    """Tell what is in use at this moment, and what was done so far, of each model."""
+    """Say for each model what is in use at this moment, and what was done so far."""
     return Response(
         expose(engines.metrics), media_type=CONTENT_TYPE, headers={"cache-control": "no-store"}
     )

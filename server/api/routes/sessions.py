@@ -50,9 +50,11 @@ def _errors(*errors: type[ServiceError]) -> dict[int | str, Any]:
 class _Page(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    limit: int = Field(default=100, ge=1, le=MAX_PAGE, description="Sessions at most.")
+    limit: int = Field(default=100, ge=1, le=MAX_PAGE, description="The most sessions to list.")
     after: str | None = Field(
-        default=None, max_length=64, description="Only those made after the one of this id."
+        default=None,
+        max_length=64,
+        description="List only sessions made after the one with this id.",
     )
 
 
@@ -60,7 +62,7 @@ class _Include(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     include: Literal["token_ids"] | None = Field(
-        default=None, description="`token_ids`: the log itself, too."
+        default=None, description="`token_ids`: also send the log itself."
     )
 
 
@@ -131,7 +133,7 @@ async def get(
 async def delete(
     session_id: SessionId, sessions: SessionsDependency, account: AccountDependency
 ) -> None:
-    """Delete a session, and free its memory at once. A request that is in it ends with an error."""
+    """Delete a session, and free its memory. A request that is using it ends with an error."""
     await sessions.delete(account, session_id)
 
 
@@ -155,13 +157,13 @@ async def fork(
     response: Response,
     body: Annotated[ForkSessionRequest | None, Body()] = None,
 ) -> Session:
-    """Make a session that goes on from where another is. It shares the other's memory."""
+    """Make a session that continues from where another is, and shares its memory."""
     info = await sessions.fork(account, session_id, body.ttl_seconds if body else None)
     return _made(info, response)
 
 
 def describe(info: SessionInfo) -> Session:
-    """A session as it goes over the wire."""
+    """A session as JSON."""
     record, use = info.record, info.use
     return Session(
         id=record.id,

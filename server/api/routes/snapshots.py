@@ -119,7 +119,7 @@ async def restore(
     sessions: SessionsDependency,
     account: AccountDependency,
 ) -> Session:
-    """Make a session out of a file, or put it in the place of an existing one."""
+    """Make a session from a file, or replace an existing one with it."""
     if request.headers.get("content-type") != _MEDIA_TYPE:
         raise UnsupportedMediaTypeError(f"the body must be sent as '{_MEDIA_TYPE}'")
     with await spool.receive(request, sessions.snapshots.max_bytes) as file:

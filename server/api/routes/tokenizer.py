@@ -1,6 +1,6 @@
 """`/tokenize`, `/detokenize` and `/tokenizer_info`: between text and ids.
 
-A megabyte of text takes a moment, so the first two leave the event loop to others.
+A megabyte of text takes a moment, so the first two run beside the event loop.
 """
 
 from typing import Annotated, Any
@@ -35,7 +35,7 @@ def _errors(message: str, param: str) -> dict[int | str, Any]:
     responses=_errors("prompt: input should be a valid string", "prompt"),
 )
 def tokenize(body: TokenizeRequest, engines: EnginesDependency) -> TokenizeResponse:
-    """Say which ids a text becomes, by default with those that a copy of it needs around them."""
+    """Say which ids a text becomes, by default with the special ids that the model needs."""
     model = engines.get(body.model).model
     config, tokenizer = model.config, model.tokenizer
     named = {name: token_id for token_id, name in special_tokens(tokenizer).items()}
@@ -50,8 +50,8 @@ def tokenize(body: TokenizeRequest, engines: EnginesDependency) -> TokenizeRespo
         tokens = frame(model, tokens, mode if body.add_special_tokens else RAW)
     if body.return_token_strs and len(tokens) > config.max_seq_len:
         raise InvalidRequestError(
-            f"return_token_strs: there are {len(tokens)} tokens, up to {config.max_seq_len}, as "
-            "many as the model takes, are spelled out",
+            f"return_token_strs: there are {len(tokens)} tokens, but it works only for as many as "
+            f"the model takes, {config.max_seq_len}",
             param="return_token_strs",
         )
     return TokenizeResponse(
@@ -70,7 +70,7 @@ def tokenize(body: TokenizeRequest, engines: EnginesDependency) -> TokenizeRespo
     responses=_errors("tokens[0]: must be between 0 and 258", "tokens[0]"),
 )
 def detokenize(body: DetokenizeRequest, engines: EnginesDependency) -> DetokenizeResponse:
-    """Say which text some ids are."""
+    """Say which text some ids stand for."""
     tokenizer = engines.get(body.model).model.tokenizer
     specials = special_tokens(tokenizer)
     for place, token_id in enumerate(body.tokens):

@@ -1,1 +1,1 @@
-"""What requests and answers look like."""
+"""The fields of requests and answers, as JSON."""

@@ -1,4 +1,4 @@
-"""What goes over the wire of checkpoints that are loaded and unloaded."""
+"""The JSON of routes that load and unload checkpoints."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,18 +10,16 @@ class ModelEntry(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    name: str = Field(
-        description="What its folder is called; requests choose a model by this name."
-    )
+    name: str = Field(description="The name of its folder, by which requests choose a model.")
     status: ModelStatus = Field(
         description="`failed`: the last attempt to load it failed. `available`: it is not in "
         "memory, and may be loaded."
     )
-    is_default: bool = Field(
-        description="Whether this is the model of requests that do not choose one."
+    is_default: bool = Field(description="Whether it serves the requests that choose no model.")
+    fingerprint: str | None = Field(
+        description="SHA-256 of the weights; null unless it is in memory."
     )
-    fingerprint: str | None = Field(description="SHA-256 of the weights, if it is in memory.")
-    error: str | None = Field(description="Why it could not be loaded, if that was tried last.")
+    error: str | None = Field(description="Why the last attempt to load it failed.")
 
 
 class ModelEntries(BaseModel):

@@ -1,4 +1,4 @@
-"""What goes over the wire of `POST /v1/completions`."""
+"""The JSON of `POST /v1/completions`."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -43,25 +43,25 @@ def _complete_schema(schema: dict[str, Any]) -> None:
 
 
 class StreamOptions(BaseModel):
-    """What a stream has besides text."""
+    """What a stream sends besides text."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     include_usage: bool = Field(
-        default=False, description="A last chunk without choices has the usage."
+        default=False, description="End the stream with a chunk that has the usage, and no choices."
     )
     continuous_usage_stats: bool = Field(
-        default=False, description="Every chunk has the usage so far."
+        default=False, description="Send the usage so far in every chunk."
     )
 
 
 class CompletionRequest(GenerationFields):
-    """What to complete, and how; `null` stands for a field that is not there."""
+    """What to complete, and how. A field that is `null` counts as left out."""
 
     model_config = ConfigDict(json_schema_extra=_complete_schema)
 
     prompt: Annotated[Any, WithJsonSchema({"anyOf": _FORMS})] = Field(
-        description="Text, several texts, the ids of a text, or those of several.",
+        description="A text, a list of texts, the ids of a text, or a list of such lists.",
     )
     mode: str | None = Field(
         default=None,
@@ -71,7 +71,7 @@ class CompletionRequest(GenerationFields):
         default=None,
         ge=1,
         le=MAX_SAMPLES,
-        description="Not supported; it may be as many as `n`.",
+        description="Not supported: leave it out, or send the same as `n`.",
     )
     stream_options: StreamOptions | None = Field(default=None, description="With `stream` only.")
     user: str | None = Field(
@@ -114,7 +114,7 @@ class CompletionLogprobs(BaseModel):
     """How likely each token was, in lists of the same length."""
 
     tokens: list[str] = Field(
-        description="A byte that is no character by itself is `bytes:\\xNN`; special ids are "
+        description="A byte that is not a character by itself is `bytes:\\xNN`; special ids are "
         "`<bos>`, `<sep>` and `<eos>`. The token that ended the text is the last one."
     )
     token_logprobs: list[float | None] = Field(
@@ -122,20 +122,22 @@ class CompletionLogprobs(BaseModel):
         "of a context."
     )
     top_logprobs: list[dict[str, float] | None] = Field(
-        description="The logarithms of the likeliest tokens, and of the token itself."
+        description="The logarithms for the likeliest tokens, and for the token itself."
     )
-    text_offset: list[int] = Field(description="Where in `text` each token is, in characters.")
+    text_offset: list[int] = Field(description="Where in `text` each token begins, in characters.")
 
 
 class CompletionChoice(BaseModel):
     """One text."""
 
     index: int = Field(
-        description="Which choice this is: the number of its prompt, times `n`, plus the number of "
-        "its sample, all counted from 0."
+        description="The number of its prompt, times `n`, plus the number of its sample, all "
+        "counted from 0."
     )
     text: str
-    token_ids: list[int] = Field(description="Without the one that ended the text.")
+    token_ids: list[int] = Field(
+        description="Without the special id by which the model ended the text."
+    )
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None = Field(
         description="`stop`: the model ended, or a stop string came. `length`: `max_tokens` were "
@@ -144,9 +146,9 @@ class CompletionChoice(BaseModel):
 
 
 class PromptTokensDetails(BaseModel):
-    """What of the prompt cost less."""
+    """How much of the prompt did not have to be computed."""
 
-    cached_tokens: int = Field(description="Tokens whose memory was there already.")
+    cached_tokens: int = Field(description="Tokens whose memory was kept from an earlier request.")
 
 
 class CompletionUsage(BaseModel):
@@ -167,6 +169,6 @@ class Completion(BaseModel):
     model: str
     choices: list[CompletionChoice]
     usage: CompletionUsage | None = Field(
-        default=None, description="In chunks as `stream_options` say."
+        default=None, description="In chunks, as `stream_options` ask for it."
     )
     session: TurnInfo | None = Field(default=None, description="With `session_id`, at the end.")

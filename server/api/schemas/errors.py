@@ -1,4 +1,4 @@
-"""What goes over the wire when something goes wrong."""
+"""The JSON of errors."""
 
 from pydantic import BaseModel, Field
 
@@ -8,7 +8,7 @@ class ErrorDetail(BaseModel):
 
     type: str = Field(description="A word for programs.")
     message: str = Field(description="A sentence for people.")
-    param: str | None = Field(description="The field at fault, if it is one.")
+    param: str | None = Field(description="The field at fault; null if no single field is.")
 
 
 class ErrorResponse(BaseModel):
@@ -21,9 +21,9 @@ class OpenAIErrorDetail(BaseModel):
     """What went wrong."""
 
     message: str = Field(description="A sentence for people.")
-    type: str = Field(description="One of few words for programs.")
-    param: str | None = Field(description="The field at fault, if it is one.")
-    code: str = Field(description="A word for programs, of this error alone.")
+    type: str = Field(description="One of the few types of errors of OpenAI's API.")
+    param: str | None = Field(description="The field at fault; null if no single field is.")
+    code: str = Field(description="A word for programs, which says exactly which error it is.")
 
 
 class OpenAIErrorResponse(BaseModel):

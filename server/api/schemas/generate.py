@@ -1,4 +1,4 @@
-"""What goes over the wire of `POST /generate`."""
+"""The JSON of `POST /generate`."""
 
 from typing import Annotated, Any
 
@@ -35,8 +35,9 @@ class GenerateRequest(GenerationFields):
     )
     token_ids: Annotated[list[int], Field(fail_fast=True)] | None = Field(
         default=None,
-        description="Content ids in place of `prompt`. The special ids that the model needs "
-        "around them are added by the server, but in `raw` mode, where they may be among these.",
+        description="Token ids, in place of `prompt`. The server adds the special ids that the "
+        "model needs around them. In `raw` mode it adds none, and these may include special "
+        "ids.",
     )
     mode: str | None = Field(
         default=None, description=f"By default the first mode of the model. {MODES}"
@@ -56,32 +57,32 @@ class GenerateRequest(GenerationFields):
 
 
 class TurnInfo(BaseModel):
-    """The session that a request went on."""
+    """The session that a request was a turn of."""
 
     id: str
-    n_tokens: int = Field(description="Tokens of its log after this turn.")
+    n_tokens: int = Field(description="How many tokens its log has after this turn.")
 
 
 class Usage(BaseModel):
     """Tokens read and generated."""
 
     prompt_tokens: int = Field(description="Tokens that the model read, special ones included.")
-    completion_tokens: int = Field(description="Tokens generated, of all samples.")
-    total_tokens: int = Field(description="Sum of both.")
+    completion_tokens: int = Field(description="Tokens generated, in all samples.")
+    total_tokens: int = Field(description="The sum of both.")
     cached_tokens: int = Field(
-        description="Tokens of the prompt whose memory was there already, from an earlier request."
+        description="Tokens of the prompt whose memory was kept from an earlier request."
     )
 
 
 class TopLogprob(BaseModel):
-    """One of the likeliest ids at its place."""
+    """One of the ids that were likeliest in a place."""
 
     token_id: int
     logprob: float
 
 
 class TokenLogprob(BaseModel):
-    """How likely an id was: natural logarithms, of the model's own distribution."""
+    """How likely an id was, by the model's own distribution, as natural logarithms."""
 
     token_id: int
     logprob: float | None = Field(
@@ -109,8 +110,8 @@ class GenerateResponse(BaseModel):
     model: str
     text: str = Field(description="What was generated, up to the first stop string.")
     token_ids: list[int] = Field(
-        description="Every id generated, up to the one that completed a stop string. The id that "
-        "ends a string is not among them."
+        description="Every id that was generated, up to the one that completed a stop string, but "
+        "without the special id by which the model ends a text."
     )
     finish_reason: FinishReason = Field(
         description="`stop`: the model ended, or a stop string came. `length`: `max_tokens` were "
@@ -147,10 +148,12 @@ class GenerateChunk(BaseModel):
     id: str
     model: str
     index: int = Field(description="Which sample this is a piece of, counted from 0.")
-    text: str = Field(description="New text; whole characters only, so it may lag behind the ids.")
+    text: str = Field(
+        description="New text. It has only whole characters, so it may lag behind the ids."
+    )
     token_ids: list[int]
     finish_reason: FinishReason | None = Field(
-        description="Null in all chunks of a sample but the last."
+        description="Null in every chunk of a sample but its last."
     )
     logprobs: list[TokenLogprob] | None = Field(default=None, description="If asked for.")
     usage: Usage | None = Field(default=None, description="In the very last chunk only.")

@@ -1,4 +1,4 @@
-"""What every way to ask for a generation has in common, on the wire."""
+"""The fields that all requests for a generation have."""
 
 import re
 from dataclasses import dataclass
@@ -25,9 +25,10 @@ MAX_PRIORITY = 10
 SESSION_ID = "ses-[0-9a-f]{32}"
 
 MODES = (
-    "What a model knows depends on what it was trained on. `copy`: write the prompt out. `recall`: "
-    "the prompt is how a passage begins that the session read; go on from there to the passage's "
-    "end. Every model knows `raw`: add no special ids to the prompt; in a session it may be empty."
+    "Which modes a model has depends on what it was trained for. `copy`: repeat "
+    "the prompt. `recall`: the prompt is the beginning of a passage that the session has "
+    "read; go on to the end of that passage. `raw`, which every model has: go on from the "
+    "prompt as it is, without special ids added; with `session_id` it may be empty."
 )
 
 
@@ -56,7 +57,7 @@ class Source:
     """One prompt of a request.
 
     Attributes:
-        field: where the client wrote it.
+        field: where in the request the client wrote it.
         prompt: text, or ids.
         mode: what it asks for; None for the first mode of the model's task.
     """
@@ -69,7 +70,7 @@ class Source:
 class GenerationFields(SamplingParams):
     """How to generate: the fields of `SamplingParams`, and these.
 
-    What to generate from, and in which mode, is for subclasses to say.
+    Subclasses have the fields for what to generate from, and in which mode.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -77,32 +78,32 @@ class GenerationFields(SamplingParams):
     model: ModelName = None
     session_id: str | None = Field(
         default=None,
-        description="Go on from this session, and add the prompt and what is generated to it.",
+        description="Go on from this session, and add the prompt and the answer to its log.",
     )
     wait_for_session: bool = Field(
         default=False,
-        description="Wait while another request is in the session, as long as `timeout` allows. "
-        "By default that is refused with 409. Needs `session_id`.",
+        description="If another request is using the session, wait for it, as long as `timeout` "
+        "allows. By default the request is refused with 409. Needs `session_id`.",
     )
     max_tokens: int | None = Field(
         default=None,
         ge=0,
-        description="Tokens to generate at most, by default as far as there is room: for a copy "
-        "one more than the prompt has, for a recall one more than the session has, else 16. 0, to "
-        "read the prompt only, needs `session_id` or `echo`.",
+        description="The most tokens to generate. By default, if there is room: for a copy one "
+        "more than the prompt has, for a recall one more than the session has, otherwise 16. "
+        "With 0 the prompt is only read, which needs `session_id` or `echo`.",
     )
     min_tokens: int = Field(
         default=0,
         ge=0,
-        description="Before so many tokens are generated, neither the id that ends a string nor a "
-        "stop string ends the generation.",
+        description="Until so many tokens are generated, neither the model nor a stop string can "
+        "end the generation.",
     )
     n: int = Field(
         default=1,
         ge=1,
         le=MAX_SAMPLES,
-        description="Samples; they share the memory of the prompt. With `seed`, each draws in its "
-        "own repeatable way. A session takes one.",
+        description="How many samples to generate; they share the memory of the prompt. With "
+        "`seed`, each is random in its own, repeatable way. Must be 1 with `session_id`.",
     )
     stop: _Stop | None = Field(
         default=None,
@@ -111,35 +112,36 @@ class GenerationFields(SamplingParams):
     )
     ignore_eos: bool = Field(
         default=False,
-        description="Go on after the id that ends a string, as if it were any other; it is then "
-        "among `token_ids`.",
+        description="Go on after the special id by which the model ends a text, as if it were any "
+        "other id; `token_ids` then include it.",
     )
     logprobs: int | None = Field(
         default=None,
         ge=0,
         le=MAX_LOGPROBS,
-        description="Give the log-probability of every id of the answer, and of this many of the "
-        "likeliest in its place: those of the model itself, before penalties and temperature.",
+        description="Send the log-probability of every id of the answer, and of this many of the "
+        "ids that were likeliest in its place. They are the model's own, before penalties and "
+        "temperature.",
     )
     echo: bool = Field(
         default=False,
-        description="Begin the answer with the prompt; with `logprobs`, with those of its ids too. "
-        "In `raw` mode these are all ids, special ones included. A session takes no `logprobs` "
-        "beside it.",
+        description="Begin the answer with the prompt; with `logprobs`, also send the "
+        "log-probabilities of its ids. In `raw` mode this includes special ids. Cannot be combined "
+        "with both `logprobs` and `session_id`.",
     )
     priority: int = Field(
         default=0,
         ge=-MAX_PRIORITY,
         le=MAX_PRIORITY,
-        description="The lower, the sooner: a step is worth ten seconds of waiting, so that nobody "
-        "waits for ever.",
+        description="Requests with a lower number are served first. Each step counts as much as "
+        "ten seconds of waiting, so no request waits for ever.",
     )
     timeout: float | None = Field(
         default=None,
         gt=0,
         le=86_400,
         allow_inf_nan=False,
-        description="Seconds after which the request is given up, with an error.",
+        description="Seconds after which the request ends with an error.",
     )
     stream: bool = Field(
         default=False, description="Send tokens as they come, as server-sent events."
@@ -150,7 +152,7 @@ class GenerationFields(SamplingParams):
         raise NotImplementedError
 
     def sampling(self) -> SamplingParams:
-        """How tokens are to be chosen: those of the fields that say so, checked already."""
+        """How tokens are to be chosen, from the fields for that, which are checked already."""
         values = {name: getattr(self, name) for name in SamplingParams.model_fields}
         return SamplingParams.model_construct(**values)
 
@@ -197,5 +199,5 @@ class GenerationFields(SamplingParams):
 
 
 def refusal(param: str, reason: str) -> PydanticCustomError:
-    """Why a field cannot be served, though its value looks as it should."""
+    """The error of a field whose value has the right form, but cannot be served."""
     return PydanticCustomError("refused", "{param}: {reason}", {"param": param, "reason": reason})

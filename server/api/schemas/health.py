@@ -1,4 +1,4 @@
-"""What goes over the wire of health checks."""
+"""The JSON of health checks."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ class LiveResponse(BaseModel):
 
 
 class ReadyResponse(BaseModel):
-    """The engines move; and how much of them is in use, at this moment."""
+    """All engines work; and how much of them is in use at this moment."""
 
     status: Literal["ready"] = "ready"
     running: int = Field(description="Samples that take part in steps.")

@@ -1,4 +1,4 @@
-"""What goes over the wire of `GET /info`."""
+"""The JSON of `GET /info`."""
 
 from typing import Any
 
@@ -35,24 +35,28 @@ class Limits(BaseModel):
     """What a request may ask for, and what the server holds."""
 
     max_seq_len: int = Field(
-        description="Tokens of prompt, special ones and `max_tokens` together."
+        description="The most tokens of a prompt, its special ids and `max_tokens` together."
     )
     max_tokens: int = Field(description="Largest `max_tokens`.")
     max_body_bytes: int
-    max_running: int = Field(description="Samples that run at once.")
-    max_waiting: int = Field(description="Samples that may wait beyond these.")
-    max_batch_tokens: int = Field(description="Tokens of one step.")
-    pool_tokens: int = Field(description="Tokens that all running requests hold together.")
-    pool_bytes: int = Field(description="Memory for them and for the fixed-size states.")
+    max_running: int = Field(description="The most samples that run at once.")
+    max_waiting: int = Field(description="The most samples that may wait besides.")
+    max_batch_tokens: int = Field(description="The most tokens that one step computes.")
+    pool_tokens: int = Field(
+        description="The most tokens that all running requests can hold together."
+    )
+    pool_bytes: int = Field(description="Bytes for them, and for the fixed-size states.")
     max_samples: int = Field(default=MAX_SAMPLES, description="Largest `n`.")
     max_logprobs: int = Field(default=MAX_LOGPROBS, description="Largest `logprobs`.")
-    max_sessions: int = Field(description="Sessions that the store holds.")
-    max_session_tokens: int = Field(description="Tokens of a session's log.")
+    max_sessions: int = Field(description="The most sessions that the store keeps.")
+    max_session_tokens: int = Field(description="The most tokens of a session's log.")
     session_ttl_seconds: float = Field(description="Largest `ttl_seconds`.")
-    max_snapshot_bytes: int = Field(description="Largest snapshot that can be restored.")
+    max_snapshot_bytes: int = Field(
+        description="Bytes of the largest snapshot that can be restored."
+    )
     max_stop_strings: int = MAX_STOP_STRINGS
     max_stop_length: int = Field(
-        default=MAX_STOP_LENGTH, description="Characters of a stop string."
+        default=MAX_STOP_LENGTH, description="The most characters of a stop string."
     )
 
 

@@ -1,4 +1,4 @@
-"""What goes over the wire of `GET /v1/models`."""
+"""The JSON of `GET /v1/models`."""
 
 from typing import Literal
 
@@ -10,9 +10,9 @@ class Model(BaseModel):
 
     id: str
     object: Literal["model"] = "model"
-    created: int = Field(description="When it was loaded; seconds since 1970.")
+    created: int = Field(description="When it was loaded, in seconds since 1970.")
     owned_by: str = "causalrn"
-    max_model_len: int = Field(description="Tokens of a prompt and its answer together.")
+    max_model_len: int = Field(description="The most tokens of a prompt and its answer together.")
     fingerprint: str = Field(description="SHA-256 of the weights.")
 
 

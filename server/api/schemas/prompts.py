@@ -14,11 +14,13 @@ def read_prompts(value: Any, mode: str | None) -> list[Source]:
     """The prompts of a request, at least one.
 
     Args:
-        value: of the field `prompt`, any JSON.
-        mode: that was asked for; by default text is in the model's first mode, and ids are raw.
+        value: what the field `prompt` has, any JSON.
+        mode: the mode that was asked for; by default text is in the model's first mode, and ids
+            are raw.
 
     Raises:
-        PydanticCustomError: it has none of the forms; says where it leaves the one that it began.
+        PydanticCustomError: it has none of the forms; the error says where it departs from the form
+            that it began with.
     """
     if isinstance(value, str):
         return [_source("prompt", value, mode)]
@@ -44,7 +46,7 @@ def _source(field: str, prompt: str | list[int], mode: str | None) -> Source:
 
 
 def _is_id(value: Any) -> bool:
-    return type(value) is int  # a bool is none
+    return type(value) is int  # a bool is not one
 
 
 def _text(field: str, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What goes over the wire of sessions themselves."""
+"""The JSON of sessions."""
 
 from typing import Literal
 
@@ -18,8 +18,8 @@ class ForkSessionRequest(BaseModel):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds after its last use after which the session is gone; by default, and "
-        "at most, what the server allows. A fork's is by default that of its origin.",
+        description="How many seconds after its last use the session expires. By default as long "
+        "as the server allows; for a fork, as long as its origin does.",
     )
 
 
@@ -35,25 +35,30 @@ class Session(BaseModel):
     id: str
     model: str
     fingerprint: str = Field(description="SHA-256 of the weights that it belongs to.")
-    n_tokens: int = Field(description="Tokens of its log.")
+    n_tokens: int = Field(description="How many tokens its log has.")
     state: Literal["warm", "cold"] = Field(
-        description="`warm`: its memory is in the pool. `cold`: it is computed again when needed."
+        description="`warm`: its memory is in the pool. `cold`: its memory is computed again when "
+        "needed."
     )
-    busy: bool = Field(description="Whether a request is in it.")
+    busy: bool = Field(description="Whether a request is using it.")
     pool_tokens: int = Field(description="Tokens whose memory is in the pool.")
-    pool_bytes: int = Field(description="Memory of the pages that hold them.")
+    pool_bytes: int = Field(description="Bytes of the pages that hold them.")
     pages_own: int = Field(description="How many of these pages nobody else uses.")
     pages_shared: int = Field(description="How many of them other sessions or requests use, too.")
     created_at: float = Field(description="Seconds since 1970.")
     used_at: float = Field(description="When a turn last began or ended; seconds since 1970.")
-    expires_at: float = Field(description="When it is gone unless it is used; seconds since 1970.")
+    expires_at: float = Field(
+        description="When it expires unless it is used before; seconds since 1970."
+    )
     age_seconds: float
     ttl_seconds: float
-    token_ids: list[int] | None = Field(default=None, description="Its log, if asked for.")
+    token_ids: list[int] | None = Field(default=None, description="Its log; null unless asked for.")
 
 
 class SessionList(BaseModel):
     """Some sessions, in the order in which they were made."""
 
     sessions: list[Session]
-    next: str | None = Field(description="Send it as `after` for those that follow; null: none.")
+    next: str | None = Field(
+        description="Send it as `after` to get the next ones; null if there are none."
+    )

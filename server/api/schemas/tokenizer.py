@@ -1,4 +1,4 @@
-"""What goes over the wire between text and ids."""
+"""The JSON of routes that turn text into ids, and back."""
 
 from typing import Annotated
 
@@ -15,29 +15,30 @@ class TokenizeRequest(BaseModel):
     )
 
     prompt: str = Field(
-        description="Text. Without special ids around it, `<bos>`, `<sep>` or `<eos>` alone is "
-        "that special id."
+        description="The text. With `add_special_tokens` off, a text that is just `<bos>`, `<sep>` "
+        "or `<eos>` becomes that special id."
     )
     model: ModelName = None
     add_special_tokens: bool = Field(
-        default=True, description="Put around the ids what the model needs for `mode`."
+        default=True, description="Add the special ids that the model needs for `mode`."
     )
     mode: str | None = Field(default=None, description="As for `POST /generate`.")
     return_token_strs: bool = Field(
         default=False,
-        description="Say what each id stands for, of as many as the model takes at most.",
+        description="Also send what each id stands for. This works for as many ids as the model "
+        "takes.",
     )
 
 
 class TokenizeResponse(BaseModel):
-    """Ids."""
+    """The ids of a text."""
 
     count: int = Field(description="How many there are.")
-    max_model_len: int = Field(description="Tokens of a prompt and its answer together.")
+    max_model_len: int = Field(description="The most tokens of a prompt and its answer together.")
     tokens: list[int]
     token_strs: list[str] | None = Field(
-        description="What each id stands for, if asked for: a byte that is no character by itself "
-        "is `bytes:\\xNN`, special ids are `<bos>`, `<sep>` and `<eos>`."
+        description="What each id stands for, if asked for: a byte that is not a character by "
+        "itself is `bytes:\\xNN`, special ids are `<bos>`, `<sep>` and `<eos>`."
     )
 
 
@@ -55,18 +56,20 @@ class DetokenizeRequest(BaseModel):
 
 
 class DetokenizeResponse(BaseModel):
-    """Text."""
+    """The text of some ids."""
 
-    prompt: str = Field(description="What is not UTF-8 is replaced by U+FFFD.")
+    prompt: str = Field(description="The text; what is not UTF-8 is replaced by U+FFFD.")
 
 
 class TokenizerDescription(BaseModel):
-    """The tokenizer of a model, as programs for other servers look for it."""
+    """The tokenizer of a model, with the fields that programs for other servers look for."""
 
     model: str
     tokenizer_class: str = Field(description="`bytes` or `letters`.")
     vocab_size: int
-    model_max_length: int = Field(description="Tokens of a prompt and its answer together.")
+    model_max_length: int = Field(
+        description="The most tokens of a prompt and its answer together."
+    )
     bos_token: str
     bos_token_id: int
     sep_token: str

@@ -1,1 +1,1 @@
-"""Durable logs of sessions: what a store promises, and the two that there are."""
+"""Durable logs of sessions: what a store promises, and the two kinds of stores."""

@@ -1,4 +1,4 @@
-"""Whether a store works, as told in the log."""
+"""Logs whether a store works."""
 
 import logging
 
@@ -6,7 +6,7 @@ logger = logging.getLogger(__name__)
 
 
 class Availability:
-    """Logs when a store stops working, why, and when it works again, but not every request between.
+    """Logs when and why a store stops working, and when it works again; not every request between.
 
     Args:
         name: of the store, for the log.
@@ -18,13 +18,13 @@ class Availability:
         self._lasting: set[str] = set()
 
     def fails(self, reason: str, detail: str = "", *, writing: bool, lasting: bool = False) -> None:
-        """The store could not do something.
+        """Note that the store could not do something.
 
         Args:
             reason: the kind of failure; each is logged once until the store works again.
-            detail: to log beside it.
-            writing: whether it was to write.
-            lasting: whether this says nothing about other sessions, which may well work.
+            detail: what else to log.
+            writing: whether the store was asked to write.
+            lasting: whether only one session is concerned, and others may well work.
         """
         known = self._lasting.union(*self._reasons.values())
         (self._lasting if lasting else self._reasons[writing]).add(reason)
@@ -32,7 +32,7 @@ class Availability:
             logger.error("%s is unavailable: %s%s", self._name, reason, detail and f" ({detail})")
 
     def works(self, *, writing: bool) -> None:
-        """The store did something; where it can write, it can read, but not the reverse."""
+        """Note that the store did something. One that can write can read, but not vice versa."""
         failed = any(self._reasons.values())
         self._reasons[False].clear()
         if writing:

@@ -1,8 +1,9 @@
 """What a session store promises: the token log of every session, and who may write to it.
 
 The log is the truth about a session; everything else can be computed again from it. A turn begins
-with `begin`, which leases the session to this server and appends the prompt; `append` adds what was
-generated; `done` gives the session back. The leases of a server that vanishes end after a while.
+with `begin`, which leases the session to this server and appends the prompt. `append` adds what was
+generated; with `done` it also gives the session back. The leases of a server that vanishes end
+after a while.
 """
 
 from collections.abc import Sequence
@@ -20,12 +21,12 @@ class SessionRecord:
 
     Attributes:
         id: `ses-` and 32 hexadecimal digits; ids sort by the time at which they were made.
-        model: name of the model that it belongs to.
+        model: name of the model that it was made with.
         fingerprint: SHA-256 of that model's weights, hexadecimal.
         n_tokens: tokens of its log.
         created_at, used_at: seconds since 1970; used_at is when a turn last began or ended.
-        ttl: seconds after `used_at` after which it is gone.
-        busy: whether a turn has it.
+        ttl: how many seconds after `used_at` it expires.
+        busy: whether a turn has leased it.
         owner: name of the API key that made it; "" if there was none.
     """
 
@@ -41,7 +42,7 @@ class SessionRecord:
 
     @property
     def expires_at(self) -> float:
-        """When the session will be gone, unless it is used before; seconds since 1970."""
+        """When the session expires, unless it is used before; seconds since 1970."""
         return self.used_at + self.ttl
 
 
@@ -50,9 +51,9 @@ class Append:
     """Tokens to add to a session's log.
 
     Attributes:
-        id: of the session.
-        start: tokens that the log holds before these; another number is an error.
-        token_ids: to add; may be none.
+        id: the session's id.
+        start: how many tokens the log has before these; any other number is an error.
+        token_ids: what to add; may be empty.
         done: whether the turn is over, and the session free for others.
     """
 
@@ -63,9 +64,9 @@ class Append:
 
 
 def could_be_id(id: str) -> bool:
-    """Whether an id that a client sent could be one, and so is worth asking a database for.
+    """Whether an id that a client sent could be a session's.
 
-    Those that cannot are found nowhere; and databases refuse some characters.
+    Databases need not be asked for the others, and refuse some of their characters.
     """
     return id.isascii() and id.isprintable()
 
@@ -73,9 +74,9 @@ def could_be_id(id: str) -> bool:
 class SessionStore(Protocol):
     """Durable logs of sessions, in one place.
 
-    All methods belong to one event loop and block it for nothing. What they have returned from is
-    committed: no crash of this process or of its machine takes it back. Expired sessions do not
-    exist for them.
+    All methods belong to one event loop and never block it. Once a method has returned, its changes
+    are committed: no crash of this process or its machine undoes them. Expired sessions do not
+    exist for any method.
 
     Every method but `close` raises `StoreUnavailableError` when the store cannot do its work now
     (cannot be opened or reached, disk full, read-only, damaged); what was committed stays, and a
@@ -83,16 +84,16 @@ class SessionStore(Protocol):
     fail, just when a change is being committed; then it is as if the call had been cancelled.
 
     A call that is cancelled is made as a whole or not at all, and the caller does not know which:
-    a log may be longer than it thinks, and is to be read again. A session that such a `begin` took
-    is given back.
+    a log may be longer than the caller thinks, and must be read again. A session that such a
+    `begin` leased is given back.
 
-    Methods that are given the id of a session raise `SessionNotFoundError` if there is none.
+    Methods that take the id of a session raise `SessionNotFoundError` if there is none.
     """
 
     async def open(self) -> None:
         """Connect, and create what is missing. May be called again after it failed.
 
-        The other methods do the same when it is needed.
+        The other methods do the same when they need to.
         """
 
     async def close(self) -> None:
@@ -108,7 +109,7 @@ class SessionStore(Protocol):
         limit: int,
         owner_limit: int | None = None,
     ) -> None:
-        """Add a session with a log, which no turn has.
+        """Add a session with a log; no turn has leased it.
 
         Raises:
             TooManySessionsError: there are `limit` of them already, or `owner_limit` of the
@@ -127,15 +128,15 @@ class SessionStore(Protocol):
         """
 
     async def begin(self, id: str, start: int, token_ids: Sequence[int]) -> None:
-        """Take a session for a turn and append to its log, or do neither.
+        """Lease a session for a turn and append to its log, or do neither.
 
         Args:
-            id: of the session.
-            start: tokens of its log before.
-            token_ids: to append; may be none.
+            id: the session's id.
+            start: how many tokens its log has before.
+            token_ids: what to append; may be empty.
 
         Raises:
-            SessionBusyError: another turn has it, or the log has another length by now.
+            SessionBusyError: another turn has leased it, or its log has another length by now.
         """
 
     async def append(self, appends: Sequence[Append]) -> list[ServiceError | None]:
@@ -149,24 +150,25 @@ class SessionStore(Protocol):
     async def renew(self, ids: Sequence[str]) -> None:
         """Make the leases of some sessions last longer; to be called every few seconds.
 
-        Sessions that are gone or lost are passed over; the next `append` tells.
+        Sessions that are gone, or leased to another server by now, are skipped; the next `append`
+        reports them.
         """
 
     async def replace(self, record: SessionRecord, token_ids: Sequence[int]) -> None:
         """Give an existing session another log, time-to-live, model and fingerprint.
 
-        It counts as used now; the other fields of the record, its owner among them, are not looked
-        at and stay.
+        It counts as used now. Its other fields, such as its owner, stay as they are, whatever the
+        record says.
 
         Raises:
-            SessionBusyError: a turn has it.
+            SessionBusyError: a turn has leased it.
         """
 
     async def delete(self, id: str) -> None:
-        """Remove a session and its log, even if a turn has it."""
+        """Remove a session and its log, even if a turn has leased it."""
 
     async def sweep(self) -> int:
-        """Remove expired sessions that no turn has; returns how many."""
+        """Remove expired sessions that no turn has leased, and return how many."""
 
     async def count(self, owner: str | None = None) -> int:
         """How many sessions there are, of one owner or of all."""

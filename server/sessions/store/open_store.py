@@ -1,4 +1,4 @@
-"""From the setting that names a store to the store."""
+"""Makes the store that a setting names."""
 
 import re
 from pathlib import Path
@@ -10,18 +10,18 @@ from server.sessions.store.sqlite import SqliteStore
 
 
 def open_store(url: str, *, lease_seconds: float) -> SessionStore:
-    """The store that a URL names, to be opened.
+    """The store that a URL names, not opened yet.
 
     Args:
         url: `sqlite:///folder/file` or a path, for one server alone; or
             `postgresql://user:password@host/database`, for any number of them.
-        lease_seconds: after which the session of a server that vanished is free again.
+        lease_seconds: how long a session stays leased to a server that has vanished.
 
     Raises:
-        StartupError: it is no such URL.
+        StartupError: the URL names no store.
     """
     if re.match(r"postgres(ql)?://", url):
-        from server.sessions.store.postgres import PostgresStore  # only those who use it load it
+        from server.sessions.store.postgres import PostgresStore  # loaded only where it is used
 
         return PostgresStore(url, lease_seconds=lease_seconds)
     if (found := re.fullmatch(r"sqlite:///+([^/?#][^?#]*)", url)) is not None:

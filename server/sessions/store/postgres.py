@@ -1,4 +1,4 @@
-"""The session store of any number of servers: a PostgreSQL database."""
+"""The session store that any number of servers share: a PostgreSQL database."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from server.sessions.store.token_log import LogEnd
 
 T = TypeVar("T")
 
-_SWEEP_SESSIONS = 32  # that one commit removes
+_SWEEP_SESSIONS = 32  # removed by one commit
 
 _CREATE = """
 WITH made AS (
@@ -54,26 +54,25 @@ DELETE FROM causalrn_sessions WHERE key IN (
 class PostgresStore:
     """A store that several servers may share; see `SessionStore`.
 
-    A turn has its session by a lease, which has an id of its own and ends at a time of the
-    database's clock. Whoever took the session since has another lease, and nothing can be appended
-    under the old one.
+    A lease has an id of its own, and ends at a time of the database's clock. When another turn
+    leases the session after that, nothing can be appended under the old lease any more.
 
     Args:
-        url: of the database.
-        lease_seconds: that a turn has a session without `renew`.
-        answer_seconds: that the database may take for a transaction.
+        url: the database's URL.
+        lease_seconds: how long a lease lasts without `renew`.
+        answer_seconds: how long the database may take for a transaction.
 
     Raises:
-        StartupError: it is no such URL.
+        StartupError: the URL is not valid.
     """
 
     def __init__(self, url: str, *, lease_seconds: float, answer_seconds: float = 5.0) -> None:
         self._lease_seconds = lease_seconds
         self._connections = PostgresConnections(url, answer_seconds=answer_seconds)
         self._availability = Availability("the session store in PostgreSQL")
-        self._leases: dict[str, uuid.UUID] = {}  # of the turns, by session
-        # Leases that nobody uses, but that may be in the database, to their sessions: of a `begin`
-        # that was cancelled, or of which it is not known whether it was committed.
+        self._leases: dict[str, uuid.UUID] = {}  # of running turns, by session
+        # The sessions of leases that nobody uses, but that may be in the database: of a `begin`
+        # that was cancelled, or that may or may not have been committed.
         self._stray: dict[uuid.UUID, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ready = False
@@ -108,14 +107,15 @@ class PostgresStore:
         end, pieces = LogEnd().extend(token_ids)
 
         async def work(db: Connection) -> None:
-            await db.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))  # until it is counted
+            # No other server may add one until this one is counted.
+            await db.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             if await rows.count(db) >= limit:
                 raise refusals.too_many(limit)
             if owner_limit is not None and await rows.count(db, record.owner) >= owner_limit:
                 raise refusals.too_many(owner_limit, record.owner)
             if await rows.find(db, [record.id]):
                 raise refusals.exists(record.id)
-            # It may be there and have expired.
+            # It may still be there, expired.
             await db.execute("DELETE FROM causalrn_sessions WHERE id = %s", (record.id,))
             values = (
                 *(record.id, record.model, record.fingerprint, *end),
@@ -279,7 +279,7 @@ class PostgresStore:
         return await self._run(work)
 
     async def _get_free(self, db: Connection, id: str) -> Found:
-        """A session, locked, that no turn has."""
+        """Find and lock a session that no turn has leased."""
         found = await rows.get(db, id, lock=True)
         if found.record.busy and found.lease not in self._stray:
             raise refusals.busy(id)
@@ -298,10 +298,10 @@ class PostgresStore:
         return task
 
     async def _attempt(self, work: Callable[[Connection], Awaitable[T]], *, writes: bool) -> T:
-        """Work in one transaction.
+        """Do some work in one transaction.
 
         Raises:
-            StoreUnavailableError: it could not be done, or it is not known whether it was.
+            StoreUnavailableError: it was not done, or may not have been.
         """
         try:
             if not self._ready:
@@ -323,7 +323,7 @@ class PostgresStore:
         return result
 
     def _give_back(self, id: str, lease: uuid.UUID) -> None:
-        """End a turn that nobody will end; if that fails, the next `renew` does, or `close`."""
+        """End a turn that nobody else will end; if that fails, the next `renew` or `close` does."""
         if self._leases.get(id) == lease:
             del self._leases[id]
         self._stray[lease] = id

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: few, made when they are needed, and none that can hang."""
+"""Connections to PostgreSQL: only a few, made when needed, and none that can hang."""
 
 import asyncio
 import contextlib
@@ -30,17 +30,17 @@ SELECT set_config('statement_timeout', %(statement)s, false),
 
 
 class PostgresConnections:
-    """Keeps idle connections, and never waits long.
+    """Keeps connections for the next transaction, and never waits long for one.
 
-    Not a pool that makes connections in the background: whoever needs one learns at once, and
-    first hand, why there is none.
+    It makes no connections in the background, as other pools do. So a caller who needs one is told
+    at once, and with the original error, why there is none.
 
     Args:
-        url: of the database.
-        answer_seconds: that the server may take for one transaction.
+        url: the database's URL.
+        answer_seconds: how long the database may take for one transaction.
 
     Raises:
-        StartupError: it is no such URL.
+        StartupError: the URL is not valid.
     """
 
     def __init__(self, url: str, *, answer_seconds: float) -> None:
@@ -61,7 +61,7 @@ class PostgresConnections:
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection within a transaction, which is committed at the end.
 
-        It is rolled back after a `ServiceError`. After any other error the connection is given up,
+        It is rolled back after a `ServiceError`. After any other error the connection is closed,
         the transaction with it, and so are the idle ones, which are likely broken as well.
 
         Raises:
@@ -129,7 +129,7 @@ class PostgresConnections:
     async def _watch(self, connection: Connection) -> AsyncIterator[None]:
         """Cut a connection off when what is done with it takes too long.
 
-        To cancel it would mean to wait again for the server that does not answer.
+        Cancelling the work would mean waiting again for the server that does not answer.
         """
         late = False
 
@@ -157,7 +157,7 @@ def _parse(url: str) -> dict[str, Any]:
     """The parameters that a URL gives.
 
     Raises:
-        StartupError: there is something wrong with it; it is not repeated, because of the password.
+        StartupError: the URL is wrong. The message does not repeat it, as it may hold a password.
     """
     try:
         found = conninfo_to_dict(url)
@@ -174,7 +174,7 @@ def _parse(url: str) -> dict[str, Any]:
 
 
 def _is_quiet(connection: Connection) -> bool:
-    """Whether an idle connection has heard nothing from the server, as when it shut down."""
+    """Whether the server has sent nothing to an idle connection, as it does when it shuts down."""
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
     return not poll.poll(0)

@@ -26,7 +26,7 @@ _REASONS = {
 
 
 def reason(error: Exception) -> str:
-    """The kind of an error, in words that may be told to anybody."""
+    """What kind of error it is, in words that any client may read."""
     if isinstance(error, TimeoutError):
         return "PostgreSQL does not answer"
     code = getattr(error, "sqlstate", None)
@@ -39,5 +39,5 @@ def reason(error: Exception) -> str:
 
 
 def is_lasting(error: Exception) -> bool:
-    """Whether an error says nothing about other sessions, which may well work."""
+    """Whether an error concerns one session only, and others may well work."""
     return isinstance(error, psycopg.errors.DataCorrupted | psycopg.errors.IndexCorrupted)

@@ -46,10 +46,10 @@ class Found(NamedTuple):
     """A session's row.
 
     Attributes:
-        key: of the row.
-        end: of the log.
-        lease: the one that was last taken and not given back, whether it is over or not.
-        record: what others see.
+        key: the row's.
+        end: where the log ends.
+        lease: the last lease that was not given back, whether it has run out or not.
+        record: what the store tells of the session.
     """
 
     key: int
@@ -69,8 +69,9 @@ async def find(db: Connection, ids: Sequence[str], *, lock: bool = False) -> lis
     """Those of some sessions that exist.
 
     Args:
-        ids: of the sessions.
-        lock: keep them as they are until the transaction ends.
+        db: within a transaction.
+        ids: the ids to look for.
+        lock: whether to keep others from changing them until the transaction ends.
     """
     # Always in the same order, so that no two transactions wait for each other.
     query = f"SELECT {COLUMNS} FROM causalrn_sessions WHERE id = ANY(%s) AND {ALIVE} ORDER BY id"
@@ -103,7 +104,7 @@ def of(owner: str | None) -> str:
 
 
 async def give_back(db: Connection, leases: Mapping[uuid.UUID, str]) -> None:
-    """End the turns of leases, each given with its session; those that are over are passed over."""
+    """End leases, each given with its session's id; those that have ended already are skipped."""
     if not leases:
         return
     await db.execute(
@@ -128,11 +129,11 @@ class Changes:
         Args:
             found: the session, as it was found or left by the last change.
             token_ids: to append.
-            lease: what the session is held by from now on; None if it is given back.
-            used: whether a turn begins or ends by this.
+            lease: the session's lease from now on; None if it is given back.
+            used: whether a turn begins or ends with this change.
 
         Returns:
-            What the session will be.
+            The session as it will be.
         """
         end, pieces = found.end.extend(token_ids)
         self._rows[found.key] = end, lease, used
@@ -141,7 +142,7 @@ class Changes:
         return found._replace(end=end, lease=lease)
 
     async def make(self, db: Connection, lease_seconds: float) -> None:
-        """Make the changes; leases that begin last for so many seconds."""
+        """Make the changes. New leases last for `lease_seconds`."""
         await db.execute(
             _CHANGE,
             {

@@ -8,7 +8,7 @@ from server.sessions.store.postgres_connections import Connection
 
 logger = logging.getLogger(__name__)
 
-LOCK = 0x43524E53  # advisory, of everything that only one server may do at a time
+LOCK = 0x43524E53  # an advisory lock, for what only one server may do at a time
 
 _VERSION = 3
 _MOST_SKEW = 5.0  # seconds between the clocks of this machine and the database
@@ -28,7 +28,7 @@ CREATE TABLE causalrn_sessions (
     used_at double precision NOT NULL,
     ttl double precision NOT NULL,
     expires_at double precision NOT NULL, -- later than used_at + ttl while a turn needs it
-    lease uuid, -- of the turn that has it
+    lease uuid, -- of the turn that uses it
     lease_until double precision,
     owner text NOT NULL DEFAULT '' -- name of the API key that made it, if one did
 ) WITH (fillfactor = 80); -- room for new versions of a row beside the old one
@@ -42,7 +42,7 @@ CREATE TABLE causalrn_blocks (
 ) WITH (fillfactor = 80);
 """
 
-# What makes the tables of a version those of the next one.
+# How the tables of each version become those of the next.
 _MIGRATIONS = {
     1: """
 ALTER TABLE causalrn_sessions ADD COLUMN belongs_to text NOT NULL DEFAULT '';
@@ -62,7 +62,7 @@ async def prepare(db: Connection) -> None:
     """Create the tables if there are none, and bring those of an earlier version up to this one.
 
     Args:
-        db: within a transaction, so that all of it happens or nothing.
+        db: within a transaction, so that either all of it happens or nothing.
 
     Raises:
         StoreUnavailableError: a later version of this program made the tables.

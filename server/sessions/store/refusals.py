@@ -1,4 +1,4 @@
-"""Why a store refuses what it is asked for, in the words of every store."""
+"""The errors that every store raises, in the same words."""
 
 from server.errors import (
     SessionBusyError,
@@ -17,11 +17,11 @@ def not_found(id: str) -> SessionNotFoundError:
 
 def exists(id: str) -> SessionExistsError:
     """An id is taken."""
-    return SessionExistsError(f"there is a session '{id}' already")
+    return SessionExistsError(f"there is already a session '{id}'")
 
 
 def too_many(limit: int, owner: str | None = None) -> TooManySessionsError:
-    """There is no room for another one, at all or for one owner."""
+    """There is no room for another session, at all or for one owner."""
     found = f"there are {limit} sessions, and there may be no more"
     if owner is not None:
         found = f"the key '{owner}' has {limit} sessions, and may have no more"
@@ -29,20 +29,22 @@ def too_many(limit: int, owner: str | None = None) -> TooManySessionsError:
 
 
 def busy(id: str) -> SessionBusyError:
-    """A turn has a session."""
-    return SessionBusyError(f"another request has the session '{id}'")
+    """Another request uses the session."""
+    return SessionBusyError(
+        f"session '{id}' is busy with another request; try again, or send 'wait_for_session': true"
+    )
 
 
 def lost(id: str) -> SessionBusyError:
-    """This server has no lease of a session, or not any more."""
+    """This server does not have the lease of a session, or not any more."""
     return SessionBusyError(f"this request does not have the session '{id}' any more")
 
 
 def moved(id: str, n_tokens: int, start: int) -> SessionBusyError:
-    """A log has another length than was thought."""
+    """A log has another length than the caller thought."""
     return SessionBusyError(
-        f"the session '{id}' has {n_tokens} tokens by now, and not {start}: another request was "
-        "faster"
+        f"the session '{id}' has {n_tokens} tokens by now, and not {start}: another request "
+        "was faster"
     )
 
 

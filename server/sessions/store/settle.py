@@ -1,4 +1,4 @@
-"""Waiting for work on a store that is not to be torn apart."""
+"""Waiting for work that has to be finished even if nobody waits for it any more."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,11 +8,11 @@ T = TypeVar("T")
 
 
 async def settle(work: asyncio.Future[T], undo: Callable[[], object] | None = None) -> T:
-    """The result of work, which goes on to its end even if this is cancelled.
+    """The result of work that goes on to its end even if waiting for it is cancelled.
 
     Args:
-        work: that runs already.
-        undo: called once it succeeded, if nobody waits for it any more.
+        work: runs already.
+        undo: called when it has succeeded, if waiting was cancelled before.
     """
 
     def finish(work: asyncio.Future[T]) -> None:
@@ -28,5 +28,5 @@ async def settle(work: asyncio.Future[T], undo: Callable[[], object] | None = No
 
 
 def forget(work: asyncio.Future[Any]) -> None:
-    """Let work go on of which nobody wants to know how it ends."""
+    """Let work go on without waiting for it or caring how it ends."""
     work.add_done_callback(lambda work: work.cancelled() or work.exception())

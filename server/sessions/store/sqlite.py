@@ -15,8 +15,8 @@ from server.sessions.store.sqlite_file import SqliteFile
 from server.sessions.store.sqlite_thread import Job, SqliteThread, T, Transaction
 from server.sessions.store.token_log import LogEnd
 
-_SWEEP_SESSIONS = 32  # that one commit removes, so that others need not wait long
-_SHRINK_PAGES = 2048  # of 4 KiB, that the file loses at a time
+_SWEEP_SESSIONS = 32  # removed by one commit, so that others need not wait long
+_SHRINK_PAGES = 2048  # of 4 KiB, removed from the file at a time
 
 
 class SqliteStore:
@@ -24,7 +24,7 @@ class SqliteStore:
 
     Args:
         path: of the file; it and its folders are created if they are missing.
-        lease_seconds: that a turn has a session without `renew`.
+        lease_seconds: how long a lease lasts without `renew`.
     """
 
     def __init__(self, path: Path, *, lease_seconds: float) -> None:
@@ -131,7 +131,7 @@ class SqliteStore:
             now = time.time()
             for id in tx.leases.keys() & set(ids):
                 tx.leases[id] = self._lease_end()
-                # Mostly changes nothing, and then costs no write.
+                # This mostly changes nothing, and then writes nothing.
                 tx.db.execute(
                     "UPDATE sessions SET expires_at = :end "
                     f"WHERE id = :id AND {rows.ALIVE} AND expires_at < :end",
@@ -206,7 +206,7 @@ class SqliteStore:
         return self._thread.run(job, writes=writes)
 
     def _give_back(self, id: str) -> None:
-        """End a turn that nobody will end."""
+        """End a turn that nobody else will end."""
         if not self._closed:
             forget(self._start(lambda tx: tx.leases.pop(id, None), writes=False))
 

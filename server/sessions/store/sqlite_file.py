@@ -1,4 +1,4 @@
-"""The file of a SQLite store: who may use it, and whether it is one."""
+"""The file of a SQLite store: who may use it, and whether it is what it should be."""
 
 import contextlib
 import fcntl
@@ -13,8 +13,8 @@ _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
 _APPLICATION_ID = 0x43524E53  # "CRNS"; in the file's header, where other programs find it
 _VERSION = 3
-_BUSY_SECONDS = 3.0  # for a tool that has the database locked, such as one that makes a copy
-_LOG_BYTES = 16 * 1024 * 1024  # that the write-ahead log keeps on disk when it is empty
+_BUSY_SECONDS = 3.0  # to wait for a tool that has locked the database, such as one that copies it
+_LOG_BYTES = 16 * 1024 * 1024  # that an empty write-ahead log may keep on disk
 
 _SCHEMA = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
@@ -43,7 +43,7 @@ CREATE TABLE blocks (
 );
 """
 
-# What makes a file of a version one of the next version.
+# How a file of each version becomes one of the next.
 _MIGRATIONS = {
     1: (
         "ALTER TABLE sessions ADD COLUMN belongs_to TEXT NOT NULL DEFAULT ''",
@@ -54,13 +54,13 @@ _MIGRATIONS = {
 
 
 class SqliteFile:
-    """A database file that belongs to this process, as long as it is locked.
+    """A database file that belongs to this process as long as it has locked it.
 
-    A file that is not what it should be is left alone. Nothing but `unlock` is safe to call from
-    more than one thread.
+    A file that is not what it should be is left alone. Only `unlock` may be called from more than
+    one thread.
 
     Args:
-        path: of the file; need not exist.
+        path: of the file, which need not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,7 +72,7 @@ class SqliteFile:
         """Lock the file, create it if this is the first time, and open it.
 
         Raises:
-            StoreUnavailableError: another server has it, or it is not this server's to use.
+            StoreUnavailableError: another server uses it, or it is no file of a session store.
             OSError, sqlite3.Error: the system or SQLite refuses it.
         """
         if self._lock is None:
@@ -140,15 +140,15 @@ def _lock(path: Path) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        pid = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(lock)
         if not isinstance(error, BlockingIOError):
             raise
         raise StoreUnavailableError(
-            f"another server process (pid {holder}) uses the session store; several servers need "
+            f"another server process (pid {pid}) uses the session store; several servers need "
             "one in PostgreSQL"
         ) from None
-    with contextlib.suppress(OSError):  # who has it is good to know, no more
+    with contextlib.suppress(OSError):  # only for the message above
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
@@ -199,7 +199,7 @@ def _check_header(path: Path) -> None:
     """Look at a file before SQLite does, which may write to whatever is a database.
 
     Raises:
-        StoreUnavailableError: it is none of ours.
+        StoreUnavailableError: it is not the file of a session store.
     """
     with path.open("rb+") as file:  # SQLite would be content with a file that it can only read
         header = file.read(_HEADER_BYTES)

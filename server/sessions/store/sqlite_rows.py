@@ -17,9 +17,9 @@ class Found(NamedTuple):
     """A session's row.
 
     Attributes:
-        key: of the row.
-        end: of the log.
-        record: what others see.
+        key: the row's.
+        end: where the log ends.
+        record: what the store tells of the session.
     """
 
     key: int
@@ -28,7 +28,7 @@ class Found(NamedTuple):
 
 
 def find(tx: Transaction, id: str) -> Found | None:
-    """A session; None if there is none of this id."""
+    """A session; None if none has this id."""
     query = f"SELECT {COLUMNS} FROM sessions WHERE id = :id AND {ALIVE}"
     row = tx.db.execute(query, {"id": id, "now": time.time()}).fetchone()
     return None if row is None else parse(tx, row)
@@ -42,7 +42,7 @@ def get(tx: Transaction, id: str) -> Found:
         id: what a client sent, which need not look like an id.
 
     Raises:
-        SessionNotFoundError: there is none of this id.
+        SessionNotFoundError: no session has this id.
     """
     found = find(tx, id) if could_be_id(id) else None
     if found is None:
@@ -76,7 +76,7 @@ def add_pieces(tx: Transaction, key: int, pieces: Sequence[tuple[int, bytes]]) -
 
 
 def use(tx: Transaction, key: int, seconds: float) -> None:
-    """Note that a turn begins or ends, and that the session is needed for so long from now."""
+    """Note that a turn begins or ends, and that the session expires so many seconds from now."""
     now = time.time()
     tx.db.execute(
         "UPDATE sessions SET used_at = ?, expires_at = ? WHERE key = ?", (now, now + seconds, key)

@@ -36,9 +36,9 @@ class Transaction:
 
     Attributes:
         db: within a transaction, which the thread begins and ends.
-        leases: ids of sessions that a turn has, and until when, in seconds of the monotonic clock.
-            They end with the process, so they are not written; but they are committed, or not,
-            together with the rest.
+        leases: which sessions are leased to a turn, by id, and until when, in seconds of the
+            monotonic clock. They end with the process, so they are not written to the file; but
+            they are committed, or not, together with the rest.
     """
 
     db: sqlite3.Connection
@@ -71,12 +71,12 @@ class _OneFailedError(Exception):
 
 
 class SqliteThread:
-    """Runs jobs, in the order in which they come.
+    """Runs jobs in the order in which they come.
 
-    All that wait share the next transaction, and so the one wait for the disk.
+    All jobs that wait share the next transaction, and so one wait for the disk.
 
     Args:
-        file: to open when it is needed.
+        file: opened when the first job comes.
         name: of the store, for the log.
     """
 
@@ -89,12 +89,12 @@ class SqliteThread:
         self._thread: threading.Thread | None = None
         # The rest belongs to the thread.
         self._connection: sqlite3.Connection | None = None
-        self._suspicious = False  # whether another connection may do better
+        self._suspicious = False  # whether a new connection may work better
         self._leases: dict[str, float] = {}
 
     @property
     def runs(self) -> bool:
-        """Whether it had anything to do since it was last stopped."""
+        """Whether it has had a job since it was last stopped."""
         return self._thread is not None
 
     def run(self, job: Job[T], *, writes: bool) -> asyncio.Future[T]:
@@ -117,7 +117,7 @@ class SqliteThread:
         return task.future
 
     async def stop(self) -> None:
-        """Do what is left to do, and let go of the file; idempotent."""
+        """Finish the jobs that wait, and let go of the file; idempotent."""
         with self._mail:
             thread, self._thread = self._thread, None
             self._stopping = True
@@ -137,7 +137,7 @@ class SqliteThread:
             self._leases.clear()
 
     def _take(self) -> list[_Task]:
-        """Wait for jobs; none when it is time to end."""
+        """Wait for jobs, and take them; none when it is time to end."""
         with self._mail:
             while not self._waiting and not self._stopping:
                 self._mail.wait()
@@ -167,7 +167,7 @@ class SqliteThread:
 
         Raises:
             _OneFailedError: one of several failed, and the others need not.
-            Exception: there is only one, or it is nobody's fault.
+            Exception: there is only one, or no single job is at fault.
         """
         writes = any(task.writes for task in tasks)
         try:

@@ -16,19 +16,19 @@ class LogEnd(NamedTuple):
     """Where a log ends.
 
     Attributes:
-        n_tokens: that it holds.
-        crc: CRC-32 of their bytes, 4 a token, little-endian.
+        n_tokens: how many tokens it has.
+        crc: CRC-32 of their bytes: four for each token, little-endian.
     """
 
     n_tokens: int = 0
     crc: int = 0
 
     def extend(self, token_ids: Sequence[int]) -> "tuple[LogEnd, list[tuple[int, bytes]]]":
-        """Add tokens, from 0 to 2^32 - 1.
+        """Add tokens, whose ids are from 0 to 2^32 - 1.
 
         Returns:
-            The new end, and the bytes to add to blocks, by number from 0; the first may go on with
-            a block that is there already.
+            The new end, and the bytes to add to each block, with the block's number, from 0. The
+            first block may be there already.
         """
         data = np.array(token_ids, _TOKEN).tobytes()
         pieces, at = [], 0
@@ -43,7 +43,7 @@ class LogEnd(NamedTuple):
         """The tokens of a log that ends here.
 
         Args:
-            blocks: all of them, in order.
+            blocks: all blocks of the log, in order.
 
         Raises:
             SessionDamagedError: the blocks are not those that were written.

@@ -52,7 +52,7 @@ def test_calls_go_to_the_model_that_is_named(
     assert admin.generate("hi", model="b").model == "b"
     assert admin.stream("hi", model="b").result().model == "b"
     assert admin.info(model="b").model == "b"
-    with pytest.raises(ModelNotFoundError, match="served are a, b"):
+    with pytest.raises(ModelNotFoundError, match="this server has a, b"):
         admin.info(model="c")
     of_b = connect(live.url, api_key=KEY, model="b")
     assert of_b.generate("hi").model == of_b.info().model == of_b.score("hi", "hi").model == "b"

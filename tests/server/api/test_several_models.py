@@ -69,7 +69,7 @@ def test_a_request_chooses_its_model(client: Client) -> None:
         refused = generate(client, name)
         assert error_type(refused, 404) == "model_not_found"
         assert refused.json()["error"]["param"] == "model"
-        assert "served are a, b" in refused.text
+        assert "this server has a, b" in refused.text
 
 
 def test_info_of_each(client: Client) -> None:

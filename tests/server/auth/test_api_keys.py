@@ -91,7 +91,7 @@ FIELDS = (
         ({"name": "alice"}, "the field 'hash' is missing"),
         (SECRET, FIELDS),
         (None, FIELDS),
-        (ENTRY, "there are two keys of the name 'alice'"),
+        (ENTRY, "there are two keys with the name 'alice'"),
         (ENTRY | {"name": "bob"}, "'bob' has the same hash as 'alice'"),
     ],
 )

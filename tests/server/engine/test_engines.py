@@ -108,7 +108,7 @@ def test_the_first_is_the_default(shelf: Shelf) -> None:
                 fingerprint("a"),
                 None,
             ]
-            with pytest.raises(ModelNotFoundError, match="no model 'c'; served are b, a"):
+            with pytest.raises(ModelNotFoundError, match="no model 'c'; this server has b, a"):
                 engines.get("c")
 
     asyncio.run(main())

@@ -33,7 +33,7 @@ def test_another_protocol_is_left_alone_and_the_log_says_what_it_lacks(
     monkeypatch.setattr(GuardedProtocol, "head_seconds", PATIENCE)
     caplog.set_level(logging.WARNING)
     with serve(FakeModel(), make_settings(), http="h11") as live:
-        assert "nothing bounds the size and the time of a request's head" in caplog.text
+        assert "nothing limits the size of a request's head" in caplog.text
         with live.connect() as connection:
             for piece in (b"GE", b"T /info HTT", b"P/1.1\r\nhost: te"):
                 connection.sendall(piece)

@@ -13,7 +13,7 @@ async def test_one_at_a_time() -> None:
     locks = SessionLocks()
     await locks.acquire("a", wait=False)
     assert "a" in locks
-    with pytest.raises(SessionBusyError, match="session a is busy") as refused:
+    with pytest.raises(SessionBusyError, match="session 'a' is busy") as refused:
         await locks.acquire("a", wait=False)
     assert refused.value.retry_after == 1
     await locks.acquire("b", wait=False)

@@ -13,7 +13,7 @@ from model.state import RaggedBatch
 from server.api.schemas.generate import GenerateChunk, GenerateResponse
 from server.api.schemas.sessions import Session
 from server.engine.pooled_sessions import PooledSessions
-from server.sessions.locks import busy
+from server.sessions.store.refusals import busy
 from server.sessions.store.sqlite import SqliteStore
 from tests.server.conftest import PAGE, SLOT, Gate, make_settings
 from tests.server.fake_model import FakeModel
@@ -982,7 +982,7 @@ def test_a_bad_snapshot_changes_nothing(own: SessionClient, live: LiveServer) ->
         (data[: len(data) // 2], "a truncated one"),
         (data + b"\0", "not a safetensors file"),
         (data[:-33] + bytes([data[-33] ^ 1]) + data[-32:], "its digest does not fit"),
-        (with_digest(data.replace(b'"version":"1"', b'"version":"2"')), "has version 2"),
+        (with_digest(data.replace(b'"version":"2"', b'"version":"3"')), "has version 3"),
         (with_digest(data.replace(b"0" * 64, b"1" * 64)), "is of weights 111111111111, "),
     ):
         for target in (id, NOBODY):

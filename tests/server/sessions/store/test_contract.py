@@ -85,7 +85,7 @@ async def test_one_turn_at_a_time(url: str) -> None:
     async with opened(url) as store:
         id = await added(store, 1)
         await store.begin(id, 1, [2])
-        with pytest.raises(SessionBusyError, match="another request has the session"):
+        with pytest.raises(SessionBusyError, match="is busy with another request"):
             await store.begin(id, 2, [9])
         with pytest.raises(SessionBusyError):
             await store.begin(id, 1, [9])
