@@ -19,7 +19,7 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def test_it_serves_those_who_wait_in_order() -> None:
+def test_engines_that_wait_pass_in_order() -> None:
     turnstile = Turnstile()
     assert (turnstile.holder, turnstile.seconds_held()) == (None, 0)
     order: list[str | None] = []
@@ -44,7 +44,7 @@ def test_it_serves_those_who_wait_in_order() -> None:
     assert (turnstile.holder, turnstile.n_waiting) == (None, 0)
 
 
-def test_whoever_comes_back_goes_to_the_end() -> None:
+def test_an_engine_that_comes_back_goes_to_the_end() -> None:
     turnstile = Turnstile()
     order = []
 
@@ -97,7 +97,7 @@ def test_two_busy_engines_make_their_steps_by_turns() -> None:
     assert order in ("ab" * (len(order) // 2), "ba" * (len(order) // 2))
 
 
-def test_to_wait_for_ones_turn_is_not_to_be_stuck() -> None:
+def test_an_engine_that_waits_for_its_turn_is_not_stuck() -> None:
     async def main() -> None:
         turnstile = Turnstile()
         engine = Engine(FakeModel(), make_settings(stall_seconds=1), turnstile)
