@@ -2,17 +2,17 @@
 
     python -m benchmarks.crash [--kills 50] [--output FILE]
 
-Clients run turns in their sessions, streamed and whole, leave in the middle of some, fork, delete
-and create sessions, save them and put them in the place of others. At a random moment the server is
-killed and started again, now and then killed while it starts. Each time all sessions are compared
-with what the clients were told; interrupted turns are gone on with. What an answer has to be is
-known beforehand, from an engine in this process that knows no sessions and is never interrupted.
+Clients run turns in their sessions, streamed and whole, leave in the middle of some, create, fork
+and delete sessions, save them, and restore them in place of others. At a random moment the server
+is killed and started again; now and then it is also killed while it starts. Each time all sessions
+are compared with what the clients were told, and interrupted turns are continued. What an answer
+must be is known from an engine in this process, which knows no sessions and is never interrupted.
 What must hold, or the exit status is 1:
 
-- every acknowledged session is there, with all acknowledged tokens; one that was deleted is not;
-- what goes beyond them is the beginning of what would have come without the interruption;
-- no session is there that nobody asked for;
-- turns that are gone on with, and those after them, give what the reference gives;
+- every acknowledged session is there, with all acknowledged tokens; deleted sessions are not;
+- tokens beyond those are the beginning of what would have come without the interruption;
+- there is no session that nobody asked for;
+- continued turns, and those after them, give what the reference gives;
 - when all sessions are deleted, the server holds nothing.
 
 The last line is JSON.
@@ -35,7 +35,7 @@ import uvloop
 from rich.progress import Progress, TaskID
 
 from benchmarks.crash_clients import Client, Reference, Tally
-from benchmarks.figures import arguments, machine, percentiles_ms, publish
+from benchmarks.figures import add_checkpoint, arguments, machine, percentiles_ms, publish
 from benchmarks.server_process import COMMAND, ROOT, causalrn_server, environment
 from benchmarks.session_client import SessionClient
 from benchmarks.session_ledger import Ledger, LedgerError
@@ -43,9 +43,9 @@ from model.checkpoint import load_checkpoint
 from model.terminal import progress_bar
 from server.settings import Settings
 
-_STARTS_A_KILL = 10  # kills to one that comes while the server starts
-_SECONDS_A_KILL = 120  # at most
-_SHOWN = 10  # failures
+_STARTS_A_KILL = 10  # kills to each one that comes while the server starts
+_SECONDS_A_KILL = 120  # at most, from one start to the next
+_SHOWN = 10  # most failures that the figures list
 
 
 class Crashes:
@@ -53,11 +53,11 @@ class Crashes:
 
     Args:
         reference: knows all answers.
-        options: of the program.
+        options: of the command line.
         settings: of the server.
 
     Attributes:
-        tally: what came of it.
+        tally: what came of everything.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Crashes:
         self._start_seconds = 0.0
 
     async def run(self, progress: Progress, task: TaskID) -> dict[str, int]:
-        """Kill as often as is wanted; what the server holds at the end."""
+        """Kill as often as is wanted. Returns what the server holds at the end."""
         for i in range(self._options.kills):
             if i % _STARTS_A_KILL == _STARTS_A_KILL - 1:
                 self._kill_while_it_starts()
@@ -96,7 +96,7 @@ class Crashes:
 
     @contextlib.contextmanager
     def _serving(self) -> Iterator[SessionClient]:
-        """A server; notes how long it took after the last kill."""
+        """A server for the length of a block. Notes how long it took to serve after a kill."""
         began = time.perf_counter()
         with causalrn_server(self._settings) as process:
             self._start_seconds = time.perf_counter() - began
@@ -153,7 +153,7 @@ class Crashes:
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[None]:
-        """What must not happen ends the block, and is noted."""
+        """Note an exception, which must not happen, and go on after the block."""
         try:
             yield
         except Exception as error:
@@ -241,18 +241,27 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Print the figures for people, then as JSON."""
     parser = arguments(__doc__)
-    default = Settings.model_fields["checkpoint"].default[0]
-    parser.add_argument("--checkpoint", type=Path, default=default, help="folder; %(default)s")
-    parser.add_argument("--kills", type=int, default=50, help="%(default)s")
+    add_checkpoint(parser)
+    parser.add_argument("--kills", type=int, default=50, help="kills; default %(default)s")
     parser.add_argument(
-        "--seconds", type=float, default=2, help="from start to kill at most; %(default)s"
+        "--seconds", type=float, default=2, help="most seconds until a kill; default %(default)s"
     )
-    parser.add_argument("--clients", type=int, default=12, help="at once; %(default)s")
-    parser.add_argument("--turns", type=int, default=8, help="of a session; %(default)s")
-    parser.add_argument("--longest", type=int, default=64, help="tokens of a text; %(default)s")
-    parser.add_argument("--seed", type=int, default=1, help="%(default)s")
-    parser.add_argument("--store", help="postgresql:// URL; SQLite in a temporary folder if none")
-    parser.add_argument("--folder", type=Path, help="that the temporary folder is to be in")
+    parser.add_argument(
+        "--clients", type=int, default=12, help="clients at once; default %(default)s"
+    )
+    parser.add_argument(
+        "--turns", type=int, default=8, help="turns in a session; default %(default)s"
+    )
+    parser.add_argument(
+        "--longest", type=int, default=64, help="tokens in the longest text; default %(default)s"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="decides what is drawn; default %(default)s"
+    )
+    parser.add_argument(
+        "--store", help="postgresql:// URL; by default SQLite in a temporary folder"
+    )
+    parser.add_argument("--folder", type=Path, help="where to make the temporary folder")
     options = parser.parse_args()
     figures = uvloop.run(measure(options))
     for what, n in figures["counts"].items():

@@ -20,14 +20,14 @@ from server.engine.generation import GenerationParams
 from server.engine.served_model import ServedModel
 from server.settings import Settings
 
-# How often a client does what, in a hundred.
+# Out of a hundred actions of a client, how many are of each kind.
 ACTIONS = {
     "stream": 45, "whole": 12, "leave": 9, "create": 8, "fork": 8, "delete": 8, "restore": 5,
     "replace": 5,
 }  # fmt: skip
 _SESSIONS_A_CLIENT = 12
 _LONGEST_STAY = 0.05  # seconds before a client leaves that leaves early
-_FREE_SECONDS = 10  # until a session is free that a client left
+_FREE_SECONDS = 10  # after a client left its turn, until the session must be free
 
 
 @dataclass
@@ -35,9 +35,9 @@ class Tally:
     """What came of everything.
 
     Attributes:
-        counts: what was done, and seen, how often.
-        failures: what must not happen.
-        missing, invented: tokens, of these.
+        counts: how often what was done or seen.
+        failures: what happened though it must not.
+        missing, invented: how many tokens were so, over all failures; see `LedgerError`.
         ready_seconds: from each kill until the server served again.
     """
 
@@ -56,11 +56,11 @@ class Tally:
 
 
 class Reference:
-    """Answers as they are when nothing is interrupted.
+    """Answers as they are when nothing is interrupted, from an engine in this process.
 
     Args:
-        model: that the server has, too.
-        settings: of the engine that answers.
+        model: the same as the server's.
+        settings: of the engine.
     """
 
     def __init__(self, model: ServedModel, settings: Settings) -> None:
@@ -69,7 +69,7 @@ class Reference:
         self._engine.start()
 
     async def answer(self, log: list[int], prompt: list[int], max_tokens: int) -> list[int]:
-        """What a session of this log answers to a framed prompt, EOS included if it comes."""
+        """What a session with this log answers to a framed prompt, EOS included if it comes."""
         params = GenerationParams(max_tokens=max_tokens, mode="raw")
         found: list[int] = []
         async with self._engine.submit([*log, *prompt], params) as stream:
@@ -85,19 +85,19 @@ class Reference:
 
 
 class Client:
-    """One that works in sessions of its own, one request after the other.
+    """A client that works in sessions of its own, one request after the other.
 
     Args:
         reference: knows all answers.
-        tally: of all clients.
+        tally: what came of everything, of all clients.
         rng: decides what is done.
-        options: of the program.
+        options: of the command line.
 
     Attributes:
         ledgers: its sessions.
-        unclaimed: logs of sessions whose ids it was not told yet.
-        deleted: ids of sessions that are gone.
-        stopped: whether the server is gone.
+        unclaimed: logs of sessions that it asked for, but was not told the ids of.
+        deleted: ids of sessions that were deleted.
+        stopped: whether the server was killed.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Client:
         return sum(bool(ledger.ahead) for ledger in self.ledgers)
 
     async def work(self, server: SessionClient) -> None:
-        """Do one thing after the other, for ever; interrupted turns first."""
+        """Finish interrupted turns, then do one thing after the other until the server is gone."""
         await self.go_on(server)
         while True:
             [action] = self._rng.choices(list(ACTIONS), list(ACTIONS.values()))
@@ -137,13 +137,13 @@ class Client:
                 self._tally.counts["turns gone on with"] += 1
 
     async def visit_all(self, server: SessionClient) -> None:
-        """One turn in every session that takes one more."""
+        """Run one more turn in every session that has room for it."""
         for ledger in self.ledgers:
             if ledger.n_turns <= self._options.turns:
                 await self._new_turn(server, ledger, "stream")
 
     async def act(self, server: SessionClient, action: str) -> None:
-        """Do one thing; another one if this cannot be done now."""
+        """Do one of `ACTIONS`, or another one if that cannot be done now."""
         counts = self._tally.counts
         ready = [ledger for ledger in self.ledgers if ledger.n_turns < self._options.turns]
         saved = [ledger for ledger in self.ledgers if ledger.log]
@@ -210,7 +210,7 @@ class Client:
         max_tokens: int,
         action: str = "stream",
     ) -> None:
-        """A turn of framed ids, whose ledger has begun."""
+        """Send a turn of framed ids, which the ledger expects, and note what comes."""
         part = await server.turn(
             ledger.id,
             prompt,
@@ -218,7 +218,7 @@ class Client:
             leave_after=self._rng.uniform(0, _LONGEST_STAY) if action == "leave" else None,
             mode="raw",
             max_tokens=max_tokens,
-            wait_for_session=True,  # as long as it counts as that of a server that was killed
+            wait_for_session=True,  # the server that was killed may still count as its holder
         )
         self._accept(ledger, part)
         if part.finish_reason is not None:
@@ -243,7 +243,7 @@ class Client:
                 raise LedgerError(f"{part.session} for {ledger.id} of {len(ledger.log)} tokens")
 
     async def _look(self, server: SessionClient, ledger: Ledger) -> None:
-        """See how far a session came that was left, and finish the turn."""
+        """See how far a turn came whose client left, and finish it."""
         deadline = time.monotonic() + _FREE_SECONDS
         while (found := await server.get(ledger.id))["busy"]:
             if time.monotonic() > deadline:

@@ -1,19 +1,19 @@
-"""The engine in this process: rates, latencies, and what its steps spend their time on.
+"""The engine alone, in this process: rates, latencies, and what its steps spend their time on.
 
     python -m benchmarks.engine [--streams 1,8,32,64,128] [--output FILE]
 
-For each number of streams, all submitted at once and greedy, three passes:
+For each number of streams, which are all greedy and submitted at once, there are three passes:
 
 - serving: new prompts, as they come to a server. Prompts are read while other streams decode.
-- prefill: other new prompts, one token each; nearly all of it is reading prompts.
-- decode: the same prompts again, whose memory is kept, so nearly all of it is writing. The rate is
-  that of the time in which all streams run.
+- prefill: other new prompts, one token each; nearly all the time goes into reading prompts.
+- decode: the same prompts again, whose memory is kept, so that nearly all the time goes into
+  writing. The rate is that of the time in which all streams run.
 
-The best of several rounds is kept, by rate; in a round all numbers of streams take their turn.
-Times of a step are sums over all steps, divided by their number. Scheduling, model and sampling are
-the engine's own clocks. Delivery is all other time: handing outcomes to the event loop, taking in
+In a round all numbers of streams take their turn; of several rounds the best is kept, by rate.
+Times of a step are averages over all steps. Scheduling, model and sampling are taken from the
+engine's own clocks. Delivery is all other time: handing outcomes to the event loop, taking in
 requests, and waiting while the event loop holds the interpreter. Where the event loop holds it
-during one of the three, that part is longer for it, so the event loop's own processor time is given
+during one of the three, that part takes longer, so the event loop's own processor time is given
 too; it includes this benchmark's reading. The last line is JSON.
 """
 
@@ -21,13 +21,12 @@ import argparse
 import asyncio
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import uvloop
 
-from benchmarks.figures import arguments, integers, machine, publish, show_ms
+from benchmarks.figures import add_checkpoint, arguments, integers, machine, publish, show_ms
 from benchmarks.timeline import Timeline, summary, while_all_run
 from model.checkpoint import load_checkpoint
 from server.engine.engine import Engine
@@ -86,7 +85,7 @@ async def run_passes(
 async def _clocked(
     engine: Engine, prompts: Sequence[Prompt], n_new: int
 ) -> tuple[list[Timeline], dict[str, Any]]:
-    """Run streams; what the steps did meanwhile."""
+    """Run streams; returns their timelines, and figures of the engine's steps meanwhile."""
     before, n_before, usage = engine.step_times, engine.n_steps, engine.usage
     cpu, began = time.thread_time(), time.perf_counter()
     timelines = await run_streams(engine, prompts, n_new)
@@ -108,7 +107,7 @@ async def _clocked(
 
 
 def best(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The one with the highest rate, and the rates of all."""
+    """The figures of the round with the highest rate, with the rates of all rounds."""
     rates = [one.get("tokens_per_second", 0.0) for one in rounds]
     return rounds[int(np.argmax(rates))] | {"all_tokens_per_second": rates}
 
@@ -140,14 +139,25 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def add_workload(parser: argparse.ArgumentParser) -> None:
     """Options that say what to run."""
-    default = Settings.model_fields["checkpoint"].default[0]
-    parser.add_argument("--checkpoint", type=Path, default=default, help="folder; %(default)s")
+    add_checkpoint(parser)
     parser.add_argument(
-        "--streams", type=integers, default=STREAMS, help="numbers of streams; 1,8,32,64,128"
+        "--streams",
+        type=integers,
+        default=STREAMS,
+        help="how many streams run at once, one measurement each; default 1,8,32,64,128",
     )
-    parser.add_argument("--prompt", type=int, default=256, help="tokens of a prompt; %(default)s")
-    parser.add_argument("--new", type=int, default=256, help="new tokens; %(default)s")
-    parser.add_argument("--rounds", type=int, default=3, help="of which the best; %(default)s")
+    parser.add_argument(
+        "--prompt", type=int, default=256, help="tokens in a prompt; default %(default)s"
+    )
+    parser.add_argument(
+        "--new", type=int, default=256, help="tokens that each stream writes; default %(default)s"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        help="rounds, the best of which counts; default %(default)s",
+    )
 
 
 def main() -> None:

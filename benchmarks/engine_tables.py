@@ -1,15 +1,13 @@
 """Tables of what the engine's benchmarks measured, for the documents."""
 
-import json
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.figures import read_results, show_failures
 
 
 def load() -> str:
-    """HTTP beside the engine alone, by number of streams."""
-    figures = _read("load")
+    """The server over HTTP beside the engine alone, by number of streams."""
+    figures = read_results("load")
     rows = [
         "| streams | HTTP tokens/s | engine tokens/s | ratio | TTFT p50 / p99 | ITL p50 / p99 |",
         "|---:|---:|---:|---:|---:|---:|",
@@ -25,7 +23,7 @@ def load() -> str:
 
 def steps() -> str:
     """What a step of decoding spends its time on."""
-    figures = _read("engine")
+    figures = read_results("engine")
     rows = [
         "| streams | prompts, tokens/s | decoding, tokens/s | step: scheduling | model | sampling "
         "| delivery |",
@@ -45,7 +43,7 @@ def steps() -> str:
 
 def stall() -> str:
     """A long prompt among decoding streams."""
-    figures = _read("stall")
+    figures = read_results("stall")
     ratios = ", ".join(f"{run['largest_ratio']:.1f}" for run in figures["runs"])
     return (
         f"A prompt of {figures['long']:,} tokens arriving among {figures['streams']} decoding "
@@ -55,34 +53,34 @@ def stall() -> str:
 
 
 def overload() -> str:
-    """Ten times as many clients as there is room for."""
-    figures = _read("overload")
+    """A server with ten times as many clients as it has room for."""
+    figures = read_results("overload")
     outcomes = figures["outcomes"]
     refused = sum(n for name, n in outcomes.items() if name != "exact copy")
     return (
         f"{figures['clients']} clients for {figures['seconds']:.0f} s, ten times what the server "
         f"had room for: {outcomes['exact copy']:,} exact copies, {refused:,} refusals with 503 and "
-        f"`Retry-After`, {_failures(figures)}. {_memory(figures)}"
+        f"`Retry-After`, {show_failures(figures)}. {_memory(figures)}"
     )
 
 
 def soak() -> str:
     """Very many short requests, some of them given up."""
-    figures = _read("soak")
+    figures = read_results("soak")
     outcomes = figures["outcomes"]
     exact = sum(n for name, n in outcomes.items() if name.endswith(": exact"))
     n_requests = sum(outcomes.values())
     return (
         f"{n_requests:,} requests at {figures['requests_per_second']:,.0f} a second: {exact:,} "
-        f"exact, {n_requests - exact:,} given up on purpose, {_failures(figures)}; "
+        f"exact, {n_requests - exact:,} given up on purpose, {show_failures(figures)}; "
         f"{figures['preemptions']:,} preemptions, {figures['cached_tokens']:,} tokens found in "
         f"shared pages. {_memory(figures)}"
     )
 
 
 def peers() -> str:
-    """Beside a Llama of the same width in Transformers."""
-    figures = _read("peers")
+    """This project beside a Llama of the same width in Transformers."""
+    figures = read_results("peers")
     rows = ["| | this | Transformers | ratio |", "|---|---:|---:|---:|"]
     for batch, one in figures["in_process"].items():
         rows.append(
@@ -107,11 +105,6 @@ def peers() -> str:
     )
 
 
-def _read(name: str) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return values
-
-
 def _workload(figures: dict[str, Any]) -> str:
     return (
         f"`{figures['model']}`, prompts of {figures['prompt']} tokens, {figures['new']} new ones "
@@ -121,10 +114,6 @@ def _workload(figures: dict[str, Any]) -> str:
 
 def _pair(percentiles: dict[str, float]) -> str:
     return f"{percentiles['p50']:.1f} / {percentiles['p99']:.1f} ms"
-
-
-def _failures(figures: dict[str, Any]) -> str:
-    return f"{len(figures['failures'])} failures" if figures["failures"] else "no failure"
 
 
 def _memory(figures: dict[str, Any]) -> str:

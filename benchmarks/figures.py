@@ -1,4 +1,4 @@
-"""What every measurement of the server ends with: the machine, percentiles, JSON last."""
+"""What benchmarks have in common: options, the machine, percentiles, and JSON at the end."""
 
 import argparse
 import json
@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from model.ops.cpu import jit
+from server.settings import Settings
 
 PERCENTILES = (50, 90, 99)
+RESULTS = Path(__file__).parent / "results"
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:
-    """A parser with the options that all have; `doc` is the benchmark's docstring."""
+    """A parser with the option that all benchmarks have; `doc` is the benchmark's docstring."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -24,8 +26,20 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says which checkpoint is served, by default the server's own default."""
+    default = Settings.model_fields["checkpoint"].default[0]
+    parser.add_argument(
+        "--checkpoint", type=Path, default=default, help="checkpoint folder; default %(default)s"
+    )
+
+
 def integers(text: str) -> list[int]:
-    """Positive integers of an option: `1,8,32`."""
+    """The positive integers that an option lists, such as `1,8,32`.
+
+    Raises:
+        ValueError: it lists something else.
+    """
     numbers = [int(part) for part in text.split(",")]
     if min(numbers) < 1:
         raise ValueError("must be at least 1")
@@ -33,7 +47,7 @@ def integers(text: str) -> list[int]:
 
 
 def machine() -> dict[str, Any]:
-    """Where it was measured."""
+    """What the figures were measured on: processor, cores, threads and Python."""
     return {
         "machine": platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
@@ -58,11 +72,22 @@ def show_ms(percentiles: dict[str, float]) -> str:
     return " / ".join(f"{value:.1f}" for value in percentiles.values()) or "-"
 
 
+def show_failures(figures: dict[str, Any]) -> str:
+    """How many failures there were, for people."""
+    return f"{len(figures['failures'])} failures" if figures["failures"] else "no failure"
+
+
+def read_results(name: str) -> dict[str, Any]:
+    """The figures that a benchmark published in the folder `results`."""
+    values: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return values
+
+
 def publish(figures: dict[str, Any], output: Path | None) -> None:
-    """Print the figures as one line of JSON, and write them to a file if one is wanted.
+    """Print the figures as one line of JSON, and write them to a file if one is given.
 
     Raises:
-        SystemExit: they have `failures`, which are printed before.
+        SystemExit: there are `failures` among them; these are printed first.
     """
     failures = figures.get("failures", ())
     for failure in failures:

@@ -1,8 +1,8 @@
 """Requests over HTTP whose answers are recorded as they come, and read when they are over.
 
-While an answer comes, each read from the socket costs one look at the clock; everything else waits
-until the end, so that what sends the load takes little from the server beside it. Every request has
-a connection of its own. Nothing is sent again.
+While an answer comes, each read from the socket costs one look at the clock. Everything else waits
+until the end, so that sending the load takes little from the server on the same machine. Every
+request has a connection of its own. Nothing is sent again.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class Reply:
         headers: by name in lower case.
         body: whole, of whatever type.
         events: of an event stream: when each was complete, and its data.
-        is_whole: whether the answer came to its end.
+        is_whole: whether the answer arrived to its end.
     """
 
     status: int = 0
@@ -150,9 +150,12 @@ def timelines(
     """When the tokens of each stream came.
 
     Args:
-        recordings: of streams.
-        count_tokens: of an event's data.
-        n_tokens: that each must have.
+        recordings: of the streams.
+        count_tokens: tells how many tokens an event brings, from its data.
+        n_tokens: how many tokens each stream must bring.
+
+    Raises:
+        SystemExit: an answer is an error or not whole, or brings another number of tokens.
     """
     found = []
     for recording in recordings:
@@ -169,10 +172,10 @@ def timelines(
 
 
 def count_ids(data: str) -> int:
-    """Tokens in an event of `POST /generate`.
+    """How many tokens an event of `POST /generate` brings.
 
     Raises:
-        ValueError: it is an error.
+        ValueError: the event is an error.
     """
     if data == "[DONE]":
         return 0

@@ -3,10 +3,10 @@
     python -m benchmarks.load [--streams 1,8,32,64,128] [--url URL] [--output FILE]
 
 For each number of streams, all sent at once: greedy `POST /generate` with `stream`, and the same
-workload in an engine of this process. They take turns, other prompts each time; the best of several
-rounds is kept, by rate. Times over HTTP begin before the connection is made. Without `--url` the
-server is a process that this benchmark starts and ends. What sends the load runs beside it on the
-same machine; its share of one core is given. The last line is JSON.
+workload in an engine in this process. They take turns, with other prompts each time; the best of
+several rounds is kept, by rate. Times over HTTP begin before the connection is made. Without
+`--url`, the server is a process that this benchmark starts and ends. The program that sends the
+load runs on the same machine; its share of one core is given. The last line is JSON.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def main() -> None:
     """Print the figures for people, then as JSON."""
     parser = arguments(__doc__)
     add_workload(parser)
-    parser.add_argument("--url", help="of a server that runs already, with the same checkpoint")
+    parser.add_argument("--url", help="use the server at this URL, which has the same checkpoint")
     options = parser.parse_args()
     chosen = {"checkpoint": options.checkpoint.absolute(), "max_running": max(options.streams)}
     started = nullcontext(ServerProcess(options.url, 0)) if options.url else causalrn_server(chosen)

@@ -2,12 +2,12 @@
 
     locust -f benchmarks/locustfile.py --headless --users 16 --run-time 60s
 
-Every answer has to be an exact copy of its prompt. Besides Locust's own figures of requests, whose
-times end with the headers of a stream, there are the time to the first token (TTFT), the times
-between later events (ITL) and the time of the whole (E2E), each by the path that was asked.
+Every answer must be an exact copy of its prompt. Locust's own times of requests end with the
+headers of a stream, so there are three more for each path: the time to the first token (TTFT), the
+times between later events (ITL), and the time to the end (E2E).
 
-Some users leave in mid-stream. `--host` says where the server is, by default at its default
-address; a key in `CAUSALRN_API_KEY` is sent along.
+Some users leave in mid-stream. `--host` says where the server is; without it, the server's default
+address is used. An API key is taken from `CAUSALRN_API_KEY`.
 """
 
 import json
@@ -27,7 +27,7 @@ _EVENTS_READ = 2  # by those who leave early
 
 
 class _Streaming(HttpUser):
-    """Reads streams, one after the other, as fast as they come."""
+    """A user who reads one stream after the other, as fast as they come."""
 
     abstract = True
     host = "http://127.0.0.1:8000"
@@ -43,7 +43,7 @@ class _Streaming(HttpUser):
 
         Args:
             prompt: what to copy.
-            leave: close the connection after some events.
+            leave: whether to close the connection after some events.
         """
         body = {"prompt": prompt, "stream": True, "temperature": 0}
         begin = time.perf_counter()
@@ -70,7 +70,7 @@ class _Streaming(HttpUser):
                 response.failure(f"{prompt!r} became {text!r}")
 
     def text_of(self, event: Any) -> str:
-        """New text of an event, or what went wrong."""
+        """The new text of an event, or the error that it tells of."""
         raise NotImplementedError
 
     def _measured(self, what: str, seconds: float) -> None:
@@ -85,7 +85,7 @@ class _Streaming(HttpUser):
 
 
 class GenerateUser(_Streaming):
-    """One who streams `POST /generate`."""
+    """A user who streams `POST /generate`."""
 
     path = "/generate"
 
@@ -105,7 +105,7 @@ class GenerateUser(_Streaming):
 
 
 class CompletionsUser(GenerateUser):
-    """One who streams `POST /v1/completions`."""
+    """A user who streams `POST /v1/completions`."""
 
     path = "/v1/completions"
 
@@ -118,9 +118,9 @@ def _events(response: ResponseContextManager) -> Iterator[Any]:
     """The events of a stream as they come, up to `[DONE]`.
 
     Raises:
-        ValueError: it ends without.
+        ValueError: the stream ends without it.
     """
-    # None: as they come. The library takes it, its annotations do not.
+    # None means as they come, which the library's annotations do not know.
     for line in response.iter_lines(chunk_size=None):  # type: ignore[call-overload]
         if line == b"data: [DONE]":
             return

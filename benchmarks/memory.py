@@ -1,4 +1,4 @@
-"""Memory that a process holds for itself, over time (Linux)."""
+"""The memory that a process has to itself, over time (Linux)."""
 
 import time
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-_SETTLING = 0.25  # share of the samples, the first, that the slope leaves out
-_SHOWN = 60  # samples that the figures hold at most
+_SETTLING = 0.25  # share of the samples at the beginning that the slope leaves out
+_SHOWN = 60  # most samples that the figures list
 
 
 def anonymous_bytes(pid: int) -> int:
-    """Resident memory of a process that no file backs."""
+    """Resident memory of a process that is not backed by a file."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return 1024 * int(status.split("RssAnon:")[1].split()[0])
 
@@ -23,7 +23,7 @@ class MemoryLog:
         pid: of the process.
 
     Attributes:
-        samples: seconds since the beginning, and bytes.
+        samples: pairs of seconds since the log was begun, and bytes.
     """
 
     def __init__(self, pid: int) -> None:

@@ -1,12 +1,12 @@
-"""A server with a small queue, and ten times the clients that it has room for.
+"""A server with a small queue, and ten times as many clients as it has room for.
 
     python -m benchmarks.overload [--seconds 60] [--output FILE]
 
-Every client sends one streamed `POST /generate` after the other, a text of 16 to 128 random bytes
-to copy; one that was refused comes again after a short while. What must hold, or the exit status is
-1: every answer is the exact copy, or a refusal with 429 or 503 and `Retry-After`; and when all
-clients are done, the server holds nothing. The server's memory is watched meanwhile. The last line
-is JSON.
+Every client sends one streamed `POST /generate` after another, each with a text of 16 to 128 random
+bytes to copy; a client that was refused comes back after a short while. What must hold, or the exit
+status is 1: every answer is the exact copy, or a refusal with 429 or 503 and `Retry-After`; and
+when all clients are done, the server holds nothing. The server's memory is watched meanwhile. The
+last line is JSON.
 """
 
 import asyncio
@@ -14,25 +14,30 @@ import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.request import urlopen
 
 import uvloop
 
-from benchmarks.figures import arguments, machine, percentiles_ms, publish, show_ms
+from benchmarks.figures import (
+    add_checkpoint,
+    arguments,
+    machine,
+    percentiles_ms,
+    publish,
+    show_ms,
+)
 from benchmarks.http_stream import Recording, Reply, post
 from benchmarks.memory import MemoryLog
 from benchmarks.server_process import ServerProcess, causalrn_server
-from server.settings import Settings
 
 _CROWD = 10  # clients, as a multiple of the requests that the server has room for
 _PAUSE_SECONDS = 0.5  # that a refused client waits at most
 _REQUEST_SECONDS = 60
 _IDLE_SECONDS = 10
 _SHOWN = 5  # failures
-_POOL_BYTES = 32 * 2**20  # little, so that every page was in use once before long
+_POOL_BYTES = 32 * 2**20  # small, so that before long every page has been in use
 _EMPTY = {"running": 0, "waiting": 0, "pages_used": 0}
 
 # First and last code points of what texts are made of: 1, 2, 3 and 4 bytes of UTF-8.
@@ -49,7 +54,7 @@ class Tally:
     refusals: list[float] = field(default_factory=list)
 
     def add(self, text: str, recording: Recording) -> bool:
-        """Judge an answer; whether the request was admitted."""
+        """Judge an answer. Returns whether the request was admitted."""
         reply = recording.reply()
         if reply.status in (429, 503) and reply.is_whole and reply.headers.get("retry-after"):
             self.outcomes[f"refused with {reply.status}"] += 1
@@ -70,7 +75,7 @@ class Tally:
 
 
 def random_text(rng: Random, n_bytes: int) -> str:
-    """A text of so many bytes of UTF-8, of one script or of several."""
+    """A text of `n_bytes` bytes of UTF-8, of one script or of several."""
     scripts = rng.sample(_SCRIPTS, rng.randint(1, len(_SCRIPTS)))
     text, left = "", n_bytes
     while left:
@@ -111,14 +116,14 @@ async def run_client(url: str, seed: int, deadline: float, tally: Tally) -> None
 
 
 async def watch(memory: MemoryLog) -> None:
-    """Sample memory for ever."""
+    """Sample memory twice a second until cancelled."""
     while True:
         memory.sample()
         await asyncio.sleep(0.5)
 
 
 async def crowd(server: ServerProcess, n_clients: int, seconds: float) -> dict[str, Any]:
-    """Let all clients loose for a while; what came of it."""
+    """Let all clients loose for a while. Returns the figures of what came of it."""
     memory, tally = MemoryLog(server.pid), Tally()
     watching = asyncio.create_task(watch(memory))
     cpu, began = time.process_time(), time.perf_counter()
@@ -160,11 +165,16 @@ def _held(url: str) -> dict[str, int]:
 def main() -> None:
     """Print the figures for people, then as JSON."""
     parser = arguments(__doc__)
-    default = Settings.model_fields["checkpoint"].default[0]
-    parser.add_argument("--checkpoint", type=Path, default=default, help="folder; %(default)s")
-    parser.add_argument("--seconds", type=float, default=60, help="%(default)s")
-    parser.add_argument("--running", type=int, default=8, help="requests at once; %(default)s")
-    parser.add_argument("--waiting", type=int, default=8, help="and in the queue; %(default)s")
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="how long clients come; default %(default)s"
+    )
+    parser.add_argument(
+        "--running", type=int, default=8, help="requests that run at once; default %(default)s"
+    )
+    parser.add_argument(
+        "--waiting", type=int, default=8, help="requests that fit in the queue; default %(default)s"
+    )
     options = parser.parse_args()
     settings = {
         "checkpoint": options.checkpoint.absolute(),

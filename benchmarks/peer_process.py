@@ -1,4 +1,4 @@
-"""The process of the peer of `benchmarks.peers`."""
+"""Starts the peer of `benchmarks.peers` in a process of its own, and talks to it."""
 
 import asyncio
 import json
@@ -11,20 +11,30 @@ from typing import Any
 from benchmarks.server_process import ROOT
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-"""Environment in which the peer asks nobody for anything, and says little."""
+"""Environment variables that keep the peer off the network, and quiet."""
 
 _CALL_SECONDS = 600
 
 
 class PeerProcess:
-    """The peer's process, which times `generate`."""
+    """The peer's process, which times calls of `generate`.
+
+    Attributes:
+        about: versions, threads and number of parameters, as the peer gives them.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, about: dict[str, Any]) -> None:
         self.about = about
         self._process = process
 
     async def generate(self, batch: int, prompt: int, new: int) -> float:
-        """Seconds that a batch of random prompts took."""
+        """Have a batch of random prompts continued, and return the seconds that it took.
+
+        Args:
+            batch: number of prompts.
+            prompt: tokens in each.
+            new: tokens to write for each.
+        """
         assert self._process.stdin is not None
         job = {"batch": batch, "prompt": prompt, "new": new}
         self._process.stdin.write(json.dumps(job).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""The peer of `benchmarks.peers`; runs in an environment of its own, without ours.
+"""The peer of `benchmarks.peers`; runs in an environment of its own, without this project's.
 
     peer/bin/python benchmarks/peer_transformers.py FOLDER --vocab 259 --hidden 192 --layers 2
 
@@ -14,7 +14,7 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-FIRST_CHARACTER = 0x4E00  # of token 0; every token has one, and they are neighbours
+FIRST_CHARACTER = 0x4E00  # code point of token 0's character; the others follow in order
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     for name in ("vocab", "hidden", "layers"):
         parser.add_argument(f"--{name}", type=int, required=True)
     options = parser.parse_args()
-    # By name, since a type checker of our environment would look for them in vain.
+    # By name, since a type checker in this project's environment would look for them in vain.
     torch, transformers = import_module("torch"), import_module("transformers")
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def write_tokenizer(folder: Path, vocab_size: int) -> None:
-    """Save a tokenizer of one character a token."""
+    """Save a tokenizer whose every token is one character."""
     tokenizers, transformers = import_module("tokenizers"), import_module("transformers")
     characters = {chr(FIRST_CHARACTER + id): id for id in range(vocab_size)}
     tokenizer = tokenizers.Tokenizer(

@@ -6,15 +6,15 @@
     python -m benchmarks.peers --peer-python peer/bin/python [--output FILE]
 
 Ours is a decoder of two normalized layers, D = R = 192; the peer has two layers of width 192, three
-heads, and a feed-forward of width 768. Both have random weights, 259 tokens, float32, write
-greedily and never end by themselves. Their numbers of parameters differ and are given. Around every
-prompt ours also reads BOS and SEP.
+heads, and a feed-forward of width 768. Both have random weights, a vocabulary of 259 tokens and
+float32, write greedily and never end by themselves. Their numbers of parameters differ and are
+given. Ours also reads BOS and SEP around every prompt.
 
 - In process: prompts of one length, 256 new tokens each, all at once. Ours through the engine, the
   peer through `generate` with its default cache. From the call to the last token.
 - Over HTTP: 16 streams at once. Ours through uvicorn; the peer through `transformers serve`, as it
-  comes (one request after the other) and with `--continuous-batching`. The latter is given a number
-  of blocks: by default it takes a share of the machine's memory and is slower for it.
+  comes (one request after the other) and with `--continuous-batching`. For the latter the number of
+  blocks is set: by default it takes a share of the machine's memory, which makes it slower.
 
 They take turns in every round, and only the one whose turn it is runs; the best of each is kept.
 The last line is JSON.
@@ -61,10 +61,10 @@ class Contender:
     """One server of the comparison over HTTP.
 
     Attributes:
-        serve: starts it.
-        path: of its requests.
-        body: of a request, made of the prompt's ids and the number of new tokens.
-        count_tokens: of an event.
+        serve: starts it, for the length of a block.
+        path: where requests go.
+        body: makes the body of a request from the prompt's ids and the number of new tokens.
+        count_tokens: tells how many tokens an event brings, from its data.
     """
 
     serve: Callable[[], AbstractContextManager[ServerProcess]]
@@ -122,7 +122,7 @@ async def in_process(
 async def over_http(
     contenders: dict[str, Contender], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Figures of all servers. Each is started for its turn: an idle one may not be quite idle."""
+    """Figures of all servers. Each is started for its turn alone, since none is ever quite idle."""
     rng = np.random.default_rng(0)
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     for _ in range(options.rounds):
@@ -187,10 +187,10 @@ def list_contenders(ours: Path, peer: Path, peer_python: Path) -> dict[str, Cont
 
 
 def count_characters(data: str) -> int:
-    """Tokens in an event of the peer, whose every token is one character.
+    """How many tokens an event of the peer brings, each of whose tokens is one character.
 
     Raises:
-        ValueError: it is an error.
+        ValueError: the event is an error.
     """
     chunk = json.loads(data)
     if "error" in chunk:
@@ -225,12 +225,30 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def main() -> None:
     """Print the figures for people, then as JSON."""
     parser = arguments(__doc__)
-    parser.add_argument("--peer-python", type=Path, required=True, help="of its environment")
-    parser.add_argument("--batches", type=integers, default=[1, 8, 32], help="1,8,32")
-    parser.add_argument("--prompt", type=int, default=256, help="tokens of a prompt; %(default)s")
-    parser.add_argument("--new", type=int, default=256, help="new tokens; %(default)s")
-    parser.add_argument("--http-new", type=int, default=128, help="over HTTP; %(default)s")
-    parser.add_argument("--rounds", type=int, default=3, help="of which the best; %(default)s")
+    parser.add_argument(
+        "--peer-python", type=Path, required=True, help="Python of the peer's environment"
+    )
+    parser.add_argument(
+        "--batches",
+        type=integers,
+        default=[1, 8, 32],
+        help="how many prompts run at once in process, one measurement each; default 1,8,32",
+    )
+    parser.add_argument(
+        "--prompt", type=int, default=256, help="tokens in a prompt; default %(default)s"
+    )
+    parser.add_argument(
+        "--new", type=int, default=256, help="tokens written in process; default %(default)s"
+    )
+    parser.add_argument(
+        "--http-new", type=int, default=128, help="tokens written over HTTP; default %(default)s"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        help="rounds, the best of which counts; default %(default)s",
+    )
     options = parser.parse_args()
     # Not resolved: it is the link's own folder that makes a Python that of an environment.
     options.peer_python = options.peer_python.absolute()

@@ -7,8 +7,6 @@ the rate of the kernels' own exponential over data that stays in L1, on all core
 that of a fresh process for each length. The last line is JSON.
 """
 
-import argparse
-import json
 import platform
 import subprocess
 import sys
@@ -21,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.figures import arguments, publish
 from model.ops.cpu import jit
 from model.ops.cpu.lanes import exp2
 from model.ops.relation import normalized_relation
@@ -31,7 +30,7 @@ EPS = 1e-6
 
 
 def eager(a: Tensor, b: Tensor) -> Tensor:
-    """Broadcast and reduce: `[B, T, S, H, K]` is materialised."""
+    """The relation by broadcasting, which materialises all pairs `[B, T, S, H, K]`."""
     pairs = a[:, :, None] + b[:, None, :]
     centred = pairs - pairs.mean(-1, keepdim=True)
     z = centred / (centred.square().mean(-1, keepdim=True).sqrt() + EPS)
@@ -42,7 +41,7 @@ def eager(a: Tensor, b: Tensor) -> Tensor:
 
 
 def ours(a: Tensor, b: Tensor) -> Tensor:
-    """The Numba backend."""
+    """The kernels of this project."""
     return normalized_relation(a, b, EPS)
 
 
@@ -73,7 +72,7 @@ def _exponentials(x, rounds, out):  # type: ignore[no-untyped-def]
 
 
 def limit() -> float:
-    """Exponentials a second that all cores do on data in L1."""
+    """Exponentials a second that all cores together compute on data in L1."""
     rows = jit.num_threads()
     x = np.zeros((rows, 2048), np.float32)
     out = np.zeros_like(x)
@@ -94,7 +93,10 @@ def peak_bytes(length: int) -> int:
 
 
 def added_peak(length: int) -> int:
-    """Run in the fresh process: peak resident memory above that before, kernels loaded (Linux)."""
+    """By how many bytes resident memory rises at its peak (Linux); for the fresh process.
+
+    A short run before loads the kernels.
+    """
     for size in (8, length):
         a, b, g = draw(MEMORY_BATCH, size)
         a.requires_grad_()
@@ -160,11 +162,7 @@ def measure() -> dict[str, Any]:
 
 def main() -> None:
     """Print the figures for people, then as JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, help="write the JSON to this file too")
-    output = parser.parse_args().output
+    output = arguments(__doc__).parse_args().output
     figures = measure()
     for phase in ("forward", "backward"):
         print(
@@ -175,10 +173,7 @@ def main() -> None:
         )
     for length, peak in figures["peak_memory"]["bytes_by_T"].items():
         print(f"T = {length:5}  peak memory {peak / 2**20:7.1f} MiB")
-    line = json.dumps(figures)
-    if output is not None:
-        output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    print(line)
+    publish(figures, output)
 
 
 if __name__ == "__main__":

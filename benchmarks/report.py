@@ -1,9 +1,9 @@
 """Writes measured figures into the documents, between `<!-- begin … -->` and `<!-- end … -->`.
 
     python -m benchmarks.report            # after a measurement
-    python -m benchmarks.report --check    # fails if a document is not what its files say
+    python -m benchmarks.report --check    # fails if a document is out of date
 
-No figure is typed by hand: each block names what it is made of.
+No figure is typed by hand: each block names the measurement that it shows.
 """
 
 import argparse
@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import engine_tables, session_tables
+from benchmarks.figures import read_results
 from model.evaluation import copying, recall, turns
 from model.evaluation.copying import Cell
 from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-RELATION = ROOT / "benchmarks" / "results" / "relation.json"
+
 _SESSION_SETTINGS = ("session_store", "session_ttl", "max_sessions", "max_session_tokens")
 _BLOCK = re.compile(r"(<!-- begin ([^>]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 
@@ -34,7 +35,7 @@ def render(document: Path) -> str:
     """The document's text with every block written anew.
 
     Raises:
-        ValueError: a block that nothing here knows how to write.
+        ValueError: it has a block of an unknown kind.
     """
 
     def block(found: re.Match[str]) -> str:
@@ -122,7 +123,7 @@ def _floor(share: float) -> str:
 
 
 def _training(file: Path) -> str:
-    """What a training log ended with."""
+    """The last line of a training log, in words."""
     last = json.loads(file.read_text(encoding="utf-8").splitlines()[-1])
     return (
         f"{last['step']:,} steps in {last['seconds'] / 60:.0f} minutes; in the last one the loss "
@@ -132,7 +133,7 @@ def _training(file: Path) -> str:
 
 
 def _relation(_: Path) -> str:
-    figures = json.loads(RELATION.read_text(encoding="utf-8"))
+    figures = read_results("relation")
     rows = [
         "| | eager | this | times faster | of the machine's exponentials |",
         "|---|---:|---:|---:|---:|",
@@ -196,11 +197,11 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
 
 
 def main() -> None:
-    """Write or check all documents."""
+    """Write all documents, or check them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if out of date")
     check = parser.parse_args().check
     stale = [file for file in documents() if file.read_text(encoding="utf-8") != render(file)]
     if check and stale:

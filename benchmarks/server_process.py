@@ -1,4 +1,4 @@
-"""A server in a process of its own, on a free port of this machine, ended when it is done with."""
+"""A server in a process of its own, on a free port of this machine, for the length of a block."""
 
 import os
 import re
@@ -24,7 +24,7 @@ _STOP_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A server that runs.
+    """A running server.
 
     Attributes:
         url: `http://host:port`.
@@ -40,8 +40,8 @@ def causalrn_server(settings: dict[str, Any]) -> Iterator[ServerProcess]:
     """Serve `server.app:app` while the block runs.
 
     Args:
-        settings: by the names of `server.settings.Settings`; without `session_store`, sessions are
-            kept as long as the block runs.
+        settings: by the names of `server.settings.Settings`; without `session_store`, sessions last
+            as long as the block.
     """
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -57,14 +57,14 @@ def environment(settings: Mapping[str, Any]) -> dict[str, str]:
 
 @contextmanager
 def serving(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[ServerProcess]:
-    """Run a server that uvicorn announces on standard error, while the block runs.
+    """Run a server while the block runs; uvicorn must announce its address on standard error.
 
     Args:
-        command: that starts it.
-        environment: beside that of this process.
+        command: starts the server.
+        environment: variables in addition to those of this process.
 
     Raises:
-        RuntimeError: it did not start; with what it wrote.
+        RuntimeError: the server did not start. The message holds what it wrote.
     """
     with tempfile.TemporaryFile() as log:  # a pipe that nobody reads would hold it up
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Requests to a server's sessions, and what a program that may lose the server needs to know."""
+"""Requests to a server's sessions, for programs that may lose the server at any moment."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from benchmarks.http_stream import Recording, Reply, sending
 from model.config import ModelConfig
 
 _REQUEST_SECONDS = 120
-_PAGE = 100  # sessions that are listed at once
+_PAGE = 100  # sessions listed by one request
 _IDLE_SECONDS = 10
 _JSON, _FILE = "application/json", "application/octet-stream"
 
@@ -34,15 +34,15 @@ class RefusedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Part:
-    """What came of an answer to a turn; more may have been on its way.
+    """As much of the answer to a turn as came; more may have been on its way.
 
     Attributes:
-        began, first, last: when it was sent, and when the first and the last tokens came, in
-            seconds of one clock; None without tokens.
-        accepted: whether the server has begun to answer.
-        token_ids: generated.
+        began, first, last: when the request was sent, and when the first and the last tokens came,
+            in seconds of one clock; the latter two None if no tokens came.
+        accepted: whether the server began to answer.
+        token_ids: the generated ids that came.
         finish_reason: None if the end did not come.
-        usage, session: as in the answer, at its end.
+        usage, session: as at the end of the answer; empty if that did not come.
     """
 
     began: float
@@ -59,7 +59,7 @@ class Part:
         """Read what was recorded.
 
         Raises:
-            RefusedError: it is an error.
+            RefusedError: the answer is an error, or ends with one.
         """
         reply = recording.reply()
         if reply.status not in (0, 200) and reply.is_whole:
@@ -87,10 +87,10 @@ class Part:
 
 
 class SessionClient:
-    """Sends requests to one server; every method raises `RefusedError` if it answers with an error.
+    """Sends requests to one server.
 
-    What ends before the answer does raises `ServerGoneError`, and an `OSError` if there was no
-    connection.
+    Every method raises `RefusedError` if the server answers with an error, `ServerGoneError` if the
+    connection ends before the answer does, and another `OSError` if there is no connection.
 
     Args:
         url: of the server, `http://host:port`.
@@ -100,11 +100,11 @@ class SessionClient:
         self.url = url
 
     async def create(self) -> str:
-        """Make a session; its id."""
+        """Make a session, and return its id."""
         return str((await self._json("POST", "/sessions", {}))["id"])
 
     async def fork(self, id: str) -> str:
-        """Make a session that goes on from another; its id."""
+        """Make a session that goes on from another one, and return its id."""
         return str((await self._json("POST", f"/sessions/{id}/fork", {}))["id"])
 
     async def get(self, id: str) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class SessionClient:
         return (await self._exchange("GET", f"/sessions/{id}/snapshot")).body
 
     async def restore(self, id: str, snapshot: bytes) -> None:
-        """Make a session out of a snapshot, or put it in the place of one."""
+        """Make a session of a snapshot; one that has the id already is replaced."""
         await self._exchange("PUT", f"/sessions/{id}/snapshot", snapshot, _FILE)
 
     async def turn(
@@ -144,12 +144,13 @@ class SessionClient:
         stream: bool = True,
         **options: Any,
     ) -> Part:
-        """One turn; what came of it, even if the connection ended before the answer did.
+        """Run one turn. What came of it is returned even if the connection ended before the answer.
 
         Args:
             id: of the session; None for a request without one.
             token_ids: of the prompt.
-            leave_after: seconds after the beginning of the answer at which to close the connection.
+            leave_after: closes the connection this many seconds after the answer began; None for
+                never.
             stream: whether tokens are to come one by one.
             options: further fields of the request.
         """
@@ -178,12 +179,12 @@ class SessionClient:
         return found
 
     async def evictions(self) -> int:
-        """Times that a session lost its memory to others, since the server began."""
+        """How often a session has lost its memory to others since the server started."""
         text = (await self._exchange("GET", "/metrics")).body.decode()
         return int(float(text.split("\ncausalrn:session_evictions_total{")[1].split()[1]))
 
     async def delete_all(self) -> dict[str, int]:
-        """Delete every session; what an idle server holds after it had a moment."""
+        """Delete every session. Returns what the server still holds once it had time to let go."""
         for session in await self.list():
             await self.delete(session["id"])
         deadline = asyncio.get_running_loop().time() + _IDLE_SECONDS
@@ -222,5 +223,5 @@ def content_ids(config: ModelConfig) -> list[int]:
 
 
 def random_ids(rng: Random, content: Sequence[int], n: int) -> list[int]:
-    """A text of n ids, of an alphabet of a random size."""
+    """A text of n ids, drawn from an alphabet of a random size."""
     return rng.choices(rng.sample(content, rng.randint(2, len(content))), k=n)

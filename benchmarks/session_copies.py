@@ -21,8 +21,8 @@ class Outcomes:
     """What came of all turns.
 
     Attributes:
-        counts: exact copies; copies that the model does not make without a session either; others.
-        failures: what must not happen.
+        counts: how many copies were `EXACT`, `INEXACT` and `WRONG`.
+        failures: what happened though it must not.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -33,10 +33,10 @@ class Copier:
     """Has random texts copied by a server.
 
     Args:
-        server: that copies.
+        server: makes the copies.
         config: of its model.
-        rng: for the texts.
-        outcomes: to add to.
+        rng: decides the texts.
+        outcomes: added to.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Copier:
         self._rng = rng
 
     async def copy(self, id: str | None, n_ids: int) -> Part:
-        """Have a text of so many ids copied in a session, or without one, and judge it."""
+        """Have a text of `n_ids` ids copied in a session, or without one, and judge the copy."""
         text = self.text(n_ids)
         part = await self.server.turn(id, text)
         await self.judge(id, text, part)
@@ -60,7 +60,7 @@ class Copier:
         return random_ids(self._rng, self._content, n_ids)
 
     async def judge(self, id: str | None, text: list[int], part: Part) -> None:
-        """Judge the latest turn of a session; that takes requests if it is no exact copy."""
+        """Judge the latest turn of a session; if it is no exact copy, by further requests."""
         if part.token_ids == text and part.finish_reason == "stop":
             self.outcomes.counts[EXACT] += 1
         elif await self._is_models_own(id, part, len(text) + 1):
@@ -70,7 +70,7 @@ class Copier:
             self.outcomes.failures.append(f"{id}: {text} became {part.token_ids}")
 
     def history(self, n_tokens: int) -> list[int]:
-        """The log of a session that made exact copies, of so many tokens or a few less."""
+        """The log of a session that made exact copies, of `n_tokens` tokens or a few less."""
         log: list[int] = []
         while True:
             text = random_ids(self._rng, self._content, self._rng.randint(32, 64))
@@ -80,7 +80,7 @@ class Copier:
             log += turn
 
     async def _is_models_own(self, id: str | None, part: Part, max_tokens: int) -> bool:
-        """Whether the model says the same to the same tokens without a session."""
+        """Whether the model gives the same answer to the same tokens without a session."""
         if id is None:
             return part.finish_reason is not None
         log = (await self.server.get(id))["token_ids"]
@@ -94,7 +94,7 @@ class Copier:
 
 
 def pool_for(model: Checkpoint, session_tokens: Sequence[int], n_running: int) -> Mapping[str, Any]:
-    """Settings with a pool that holds sessions of so many tokens each, and nothing beside them."""
+    """Settings with a pool that has room for sessions of these lengths, and for nothing else."""
     n_pages = sum(-(-n_tokens // PAGE_SIZE) for n_tokens in session_tokens)
     return {
         "checkpoint": model.path,

@@ -1,4 +1,4 @@
-"""What sessions cost and save: forks, commits, snapshots, warm and cold turns by length."""
+"""What sessions cost, and what they save: forks, commits, snapshots, warm and cold turns."""
 
 import argparse
 import asyncio
@@ -33,7 +33,7 @@ async def measure_forks(
     outcomes: Outcomes,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Children of one long session, one turn each: what they share, and what they add."""
+    """Fork one long session many times, with one turn each: what forks share, and what they add."""
     n_children, n_ids = options.children, options.longest
     largest = 2 * n_ids + 3 + PAGE_SIZE  # its own tokens, and the parent's last page
     settings = pool_for(model, [options.parent, *[largest] * n_children], options.clients)
@@ -87,7 +87,7 @@ async def measure_streams(
     outcomes: Outcomes,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Streams that run together, each the first turn of a session, beside as many without one."""
+    """Streams that run together as the first turns of sessions, and as many without sessions."""
     n_ids = options.stream
     settings = {"checkpoint": model.path, "log_level": "WARNING"}
     figures: dict[str, Any] = {}
@@ -138,7 +138,7 @@ def _stream_figures(runs: Sequence[Sequence[Part]], rates: Sequence[float]) -> d
 
 
 def flush_ms(folder: Path) -> float:
-    """How long a file in a folder takes to reach the disk with a little more, in the median."""
+    """Median time, in milliseconds, to add a little to a file in a folder and flush it to disk."""
     found = []
     with tempfile.TemporaryFile(dir=folder) as file:
         for _ in range(_FLUSHES):
@@ -156,10 +156,10 @@ async def measure_lengths(
     outcomes: Outcomes,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Short turns in long sessions, warm, restored and cold; and what snapshots cost.
+    """Short turns in long sessions that are warm, restored or cold, and what snapshots cost.
 
-    Every session is read, used while it is warm, saved and restored under another id. Then the
-    server is started anew, so that all are cold, and each is used again.
+    Every session is read, used while it is warm, saved, and restored under another id. Then the
+    server is started again, so that all sessions are cold, and each is used once more.
     """
     lengths = [n for n in options.lengths if n < model.config.max_seq_len - 16 * _SHORT]
     room = [n + 16 * _SHORT for n in lengths for _ in range(options.repeats + 1)]

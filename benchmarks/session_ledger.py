@@ -1,4 +1,4 @@
-"""What a client knows of a session that a server keeps: what it was told, and what may follow."""
+"""What a client knows of a session on a server: what it was told, and what may follow."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,8 +8,8 @@ class LedgerError(AssertionError):
     """A session is not what it was said to be.
 
     Attributes:
-        missing: acknowledged tokens that are not there.
-        invented: tokens that are there, and are not what would have come.
+        missing: how many acknowledged tokens are not there.
+        invented: how many tokens are there that would not have come without an interruption.
     """
 
     def __init__(self, what: str, *, missing: int = 0, invented: int = 0) -> None:
@@ -25,11 +25,11 @@ class Ledger:
     Attributes:
         id: of the session.
         log: its acknowledged tokens.
-        ahead: what the turn under way will add, in this order, if nothing interrupts it.
-        n_prompt: how many of these, the first, are the prompt's: they come together or not at all.
-        replacement: the log that it gets if a restore under way succeeds.
+        ahead: the tokens that the turn under way will add, in order, if nothing interrupts it.
+        n_prompt: how many of these are the prompt's, which come first, all together or not at all.
+        replacement: the log that the session gets if a restore under way succeeds.
         may_be_gone: whether its creation or its deletion is under way.
-        n_turns: that it had.
+        n_turns: how many turns it has had.
     """
 
     id: str
@@ -41,18 +41,18 @@ class Ledger:
     n_turns: int = 0
 
     def begin(self, prompt: Sequence[int], answer: Sequence[int]) -> None:
-        """A turn is sent; `answer` is all that it can add to the log after the prompt."""
+        """Note that a turn is sent; `answer` is all that it can add to the log after the prompt."""
         self.ahead = [*prompt, *answer]
         self.n_prompt = len(prompt)
         self.n_turns += 1
 
     def accept_prompt(self) -> None:
-        """The server has begun to answer the turn."""
+        """Note that the server has begun to answer the turn, and so has committed the prompt."""
         n_prompt, self.n_prompt = self.n_prompt, 0
         self.accept(self.ahead[:n_prompt])
 
     def accept(self, token_ids: Sequence[int]) -> None:
-        """The server has said these tokens.
+        """Note that the server has sent these tokens.
 
         Raises:
             LedgerError: they are not what comes next.
@@ -67,18 +67,18 @@ class Ledger:
         del self.ahead[:n]
 
     def reconcile(self, found: Sequence[int] | None) -> int:
-        """Compare with the log that the server has, and go on from that.
+        """Compare with the log that the server has, and go on from that log.
 
         What is left of the turn that was under way stays in `ahead`.
 
         Args:
-            found: None if the server does not know the session.
+            found: the server's log; None if it does not know the session.
 
         Returns:
             Tokens of the log beyond those that were acknowledged.
 
         Raises:
-            LedgerError: the log is none that could be there.
+            LedgerError: this log cannot have come about.
         """
         log, ahead, n_prompt = self.log, self.ahead, self.n_prompt
         others, gone = self.replacement, self.may_be_gone

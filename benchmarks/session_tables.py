@@ -1,18 +1,12 @@
 """Tables of what the benchmarks of sessions measured, for the documents."""
 
-import json
-from pathlib import Path
-from typing import Any
-
-from benchmarks.figures import show_ms
+from benchmarks.figures import read_results, show_failures, show_ms
 from benchmarks.session_visits import RECENT, RECENT_SHARE
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def crashes() -> str:
     """A server that is killed over and over."""
-    figures = _read("crash")
+    figures = read_results("crash")
     n, ready = figures["counts"], figures["ready_ms"]
     starting = n.get("kills while starting", 0)
     rows = [
@@ -40,13 +34,13 @@ def crashes() -> str:
         ),
     ]
     lines = ["| | |", "|---|---:|", *(f"| {what} | {value} |" for what, value in rows)]
-    title = f"`{figures['model']}`, {figures['store']}, {_failures(figures)}:"
+    title = f"`{figures['model']}`, {figures['store']}, {show_failures(figures)}:"
     return "\n".join([title, "", *lines])
 
 
 def visits() -> str:
     """Many more sessions than the pool holds."""
-    figures = _read("sessions")
+    figures = read_results("sessions")
     orders = figures["visits"]
     first = orders[0]
     lines = [
@@ -79,8 +73,8 @@ def visits() -> str:
     outcomes = ", ".join(f"{n:,} {what}" for what, n in figures["outcomes"].items())
     lines += [
         "",
-        f"Answers of the whole program: {outcomes}; {_failures(figures)}. After all sessions were "
-        f"deleted the server held: {held}. Its anonymous memory: "
+        f"Answers of the whole program: {outcomes}; {show_failures(figures)}. After all sessions "
+        f"were deleted the server held: {held}. Its anonymous memory: "
         f"{first['memory']['first_mib']:.0f} MiB before, {first['memory']['last_mib']:.0f} MiB "
         "after.",
     ]
@@ -89,7 +83,7 @@ def visits() -> str:
 
 def forks() -> str:
     """Children of one long session."""
-    one = _read("sessions")["forks"]
+    one = read_results("sessions")["forks"]
     pages = one["pages"]
     return (
         f"{one['children']} children of a session of {one['parent_tokens']:,} tokens, "
@@ -104,7 +98,7 @@ def forks() -> str:
 
 def streams() -> str:
     """Streams in sessions beside streams without."""
-    figures = _read("sessions")
+    figures = read_results("sessions")
     measured = figures["streams"]
     rows = [
         "| streams | in sessions | without | ratio | a turn in a session: p50 / p95 / p99 "
@@ -127,7 +121,7 @@ def streams() -> str:
 
 def lengths() -> str:
     """Warm, cold and restored sessions, by length."""
-    figures = _read("sessions")["lengths"]
+    figures = read_results("sessions")["lengths"]
     rows = [
         "| tokens | first token, warm | cold | restored | snapshot | save | restore "
         "| read anew | restore is faster |",
@@ -145,11 +139,6 @@ def lengths() -> str:
     return "Medians, over HTTP, alone on the server:\n\n" + "\n".join(rows)
 
 
-def _read(name: str) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return values
-
-
 def _counts(counts: dict[str, int], *names: str) -> str:
     return ", ".join(f"{counts.get(name, 0):,}" for name in names)
 
@@ -165,7 +154,3 @@ def _mb(size: int) -> str:
 
 def _rate(size: int, ms: float) -> str:
     return f"{size / 1e3 / ms:,.0f} MB/s"
-
-
-def _failures(figures: dict[str, Any]) -> str:
-    return f"{len(figures['failures'])} failures" if figures["failures"] else "no failure"

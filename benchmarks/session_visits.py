@@ -21,8 +21,8 @@ from model.checkpoint import Checkpoint
 
 ORDERS = ("random", "skewed")
 PERCENTILES = (50, 95, 99)
-RECENT, RECENT_SHARE = 25, 0.8  # visits of the skewed order that go to the sessions used last
-_SAMPLES = 200  # of memory
+RECENT, RECENT_SHARE = 25, 0.8  # how many sessions count as used last, and get which share
+_SAMPLES = 200  # of memory, about
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Visit:
 
     Attributes:
         number: of the turn in its session, from 1.
-        n_before: tokens of the session before.
-        n_found: of these, how many were not computed for it.
+        n_before: tokens that the session held before the turn.
+        n_found: how many of these were found in memory, and not computed again.
         first, whole: seconds from the request to the first event, and to the last.
     """
 
@@ -49,14 +49,14 @@ class Visit:
 
 
 def visits(order: str, rng: Random, items: Sequence[int], times: int, recent: int) -> Iterator[int]:
-    """Every item so many times.
+    """Every item `times` times, in a random order.
 
     Args:
-        order: `random`; or `skewed`, in which most visits go to one of the items visited last.
-        rng: to draw with.
-        items: to visit.
-        times: of each.
-        recent: how many count as visited last.
+        order: `random`, or `skewed`, in which most visits go to one of the items visited last.
+        rng: decides the order.
+        items: what is visited.
+        times: how often each item is visited.
+        recent: how many items count as visited last.
     """
     left = dict.fromkeys(items, times)
     last: deque[int] = deque(maxlen=recent)
@@ -145,7 +145,7 @@ async def measure_visits(
 
 
 def summary(found: Sequence[Visit]) -> dict[str, Any]:
-    """How often a session was warm, and what it saved, by the number of the turn."""
+    """How often sessions were warm, and how long warm and cold turns took, by the turn's number."""
     later = [visit for visit in found if visit.number > 1]
     groups = {"new": [visit for visit in found if visit.number == 1]}
     groups |= {

@@ -2,17 +2,17 @@
 
     python -m benchmarks.sessions [--sessions 1000] [--parts visits,streams] [--output FILE]
 
-Four measurements, each of a server of its own over HTTP, all of turns that copy random texts:
+Four measurements, each of a server of its own over HTTP. All their turns copy random texts:
 
-- visits: sessions whose memory does not fit into the pool, by far, visited in random order, and in
-  one in which most visits go to those used last: how many are warm, and what a turn takes;
-- forks: children of one long session, and what the pool holds before and after a turn of each;
-- streams: N streams in sessions beside N without, by turns, in one run: what commits cost;
-- lengths: short turns in long sessions, warm, cold and restored from a snapshot.
+- visits: many more sessions than fit into the pool, visited in random order, and in one in which
+  most visits go to those used last: how many are warm, and how long a turn takes;
+- forks: children of one long session: what the pool holds before and after a turn of each;
+- streams: N streams in sessions and N without, taking turns in one run: what commits cost;
+- lengths: short turns in long sessions that are warm, cold, or restored from a snapshot.
 
-What must hold, or the exit status is 1: every answer is the exact copy, or what the model says to
-the same tokens without a session; and when all sessions are deleted, the server holds nothing. The
-last line is JSON.
+What must hold, or the exit status is 1: every answer is the exact copy, or what the model answers
+to the same tokens without a session; and when all sessions are deleted, the server holds nothing.
+The last line is JSON.
 """
 
 import argparse
@@ -23,16 +23,15 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.figures import arguments, integers, machine, publish, show_ms
+from benchmarks.figures import add_checkpoint, arguments, integers, machine, publish, show_ms
 from benchmarks.session_copies import Outcomes
 from benchmarks.session_costs import flush_ms, measure_forks, measure_lengths, measure_streams
 from benchmarks.session_visits import ORDERS, measure_visits
 from model.checkpoint import load_checkpoint
 from model.terminal import progress_bar
-from server.settings import Settings
 
 _PARTS = {"forks": measure_forks, "streams": measure_streams, "lengths": measure_lengths}
-_SHOWN = 5  # failures
+_SHOWN = 5  # most failures that the figures list
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -70,7 +69,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show(figures: dict[str, Any]) -> None:
-    """What was found, for people."""
+    """Print the figures for people."""
     for one in figures.get("visits", []):
         print(
             f"{one['order']} order: {one['turns']:,} turns in {one['sessions']:,} sessions at "
@@ -107,28 +106,60 @@ def _show(figures: dict[str, Any]) -> None:
 def main() -> None:
     """Print the figures for people, then as JSON."""
     parser = arguments(__doc__)
-    default = Settings.model_fields["checkpoint"].default[0]
-    parser.add_argument("--checkpoint", type=Path, default=default, help="folder; %(default)s")
-    parser.add_argument("--store", help="postgresql:// URL of an empty store; else SQLite")
-    parser.add_argument("--folder", type=Path, help="that SQLite's temporary folder is to be in")
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--store",
+        help="postgresql:// URL of an empty store; by default SQLite in a temporary folder",
+    )
+    parser.add_argument("--folder", type=Path, help="where to make the temporary folder")
     parts = ["visits", *_PARTS]
     parser.add_argument(
-        "--parts", type=lambda text: text.split(","), default=parts, help=",".join(parts)
+        "--parts",
+        type=lambda text: text.split(","),
+        default=parts,
+        help=f"what to measure; default {','.join(parts)}",
     )
-    parser.add_argument("--clients", type=int, default=4, help="that visit; %(default)s")
-    parser.add_argument("--sessions", type=int, default=1000, help="to visit; %(default)s")
-    parser.add_argument("--warm", type=int, default=50, help="that fit; %(default)s")
-    parser.add_argument("--turns", type=int, default=4, help="of a session; %(default)s")
-    parser.add_argument("--longest", type=int, default=64, help="tokens of a text; %(default)s")
-    parser.add_argument("--parent", type=int, default=2000, help="tokens to fork; %(default)s")
-    parser.add_argument("--children", type=int, default=100, help="%(default)s")
     parser.add_argument(
-        "--streams", type=integers, default=[1, 8, 32], help="that run at once; 1,8,32"
+        "--clients", type=int, default=4, help="clients that visit at once; default %(default)s"
     )
-    parser.add_argument("--stream", type=int, default=256, help="tokens of one; %(default)s")
-    parser.add_argument("--repeats", type=int, default=5, help="%(default)s")
     parser.add_argument(
-        "--lengths", type=integers, default=[1000, 4000, 16000], help="of sessions, in tokens"
+        "--sessions", type=int, default=1000, help="sessions to visit; default %(default)s"
+    )
+    parser.add_argument(
+        "--warm", type=int, default=50, help="sessions that fit into the pool; default %(default)s"
+    )
+    parser.add_argument(
+        "--turns", type=int, default=4, help="visits of each session; default %(default)s"
+    )
+    parser.add_argument(
+        "--longest", type=int, default=64, help="tokens in the longest text; default %(default)s"
+    )
+    parser.add_argument(
+        "--parent",
+        type=int,
+        default=2000,
+        help="tokens in the session that is forked; default %(default)s",
+    )
+    parser.add_argument(
+        "--children", type=int, default=100, help="forks of that session; default %(default)s"
+    )
+    parser.add_argument(
+        "--streams",
+        type=integers,
+        default=[1, 8, 32],
+        help="how many streams run at once, one measurement each; default 1,8,32",
+    )
+    parser.add_argument(
+        "--stream", type=int, default=256, help="tokens in the text of each; default %(default)s"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="repeats of streams and lengths; default %(default)s"
+    )
+    parser.add_argument(
+        "--lengths",
+        type=integers,
+        default=[1000, 4000, 16000],
+        help="tokens in the long sessions; default 1000,4000,16000",
     )
     options = parser.parse_args()
     if unknown := set(options.parts) - set(parts):

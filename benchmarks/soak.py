@@ -2,12 +2,12 @@
 
     python -m benchmarks.soak [--requests 100000] [--output FILE]
 
-In an engine in this process, which copies 1 to 16 letters with copy-az. Some requests ask for
-several samples, log-probabilities or stop strings; some have a deadline too short for some of them;
-some streams are closed, and some readers cancelled, at a random moment. Pages are small and the
-pool has too few of them, so that sequences share some and are preempted. What must hold, or the
-exit status is 1: what is finished is exact, and at the end the engine holds nothing. Memory of this
-process is watched meanwhile. The last line is JSON.
+An engine in this process copies texts of 1 to 16 letters with copy-az. Some requests ask for
+several samples, for log-probabilities or for stop strings; some have deadlines that not all of them
+can meet; some streams are closed, and some readers cancelled, at a random moment. Pages are small
+and the pool has too few of them, so that sequences share pages and are preempted. What must hold,
+or the exit status is 1: every finished answer is exact, and at the end the engine holds nothing.
+The memory of this process is watched meanwhile. The last line is JSON.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from server.engine.storage import pool_bytes
 from server.errors import DeadlineExceededError
 from server.settings import Settings
 
-# How often each kind of request comes, in a hundred.
+# Out of a hundred requests, how many are of each kind.
 _KINDS = {
     "plain": 40, "samples": 10, "logprobs": 10, "stop": 10, "deadline": 10, "closed": 10,
     "cancelled": 10,
@@ -46,8 +46,8 @@ _PAGE_SIZE = 16
 _PAGES_A_SLOT = 1.5
 _RUN_SECONDS = 4 * 3600
 _IDLE_SECONDS = 10
-_SAMPLES = 600  # of memory
-_SHOWN = 5  # failures
+_SAMPLES = 600  # of memory, about
+_SHOWN = 5  # most failures that the figures list
 
 
 def random_letters(rng: Random, shortest: int = 1, longest: int = 16) -> str:
@@ -61,7 +61,7 @@ _KNOWN_SHARE = 0.2
 
 
 def tight_settings(model: Checkpoint) -> Settings:
-    """Settings with a pool in which not all of the sequences that may run can grow."""
+    """Settings with a pool too small for all the sequences that may run to grow."""
     defaults = Settings(checkpoint=(model.path,), page_size=_PAGE_SIZE)
     n_slots = defaults.max_running
     n_bytes = pool_bytes(
@@ -78,8 +78,8 @@ class Soak:
         on_request: called after every request.
 
     Attributes:
-        outcomes: how many requests of which kind ended how.
-        failures: what must not happen.
+        outcomes: how many requests there were of each kind and outcome.
+        failures: what happened though it must not.
     """
 
     def __init__(self, engine: Engine, on_request: Callable[[], None]) -> None:
@@ -109,7 +109,7 @@ class Soak:
             self._on_request()
 
     async def _request(self, rng: Random, kind: str, text: str) -> str:
-        """One request; how it ended."""
+        """Send one request, and tell how it ended."""
         match kind:
             case "closed":
                 return await self._close_early(text, rng.randint(0, len(text)))
@@ -143,7 +143,7 @@ class Soak:
         return [Delta.join(part) for part in parts]
 
     async def _close_early(self, text: str, n_read: int) -> str:
-        """Read some deltas, then leave; what was read is the beginning of the copy."""
+        """Read some deltas, then leave. What was read must be the beginning of the copy."""
         read = ""
         async with self._engine.submit(text) as stream:
             while n_read and (delta := await anext(stream, None)) is not None:
@@ -154,7 +154,7 @@ class Soak:
         return "closed"
 
     async def _cancel(self, text: str, seconds: float) -> str:
-        """Be cancelled while reading, unless it is read by then."""
+        """Be cancelled while reading, unless all is read by then."""
         try:
             async with asyncio.timeout(seconds):
                 [sample] = await self._read(text, GenerationParams())
@@ -165,7 +165,7 @@ class Soak:
 
 
 def check_copy(text: str, params: GenerationParams, sample: Delta) -> None:
-    """See that a whole sample is the copy, with what was asked for.
+    """Check that a whole sample is the copy, with the log-probabilities that were asked for.
 
     Raises:
         ValueError: it is not.
@@ -244,9 +244,18 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Print the figures for people, then as JSON."""
     parser = arguments(__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=_CHECKPOINT, help="of letters")
-    parser.add_argument("--requests", type=int, default=100_000, help="%(default)s")
-    parser.add_argument("--clients", type=int, default=128, help="at once; %(default)s")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=_CHECKPOINT,
+        help="folder of a checkpoint of letters; default %(default)s",
+    )
+    parser.add_argument(
+        "--requests", type=int, default=100_000, help="requests; default %(default)s"
+    )
+    parser.add_argument(
+        "--clients", type=int, default=128, help="clients at once; default %(default)s"
+    )
     options = parser.parse_args()
     figures = uvloop.run(measure(options))
     for outcome, n_requests in figures["outcomes"].items():

@@ -2,18 +2,17 @@
 
     python -m benchmarks.stall [--runs 5] [--output FILE]
 
-A prompt of 4,000 tokens arrives among 32 decoding streams, in an engine in this process. Each run
-begins when all streams decode, lasts until the prompt is read, and as many tokens again as came
-before it. For every stream: the longest gap between two arrivals, over the median gap of the run,
-and over the median before the prompt came. The largest of the streams is kept, of all runs. The
-last line is JSON.
+A prompt of 4,000 tokens arrives among 32 decoding streams, in an engine in this process. A run
+begins when all streams decode, and ends when the prompt is read and every stream has written as
+many more tokens as before it came. For each stream, the longest gap between two arrivals is divided
+by the stream's median gap in the run, and by its median gap before the prompt came. The largest
+ratio of all streams and runs is kept. The last line is JSON.
 """
 
 import argparse
 import asyncio
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -21,7 +20,14 @@ import numpy as np
 import uvloop
 
 from benchmarks.engine import Prompt, draw_prompts
-from benchmarks.figures import arguments, machine, percentiles_ms, publish, show_ms
+from benchmarks.figures import (
+    add_checkpoint,
+    arguments,
+    machine,
+    percentiles_ms,
+    publish,
+    show_ms,
+)
 from benchmarks.timeline import Timeline
 from model.checkpoint import load_checkpoint
 from server.engine.engine import Engine
@@ -38,9 +44,9 @@ async def run_once(
 
     Args:
         engine: nothing else runs in it.
-        prompts: of the decoding streams.
+        prompts: those of the decoding streams.
         long: the prompt that arrives among them.
-        calm: tokens of every stream before it arrives, and after it is read.
+        calm: how many tokens every stream writes before it arrives, and after it is read.
     """
     timelines = [Timeline(time.perf_counter()) for _ in prompts]
     most = (
@@ -91,7 +97,7 @@ async def _read(
 
 
 async def _until_each_has(timelines: Sequence[Timeline], n_more: int) -> None:
-    """Wait until every stream has so many tokens more than now."""
+    """Wait until every stream has n more tokens than now."""
     wanted = [t.n_tokens + n_more for t in timelines]
     # A look now and then takes less from the streams than a wake-up for every token would.
     while any(t.n_tokens < n for t, n in zip(timelines, wanted, strict=True)):  # noqa: ASYNC110
@@ -127,13 +133,23 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Print the figures for people, then as JSON."""
     parser = arguments(__doc__)
-    default = Settings.model_fields["checkpoint"].default[0]
-    parser.add_argument("--checkpoint", type=Path, default=default, help="folder; %(default)s")
-    parser.add_argument("--runs", type=int, default=5, help="%(default)s")
-    parser.add_argument("--streams", type=int, default=32, help="that decode; %(default)s")
-    parser.add_argument("--prompt", type=int, default=256, help="tokens of theirs; %(default)s")
-    parser.add_argument("--long", type=int, default=4000, help="tokens that arrive; %(default)s")
-    parser.add_argument("--calm", type=int, default=64, help="tokens before and after; %(default)s")
+    add_checkpoint(parser)
+    parser.add_argument("--runs", type=int, default=5, help="runs; default %(default)s")
+    parser.add_argument(
+        "--streams", type=int, default=32, help="streams that decode; default %(default)s"
+    )
+    parser.add_argument(
+        "--prompt", type=int, default=256, help="tokens in the prompt of each; default %(default)s"
+    )
+    parser.add_argument(
+        "--long", type=int, default=4000, help="tokens in the long prompt; default %(default)s"
+    )
+    parser.add_argument(
+        "--calm",
+        type=int,
+        default=64,
+        help="tokens of each stream before and after the long prompt; default %(default)s",
+    )
     options = parser.parse_args()
     figures = uvloop.run(measure(options))
     for run in figures["runs"]:

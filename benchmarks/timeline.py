@@ -1,4 +1,4 @@
-"""When the tokens of a stream came, and what many of them add up to."""
+"""When the tokens of a stream came, and the rates and latencies that follow for many streams."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ class Timeline:
     """One stream as its reader saw it, in seconds of one clock.
 
     Attributes:
-        began: the request was sent.
-        arrivals: tokens came; what came at one moment is one arrival.
-        n_tokens: that came so far.
+        began: when the request was sent.
+        arrivals: when tokens came; those that came at one moment are one arrival.
+        n_tokens: how many have come so far.
     """
 
     began: float
@@ -24,7 +24,7 @@ class Timeline:
     _counts: list[int] = field(default_factory=list)
 
     def add(self, now: float, n_tokens: int) -> None:
-        """Note that tokens came; none are no arrival."""
+        """Note that tokens came; without tokens there is no arrival."""
         if not n_tokens:
             return
         self.n_tokens += n_tokens
@@ -40,13 +40,13 @@ class Timeline:
         return sum(count for time, count in pairs if start < time <= end)
 
     def gaps(self, start: float = float("-inf"), end: float = float("inf")) -> list[float]:
-        """Seconds between one arrival and the next, of those within the two moments."""
+        """Seconds from each arrival to the next, for arrivals between the two moments."""
         within = [time for time in self.arrivals if start <= time <= end]
         return [after - before for before, after in pairwise(within)]
 
 
 def summary(timelines: Sequence[Timeline]) -> dict[str, Any]:
-    """Rate and latencies of streams that ran together, first request to last token."""
+    """Rate and latencies of streams that ran together, from first request to last token."""
     seconds = max(t.arrivals[-1] for t in timelines) - min(t.began for t in timelines)
     n_tokens = sum(t.n_tokens for t in timelines)
     n_arrivals = sum(len(t.arrivals) for t in timelines)
@@ -60,7 +60,7 @@ def summary(timelines: Sequence[Timeline]) -> dict[str, Any]:
 
 
 def while_all_run(timelines: Sequence[Timeline]) -> dict[str, Any]:
-    """Rate and gaps from when the last stream has begun until the first one ends.
+    """Rate and gaps while all streams run: from the last one's first token to the first one's end.
 
     Empty if there is no such time.
     """

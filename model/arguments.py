@@ -1,4 +1,4 @@
-"""Arguments that several `causalrn` commands share, and what is made of them.
+"""Arguments that several `causalrn` commands share, and the functions that act on them.
 
 What needs torch is imported where it is used; see `model/cli.py`.
 """
@@ -18,7 +18,7 @@ CHECKPOINT_HELP = "A checkpoint folder, or the name of one that comes with the p
 
 
 def complete_checkpoint(incomplete: str) -> list[str]:
-    """Names of checkpoints that begin like this, for the Tab key."""
+    """Names of shipped checkpoints that begin with what was typed, for the Tab key."""
     return [name for name in _checkpoint_names() if name.startswith(incomplete)]
 
 
@@ -33,7 +33,9 @@ CheckpointName = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option(
-        help="Threads to compute with; as many as there are cores if left out.", min=1, metavar="N"
+        help="Number of threads to compute with; by default, one for each core.",
+        min=1,
+        metavar="N",
     ),
 ]
 
@@ -50,7 +52,11 @@ def load(name: str) -> "Checkpoint":
 
 
 def use_threads(threads: int | None) -> None:
-    """Compute with this many threads from now on; end the command if there are fewer."""
+    """Compute with this many threads from now on; end the command if there are fewer.
+
+    Args:
+        threads: how many; None leaves them as they are.
+    """
     if threads is None:
         return
     import torch

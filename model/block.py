@@ -1,4 +1,4 @@
-"""One block of a decoder: a sequence mixer, then maybe a channel MLP."""
+"""One block of a decoder: a sequence mixer, optionally followed by a channel MLP."""
 
 from torch import Tensor
 
@@ -16,16 +16,18 @@ _NO_PHASE = -1
 
 
 class Block:
-    """Pre-norm residual branches; `mixer` and `mlp` are modules that the decoder owns.
+    """Adds to the residual stream what the mixer, and then the MLP, make of it normalized.
+
+    It is not a module itself: the decoder owns `mixer` and `mlp`, and names their parameters.
 
     Args:
         config: of the block.
-        mixer: mixes tokens.
-        mlp: mixes channels; None for none.
-        norm_eps: added to deviations.
+        mixer: passes information from token to token.
+        mlp: works on the channels of each token; None if the block has no MLP.
+        norm_eps: added to every standard deviation that is divided by.
 
     Attributes:
-        phases: in which it writes; None for all.
+        phases: the phases (`model.ops.positions`) of the tokens that it writes to; None for all.
     """
 
     def __init__(self, config: BlockConfig, mixer: Mixer, mlp: Mlp | None, norm_eps: float) -> None:
@@ -36,11 +38,14 @@ class Block:
         self._eps = norm_eps
 
     def forward(self, x: Tensor, phases: Tensor) -> Tensor:
-        """Pass whole sequences on, for training.
+        """Run whole sequences through the block, for training; differentiable.
 
         Args:
             x: residual stream `[B, T, D]`.
             phases: `[B, T]` int64.
+
+        Returns:
+            The residual stream after the block, `[B, T, D]`.
         """
         branches = (self.mixer,) if self.mlp is None else (self.mixer, self.mlp)
         for branch in branches:
@@ -49,17 +54,25 @@ class Block:
         return x
 
     def extend(self, step: Step, layer: LayerState) -> None:
-        """Pass the new tokens of a step on, in place, where `step.active` says so."""
+        """Run the new tokens of a step through the block.
+
+        Args:
+            step: the rows of its `x` that are active are added to, in place.
+            layer: the mixer's storage, updated in place for all new tokens, active or not.
+
+        Raises:
+            UnsupportedOpError: the backend lacks an operation that the mixer or the MLP needs.
+        """
         self.mixer.extend(step, layer)
         if self.mlp is not None:
             self.mlp.extend(step)
 
     def silence(self) -> None:
-        """Let it write nothing from now on, to see what it does for the others."""
+        """Let the block write nothing from now on, to see how the others do without it."""
         self.phases = (_NO_PHASE,)
 
     def _writes(self, phases: Tensor) -> Tensor:
-        """Whether it writes to each token, `[B, T, 1]`."""
+        """Whether the block writes to each token, `[B, T, 1]` bool."""
         assert self.phases is not None
         is_written = phases == self.phases[0]
         for phase in self.phases[1:]:

@@ -17,10 +17,10 @@ SPECIALS = ("vocab_size", "bos_id", "sep_id", "eos_id")
 
 @dataclass(frozen=True)
 class Blueprint:
-    """All that describes a model, but for its weights.
+    """Everything that describes a model except its weights.
 
     Attributes:
-        tokenizer: between text and content ids.
+        tokenizer: turns text into content ids and back.
         config: shape of the decoder.
         task: what the decoder is trained on and can be asked for.
     """
@@ -31,10 +31,10 @@ class Blueprint:
 
 
 def make_tokenizer(name: str) -> Tokenizer:
-    """The tokenizer of that name.
+    """Make the tokenizer of a name.
 
     Raises:
-        InvalidValueError: there is none.
+        InvalidValueError: there is none of that name.
     """
     if name not in TOKENIZERS:
         raise InvalidValueError(
@@ -51,17 +51,17 @@ def make_blueprint(
     params: Mapping[str, Any],
     params_key: Key,
 ) -> Blueprint:
-    """Put the parts together.
+    """Make tokenizer, shape and task of a model, and check that they fit together.
 
     Args:
         tokenizer: of the model.
         model: fields of `ModelConfig`, the ids of the tokenizer included.
         task: name of the task.
-        params: fields of its `Params`; what is left out has a default.
-        params_key: where the parameters stand in the file, for errors.
+        params: fields of the task's `Params`; those that are left out have their defaults.
+        params_key: where the parameters stand in the file, for error messages.
 
     Raises:
-        InvalidValueError: something is unknown, or does not fit the rest.
+        InvalidValueError: a key or a name is unknown, a value is wrong, or the parts do not fit.
     """
     config = ModelConfig.from_dict(model, ("model",))
     for field in SPECIALS:

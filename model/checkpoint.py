@@ -23,8 +23,6 @@ from model.validation import STRICT, InvalidValueError, validate
 
 _WEIGHTS = "model.safetensors"
 _CONFIG = "config.json"
-
-
 _TASK_IS_MISSING = (
     "missing key task, which says what the model was trained on; for a model that copies, add "
     '"task": {"name": "copying", "params": {}}'
@@ -43,7 +41,7 @@ class Checkpoint:
         name: the folder's name.
         path: the folder.
         config: shape of the decoder.
-        tokenizer: between text and content ids.
+        tokenizer: turns text into content ids and back.
         task: what it was trained on and can be asked for.
         decoder: float32, in evaluation mode, without gradients.
         fingerprint: SHA-256 of the weights file, hexadecimal.
@@ -74,7 +72,13 @@ class _ConfigFile(BaseModel):
 
 
 def save_checkpoint(path: Path, decoder: Decoder, tokenizer: Tokenizer, task: Task) -> None:
-    """Write weights and configuration into a folder, which is created if necessary."""
+    """Write weights and configuration into a folder, which is created if necessary.
+
+    Each file is replaced as a whole, so that a crash never leaves half of one.
+
+    Raises:
+        OSError: the folder or a file cannot be written.
+    """
     path.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.contiguous() for name, tensor in decoder.state_dict().items()}
     _replace(path / _WEIGHTS, lambda file: save_file(tensors, file, {"format": "pt"}))
@@ -92,7 +96,7 @@ def load_checkpoint(path: str | Path, backend: str = DEFAULT) -> Checkpoint:
 
     Args:
         path: the folder.
-        backend: name of what is to serve it, as in `model.backends.registry`.
+        backend: name of the backend that is to serve it; see `model.backends.registry`.
 
     Raises:
         UnknownNameError: there is no such backend.
@@ -133,7 +137,7 @@ def _require_files(path: Path) -> None:
 
 
 def _shapes(config: ModelConfig, backend: str, file: Path) -> Decoder:
-    """A decoder of any size that takes no memory and draws no random numbers."""
+    """A decoder whose tensors have shapes only: takes no memory, draws no random numbers."""
     try:
         with torch.device("meta"):
             return Decoder(config, backend)
@@ -143,7 +147,7 @@ def _shapes(config: ModelConfig, backend: str, file: Path) -> Decoder:
 
 
 def _read_weights(file: Path, data: bytes, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Parse a weights file that must hold what is expected, by name, shape and dtype."""
+    """Parse a weights file, which must hold the expected tensors by name, shape and dtype."""
     try:
         tensors: dict[str, Tensor] = load(data)
     except SafetensorError as error:

@@ -1,4 +1,4 @@
-"""From the residual stream to logits."""
+"""The last part of a decoder: from the residual stream to logits."""
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ class Classifier(nn.Linear):
     Args:
         d_model: channels of the residual stream.
         vocab_size: number of logits.
-        norm_eps: added to deviations.
+        norm_eps: added to every standard deviation that is divided by.
     """
 
     def __init__(self, d_model: int, vocab_size: int, *, norm_eps: float) -> None:

@@ -30,7 +30,7 @@ class _Commands(TyperGroup):
     """The commands of this file, and those that other packages add.
 
     A package adds a `typer.Typer` by an entry point of the group `causalrn.commands`. It is loaded
-    when it is named or its help is listed; one that cannot be loaded is left out with a warning.
+    when a command line names it or when help lists it; if that fails, there is a warning instead.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -58,6 +58,7 @@ app = typer.Typer(
     name="causalrn",
     cls=_Commands,
     help="Train, evaluate and run CausalRN decoders.",
+    rich_markup_mode="markdown",  # so that paragraphs are wrapped to the terminal
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -82,19 +83,19 @@ def train(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder of the run; runs/PRESET if left out.", metavar="FOLDER"),
+        typer.Option(help="Folder for the run; by default, runs/PRESET.", metavar="FOLDER"),
     ] = None,
     start: Annotated[
         str | None,
         typer.Option(
             "--from",
-            help="Checkpoint to begin with, in place of random weights.",
+            help="Checkpoint to begin with, instead of random weights.",
             metavar="CHECKPOINT",
             autocompletion=complete_checkpoint,
         ),
     ] = None,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Begin again, forgetting a run in that folder.")
+        bool, typer.Option("--restart", help="Begin again, and delete the run in that folder.")
     ] = False,
     settings: Annotated[
         list[str] | None,
@@ -106,26 +107,24 @@ def train(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(
-            help="Seed of weights and data, in place of the preset's.", min=0, metavar="N"
-        ),
+        typer.Option(help="Seed of weights and data, instead of the preset's.", min=0, metavar="N"),
     ] = None,
     save_every: Annotated[
         int | None,
         typer.Option(
-            help="Save a checkpoint every N steps, besides about once a minute.",
+            help="Save a checkpoint every N steps, in addition to about once a minute.",
             min=1,
             metavar="N",
         ),
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Train a preset; the same command goes on with an interrupted run.
+    """Train a preset, or resume its interrupted run.
 
-    The output folder holds the checkpoint, the log (log.jsonl) and the state that a run resumes
-    from. Ctrl-C saves them and stops; evaluate, generate and the server take the checkpoint of an
-    unfinished run as they take any other. With the same number of threads, a resumed run gives the
-    same weights as an uninterrupted one.
+    The output folder holds the checkpoint, the log (log.jsonl) and the state that a run is resumed
+    from. Ctrl-C saves all three and stops; the same command then goes on from there. The checkpoint
+    of an unfinished run can be evaluated, served and asked like any other. With the same number of
+    threads, a resumed run gives the same weights as an uninterrupted one.
     """
     from model.training.preset import load_preset
 
@@ -184,11 +183,14 @@ def train(
 @takes_sampling
 def generate(
     text: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="Standard input if left out.")
+        str | None,
+        typer.Argument(metavar="TEXT", help="The text; read from standard input if left out."),
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="Read this file instead.", exists=True, dir_okay=False, readable=True),
+        typer.Option(
+            help="Read the text from this file.", exists=True, dir_okay=False, readable=True
+        ),
     ] = None,
     checkpoint: Annotated[
         str, typer.Option(help=CHECKPOINT_HELP, autocompletion=complete_checkpoint)
@@ -196,7 +198,7 @@ def generate(
     max_tokens: Annotated[
         int | None,
         typer.Option(
-            help="Most tokens to write; as many as the task may need if left out.",
+            help="Write at most this many tokens; by default, as many as the task may need.",
             min=1,
             metavar="N",
         ),
@@ -205,10 +207,10 @@ def generate(
     *,
     sampling: SamplingParams,
 ) -> None:
-    """Give a checkpoint TEXT, a file or standard input, and write its answer token by token.
+    """Give a text to a checkpoint, and write its answer token by token.
 
-    The answer of a checkpoint that copies is the same text. A model of bytes takes any bytes and
-    writes its tokens as they are; nothing is added.
+    A checkpoint that copies answers with the same text. A model of bytes takes any bytes, and its
+    output is written as it is, without a newline at the end.
     """
     if text is not None and file is not None:
         fail("give a text or --file, not both")

@@ -50,7 +50,7 @@ class ModelConfig(BaseModel):
 
     Attributes:
         vocab_size: number of token ids, special ones included.
-        bos_id, sep_id, eos_id: ids that open a string, ask for its copy and end it.
+        bos_id, sep_id, eos_id: ids that open a turn, ask for its output and end it.
         d_model: width D of the residual stream.
         blocks: the blocks, first one first.
         positions: "learned" (a table of `max_seq_len` vectors, as in the paper), "none", or
@@ -58,8 +58,8 @@ class ModelConfig(BaseModel):
             code of its source; see `model/ops/positions.py`).
         d_position: channels that coupled codes fill; 0 for the other kinds.
         max_seq_len: longest sequence, in tokens, that a decoder is asked to hold.
-        recall: whether the decoder knows turns of recall, which a SEP right after its BOS opens;
-            only with coupled positions.
+        recall: whether the decoder knows turns of recall, which begin with `BOS SEP`; only with
+            coupled positions.
         norm_eps: added to every standard deviation that is divided by.
     """
 
@@ -110,7 +110,7 @@ class ModelConfig(BaseModel):
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON-ready values; what a block leaves out is left out."""
+        """The configuration as JSON-ready values, without a key for what a block does not have."""
         values = self.model_dump(mode="json")
         for shown, block in zip(values["blocks"], self.blocks, strict=True):
             shown["params"] = block.params.model_dump(mode="json")
@@ -124,11 +124,11 @@ class ModelConfig(BaseModel):
         """Build from parsed JSON or TOML. The parameters of each block are checked by its mixer.
 
         Args:
-            values: its fields.
-            within: where they stand in their file, for errors.
+            values: fields of the configuration.
+            within: where they stand in their file, for error messages.
 
         Raises:
-            InvalidValueError: unknown, missing or wrong keys; the first of them.
+            InvalidValueError: a key is unknown, missing or wrong; tells of the first such key.
         """
         values = dict(values)
         if isinstance(values.get("blocks"), list | tuple):
@@ -140,7 +140,10 @@ class ModelConfig(BaseModel):
 
 
 def _with_params(block: Any, key: Key) -> Any:
-    """A block whose parameters are those of its mixer, if it has the form of a block."""
+    """The block with its parameters checked by its mixer.
+
+    What does not have the form of a block is left as it is, for pydantic to refuse.
+    """
     if not isinstance(block, Mapping) or not isinstance(block.get("mixer"), str):
         return block
     try:

@@ -20,16 +20,20 @@ from model.state import DecoderState, LayerSpec, RaggedBatch
 
 
 class Decoder(nn.Module):
-    """A CausalRN: pre-norm residual blocks, each a sequence mixer and maybe a channel MLP.
+    """A CausalRN: pre-norm residual blocks, each a sequence mixer and, optionally, a channel MLP.
 
     Args:
         config: the shape. Parameters are drawn from torch's global generator.
-        backend: name of what serves it, as in `model.backends.registry`.
+        backend: name of the backend that `extend` computes with; see `model.backends.registry`.
 
     Attributes:
+        backend: an instance of that backend, this decoder's own.
         blocks: the blocks in order. Their modules are in `mixers` and, by the block's number, in
             `mlps`.
         specs: what each block keeps of its sequences.
+
+    Raises:
+        UnknownNameError: there is no such backend.
     """
 
     def __init__(self, config: ModelConfig, backend: str = DEFAULT) -> None:
@@ -60,9 +64,12 @@ class Decoder(nn.Module):
         return sum(p.numel() for part in blocks for p in part.parameters() if p.ndim == 2)
 
     def match_places(self) -> None:
-        """Let mixers that can do so start out looking for the source of the next output token.
+        """Set initial weights so that mixers look for the source of the next output token.
 
-        For coupled positions, before training.
+        Only for coupled positions, and before training. Mixers that cannot do so stay as they are.
+
+        Raises:
+            ValueError: a mixer could do so, but its parameters do not allow it.
         """
         for block in self.blocks:
             if isinstance(block.mixer, MatchesPlaces):
@@ -73,8 +80,8 @@ class Decoder(nn.Module):
 
         Args:
             token_ids: `[B, T]` int64.
-            offsets: `[B]` int64, tokens that positions pretend to have seen before; for training
-                coupled positions everywhere. Zeros if left out.
+            offsets: `[B]` int64, how many tokens each sequence pretends to have seen before, so
+                that training reaches positions far from 0. Zeros if left out.
 
         Returns:
             float32 logits `[B, T, vocab_size]`.
@@ -92,7 +99,7 @@ class Decoder(nn.Module):
 
         Args:
             n_pages, page_size, n_slots: see `DecoderState`.
-            n_rows: states that can be kept at the ends of pages.
+            n_rows: how many states can be kept, each as it was at the end of a page.
         """
         return self.backend.new_state(
             self.specs,
@@ -113,18 +120,22 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Continue a ragged batch of sequences: prefill, chunked prefill and decode alike.
 
-        Any chunking of a sequence gives what `forward` gives on the whole up to rounding. What
-        holds for the bits is the backend's promise; that of the CPU: they are the same in any
+        However a sequence is cut into chunks, its logits are those of `forward` on the whole, up
+        to rounding. When they have the same bits is the backend's promise: on the CPU, in any
         chunking, whatever else is in the batch.
 
         Args:
             batch: the new tokens and where their sequences' memory lies.
             state: storage, updated in place. Its scratch makes it one thread's at a time.
-            rows: `[M]`, the new tokens after which logits are wanted; by default each sequence's
-                last.
+            rows: `[M]`, the new tokens after which logits are wanted, all different; by default
+                each sequence's last.
 
         Returns:
             float32 logits `[M, vocab_size]`.
+
+        Raises:
+            ValueError: a sequence is longer than a table of learned positions.
+            UnsupportedOpError: the backend lacks an operation that a block needs.
         """
         backend = self.backend
         step = backend.embed(self.embedding, batch, state)

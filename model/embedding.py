@@ -1,4 +1,4 @@
-"""Token ids to vectors, with one of three kinds of position."""
+"""The first part of a decoder: from token ids to vectors, with one of three kinds of position."""
 
 from collections.abc import Sequence
 
@@ -41,10 +41,13 @@ class Embedding(nn.Module):
 
         Args:
             token_ids: `[B, T]` int64.
-            offsets: `[B]` int64, tokens that positions pretend to have seen before.
+            offsets: `[B]` int64, how many tokens each sequence pretends to have seen before.
 
         Returns:
             `[B, T, D]`, and the phases `[B, T]` int64 (`model.ops.positions`).
+
+        Raises:
+            ValueError: a sequence is longer than the table of learned positions.
         """
         config = self.config
         n_sequences, length = token_ids.shape
@@ -70,7 +73,11 @@ class Embedding(nn.Module):
         return x.view(n_sequences, length, -1), torch.from_numpy(phases).view_as(token_ids)
 
     def extend(self, step: Step) -> None:
-        """Write embeddings and phases of the new tokens of a step, advancing the counters."""
+        """Write embeddings and phases of the new tokens of a step, advancing the counters.
+
+        Raises:
+            ValueError: a sequence is longer than the table of learned positions.
+        """
         if self.config.positions == "learned":
             batch = step.batch
             self._check_length(int((batch.context_lens + np.diff(batch.starts)).max()))
@@ -89,7 +96,10 @@ class Embedding(nn.Module):
         return own
 
     def tables(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Vectors of tokens, places and phases as the kernel takes them; no rows for none."""
+        """The tables of tokens, places and phases, each `[rows, channels]`, for the kernel.
+
+        A table that this kind of position does without has no rows.
+        """
         views = self.views()
         places = views[1] if self.config.positions == "learned" else self._none
         phases = views[1] if self.config.positions == "coupled" else self._none

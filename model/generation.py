@@ -14,13 +14,14 @@ def generate(
     max_tokens: Sequence[int],
     sampling: SamplingParams | None = None,
 ) -> Iterator[dict[int, int]]:
-    """Answer prompts in the task's first mode until EOS or their limit, one token a step each.
+    """Answer prompts in the task's first mode, one token a step, until EOS or a limit.
 
     Args:
         checkpoint: the model.
         prompts: content ids, which the task frames.
-        max_tokens: limit of each prompt.
-        sampling: greedy if left out. Each prompt draws from a generator of its own.
+        max_tokens: for each prompt, the most tokens that its answer may have.
+        sampling: how tokens are chosen; greedily if left out. Each prompt draws from a generator
+            of its own.
 
     Returns:
         For each step its new tokens, by the index of their prompt. EOS is not among them; a prompt

@@ -13,10 +13,10 @@ class Mlp(nn.Module):
     """`W_down gelu(W_up x + β_up) + β_down`, with GPT-2's form of the GELU.
 
     Args:
-        config: its width.
-        d_model: channels of the residual stream.
-        norm_eps: added to the deviation of what it reads.
-        n_blocks: blocks of the decoder, which decides how small the weights of its output begin.
+        config: the width.
+        d_model: channels D of the residual stream.
+        norm_eps: added to the standard deviation of what the MLP reads.
+        n_blocks: blocks of the decoder; the more there are, the smaller the output's first weights.
     """
 
     def __init__(self, config: MlpConfig, d_model: int, *, norm_eps: float, n_blocks: int) -> None:
@@ -32,11 +32,22 @@ class Mlp(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix the channels of `[B, T, D]` (normalized residual stream) for training."""
+        """Mix the channels of whole sequences for training, differentiably.
+
+        Args:
+            x: normalized residual stream `[B, T, D]`.
+
+        Returns:
+            What is added to the residual stream, `[B, T, D]`.
+        """
         hidden = nn.functional.gelu(self.up(x), approximate="tanh")
         written: Tensor = self.down(hidden)
         return written
 
     def extend(self, step: Step) -> None:
-        """Add to the active rows of `step.x`, in place."""
+        """Mix the channels of the new tokens of a step: add to the active rows of `step.x`.
+
+        Raises:
+            UnsupportedOpError: the backend lacks the operation `mlp`.
+        """
         step.op("mlp")(self, step)

@@ -9,18 +9,18 @@ T = TypeVar("T")
 
 
 class UnknownNameError(ValueError):
-    """A name that stands for nothing. The message lists those that do."""
+    """A name that nothing is known by. The message lists the names that are known."""
 
 
 class Registry(Generic[T]):
-    """Finds things by name.
+    """Finds things of one kind by name: those of the project, and those that others add.
 
-    What comes with the project is imported when it is first asked for, so that a name costs nothing
-    until then.
+    A thing of the project is imported when it is first asked for, so that until then its name
+    costs nothing.
 
     Args:
-        kind: what the things are called in errors.
-        built_in: for each name, where its thing is: `package.module:attribute`.
+        kind: what such a thing is called in error messages.
+        built_in: for each name of the project, where to import it from, `package.module:attribute`.
     """
 
     def __init__(self, kind: str, built_in: Mapping[str, str]) -> None:
@@ -44,22 +44,25 @@ class Registry(Generic[T]):
         self._added[name] = thing
 
     def unregister(self, name: str) -> None:
-        """Remove a thing that was added."""
+        """Remove a thing that was added.
+
+        Raises:
+            KeyError: nothing was added under this name.
+        """
         del self._added[name]
 
     def find(self, name: str) -> T:
-        """The thing of a name.
+        """The thing that a name stands for.
 
         Raises:
-            UnknownNameError: there is none.
+            UnknownNameError: there is no such name; the closest known one is suggested.
         """
         if name in self._added:
             return self._added[name]
         if name not in self._built_in:
             nearest = difflib.get_close_matches(name, self.names, n=1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            raise UnknownNameError(
-                f"there is no {self._kind} {name!r}, known are {', '.join(self.names)}{hint}"
-            )
+            known = f"known {self._kind}s: {', '.join(self.names)}"
+            raise UnknownNameError(f"there is no {self._kind} {name!r}; {known}{hint}")
         module, _, attribute = self._built_in[name].partition(":")
         return cast(T, getattr(importlib.import_module(module), attribute))

@@ -10,11 +10,11 @@ from model.sampling import Sampler
 from model.state import RaggedBatch
 
 _PAGE_SIZE = 64
-_STEP_TOKENS = 2048  # that one call of the decoder takes, for scratch of a bounded size
+_STEP_TOKENS = 2048  # most tokens in one call of the decoder, which bounds its scratch
 
 
 class Runner:
-    """Some sequences that go on turn by turn, each for itself.
+    """Several sequences of one checkpoint, each of which reads and writes turn by turn.
 
     Args:
         checkpoint: the model.
@@ -54,7 +54,7 @@ class Runner:
         self._lengths[into] = self._lengths[origin]
 
     def read(self, new: Mapping[int, Sequence[int]]) -> dict[int, NDArray[np.float32]]:
-        """Append tokens to some of the sequences, in as many steps as their number takes.
+        """Append tokens to some of the sequences, in as many steps as that takes.
 
         Args:
             new: at least one token for each sequence that is to read.

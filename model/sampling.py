@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 
 def _token_id(key: Any) -> int:
-    """A token id, or one in decimal, as it stands in JSON, whose keys are strings."""
+    """A token id, given as a number, or in decimal as a key of JSON, which must be a string."""
     if isinstance(key, str) and re.fullmatch(_DECIMAL, key):
         return int(key)
     if type(key) is int and key >= 0:
@@ -119,11 +119,11 @@ _LARGEST = 1e300  # of logits, so that no difference or sum of them is infinite
 class Sampler:
     """Chooses the tokens of one sequence.
 
-    With a seed, depends on the seed, the logits and the sequence's own tokens alone.
+    With a seed, its choices depend on the seed, the logits and the sequence's own tokens alone.
 
     Args:
         params: how tokens are chosen.
-        index: of several samples of one prompt; each draws from a generator of its own.
+        index: which of several samples of one prompt this is; each draws from its own generator.
         prompt: ids that the sequence begins with, for `repetition_penalty`.
     """
 
@@ -146,8 +146,8 @@ class Sampler:
         """Choose a token from finite logits `[V]`; ties go to the lowest id.
 
         Args:
-            logits: of the model.
-            banned: an id that is not to be chosen, whatever its logit.
+            logits: as the model computed them.
+            banned: an id that must not be chosen, however likely; None for none.
         """
         if not self._changes:
             if banned is None:
@@ -216,7 +216,8 @@ class TokenLogprob:
         logprob: natural logarithm of its probability under the model, at temperature 1, before any
             penalty or bias and before anything is cut off. None for the first token of a context,
             which no distribution precedes.
-        top: the likeliest tokens with theirs, likeliest first, ties in the order of ids.
+        top: the likeliest tokens, each with its log-probability, likeliest first, ties in the
+            order of ids.
     """
 
     token_id: int

@@ -1,4 +1,4 @@
-"""How the command line asks for the fields of `SamplingParams`."""
+"""Options of the command line for the fields of `SamplingParams`."""
 
 import functools
 import inspect
@@ -18,10 +18,10 @@ _METAVARS = {int: "N", int | None: "N", float: "X"}  # of types that an option c
 def takes_sampling(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each field, in place of its argument `sampling`.
 
-    Only numbers have one; a field such as the bias of every id does not fit a command line.
+    Fields that are not numbers, such as `logit_bias`, have no option.
 
     Args:
-        command: for Typer; `sampling` gets the values of all these options.
+        command: a command for Typer, which is called with `sampling` made of these options.
     """
     fields = {
         name: field
@@ -67,6 +67,6 @@ def _with_options(parameters: Any, fields: dict[str, FieldInfo]) -> Iterator[ins
 
 
 def _bound(field: FieldInfo, name: str) -> float | None:
-    """The bound of a field that is called `ge` or `le`, if it has one."""
+    """A field's bound of the name `ge` or `le`, if it has one."""
     found = [getattr(one, name) for one in field.metadata if hasattr(one, name)]
     return found[0] if found else None

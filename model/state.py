@@ -3,9 +3,10 @@
 Storage only: who owns which page, slot and row is decided elsewhere.
 
 What a sequence keeps besides its pool, its *state*, lies in its slot. Whenever a sequence fills a
-page for which it was given a row, `Decoder.extend` copies the state to that row: whoever begins
-alike can go on from there. Rows are as many as their owner wants; a page without one is memory that
-has to be gone past.
+page for which it was given a row, `Decoder.extend` copies the state to that row, so that another
+sequence that begins with the same tokens can go on from there. There need not be a row for every
+page: where there is none, the other sequence goes on from an earlier row and computes the tokens in
+between again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+_NO_ROWS: NDArray[np.int32] = np.empty((0, 0), np.int32)  # stands for rows that were left out
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,10 @@ class RaggedBatch:
             tokens `k·page_size` to `(k + 1)·page_size - 1`. Entries past the last page that a
             sequence needs are not read.
         state_tables: `[S, M]` int32, for each of these pages the row that keeps the state at its
-            end, or -1 for none; none for all of them if left out.
+            end, or -1 for none. Left out, no state is kept.
+
+    Raises:
+        ValueError: `state_tables` has another shape than `block_tables`.
     """
 
     token_ids: NDArray[np.int64]
@@ -42,13 +48,18 @@ class RaggedBatch:
     context_lens: NDArray[np.int64]
     slots: NDArray[np.int64]
     block_tables: NDArray[np.int32]
-    state_tables: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 0), np.int32))
+    state_tables: NDArray[np.int32] = field(default_factory=lambda: _NO_ROWS)
 
     def __post_init__(self) -> None:
-        """Keep no state if no row is given for it."""
-        if self.state_tables.shape != self.block_tables.shape:
+        """Fill in the rows that were left out, and refuse others than the pages ask for."""
+        if self.state_tables is _NO_ROWS:
             none = np.full(self.block_tables.shape, -1, np.int32)
             object.__setattr__(self, "state_tables", none)
+        elif self.state_tables.shape != self.block_tables.shape:
+            raise ValueError(
+                f"state_tables must have the shape of block_tables, {self.block_tables.shape}, "
+                f"got {self.state_tables.shape}"
+            )
 
 
 @dataclass(frozen=True)
@@ -56,32 +67,49 @@ class TensorSpec:
     """One tensor that a layer keeps, of every token or of every sequence.
 
     Attributes:
-        name: of the tensor, unique in its layer; snapshots have it.
+        name: unique in its layer; snapshots store the tensor under it.
         shape: of one token's part, or of one sequence's; at least one axis.
-        dtype: NumPy's name of it.
+        dtype: its name, the same for NumPy and torch.
+
+    Raises:
+        ValueError: the shape has no axis.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
 
+    def __post_init__(self) -> None:
+        """Refuse what neither pages nor snapshots can hold."""
+        if not self.shape:
+            raise ValueError(f"the tensor {self.name!r} must have at least one axis")
+
     @property
     def n_bytes(self) -> int:
-        """Memory of one token's part, or of one sequence's."""
+        """Bytes of one token's part, or of one sequence's."""
         return prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """What one layer keeps.
+    """What one layer, which is a block's mixer, keeps of its sequences.
 
     Attributes:
-        pool: tensors of every token, in pages that grow with a sequence.
-        state: tensors of every sequence, in its slot, all zeros where a sequence begins.
+        pool: tensors that every token has, in pages: they grow with the sequence.
+        state: tensors that every sequence has, in its slot; all zeros at its beginning.
+
+    Raises:
+        ValueError: two tensors have the same name.
     """
 
     pool: tuple[TensorSpec, ...] = ()
     state: tuple[TensorSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse names that snapshots could not tell apart."""
+        names = [spec.name for spec in (*self.pool, *self.state)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"tensors of a layer must have different names, got {names}")
 
 
 @dataclass(frozen=True)
@@ -89,8 +117,8 @@ class LayerState:
     """Storage of one layer, by the names of its tensors.
 
     Attributes:
-        pool: for a tensor of shape `(*S, K)` a token, `[n_pages, *S, page_size, K]`.
-        state: for a tensor of shape `S` a sequence, `[n_slots + n_rows, *S]`: slots, then rows.
+        pool: for each tensor of shape `(*S, K)` a token, `[n_pages, *S, page_size, K]`.
+        state: for each tensor of shape `S` a sequence, `[n_slots + n_rows, *S]`: slots, then rows.
     """
 
     pool: Mapping[str, Tensor]
@@ -98,12 +126,12 @@ class LayerState:
 
     @cached_property
     def pool_arrays(self) -> dict[str, NDArray[Any]]:
-        """The pool as NumPy arrays on the same memory, for a device that NumPy can reach."""
+        """The pool as NumPy arrays on the same memory; only on the CPU."""
         return {name: tensor.numpy() for name, tensor in self.pool.items()}
 
     @cached_property
     def state_arrays(self) -> dict[str, NDArray[Any]]:
-        """The state as NumPy arrays on the same memory, for a device that NumPy can reach."""
+        """The state as NumPy arrays on the same memory; only on the CPU."""
         return {name: tensor.numpy() for name, tensor in self.state.items()}
 
 
@@ -115,7 +143,7 @@ class SequenceMemory:
         counters: `[C]` int64, what the embedding keeps.
         pools: one mapping a layer, by the names of its tensors: `[T, K]` for a tensor of K numbers
             a token, heads side by side.
-        states: one mapping a layer, by the names of its tensors.
+        states: one mapping a layer, by the names of its tensors, of the shapes in its `LayerSpec`.
     """
 
     counters: NDArray[np.int64]
@@ -131,14 +159,21 @@ class DecoderState:
         n_pages: pages; one page holds `page_size` tokens in every layer that has a pool.
         page_size: tokens a page, a multiple of 16.
         n_slots: sequences that can be held at once.
-        n_rows: states that can be kept at the ends of pages.
-        n_counters: int64 counters a sequence (positions).
-        device: where the tensors are.
+        n_rows: how many states can be kept, each as it was at the end of a page.
+        n_counters: int64 counters a sequence, which the embedding keeps (positions).
+        device: where the tensors are, as torch names it.
+        scratch: see below.
 
     Attributes:
+        specs: what each layer keeps, as it was given.
         counters: `[n_slots + n_rows, n_counters]` int64: slots, then rows.
         layers: storage of each layer.
-        scratch: for whatever the backend that made this needs from step to step.
+        bytes_per_page: memory of one page, in all layers together.
+        bytes_per_state: memory of one slot or row, in all layers together, counters included.
+        scratch: working memory of the backend that made this, which lasts from step to step.
+
+    Raises:
+        ValueError: `page_size` or one of the numbers is out of range.
     """
 
     def __init__(
@@ -190,13 +225,26 @@ class DecoderState:
             for layer in layers
         ]  # fmt: skip
         self.scratch = scratch
-        self.counter_array = self.counters.numpy() if device == "cpu" else None
         self._states = [self.counters, *(t for layer in self.layers for t in layer.state.values())]
         self._pools = [tensor for layer in self.layers for tensor in layer.pool.values()]
 
+    @cached_property
+    def counter_array(self) -> NDArray[np.int64]:
+        """The counters as a NumPy array on the same memory; only on the CPU."""
+        array: NDArray[np.int64] = self.counters.numpy()
+        return array
+
     def row(self, index: int) -> int:
-        """Where row `index`, from 0 on, lies in the tensors of states, behind the slots."""
+        """Index of a row, counted from 0, in the tensors of states, where rows follow the slots."""
         return self.n_slots + index
+
+    def tensor_bytes(self) -> dict[tuple[int, str], int]:
+        """Memory of every tensor, by the number of its layer and its name."""
+        return {
+            (number, name): tensor.nbytes
+            for number, layer in enumerate(self.layers)
+            for name, tensor in (*layer.pool.items(), *layer.state.items())
+        }
 
     def reset_slot(self, slot: int) -> None:
         """Make a slot ready for a new sequence. Pages need no reset: they are written first."""
@@ -204,26 +252,26 @@ class DecoderState:
             states[slot] = 0
 
     def copy_state(self, source: int, target: int) -> None:
-        """Copy a state: from a slot to a row that is to keep it, or back to go on from there.
+        """Copy a state from a slot to a row, to keep it, or from a row to a slot, to go on from it.
 
         Args:
-            source, target: slots, or what `row` gives.
+            source, target: slots, or rows as `row` gives them.
         """
         for states in self._states:
             states[target] = states[source]
 
     def copy_page(self, page: int, copy: int) -> None:
-        """Copy a page's memories."""
+        """Copy what lies in `page`, in all layers, to the page `copy`."""
         for pool in self._pools:
             pool[copy] = pool[page]
 
     def export(self, pages: Sequence[int], n_tokens: int, row: int) -> SequenceMemory:
-        """Copy what lies in the pages of a sequence, and the state that is kept of it.
+        """Take a copy of what is remembered of a sequence.
 
         Args:
             pages: of the sequence, in order.
-            n_tokens: that they hold.
-            row: what `row` gives, or a slot.
+            n_tokens: how many tokens these pages hold.
+            row: where its state is, a slot or a row as `row` gives it.
         """
         return SequenceMemory(
             self.counters[row].cpu().numpy().copy(),
@@ -242,7 +290,13 @@ class DecoderState:
         )  # fmt: skip
 
     def load(self, pages: Sequence[int], memory: SequenceMemory, row: int) -> None:
-        """Write what `export` gave into other pages, as many as its tokens need, and a row."""
+        """Write what `export` gave to other places, here or in the state of another process.
+
+        Args:
+            pages: to hold the tokens, in order, exactly as many as they need.
+            memory: of the same layers.
+            row: to hold the state, a slot or a row as `row` gives it.
+        """
         self.counters[row] = torch.from_numpy(memory.counters)
         for layer, pools, states in zip(self.layers, memory.pools, memory.states, strict=True):
             for name, kept in states.items():

@@ -7,7 +7,10 @@ from typing import Any
 from model.state import DecoderState, RaggedBatch
 
 Op = Callable[..., None]
-"""An operation of a backend: `op(module, step, layer)`, which reads and writes the step's rows."""
+"""An operation of a backend, which reads and writes the rows of a step.
+
+It is called as `op(module, step)`, with `layer` as a third argument for a mixer.
+"""
 
 
 class UnsupportedOpError(NotImplementedError):
@@ -27,9 +30,9 @@ class Step:
         x: `[N, D]` float32, the residual stream of the new tokens, updated in place by every block.
         phases: `[N]` int64, phase of each token (`model.ops.positions`).
         active: `[N]` bool, the tokens that the present block writes to; it remembers all of them.
-        n_pairs: pairs of an active token and one that it sees, about: what the relation of the
-            present block costs.
-        scratch: the backend's.
+        n_pairs: about how many pairs there are of an active token and one that it sees, as a hint
+            of what the mixer of the present block costs.
+        scratch: working memory of the backend, of whatever kind it needs.
     """
 
     batch: RaggedBatch

@@ -29,7 +29,15 @@ class StreamDecoder(Protocol):
 
 
 class Tokenizer(Protocol):
-    """Content ids are those that `encode` makes; the special ids wrap them."""
+    """Turns text into token ids and back.
+
+    Content ids are those that `encode` makes; the special ids frame them.
+
+    Attributes:
+        name: what presets and checkpoints call it.
+        vocab_size: number of ids, special ones included.
+        bos_id, sep_id, eos_id: the special ids; see `model.config.ModelConfig`.
+    """
 
     name: str
     vocab_size: int

@@ -1,4 +1,4 @@
-"""Errors of pydantic, told in the words of whoever wrote the file: which key, what is wrong."""
+"""Validation by pydantic, with errors for whoever wrote the file: the key, and what is right."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,7 +35,7 @@ class InvalidValueError(ValueError):
     """A key or value that cannot be used. The message names the key and what would be right.
 
     Attributes:
-        key: the way to it, from the outermost table on.
+        key: the path to what is wrong, from the outermost table on.
     """
 
     def __init__(self, message: str, key: Key = ()) -> None:
@@ -49,7 +49,7 @@ def validate(model: type[_Model], values: Mapping[str, Any], within: Key = ()) -
     Args:
         model: what to make.
         values: its fields.
-        within: where these stand in their file, for the error.
+        within: where these stand in their file, for error messages.
 
     Raises:
         InvalidValueError: the first thing that is wrong.
@@ -63,7 +63,7 @@ def validate(model: type[_Model], values: Mapping[str, Any], within: Key = ()) -
 
 
 def unknown(key: Key, known: Iterable[str]) -> InvalidValueError:
-    """The error for a key that nothing knows, with the known one that looks most like it."""
+    """The error for an unknown key; suggests the known key that looks most like it."""
     known = list(known)
     close = difflib.get_close_matches(str(key[-1]), known, n=1)
     right = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
@@ -92,7 +92,7 @@ def _message(problem: dict[str, Any], key: Key, model: type[BaseModel]) -> str:
 
 
 def _table(model: type[BaseModel], way: Iterable[str | int]) -> type[BaseModel]:
-    """The model of a table inside of a model, maybe in a list, or where None is allowed, too."""
+    """The model of a table within a model, also of one in a list and of one that may be None."""
     for part in way:
         if isinstance(part, int):
             continue

@@ -1,4 +1,4 @@
-"""Parameters as the compiled kernels take them."""
+"""Parameters of modules as NumPy arrays, which is what compiled kernels take."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""What can be set, from `CAUSALRN_…` environment variables."""
+"""The settings of a server, which come from `CAUSALRN_…` environment variables."""
 
 import os
 import re
@@ -46,93 +46,101 @@ class Settings(BaseSettings):
         tuple[Path, ...], NoDecode, BeforeValidator(_folders), Field(min_length=1)
     ] = Field(
         default=(_CHECKPOINTS / "recall-bytes",),
-        description="Folder of the checkpoint to serve, or several with a colon between them (a "
-        "semicolon on Windows); the first one is the default model. All sizes below but those of "
-        "sessions are for each model.",
+        description="Folder of the checkpoint to serve, or several folders with a colon between "
+        "them (a semicolon on Windows). The first one is the default model. Each model has the "
+        "sizes below to itself, except for those of sessions.",
     )
     model_folder: Path = Field(
         default=_CHECKPOINTS,
-        description="Folder of the checkpoints that may be loaded while the server runs, each a "
-        "folder in it.",
+        description="Folder with the checkpoints that may be loaded while the server runs. Each "
+        "of them is a folder in it.",
     )
     pool_bytes: PositiveInt = Field(
         default_factory=lambda: usable_bytes() // 16,
-        description="Memory for the pools and states of all running sequences of a model together; "
-        "by default a sixteenth of the machine's.",
+        description="Bytes of memory for what a model remembers of all its sequences together. By "
+        "default a sixteenth of the machine's memory.",
     )
     page_size: Annotated[int, Field(ge=16, multiple_of=16)] = Field(
-        default=64, description="Tokens a page of the pool."
+        default=64, description="Tokens that one page of the memory pool holds."
     )
     max_running: PositiveInt = Field(
         default_factory=lambda: max(64, 32 * usable_cores()),
-        description="Samples that share a step at most; by default 32 a core, at least 64.",
+        description="How many samples may run at once. By default 32 for each core, but at least "
+        "64.",
     )
     max_batch_tokens: PositiveInt = Field(
         default_factory=lambda values: max(256, 128 * usable_cores(), values["max_running"]),
-        description="Tokens that one step computes at most; by default 128 a core, at least 256 "
-        "and `max_running`. Lower: smoother streams beside long prompts. Higher: faster prompts.",
+        description="How many tokens one step may compute. A lower number makes streams smoother "
+        "beside long prompts, a higher one makes prompts faster. By default 128 for each core, but "
+        "at least 256 and `max_running`.",
     )
     max_waiting: Annotated[int, Field(ge=0)] = Field(
         default_factory=lambda values: 4 * values["max_running"],
-        description="Samples that may wait beyond `max_running`, by default four times as many; "
-        "more are refused with 503.",
+        description="How many samples may wait while `max_running` others run; more are refused "
+        "with 503. By default four times `max_running`.",
     )
     max_reserved_pools: PositiveFloat = Field(
         default=8.0,
-        description="Memory that waiting and running requests may come to need together, as a "
-        "multiple of `pool_bytes`; more are refused with 503.",
+        description="How much memory waiting and running requests may come to need together, as a "
+        "multiple of `pool_bytes`; further requests are refused with 503.",
     )
     max_tokens: PositiveInt = Field(
-        default=16_384, description="Largest `max_tokens` that a request may ask for."
+        default=16_384, description="The largest `max_tokens` that a request may ask for."
     )
     max_body_bytes: PositiveInt = Field(
-        default=1024 * 1024, description="Largest request body, in bytes; more is refused with 413."
+        default=1024 * 1024,
+        description="The largest request body, in bytes; larger ones are refused with 413.",
     )
     body_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=30.0,
-        description="Seconds that a request body may take to arrive, a snapshot its next piece; "
-        "longer is refused with 408.",
+        description="Seconds that a request body may take to arrive, or the next piece of a "
+        "snapshot; slower ones are refused with 408.",
     )
     api_keys: SecretStr | None = Field(
         default=None,
-        description="API keys as a JSON list, see docs/security.md; with any, whoever has none is "
-        "refused with 401.",
+        description="API keys as a JSON list, see docs/security.md. If there are any keys, "
+        "requests without one are refused with 401.",
     )
     api_keys_file: Path | None = Field(
-        default=None, description="TOML file of more API keys, see docs/security.md."
+        default=None, description="TOML file with API keys, see docs/security.md."
     )
     cors_origins: str = Field(
         default="",
-        description="Origins, separated by commas, whose pages may use the server from a browser; "
-        "`*` for all.",
+        description="Web pages that may use the server from a browser: their origins, separated "
+        "by commas, or `*` for all.",
     )
     session_store: str = Field(
         default_factory=default_session_store,
-        description="Where sessions are kept: the path of an SQLite database, which one server has "
-        "for itself, or a postgresql:// URL, which several servers may share.",
+        description="Where sessions are kept: the path of an SQLite database, which belongs to one "
+        "server, or a postgresql:// URL, which several servers may share.",
     )
     session_ttl: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=7 * 86_400.0,
-        description="Seconds after its last use after which a session is gone, by default a week; "
-        "a session may ask for less.",
+        description="Seconds after which an unused session is deleted, by default a week. A "
+        "session may ask for less.",
     )
     max_sessions: PositiveInt = Field(
-        default=100_000, description="Sessions that the store holds; more are refused with 429."
+        default=100_000,
+        description="How many sessions the store may hold; more are refused with 429.",
     )
     max_session_tokens: PositiveInt = Field(
         default=1_000_000,
-        description="Tokens of a session's log, if the model holds as many.",
+        description="How many tokens a session may have, if the model can hold as many.",
     )
     stall_seconds: PositiveFloat = Field(
         default=10.0,
-        description="Seconds without a step, with work to do, after which it is not ready.",
+        description="Seconds that a model with work to do may go without a step. After that, its "
+        "requests end with an error and the server is not ready.",
     )
     drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        default=30.0, description="Seconds that running requests may take to finish after SIGTERM."
+        default=30.0,
+        description="Seconds that running requests have to finish after SIGTERM, or when their "
+        "model is unloaded.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO",
-        description="Least severe log lines that are written; INFO has one a request.",
+        description="The least severe log lines that are written: DEBUG, INFO (one line for each "
+        "request), WARNING or ERROR.",
     )
 
     @field_validator("cors_origins")

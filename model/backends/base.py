@@ -1,4 +1,4 @@
-"""What a backend is: where a decoder that serves keeps its memory, and what computes its steps."""
+"""What a backend is: it holds the memory of a decoder that serves, and computes its steps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ from model.step import Op, Step
 
 
 class Backend(ABC):
-    """Storage, scratch, and a step: embed, one call a block, logits.
+    """Allocates the storage of one decoder, and computes its steps: embed, each block, logits.
 
     Attributes:
-        promise: what holds for the bits of its results, in a sentence.
-        ops: its operations by the names that mixers, embedding and MLP ask for.
+        promise: when results have the same bits, as a sentence for people.
+        ops: its operations, by the names under which embedding, mixers and MLPs ask for them.
     """
 
     promise: ClassVar[str]
@@ -28,14 +28,14 @@ class Backend(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Get ready to compute. A process calls this on its main thread, before all else."""
+        """Get ready to compute. To be called on the main thread, before anything is computed."""
 
     @abstractmethod
     def set_threads(self, n: int) -> None:
-        """Compute with so many threads of this machine from now on.
+        """Compute with n threads of this machine from now on, in the whole process.
 
         Raises:
-            ValueError: there are not so many.
+            ValueError: n is less than 1, or more than there are.
         """
 
     @abstractmethod
@@ -55,16 +55,22 @@ class Backend(ABC):
         Args:
             specs: what each layer keeps.
             d_model: channels of the residual stream.
-            n_counters: numbers a sequence that the embedding keeps.
+            n_counters: int64 counters a sequence, which the embedding keeps.
             n_pages, page_size, n_slots, n_rows: see `DecoderState`.
         """
 
     @abstractmethod
     def embed(self, embedding: Embedding, batch: RaggedBatch, state: DecoderState) -> Step:
-        """Begin a step with the embeddings of the new tokens."""
+        """Begin a step: embed the new tokens.
+
+        Args:
+            embedding: of the decoder; its `extend` asks the step for the operation `embed`.
+            batch: the new tokens.
+            state: storage that this backend allocated.
+        """
 
     def block(self, block: Block, step: Step, layer: LayerState) -> None:
-        """Pass the residual stream of a step through one block."""
+        """Run a step through one block."""
         self.activate(block, step)
         block.extend(step, layer)
 
@@ -74,4 +80,13 @@ class Backend(ABC):
 
     @abstractmethod
     def logits(self, classifier: Classifier, step: Step, rows: NDArray[np.int64]) -> Tensor:
-        """Float32 logits `[M, vocab_size]`, on the CPU, after the tokens in `rows` `[M]`."""
+        """End a step: the logits after some of the new tokens.
+
+        Args:
+            classifier: of the decoder.
+            step: as the last block left it.
+            rows: `[M]`, the tokens that are wanted, all different.
+
+        Returns:
+            float32 `[M, vocab_size]`, on the CPU.
+        """

@@ -24,13 +24,15 @@ from model.step import Op, Step
 
 
 class Scratch:
-    """Arrays that steps share, so that they need not allocate.
+    """Arrays that every step uses again, so that it need not allocate them.
+
+    N is the largest number of new tokens that any step has had so far.
 
     Attributes:
         x: `[N, D]` float32.
         phases: `[N]` int64.
         all_active: `[N]` bool, all true.
-        no_tails: `[n_states, 0, D]`, what a layer without taps keeps.
+        no_tails: `[n_states, 0, D]` float32, the tails of a mixer without a token shift.
     """
 
     def __init__(self, d_model: int, n_states: int) -> None:
@@ -40,7 +42,7 @@ class Scratch:
         self.make_room(1, 1)
 
     def make_room(self, n_rows: int, n_segments: int) -> None:
-        """Have at least that many rows and segments from now on; what was in them is lost."""
+        """Have room for at least this many rows and segments; what was in them may be lost."""
         if n_rows <= self._n_rows and n_segments <= self._n_segments:
             return
         self._n_rows = max(n_rows, self._n_rows)
@@ -48,18 +50,18 @@ class Scratch:
         self.x = np.empty((self._n_rows, self._d_model), np.float32)
         self.phases = np.empty(self._n_rows, np.int64)
         self.all_active = np.ones(self._n_rows, np.bool_)
-        self._rows: dict[tuple[str, int], NDArray[np.float32]] = {}
+        self._rows: dict[tuple[str, int, int], NDArray[np.float32]] = {}
         self._segments: dict[int, NDArray[np.float32]] = {}
 
     def rows(self, purpose: str, n: int, width: int) -> NDArray[np.float32]:
-        """`n` arrays of rows, `[n, N, width]`; the same ones for the same purpose and width."""
-        known = self._rows.get((purpose, width))
+        """`n` arrays of rows, `[n, N, width]` float32; the same ones whenever all three agree."""
+        known = self._rows.get((purpose, n, width))
         if known is None:
-            known = self._rows[purpose, width] = np.empty((n, self._n_rows, width), np.float32)
+            known = self._rows[purpose, n, width] = np.empty((n, self._n_rows, width), np.float32)
         return known
 
     def segments(self, width: int) -> NDArray[np.float32]:
-        """Rows for each segment of the longest pool, `[n_segments, N, width]`."""
+        """Rows for each segment of the longest pool, `[n_segments, N, width]` float32."""
         known = self._segments.get(width)
         if known is None:
             shape = self._n_segments, self._n_rows, width
@@ -69,12 +71,12 @@ class Scratch:
 
 @dataclass
 class _CpuStep(Step):
-    """A step with what `activate` needs.
+    """A step with what `activate` needs besides.
 
     Attributes:
         all_active: `[N]` bool, all true.
-        all_pairs: pairs of a new token and one that it sees.
-        known: what was found of the phases so far.
+        all_pairs: about how many pairs there are of a new token and one that it sees.
+        known: `active` and `n_pairs` for each set of phases that a block has asked for so far.
     """
 
     all_active: Any
@@ -138,16 +140,16 @@ class CpuBackend(Backend):
         scratch.make_room(n_rows, -(-int(lengths.max()) // SEGMENT))
         all_active = scratch.all_active[:n_rows]
         step = _CpuStep(
-            batch,
-            state,
-            self.ops,
-            scratch.x[:n_rows],
-            scratch.phases[:n_rows],
-            all_active,
-            n_pairs,
-            scratch,
-            all_active,
-            n_pairs,
+            batch=batch,
+            state=state,
+            ops=self.ops,
+            x=scratch.x[:n_rows],
+            phases=scratch.phases[:n_rows],
+            active=all_active,
+            n_pairs=n_pairs,
+            scratch=scratch,
+            all_active=all_active,
+            all_pairs=n_pairs,
         )
         embedding.extend(step)
         return step

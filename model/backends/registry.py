@@ -1,13 +1,11 @@
-"""The backends by name. Nothing else in the project names one, but for the default."""
+"""The backends by name. Nothing else in the project names one."""
 
-from typing import TYPE_CHECKING
-
+from model.backends.base import Backend
 from model.registry import Registry
 
-if TYPE_CHECKING:
-    from model.backends.base import Backend
-
 DEFAULT = "cpu"
+"""What decoders serve on unless another backend is asked for."""
 
-BACKENDS: "Registry[type[Backend]]" = Registry("backend", {"cpu": "model.backends.cpu:CpuBackend"})
-"""Classes of backends, each in a file of its own; `BACKENDS.register` adds one from outside."""
+BACKENDS: Registry[type[Backend]] = Registry("backend", {"cpu": "model.backends.cpu:CpuBackend"})
+"""Classes of backends (`model.backends.base.Backend`), each in a file of its own;
+`BACKENDS.register` adds one from outside."""

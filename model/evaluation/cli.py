@@ -28,7 +28,7 @@ def evaluate(
     lengths: Annotated[
         str | None,
         typer.Option(
-            help="Lengths of the strings to copy, with commas between.",
+            help="Lengths of the strings to copy, separated by commas.",
             metavar="N,N,…",
             show_default=_LENGTHS,
         ),
@@ -36,7 +36,7 @@ def evaluate(
     strings: Annotated[
         int | None,
         typer.Option(
-            help="Strings of each kind and length.",
+            help="How many strings to copy of each kind and length.",
             min=1,
             metavar="N",
             show_default=str(_STRINGS),
@@ -45,7 +45,7 @@ def evaluate(
     batches: Annotated[
         int | None,
         typer.Option(
-            help="Held-out batches, for a checkpoint of another task than copying.",
+            help="How many held-out batches to score, for tasks other than copying.",
             min=1,
             metavar="N",
             show_default=str(_BATCHES),
@@ -57,7 +57,9 @@ def evaluate(
     silence_block: Annotated[
         int | None,
         typer.Option(
-            help="Silence this block (0 is the first) to see what it does.", min=0, metavar="N"
+            help="Silence this block, counted from 0, to see what the others do without it.",
+            min=0,
+            metavar="N",
         ),
     ] = None,
     output: _Output = None,
@@ -65,10 +67,11 @@ def evaluate(
 ) -> None:
     """Measure how well a checkpoint does what it was trained on.
 
-    For a checkpoint that copies: how exactly, by length and kind of string. Strings are decoded
-    freely, token by token, through the path that serves. Prints two Markdown tables in per cent:
-    strings copied exactly, and characters right. For any other task: the loss and the task's own
-    scores over batches that were not trained on. Ctrl-C prints what there is.
+    A checkpoint that copies is given strings of many kinds and lengths, and writes its copies token
+    by token, as on a server. Two Markdown tables show in per cent how many strings were
+    copied exactly, and how many characters were right. For any other task, one table shows the loss
+    and the task's own scores over batches that no training has seen. Ctrl-C stops and prints the
+    results so far.
     """
     from model.evaluation.copying import silence_block as silence
     from model.tasks.copying import Copying
@@ -149,20 +152,24 @@ def _evaluate_copying(
 @commands.command("evaluate-turns")
 def turns(
     checkpoint: CheckpointName,
-    turns: Annotated[int, typer.Option(help="Strings of each session.", min=1, metavar="N")] = 20,
+    turns: Annotated[
+        int, typer.Option(help="How many strings each session copies.", min=1, metavar="N")
+    ] = 20,
     lengths: Annotated[
-        str, typer.Option(help="Shortest and longest string.", metavar="N,N")
+        str, typer.Option(help="Lengths of the shortest and the longest string.", metavar="N,N")
     ] = "8,64",
-    sessions: Annotated[int, typer.Option(help="Sessions to measure.", min=1, metavar="N")] = 50,
+    sessions: Annotated[
+        int, typer.Option(help="How many sessions to measure.", min=1, metavar="N")
+    ] = 50,
     seed: Annotated[int, typer.Option(help="Seed of the strings.", min=0, metavar="N")] = 0,
     output: _Output = None,
     threads: Threads = None,
 ) -> None:
     """Measure how exactly a checkpoint copies one string after another in one session.
 
-    Turns are decoded freely through the path that serves, and what the model writes stays in the
-    session. Prints two Markdown tables: copies exact by turn, and by kind of string. Ctrl-C prints
-    what there is.
+    What the model writes stays in the session, mistakes included, as on a server. Two
+    Markdown tables show how many copies were exact, by turn and by kind of string. Ctrl-C stops and
+    prints the results so far.
     """
     from model.evaluation import turns as measurement
 
@@ -200,18 +207,24 @@ def recall(
     checkpoint: CheckpointName,
     pools: Annotated[
         str,
-        typer.Option(help="Tokens that a session has read, with commas between.", metavar="N,N,…"),
+        typer.Option(
+            help="How many tokens a session reads before it is asked, separated by commas.",
+            metavar="N,N,…",
+        ),
     ] = "256,1024,4096",
     prefixes: Annotated[
         str,
         typer.Option(
-            help="Tokens of a passage that are given, with commas between.", metavar="N,N,…"
+            help="How many of a passage's first tokens are given, separated by commas.",
+            metavar="N,N,…",
         ),
     ] = "4,8,16,32,64",
     queries: Annotated[
         int,
         typer.Option(
-            help="Passages to ask for, of each kind, pool and prefix.", min=1, metavar="N"
+            help="How many passages to ask for, of each kind, pool and prefix.",
+            min=1,
+            metavar="N",
         ),
     ] = 20,
     seed: Annotated[int, typer.Option(help="Seed of the passages.", min=0, metavar="N")] = 0,
@@ -220,9 +233,10 @@ def recall(
 ) -> None:
     """Measure how exactly a checkpoint recalls passages from their first words.
 
-    Sessions read passages until they hold as many tokens as wanted; then the first tokens of one
-    are given, and the model goes on freely through the path that serves. Prints Markdown tables by
-    kind of text and length of pool and prefix. Ctrl-C prints what there is.
+    A session reads passages until it holds the wanted number of tokens. Then it is given the first
+    tokens of one of them, and the model goes on token by token, as on a server. Markdown
+    tables show the results by kind of text and by the lengths of pool and prefix. Ctrl-C stops and
+    prints the results so far.
     """
     from model.evaluation import recall as measurement
     from model.evaluation.passages import KINDS

@@ -1,4 +1,4 @@
-"""Which checkpoints the measurements of copying are for."""
+"""A check that a checkpoint copies, for the measurements of copying."""
 
 from model.checkpoint import Checkpoint
 from model.evaluation.errors import EvaluationError

@@ -40,13 +40,13 @@ def evaluate_copying(
     seed: int,
     advance: Callable[[int], None],
 ) -> Iterator[Cell]:
-    """Measure a copier, cell by cell.
+    """Measure a copier, one cell after the other.
 
     Args:
         checkpoint: the model; its tokenizer decides the kinds.
         lengths: lengths of the strings.
         n_strings: strings in each cell.
-        seed: decides the strings; those of a cell depend on it and on kind and length alone.
+        seed: decides the strings; those of a cell depend on seed, kind and length alone.
         advance: called with the number of characters decoded, for a progress display; over all
             cells these add up to the characters of all strings.
 
@@ -70,7 +70,7 @@ def evaluate_copying(
 def _copies(
     checkpoint: Checkpoint, strings: list[list[int]], advance: Callable[[int], None]
 ) -> list[list[int]]:
-    """Greedy copies. Each may be one character too long, so that a missing EOS shows."""
+    """Greedy copies. Each may become one character too long, so that a missing EOS shows."""
     copies: list[list[int]] = [[] for _ in strings]
     limits = [len(string) + 1 for string in strings]
     unreported = sum(map(len, strings))
@@ -85,7 +85,7 @@ def _copies(
 
 
 def silence_block(checkpoint: Checkpoint, number: int) -> None:
-    """Silence one block of a loaded checkpoint: it adds nothing to the residual stream.
+    """Silence one block of a loaded checkpoint: from now on it adds nothing to the residual stream.
 
     Raises:
         ValueError: there is no such block.

@@ -1,4 +1,4 @@
-"""What keeps a measurement from being made."""
+"""The error of measurements that cannot be made."""
 
 
 class EvaluationError(ValueError):

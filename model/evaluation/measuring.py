@@ -25,15 +25,17 @@ def measure(
     values: Callable[[list[_Result]], dict[str, Any]],
     output: Path | None,
 ) -> None:
-    """Measure behind a progress display, print the tables and write the file.
+    """Measure behind a progress display, then print the tables and write the file.
+
+    On an interrupt, the results so far are printed, and no file is written.
 
     Args:
         checkpoint: the model.
-        work: what the progress display counts, and up to where.
-        evaluate: makes the results one by one; it tells its argument of work done.
-        show: tells the results, one or more, as text.
-        values: tells the results, and what they depend on, as JSON.
-        output: file to write that to, if any.
+        work: what the progress display counts, and how much of it there is.
+        evaluate: makes the results one by one; reports to its argument how much work was done.
+        show: turns the results, at least one, into text.
+        values: turns the results, with what they depend on, into JSON-ready values.
+        output: file to write these to; None for none.
     """
     results: list[_Result] = []
     problem: EvaluationError | None = None

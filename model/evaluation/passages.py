@@ -10,10 +10,11 @@ from numpy.random import Generator
 
 from model.config import ModelConfig
 from model.evaluation.errors import EvaluationError
-from model.evaluation.strings import BYTE_KINDS, LETTER_KINDS, Ids
+from model.evaluation.strings import BYTE_KINDS, LETTER_KINDS
+from model.tasks.strings import Ids
 
 Material = Callable[[Generator, int], Ids]
-"""Makes at least so many tokens, or all that it has; by design no part of it is repeated."""
+"""Makes at least that many tokens, or all that there are; by design no part of it is repeated."""
 
 SHORTEST, LONGEST = 48, 160  # tokens of a passage
 
@@ -35,7 +36,7 @@ def _text(*names: str) -> Material:
     return material
 
 
-# Those kinds of string that tell what comes next from what came before.
+# Only kinds of string in which what came before tells what comes next.
 KINDS: dict[str, dict[str, Material]] = {
     "bytes": {
         "prose": _text("prose", "passages-prose"),
@@ -65,8 +66,8 @@ class Reading:
 def read_passages(rng: Generator, config: ModelConfig, material: Material, n: int) -> Reading:
     """Let a session read passages until it holds about n tokens, at most 50 fewer.
 
-    Half of the passages are copied, `BOS s SEP s EOS`, the others only read, `BOS s SEP`. They are
-    cut from the material one after the other, even where that splits a character.
+    Half of the passages are copied, `BOS s SEP s EOS`, the others are only read, `BOS s SEP`. They
+    are cut from the material one after the other, even where that splits a character.
 
     Raises:
         EvaluationError: there is too little material.

@@ -17,8 +17,8 @@ class Query:
     Attributes:
         prefix: its first tokens, which are given.
         rest: its other tokens.
-        is_certain: whether each token follows without doubt from those before it: in all that was
-            read, the last `window` tokens were always followed by the same one.
+        is_certain: whether each token follows without doubt from those before it: wherever the
+            same last `window` tokens were read, the same token followed.
     """
 
     prefix: list[int]
@@ -31,15 +31,15 @@ def draw_queries(
 ) -> list[Query]:
     """Draw passages that can be asked for, each of them at most once.
 
-    They have `LEAST_REST` more tokens than the prefix, and what begins like them stands nowhere
-    else in the passages of the session, nor inside of one.
+    Such a passage has at least `LEAST_REST` tokens more than the prefix, and its prefix occurs
+    nowhere else in the passages of the session, at their beginnings or inside.
 
     Args:
         rng: decides which, and in which order.
         reading: the session.
         n_prefix: tokens that are given.
-        most: queries at most.
-        window: tokens that decide whether a passage is certain.
+        most: how many queries to draw at most.
+        window: how many of the last tokens decide whether the next one is certain.
         eos_id: what follows the last token of a passage.
     """
     places = Counter(
@@ -62,7 +62,7 @@ def draw_queries(
 
 
 def _followers(reading: Reading, width: int, end: int) -> dict[tuple[int, ...], set[int]]:
-    """What follows the sequences of up to `width` tokens of all passages."""
+    """The tokens that follow each sequence of up to `width` tokens, in all passages."""
     followers: dict[tuple[int, ...], set[int]] = defaultdict(set)
     for passage in reading.passages:
         for place, token in enumerate([*passage[1:], end], 1):

@@ -26,13 +26,13 @@ class Cell:
 
     Attributes:
         kind: key of `model.evaluation.passages.KINDS`.
-        pool: tokens that sessions hold when they are asked, up to 50 fewer.
+        pool: tokens that sessions hold when they are asked; they may hold up to 50 fewer.
         prefix: tokens of a passage that are given.
         n_queries: passages asked for.
         exact: passages continued to their end without a mistake and ended by EOS there.
-        n_certain: passages of which each token follows without doubt from the few before it; see
-            `Query.is_certain`.
-        exact_certain: those of them that are exact.
+        n_certain: of these, passages in which each token follows without doubt from the few before
+            it; see `Query.is_certain`.
+        exact_certain: of these, passages that are exact.
         n_tokens: tokens to recall, EOS of each passage included.
         tokens_right: tokens before the first mistake.
     """
@@ -68,18 +68,18 @@ def evaluate_recall(
 ) -> Iterator[Cell]:
     """Ask for passages by their first tokens, in turns `BOS SEP prefix`, and decode freely.
 
-    Many recalls branch off from one session; a passage is asked for at most once by prefixes of
-    one length. Where sessions, up to twice the usual number, have too few passages that
-    can be asked for (see `draw_queries`), a cell has fewer queries than were asked for.
+    Many recalls branch off from one session, and a passage is asked for at most once with a prefix
+    of each length. Where even twice the usual number of sessions have too few passages that can be
+    asked for (see `draw_queries`), a cell has fewer queries than `n_queries`.
 
     Args:
         checkpoint: the model; its tokenizer decides the kinds.
         pools: tokens that sessions hold before they are asked.
         prefixes: tokens that are given.
         n_queries: of each kind, pool and prefix.
-        seed: decides the passages; those of a cell depend on it and on kind, pool and prefix alone.
+        seed: decides the passages; those of a cell depend on seed, kind, pool and prefix alone.
         advance: called with the number of queries done, for a progress display; over all cells
-            these add up to what was asked for.
+            these add up to `n_queries` for each.
 
     Raises:
         EvaluationError: the model does not copy; a pool is too small for a passage, or too large
@@ -117,7 +117,7 @@ def _cells(
     seed: list[int],
     advance: Callable[[int], None],
 ) -> Iterator[Cell]:
-    """Cells of one kind and pool: sessions are read until all prefixes have enough queries."""
+    """Cells of one kind and pool. Sessions read until there are enough queries of every prefix."""
     scores: dict[int, list[_Score]] = {prefix: [] for prefix in prefixes}
     for number in range(_most_sessions(n_queries, pool)):
         if min(map(len, scores.values())) == n_queries:
@@ -196,10 +196,10 @@ def _cell(kind: str, pool: int, prefix: int, scores: list[_Score]) -> Cell:
 
 
 def markdown_tables(cells: Sequence[Cell]) -> str:
-    """Markdown tables in per cent, rounded down; a place without queries stays empty.
+    """Markdown tables in per cent, rounded down; a cell without queries stays empty.
 
-    Exact recalls by pool and prefix, and by kind and pool; of these the certain ones, and how many
-    they are; and the tokens before the first fault.
+    They show exact recalls by pool and prefix, and by kind and pool; exact recalls among those that
+    are certain, and how many are certain; and the share of tokens before the first fault.
     """
     exact, certain = ("exact", "n_queries"), ("exact_certain", "n_certain")
     tables = (

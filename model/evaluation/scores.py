@@ -16,12 +16,12 @@ _HELD_OUT = 1  # sets the seeds of these batches apart from those of training
 def evaluate_scores(
     checkpoint: Checkpoint, *, n_batches: int, seed: int, advance: Callable[[int], None]
 ) -> Iterator[dict[str, float]]:
-    """Score batches that no training has seen, as difficult as the last ones of a run.
+    """Score batches that no training has seen, as difficult as those at the end of a run.
 
     Args:
         checkpoint: the model.
-        n_batches: to draw.
-        seed: of the batches; one depends on the seed and its number alone.
+        n_batches: how many to draw.
+        seed: decides the batches; each depends on the seed and its own number alone.
         advance: called with the number of batches done, for a progress display.
 
     Yields:

@@ -10,11 +10,8 @@ from importlib.resources import files
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
-from model.tasks.strings import Source, letter_string
-
-Ids = NDArray[np.int64]
+from model.tasks.strings import Ids, Source, letter_string
 
 
 @cache

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first row is its head, the first column its names, the rest numbers."""
+    """A Markdown table. The first row is its head; all columns but the first hold numbers."""
     head, *body = rows
     rule = ["---", *("---:" for _ in head[1:])]
     return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *body))

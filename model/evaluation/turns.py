@@ -9,12 +9,13 @@ from numpy.random import Generator
 from model.checkpoint import Checkpoint
 from model.evaluation.copier import copying_task
 from model.evaluation.errors import EvaluationError
-from model.evaluation.strings import KINDS, Ids
+from model.evaluation.strings import KINDS
 from model.evaluation.tables import markdown, percent
 from model.runner import Runner
+from model.tasks.strings import Ids
 
 LIKE_EARLIER = "like an earlier one"
-"""Kind of the strings that are an earlier one of their session again, as it was or changed."""
+"""Kind of the strings that repeat an earlier one of their session, with or without changes."""
 
 _LIKE_EARLIER_SHARE = 0.3
 _CHANGED_SHARE = 0.1
@@ -81,16 +82,15 @@ def evaluate_turns(
 ) -> Iterator[Answer]:
     """Let sessions copy one string after another, decoding freely.
 
-    As on the server, what a session holds after a turn is what was read and what the model wrote:
-    its tokens, then EOS if it ended with that. A copy that goes on too long is stopped after one
-    token more than it should have.
+    As on the server, a session keeps what it read and what the model wrote, with EOS if the model
+    wrote it. A copy that goes on too long is stopped after one token more than it should have.
 
     Args:
         checkpoint: the model; its tokenizer decides the kinds.
         n_turns: strings of each session, one after the other.
         lengths: shortest and longest string; lengths are uniform.
-        n_sessions: sessions to measure; the strings of one depend on the seed and its number alone.
-        seed: decides the strings.
+        n_sessions: how many to measure.
+        seed: decides the strings; those of a session depend on the seed and its number alone.
         advance: called with the number of turns done, for a progress display.
 
     Raises:
@@ -154,7 +154,7 @@ def _strings(
 
 
 def _like(rng: Generator, earlier: Ids, shortest: int, fresh: Ids) -> Ids:
-    """Half the time a whole string, else a part of it; and half the time with changes."""
+    """Half the time all of a string, else a part of it; half the time with changes."""
     begin, end = 0, len(earlier)
     if rng.random() < 0.5:
         n = int(rng.integers(shortest, len(earlier) + 1))
@@ -166,7 +166,7 @@ def _like(rng: Generator, earlier: Ids, shortest: int, fresh: Ids) -> Ids:
 
 
 def score_turns(answers: Sequence[Answer]) -> list[TurnScore]:
-    """Sum up by turn, the first one first."""
+    """The answers of all sessions summed up by turn, in order."""
     scores = []
     for turn in sorted({answer.turn for answer in answers}):
         here = [answer for answer in answers if answer.turn == turn]
@@ -176,7 +176,7 @@ def score_turns(answers: Sequence[Answer]) -> list[TurnScore]:
 
 
 def score_kinds(answers: Sequence[Answer]) -> list[KindScore]:
-    """Sum up by kind, in the order of their names."""
+    """The answers of all turns summed up by kind, in alphabetical order."""
     scores = []
     for kind in sorted({answer.kind for answer in answers}):
         here = [answer for answer in answers if answer.kind == kind]

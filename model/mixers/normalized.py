@@ -1,4 +1,4 @@
-"""The paper's mixer: every memory is kept, in a pool that grows by one entry a token."""
+"""The paper's mixer: it keeps every memory, in a pool that grows by one entry a token."""
 
 import torch
 from torch import Tensor, nn
@@ -38,8 +38,8 @@ class NormalizedRelation(RelationMixer):
         """Start with readers that look for the memory of their own place.
 
         The weights that read the codes of places are drawn once and used with opposite signs: where
-        places match, they cancel. A memory's place is that of its predecessor: with coupled
-        positions, the reader at an output token so finds the source of the next one.
+        places match, they cancel. A memory is given the place of its predecessor, so that with
+        coupled positions the reader at an output token finds the source of the next one.
 
         Args:
             d_position: channels, the last ones of the input, that hold the codes of places.
@@ -62,8 +62,8 @@ class NormalizedRelation(RelationMixer):
         signs in its own random way, older ones count less, and reader and memory weigh the sum with
         opposite signs, the memory one token behind. Where the tokens match, they cancel. The other
         channels tell what the memory itself holds, as one channel of the relation that stands out:
-        only so does a match outweigh the many pairs that do not. The output makes the token
-        likelier. Tokens from R on have no such channel.
+        only then does a match outweigh the many pairs that do not match. The output makes that
+        token likelier. Tokens whose ids are R or more have no such channel.
 
         Args:
             tokens: `[V, C]`, the vectors of tokens, which fill the first C channels of the input.

@@ -1,7 +1,7 @@
 """The mixers by name. Nothing else in the project names one.
 
-Plain Python: what a name stands for is imported when it is asked for, so that `model.config` can be
-read without tensors.
+The type of what is found is left open here: naming it would import torch, which `model.config` does
+without.
 """
 
 from typing import Any
@@ -15,4 +15,5 @@ MIXERS: Registry[Any] = Registry(
         "separable": "model.mixers.separable:SeparableRelation",
     },
 )
-"""Subclasses of `model.mixers.base.Mixer`; `MIXERS.register` adds one from outside."""
+"""Classes of mixers (`model.mixers.base.Mixer`), each in a file of its own; `MIXERS.register` adds
+one from outside."""

@@ -1,10 +1,12 @@
-"""What the mixers of either relation share: token shift, projections around it, the output."""
+"""What the mixers of both relations share: all but the relation itself and what it keeps."""
 
 import math
 from abc import abstractmethod
-from typing import Any, Self
+from functools import cached_property
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, PositiveInt, model_validator
 from torch import Tensor, nn
 
@@ -83,14 +85,20 @@ class RelationMixer(Mixer):
             (self.reader, "weight"), (self.reader, "bias"), (self.memory, "weight"),
             (self.output, "weight"), (self.output, "bias"),
         )  # fmt: skip
-        identity = np.ones((2, 1, d_model), np.float32)
-        self.tap_views: Any = (
-            (lambda: (identity,)) if self.shift is None else WeightViews((self.shift, "weight"))
-        )
+        self._taps = None if self.shift is None else WeightViews((self.shift, "weight"))
+
+    def tap_views(self) -> tuple[NDArray[np.float32], ...]:
+        """The taps of the token shift as kernels take them; those that change nothing for none."""
+        return self._no_taps if self._taps is None else self._taps()
+
+    @cached_property
+    def _no_taps(self) -> tuple[NDArray[np.float32], ...]:
+        # Made when it is needed, since a shape may be that of a giant that is only looked at.
+        return (np.ones((2, 1, self.reader.in_features), np.float32),)
 
     @classmethod
     def can_grow(cls, start: RelationParams, params: RelationParams, *, may_lose: bool) -> bool:
-        """See `Mixer.can_grow`: it may gain and lose taps, but for the first two."""
+        """See `Mixer.can_grow`: a token shift may gain taps, and lose all but the first two."""
         known = start.model_copy(update={"shift_width": params.shift_width})
         least = 2 if may_lose else max(2, start.shift_width)
         return known == params and start.shift_width > 1 and params.shift_width >= least

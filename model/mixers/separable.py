@@ -1,4 +1,4 @@
-"""The reducible mixer: a prefix sum, O(T), with a state whose size does not grow."""
+"""The mixer that is a prefix sum: O(T), with a state that does not grow with the sequence."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Short causal depthwise convolution: lets a token see its few predecessors."""
+"""Short causal depthwise convolution: lets a token see the few tokens before it."""
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,6 @@ class TokenShift(nn.Module):
         self.weight = nn.Parameter(weight)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift whole sequences `[B, T, D]`; returns the inputs of readers and of memories."""
+        """The inputs of readers and of memories, `[B, T, D]` each, of whole sequences."""
         readers, memories = token_shift(x, self.weight)
         return readers, memories

@@ -1,1 +1,1 @@
-"""Tasks that decoders are trained on and measured by."""
+"""Tasks: what decoders are trained on, measured by and asked to do. One file a task."""

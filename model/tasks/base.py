@@ -16,7 +16,7 @@ IGNORED = -100
 
 
 class TaskError(ValueError):
-    """A task that does not exist, or parameters that contradict each other or the model.
+    """Parameters of a task that contradict each other or the model.
 
     Attributes:
         key: the parameter at fault, with which the message begins; None for the task as a whole.
@@ -29,12 +29,12 @@ class TaskError(ValueError):
 
 @dataclass(frozen=True)
 class Batch:
-    """Teacher-forced sequences.
+    """Sequences to train on: the model reads all of them, and some of their tokens are targets.
 
     Attributes:
         token_ids: `[B, T]` int64.
         targets: `[B, T]` int64, the next token where the model is to write it, else `IGNORED`.
-        offsets: `[B]` int64, how many tokens positions pretend to have seen before.
+        offsets: `[B]` int64, how many tokens each sequence pretends to have seen before.
         notes: numbers about the batch for the log, such as how difficult it may be.
     """
 
@@ -45,7 +45,7 @@ class Batch:
 
 
 class Task(Protocol):
-    """Something that a decoder is trained on and then asked for.
+    """What a decoder is trained on, and what it can then be asked to do.
 
     Attributes:
         name: what presets and checkpoints call it.
@@ -73,7 +73,7 @@ class Task(Protocol):
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """What a model can be asked for, at least one thing; the first is the default."""
+        """Names of what a model can be asked to do, at least one; the first is the default."""
 
     def batch(self, rng: Generator, share: float) -> Batch:
         """Draw training data.
@@ -84,24 +84,27 @@ class Task(Protocol):
         """
 
     def score(self, logits: Tensor, batch: Batch) -> dict[str, float]:
-        """Measure what a model makes of a batch, besides the loss.
+        """Score a model's predictions for a batch; the loss is computed elsewhere.
 
         Args:
             logits: `[B, T, vocab_size]` float32.
-            batch: that they were computed for.
+            batch: what they were computed for.
+
+        Returns:
+            Scores by their names, for the log and for people.
         """
 
     def frame(self, ids: Sequence[int], mode: str) -> list[int]:
-        """Put the special ids around content ids that ask for a mode, as in training."""
+        """The prompt that asks for a mode: content ids with the special ids that training uses."""
 
     def needs_context(self, mode: str) -> bool:
         """Whether a mode makes sense only after tokens that a session read earlier."""
 
     def answer_length(self, mode: str, n_prompt: int, n_context: int) -> int:
-        """How many tokens an answer may have, unless the request says.
+        """How many tokens an answer may have where the request does not say.
 
         Args:
-            mode: that the model is asked for.
+            mode: what the model is asked to do.
             n_prompt: content ids of the prompt.
             n_context: tokens that the session read earlier; 0 without a session.
         """

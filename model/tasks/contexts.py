@@ -37,27 +37,27 @@ def draw_contexts(
 ) -> Batch:
     """Draw a batch of contexts of similar size, so that little of it is padding.
 
-    Half the time the longest length is uniform within bounds, half the time its logarithm is;
-    the other strings lie between three quarters of it and it. The logarithm of the number of turns
-    is uniform, but for contexts that are full.
+    Half the time the longest length is uniform within bounds, half the time its logarithm is; every
+    string has at least three quarters of it. The logarithm of the number of turns is uniform,
+    except in contexts that are full.
 
     Args:
         rng: the source of all randomness.
         config: of the decoder, for its special ids.
         source: makes a string of a given length.
         lengths: shortest and longest string.
-        max_turns: strings of one context at most. Some of the later ones are an earlier one again,
-            whole or in part, with changes.
+        max_turns: most strings in one context. Some of the later ones repeat an earlier one, whole
+            or in part, with changes.
         max_context: tokens that several strings of one context may take.
         full: share of the batches whose contexts hold as many strings as both bounds allow.
         n_tokens: about how many tokens a batch holds.
-        max_strings: contexts of a batch at most, which bounds batches of short ones.
-        max_offset: positions begin at a random number below a random bound of at most this.
+        max_strings: most contexts in a batch, which bounds batches of short ones.
+        max_offset: positions begin at a random number below a random bound, which is at most this.
         corruption: share of the output tokens that are read as another token, though the right
             one stays the target of the token before. What was written last then tells nothing
             about what comes next; its place does.
-        recall: share of the later turns that recall strings of the context from parts of them. In
-            such contexts some copies are cut short, and some strings only read.
+        recall: share of the later turns that recall a string of the context from a part of it. In
+            such contexts some copies are cut short, and some strings are only read.
         window: tokens by which a recall finds what comes next. Where they have been followed by
             different tokens, it bears no loss.
     """
@@ -144,8 +144,8 @@ def _recalls(
 class _Followers:
     """What follows the sequences of tokens in some strings, `end` after the last.
 
-    Only sequences of up to `_LONGEST_SURE` tokens are kept, and those of `width`. For a length in
-    between, the last few tokens decide.
+    Only sequences of `width` tokens are kept, and those of up to `_LONGEST_SURE`, which stand in
+    for the lengths in between.
     """
 
     def __init__(self, width: int, end: int) -> None:

@@ -16,26 +16,26 @@ from model.validation import STRICT
 
 
 class CopyingParams(BaseModel):
-    """What is copied, and in which company.
+    """Which strings are copied, and how they share a context.
 
     Attributes:
-        strings: kind of the strings, a key of the tokenizer's part of
-            `model.tasks.strings.SOURCES`; None for the first of them.
+        strings: the kind of string, one of `model.tasks.strings.SOURCES` for the tokenizer; None
+            for the first of them.
         min_length, max_length: shortest and longest string, in tokens.
         first_length: longest string of the first tenth of the run; `max_length` if left out.
         growth: share of the run in which that limit then grows, linearly, to `max_length`; 0 for
             `max_length` from the first step on.
         batch_tokens: about how many tokens a batch holds.
-        max_strings: contexts of a batch at most, which bounds batches of short ones.
-        max_turns: strings of one context at most, one after the other.
+        max_strings: most contexts in a batch, which bounds batches of short ones.
+        max_turns: most strings in one context, one after the other.
         max_context: tokens that several strings of one context may take; room for one copy of
             `max_length` if left out.
         full: share of the batches whose contexts hold as many strings as they may.
-        max_offset: positions begin anywhere below this; 1 for always at 0.
-        corruption: share of the output tokens that are read as wrong ones.
+        max_offset: positions begin anywhere below this; with 1, always at 0.
+        corruption: share of the output tokens that the model reads as wrong ones.
         recall: share of the later turns of a context that recall earlier strings.
-        window: tokens before the next one by which a model finds what it recalls. Where these
-            have been followed by different tokens, a recall bears no loss.
+        window: how many of the last tokens a model goes by when it recalls the next one. Where
+            these have been followed by different tokens, a recall bears no loss.
     """
 
     model_config = STRICT
@@ -59,7 +59,7 @@ class CopyingParams(BaseModel):
 class Copying:
     """Write out a string after `BOS string SEP`, or go on after `BOS SEP prefix`.
 
-    The second is a recall: the prefix is how a string begins that the context holds. Only models
+    The second is a recall: the context holds a string that begins with the prefix. Only models
     whose embedding knows turns of recall have that mode.
     """
 

@@ -50,7 +50,7 @@ def _printable(rng: Generator, n: int) -> Ids:
 
 
 def _changed_lines(rng: Generator, n: int) -> Ids:
-    """One line again and again, each time with up to three characters changed."""
+    """One line again and again, with one to three characters changed for each repetition."""
     line = rng.choice(_PRINTABLE, rng.integers(2, max(3, min(80, n // 2 + 1))))
     line[-1] = 10
     text = np.resize(line, n)

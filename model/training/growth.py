@@ -11,11 +11,15 @@ from model.ops.positions import RECALL, SOURCE
 
 
 def can_grow(start: ModelConfig, config: ModelConfig) -> bool:
-    """Whether a decoder of one shape can be made into one of another.
+    """Whether a decoder that was trained in one shape can be trained further in another.
 
-    It may gain blocks in front of its own, which then begin as blocks that look for content, and
-    turns of recall. Its blocks may grow as their mixers can, and become blocks for recall alone;
-    the others may then lose what they did for it.
+    It may gain blocks in front of its own, which start out looking for content, and it may learn
+    turns of recall. Its own blocks may grow as far as their mixers can, and may become blocks for
+    recall alone; the other blocks may then lose what they did for recall.
+
+    Args:
+        start: shape of the trained decoder.
+        config: shape of the decoder that it is to become.
     """
     n_new = len(config.blocks) - len(start.blocks)
     same = {"blocks": start.blocks, "recall": start.recall}
@@ -39,7 +43,7 @@ def _recalls_alone(block: BlockConfig) -> bool:
 
 
 def _can_become(start: BlockConfig, block: BlockConfig, *, is_relieved: bool) -> bool:
-    """Whether a block can go on as another; those for recall alone may relieve the others of it."""
+    """Whether a block can become another; it is relieved if other blocks take over recall."""
     may_lose = is_relieved and not _recalls_alone(block)
     return (
         start.mixer == block.mixer
@@ -51,15 +55,15 @@ def _can_become(start: BlockConfig, block: BlockConfig, *, is_relieved: bool) ->
 
 
 def grow(start: Decoder, decoder: Decoder) -> None:
-    """Load a decoder into one that may be larger.
+    """Copy the parameters of a decoder into one that may be larger.
 
-    What is new in a block is zeros, and turns of recall begin in the phase of sources. New blocks
-    start out looking for content and write a little of what they find; but for that both compute
-    the same.
+    What is new in a block is zeros, and tokens of a recall start out with the vector of the phase
+    of sources. New blocks start out looking for content, and write a little of what they find.
+    Apart from that, both decoders compute the same.
 
     Args:
-        start: as it was trained.
-        decoder: with initial parameters, replaced in place.
+        start: the trained decoder.
+        decoder: a new one; its parameters are replaced in place.
 
     Raises:
         ValueError: `can_grow` says no.

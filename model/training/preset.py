@@ -16,8 +16,8 @@ class OptimizerParams(BaseModel):
     """How parameters are changed: AdamW without weight decay.
 
     Attributes:
-        steps: that the course of learning rates, and that of the task, is laid out for.
-        stop: steps after which the run ends before that; 0 for never.
+        steps: length of the schedules of learning rate and task.
+        stop: ends the run early, after this many steps; 0 runs all of them.
         learning_rate: peak; reached after `warmup_steps`, then a cosine to `final_ratio` of it.
         warmup_steps: steps in which the rate grows linearly from nothing.
         final_ratio: share of the peak at the last step.
@@ -70,8 +70,8 @@ class Preset:
         name: of the file, without its ending.
         summary: one line for people.
         seed: decides the initial parameters and the data.
-        match_places: whether normalized layers start out looking for the source of the next output
-            token (`Decoder.match_places`), or have to find out.
+        match_places: whether mixers that can do so start out looking for the source of the next
+            output token (`Decoder.match_places`), or have to learn it.
         blueprint: tokenizer, shape and task.
         optimizer: how parameters are changed.
     """
@@ -84,7 +84,7 @@ class Preset:
     optimizer: OptimizerParams
 
     def to_json(self) -> str:
-        """All resolved values as text: a run resumes with the same ones only."""
+        """All values, defaults included, as text; a run can be resumed only with the same ones."""
         task = self.blueprint.task
         values = {
             "summary": self.summary,
@@ -99,10 +99,10 @@ class Preset:
 
 
 def load_preset(name_or_path: str, settings: Iterable[str] = ()) -> Preset:
-    """Load a preset by its name, or from a TOML file of one's own.
+    """Load a preset of the project by its name, or another one from its TOML file.
 
     Args:
-        name_or_path: a file's path ends in `.toml`.
+        name_or_path: a name, or a path that ends in `.toml`.
         settings: values to replace, each as `KEY=VALUE`; see `PresetValues.override`.
 
     Raises:

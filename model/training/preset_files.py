@@ -40,7 +40,7 @@ class PresetValues:
                 as in TOML.
 
         Raises:
-            PresetError: it has another form, or there is no such place.
+            PresetError: the setting has another form, or there is no such place.
         """
         where = f"--set {setting}"
         key, equals, text = setting.partition("=")
@@ -101,7 +101,8 @@ class PresetValues:
     ) -> None:
         """Tables are merged key by key; everything else is replaced as a whole.
 
-        So is the table of a task by that of another one, whose parameters are different.
+        A table that names another task replaces the former task's as well, since its parameters
+        mean something else.
         """
         for key, value in values.items():
             own = (*path, key)
@@ -121,7 +122,7 @@ def preset_names() -> list[str]:
 
 
 def _find(name_or_path: str, folder: Path) -> Path:
-    """The file of a preset; a path is relative to a folder."""
+    """The file of a preset. A path is relative to `folder`."""
     names = preset_names()
     if name_or_path.endswith(".toml"):
         return folder / name_or_path
@@ -136,7 +137,7 @@ def _find(name_or_path: str, folder: Path) -> Path:
 
 
 def _parse(text: str) -> Any:
-    """A TOML value; None, which TOML does not have, for what is none."""
+    """The value that a text is in TOML, or None, which TOML does not have, if it is not one."""
     try:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:

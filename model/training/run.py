@@ -12,8 +12,6 @@ from torch import Tensor, nn
 _STATE = "training-state.safetensors"
 _LOG = "log.jsonl"
 _CHECKPOINT = "model.safetensors", "config.json"
-
-
 _WAYS_OUT = "choose another --output, or --restart to begin again"
 
 
@@ -22,7 +20,7 @@ class RunError(ValueError):
 
 
 class Run:
-    """What a run keeps on disk. A crash while it saves leaves the state that was saved before.
+    """What a run keeps on disk. A crash during a save leaves the state that was saved before.
 
     Args:
         folder: made if it is not there.
@@ -49,7 +47,7 @@ class Run:
         """Save everything that the rest of the run depends on.
 
         Args:
-            recipe: all that decides the run, as text; it resumes with the same one only.
+            recipe: everything that decides the run, as text; only the same one can resume it.
             step: steps done.
             seconds: time trained so far.
             model: its parameters are saved.
@@ -71,7 +69,7 @@ class Run:
         """Load a saved state into model and optimizer, and drop log lines written after it.
 
         Args:
-            recipe: as it was saved.
+            recipe: of the run that is to be resumed; must be the one that was saved.
             model: its parameters are replaced.
             optimizer: its moments are replaced.
 
@@ -79,7 +77,7 @@ class Run:
             Steps done and seconds trained.
 
         Raises:
-            RunError: another recipe, or a file that is not a state of this model.
+            RunError: the recipe is another one, or the file is not a state of this model.
         """
         file = self.folder / _STATE
         try:
@@ -108,8 +106,8 @@ class Run:
         """Prepare the folder for a run that begins at step 0.
 
         Raises:
-            RunError: it holds a checkpoint without the state of its training, which the run would
-                replace.
+            RunError: it holds a checkpoint without the state of its training, and the run would
+                replace that checkpoint.
         """
         for name in _CHECKPOINT:
             if (self.folder / name).exists():

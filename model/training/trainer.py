@@ -1,4 +1,4 @@
-"""The training loop: stateless in its data, so that a resumed run equals an uninterrupted one."""
+"""The training loop. A step's data depends on seed and step alone, so that runs can be resumed."""
 
 import json
 import math
@@ -35,7 +35,7 @@ class Progress:
         loss: mean cross-entropy of this step's targets, in nats.
         scores: what the task says of this step's batch, by name; see `Task.score`.
         notes: what the task noted about the batch itself; see `Batch.notes`.
-        tokens_per_second: of this step, all tokens read.
+        tokens_per_second: of this step, counting all tokens that the model read.
         learning_rate: of this step.
         gradient_norm: before clipping.
         seconds: trained so far, earlier parts of a resumed run included.
@@ -64,16 +64,16 @@ class Trainer:
         run: where state, log and checkpoint go; an existing state is resumed.
         start: a checkpoint to begin with, of the same shape or one that can grow into it; random
             weights if left out.
-        save_every: state and checkpoint are saved whenever so many steps are done, besides about
-            once a minute.
+        save_every: steps after which state and checkpoint are saved each time, in addition to
+            about once a minute; None for the latter only.
 
     Attributes:
         step: steps done.
         saved_step: steps done when state and checkpoint were last saved; None if they never were.
 
     Raises:
-        RunError: the folder holds a state that is not of this preset and start, or a checkpoint;
-            or the start cannot grow into the preset's shape, or places cannot be matched.
+        RunError: the folder holds the state of another preset or start, or a checkpoint without a
+            state; the start cannot grow into the preset's shape; or places cannot be matched.
     """
 
     def __init__(
@@ -124,7 +124,8 @@ class Trainer:
             Whether the run is complete.
 
         Raises:
-            DivergedError: parameters are those of the step before. What was saved last stays.
+            DivergedError: the loss or its gradient is no longer finite. The parameters stay as they
+                were before that step, and what was saved last stays on disk.
         """
         last = self.preset.optimizer.last_step
         saved_at = time.monotonic()

@@ -42,7 +42,7 @@ AccountDependency = Annotated[Account, Depends(_account)]
 
 
 async def require_key(_: AccountDependency) -> None:
-    """Let in who has a key, or everybody if the server has none.
+    """Let a request in that has a key, or any request if the server has no keys.
 
     Raises:
         UnauthorizedError, RateLimitedError: see `enter`.
@@ -50,7 +50,7 @@ async def require_key(_: AccountDependency) -> None:
 
 
 async def require_admin(account: AccountDependency) -> None:
-    """Let in who has an admin's key, and nobody if the server has no keys.
+    """Let a request in that has an admin's key, and none if the server has no keys.
 
     Raises:
         UnauthorizedError, RateLimitedError: see `enter`.

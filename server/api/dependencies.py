@@ -12,7 +12,7 @@ from server.printable import LONGEST_ECHO, printable
 from server.sessions.sessions import Sessions
 
 
-async def _models(request: Request) -> Engines:
+async def _engines(request: Request) -> Engines:
     return cast(Engines, request.app.state.engines)
 
 
@@ -30,8 +30,8 @@ async def _request_id(request: Request) -> str:
     return cast(str, request.state.request_id)
 
 
-EnginesDependency = Annotated[Engines, Depends(_models)]
-"""The models that the app serves."""
+EnginesDependency = Annotated[Engines, Depends(_engines)]
+"""The engines of the app, one for each model that it serves."""
 
 SessionsDependency = Annotated[Sessions, Depends(_sessions)]
 """The sessions of the app."""

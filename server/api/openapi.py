@@ -65,14 +65,22 @@ MODEL_ERRORS: Examples = {
 }
 """What can go wrong where a model is named."""
 
-PROMPT_ERRORS: Examples = MODEL_ERRORS | {
-    MalformedBodyError: ("the key 'prompt' appears twice", None),
+MODEL_QUERY_ERRORS: Examples = MODEL_ERRORS | {
+    InvalidRequestError: ("unknown field 'name'", "name")
+}
+"""What can go wrong where nothing but a model is named, in the query."""
+
+BODY_ERRORS: Examples = {
+    MalformedBodyError: ("the key 'model' appears twice", None),
     BodyTooLargeError: ("the body is larger than the limit of 1048576 bytes", None),
     UnsupportedMediaTypeError: (
         "the body must be JSON in UTF-8, sent with 'content-type: application/json'",
         None,
     ),
 }
+"""What can go wrong with any body, before its fields are looked at."""
+
+PROMPT_ERRORS: Examples = MODEL_ERRORS | BODY_ERRORS
 """What can go wrong with a body that has a prompt for a model."""
 
 GENERATION_ERRORS: Examples = PROMPT_ERRORS | {

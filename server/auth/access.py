@@ -11,7 +11,7 @@ from server.errors import ForbiddenError, UnauthorizedError
 
 
 class Metered(Protocol):
-    """What uses tokens; a `TokenStream` does."""
+    """Something that uses tokens, such as the stream of a generation."""
 
     @property
     def n_prompt_tokens(self) -> int:
@@ -26,7 +26,7 @@ class Account:
     """A request's account with the key that it came with.
 
     Args:
-        usage: of the key; None if the server has no keys.
+        usage: what the key has used of its quotas; None if the server has no keys.
 
     Attributes:
         key: what the request may do; None if the server has no keys.
@@ -40,12 +40,12 @@ class Account:
 
     @property
     def owner(self) -> str:
-        """Whose the sessions are that the request makes: the key's name, or nobody's."""
+        """Who owns the sessions that the request makes: the key's name; empty for nobody."""
         return "" if self.key is None else self.key.name
 
     @property
     def sees(self) -> str | None:
-        """The owner of the sessions that the request may see; None if it may see all."""
+        """Whose sessions the request may see; None for everybody's."""
         return None if self.key is None or self.key.role == "admin" else self.key.name
 
     @property
@@ -97,7 +97,7 @@ class Access:
     """The keys of a server, and what each of them has used.
 
     Args:
-        keys: all of them; without any, everybody may use everything but admin routes.
+        keys: if there are none, everybody may use everything but admin routes.
     """
 
     def __init__(self, keys: ApiKeys) -> None:

@@ -21,8 +21,8 @@ class KeyUsage:
     the first tokens, and what went beyond a minute's quota is waited off at the same rate.
 
     Args:
-        key: whose quotas count.
-        storage: of the counts; all keys may share one.
+        key: its quotas are what is counted against.
+        storage: where the counts are kept; all keys may share one.
     """
 
     def __init__(self, key: ApiKey, storage: MemoryStorage) -> None:

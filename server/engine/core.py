@@ -3,20 +3,22 @@
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.state import LayerSpec, RaggedBatch, SequenceMemory
+from model.state import LayerSpec, RaggedBatch
+from server.engine.block_tables import BlockTables
 from server.engine.deltas import Outcome
 from server.engine.generation import Generation
 from server.engine.pool import Pool
+from server.engine.pooled_sessions import PooledSessions
 from server.engine.scheduler import Chunk, Scheduler
 from server.engine.sequence import Sequence
 from server.engine.served_model import ServedDecoder, ServedModel
-from server.engine.storage import allocate, bytes_per_page, state_every
-from server.engine.warm_sessions import PoolUse, WarmSession
+from server.engine.storage import allocate, bytes_per_page, kept_row, state_every
 from server.errors import EngineError
 from server.settings import Settings
 
@@ -47,6 +49,8 @@ class EngineCore:
     Attributes:
         n_steps, n_tokens: steps made, and tokens that they computed.
         last_step_tokens: tokens of the last step.
+        pool, scheduler: what the sequences occupy, and which of them take part in a step.
+        sessions: what idle sessions have in the pool.
         times: what the steps spent their time on.
     """
 
@@ -69,17 +73,20 @@ class EngineCore:
         self.times = StepTimes()
         self._samples: dict[str, Generation] = {}
         self._requests: dict[str, set[str]] = {}
+        row_of = partial(kept_row, self._state, self.pool.states)
+        self.sessions = PooledSessions(self._state, self.scheduler, row_of)
         longest = self.pool.allocator.pages_for(model.config.max_seq_len)
-        # Row s holds the pages of the sequence in slot s, as many as are tabled, and where the
-        # state at the end of each of them is kept.
-        self._tables = np.zeros((settings.max_running, longest), np.int32)
-        self._state_tables = np.full_like(self._tables, -1)
-        self._n_tabled = [0] * settings.max_running
+        self._tables = BlockTables(settings.max_running, longest, row_of)
 
     @property
     def bytes_per_page(self) -> int:
         """Memory of one page in all layers, with its part of the states that are kept."""
         return bytes_per_page(self._state)
+
+    @property
+    def tensor_bytes(self) -> dict[tuple[int, str], int]:
+        """Memory of every tensor, by the number of its layer and its name."""
+        return self._state.tensor_bytes()
 
     @property
     def layers(self) -> list[LayerSpec]:
@@ -100,7 +107,7 @@ class EngineCore:
             sequence = Sequence("warm-up", [token_id] * n_rows, 1, pages=pages, slot=0)
             rows = {sequence.id: range(n_rows)}
             self._extend([Chunk(sequence, start=0, n_tokens=n_rows, is_last=True)], rows)
-            self._n_tabled[0] = 0
+            self._tables.clear(0)
 
     def add(self, generation: Generation) -> None:
         """Queue the first sample of a request; the others follow when its prompt is computed."""
@@ -119,57 +126,6 @@ class EngineCore:
         """As `abort`, but what a session has in the pool is given up, too: it may be wrong."""
         for id in list(self._requests.get(request_id, ())):
             self._end(self._samples[id], park=False)
-
-    def warm_session_ids(self) -> list[str]:
-        """The idle sessions of which the pool holds anything."""
-        return self.pool.sessions.ids
-
-    def session_uses(self, ids: list[str]) -> list[PoolUse]:
-        """How much the pool holds of each of some sessions, idle or not."""
-        return [self.scheduler.session_use(id) for id in ids]
-
-    def fork_session(self, id: str, child: str) -> None:
-        """Let a new session share what the pool holds of an idle one."""
-        self.pool.sessions.fork(id, child)
-
-    def drop_session(self, id: str) -> None:
-        """Give up what the pool holds of an idle session, if it holds anything."""
-        self.pool.sessions.drop(id)
-
-    def export_session(self, id: str, token_ids: list[int]) -> tuple[int, SequenceMemory] | None:
-        """Copy what the pool holds of an idle session.
-
-        Args:
-            id: of the session.
-            token_ids: its log; memory of anything else is of no use.
-
-        Returns:
-            The tokens of the log that it holds, and the memory; None if it holds none of them.
-        """
-        warm = self.pool.sessions.get(id)
-        if warm is None or token_ids[: len(warm.token_ids)] != warm.token_ids:
-            return None
-        n_held, row = len(warm.token_ids), self._row(warm.pages[-1])
-        return n_held, self._state.export(warm.pages, n_held, row)
-
-    def import_session(self, id: str, token_ids: list[int], memory: SequenceMemory) -> bool:
-        """Put what `export_session` gave into the pool, for a session of these tokens.
-
-        Returns:
-            Whether there was room beside those that run; if not, the session is cold.
-        """
-        pool = self.pool
-        pool.sessions.drop(id)
-        n_pages = pool.allocator.pages_for(len(token_ids))
-        if not n_pages or not pool.make_room(n_pages):
-            return False
-        pages = pool.take(n_pages)
-        if not pool.keep_state(pages[-1], at_any_price=True):
-            pool.allocator.free(pages)
-            return False
-        self._state.load(pages, memory, self._row(pages[-1]))
-        pool.sessions.keep(id, WarmSession(token_ids, pages, private=True))
-        return True
 
     def step(self) -> list[Outcome]:
         """Move every sequence that the budget reaches; empty when there was nothing to do.
@@ -259,17 +215,8 @@ class EngineCore:
                 self._state.copy_state(self._state.row(sequence.kept_row), slot)
                 sequence.kept_row = None
             sequence.placed = True
-            self._n_tabled[slot] = 0
-        known = self._n_tabled[slot]
-        if known != len(pages):
-            self._tables[slot, known : len(pages)] = pages[known:]
-            self._state_tables[slot, known : len(pages)] = list(map(self._row, pages[known:]))
-            self._n_tabled[slot] = len(pages)
-
-    def _row(self, page: int) -> int:
-        """Where the state at the end of a page is kept; -1 if it is not."""
-        row = self.pool.states.row(page)
-        return -1 if row is None else self._state.row(row)
+            self._tables.clear(slot)
+        self._tables.extend(slot, pages)
 
     def _ragged(self, chunks: list[Chunk]) -> RaggedBatch:
         token_ids: list[int] = []
@@ -287,8 +234,8 @@ class EngineCore:
             starts=np.array(starts, np.int64),
             context_lens=np.array([chunk.start for chunk in chunks], np.int64),
             slots=slots,
-            block_tables=self._tables[slots, :width],
-            state_tables=self._state_tables[slots, :width],
+            block_tables=self._tables.pages[slots, :width],
+            state_tables=self._tables.rows[slots, :width],
         )
 
     def _sample(
@@ -318,10 +265,8 @@ class EngineCore:
         self, sample: Generation, logits: NDArray[np.float32], likeliest: int | None
     ) -> list[Outcome]:
         """Deltas of a sample, and of those that part from it here."""
-        others, sample.samples = sample.samples, []
         outcomes: list[Outcome] = []
-        for other in others:
-            other.share_prompt(sample)
+        for other in sample.part():
             delta = other.advance(logits, likeliest)
             outcomes.append((sample.request_id, delta))
             if delta.finish_reason is None:
@@ -341,7 +286,7 @@ class EngineCore:
             assert into is not None
             self._state.copy_state(slot, into)
             self._state.copy_page(*pages)
-            self._n_tabled[into] = 0
+            self._tables.clear(into)
 
     def _start(self, sample: Generation) -> None:
         self._samples[sample.sequence.id] = sample

@@ -18,6 +18,7 @@ from server.engine.engine_thread import EngineThread
 from server.engine.generation import GenerationParams
 from server.engine.mailbox import Mailbox
 from server.engine.metrics import Metrics, Usage
+from server.engine.pooled_sessions import PooledSessions
 from server.engine.readers import Readers
 from server.engine.reservations import Reservations
 from server.engine.served_model import ServedModel
@@ -76,7 +77,7 @@ class Engine:
         # None of these knows the engine, so that whoever forgets it gives its memory back at once.
         self._mail = Mailbox()
         usage = partial(measure_usage, scheduler, self._mail)
-        self.metrics = Metrics(model.name, usage, self.pool_pages)
+        self.metrics = Metrics(model.name, usage, self.pool_pages, self._core.tensor_bytes)
         self._readers = Readers(self.metrics, self._reservations.release, self._mail.abort)
         self._thread = EngineThread(
             model.name,
@@ -244,18 +245,18 @@ class Engine:
         self._readers.end(id, "abort" if error is None else "error", error)
 
     async def call(
-        self, work: Callable[Concatenate[EngineCore, P], T], *args: P.args, **kwargs: P.kwargs
+        self, work: Callable[Concatenate[PooledSessions, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Have the engine's thread call a method of the core between two steps.
+        """Have the engine's thread do something with the memory of sessions between two steps.
 
         Args:
-            work: the method, as in `engine.call(EngineCore.drop_session, id)`.
+            work: a method, as in `engine.call(PooledSessions.drop, id)`.
             args, kwargs: its arguments.
 
         Raises:
             NotReadyError: the thread does not run, or is stuck; the latter may do it later.
         """
-        answer = self._thread.call(lambda core: work(core, *args, **kwargs))
+        answer = self._thread.call(lambda core: work(core.sessions, *args, **kwargs))
         try:
             async with asyncio.timeout(self.settings.stall_seconds):
                 return await answer

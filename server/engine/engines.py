@@ -2,16 +2,16 @@
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from model.checkpoint import CheckpointError
-from server.engine.core import EngineCore
+from server.engine.checkpoint_folders import CheckpointFolders
 from server.engine.engine import Engine
 from server.engine.metrics import Metrics
+from server.engine.model_info import ModelInfo
+from server.engine.pooled_sessions import PooledSessions
 from server.engine.served_model import ServedModel
 from server.engine.turnstile import Turnstile
 from server.errors import (
@@ -27,32 +27,8 @@ from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-ModelStatus = Literal["serving", "loading", "unloading", "failed", "available"]
-"""`failed`: could not be loaded. `available`: could be, as far as is known."""
-
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # of a folder that may be loaded
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What is known of a checkpoint.
-
-    Attributes:
-        name: its folder's name.
-        status: whether it is served, and if not, why not.
-        is_default: whether it serves the requests that name no model.
-        fingerprint: SHA-256 of its weights, hexadecimal, if it is in memory.
-        error: why it could not be loaded, if the last attempt failed.
-    """
-
-    name: str
-    status: ModelStatus
-    is_default: bool = False
-    fingerprint: str | None = None
-    error: str | None = None
 
 
 class Engines:
@@ -66,7 +42,7 @@ class Engines:
     def __init__(self, settings: Settings, load: Callable[[Path], ServedModel]) -> None:
         self._settings = settings
         self._load_checkpoint = load
-        self._configured = {path.absolute().name: path for path in settings.checkpoint}
+        self._folders = CheckpointFolders(settings.checkpoint, settings.model_folder)
         self._turnstile = Turnstile()
         self._engines: dict[str, Engine] = {}
         self._leaving: dict[str, Engine] = {}
@@ -114,7 +90,7 @@ class Engines:
     async def call(
         self,
         engine: Engine,
-        work: Callable[Concatenate[EngineCore, P], T],
+        work: Callable[Concatenate[PooledSessions, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T | None:
@@ -140,23 +116,23 @@ class Engines:
         Raises:
             StartupError: the default model cannot be loaded. Another one's failure is noted.
         """
-        default, *others = self._configured
+        (_, default), *others = self._folders.configured.items()
         try:
-            self._serve(await asyncio.to_thread(self._build, self._configured[default]))
+            self._serve(await asyncio.to_thread(self._build, default))
         except CheckpointError as error:
             raise StartupError(
                 f"cannot load the checkpoint: {error}. Set CAUSALRN_CHECKPOINT to a checkpoint's "
                 "folder"
             ) from None
-        for name in others:
+        for name, path in others:
             try:
-                await self._load(name, self._configured[name])
+                await self._load(name, path)
             except ModelLoadError as error:
                 logger.error("the server goes on without %s: %s", name, error.message)
 
     async def overview(self) -> list[ModelInfo]:
         """Every checkpoint that is served or could be, the default one first."""
-        known = await asyncio.to_thread(self._checkpoints)
+        known = await asyncio.to_thread(self._folders.find)
         names = [*self._engines, *sorted(known.keys() - self._engines.keys())]
         return [self._describe(name) for name in names]
 
@@ -171,7 +147,7 @@ class Engines:
             ModelLoadError: it cannot be served; nothing is left of the attempt.
             ShuttingDownError: the server is about to end.
         """
-        known = await asyncio.to_thread(self._checkpoints)
+        known = await asyncio.to_thread(self._folders.find)
         if name not in known:
             raise ModelNotFoundError(
                 f"there is no checkpoint '{printable(name, LONGEST_ECHO)}' to load; there are "
@@ -246,19 +222,6 @@ class Engines:
             return ModelInfo(name, "failed", error=error)
         return ModelInfo(name, "available")
 
-    def _checkpoints(self) -> dict[str, Path]:
-        """What may be loaded: what is configured, and what lies in the model folder.
-
-        Names are looked up among these and never become part of a path.
-        """
-        found = {}
-        try:
-            folder = self._settings.model_folder.resolve()
-            found = {path.name: path for path in folder.iterdir() if _is_checkpoint(path, folder)}
-        except OSError as error:
-            logger.warning("the model folder cannot be read: %s", error)
-        return found | self._configured
-
     async def _settled(self, name: str) -> None:
         """Return when a model is neither being loaded nor unloaded."""
         while (change := self._changes.get(name)) is not None:
@@ -318,12 +281,3 @@ class Engines:
     def _check_open(self) -> None:
         if self._closing:
             raise ShuttingDownError("the server is shutting down")
-
-
-def _is_checkpoint(path: Path, folder: Path) -> bool:
-    """Whether there seems to be one. A link is followed if it ends in the same folder."""
-    try:
-        is_inside = path.resolve().parent == folder
-        return is_inside and bool(_NAME.fullmatch(path.name)) and (path / "config.json").is_file()
-    except (OSError, RuntimeError):  # unreadable, or a loop of links
-        return False

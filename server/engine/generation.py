@@ -60,9 +60,7 @@ class Generation:
         progress: how far the request has got; all its samples share it.
         index: the sample's number in the request, from 0.
         n_context: tokens before the prompt's own, which the request goes on from.
-
-    Attributes:
-        samples: the request's other samples, which go on from the prompt when it is computed.
+        others: the request's other samples, which go on from the prompt once it is computed.
     """
 
     def __init__(
@@ -74,11 +72,12 @@ class Generation:
         progress: Progress,
         index: int = 0,
         n_context: int = 0,
+        others: Items["Generation"] = (),
     ) -> None:
         self.request_id = request_id
         self.sequence = sequence
         self.progress = progress
-        self.samples: list[Generation] = []
+        self._others = list(others)
         self._params = params
         self._index = index
         self._n_context = n_context
@@ -110,9 +109,12 @@ class Generation:
                 continue  # known already: the prompt is read again after a preemption
             self._prompt_logprobs.append(self._logprob(row, sequence.token_ids[place]))
 
-    def share_prompt(self, other: "Generation") -> None:
-        """Take over what another sample of the request has read."""
-        self._prompt_logprobs = other._prompt_logprobs
+    def part(self) -> "list[Generation]":
+        """The other samples, once: at the end of the prompt, which is then read for them, too."""
+        others, self._others = self._others, []
+        for other in others:
+            other._prompt_logprobs = self._prompt_logprobs
+        return others
 
     def advance(self, logits: NDArray[np.float32], likeliest: int | None = None) -> Delta:
         """Choose the next token after logits `[V]`.

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -87,14 +87,23 @@ class Metrics:
         model_name: of the engine's model, the label of all of them.
         usage: tells how much is in use; asked when the figures are.
         n_pages: pages of the pool.
+        tensor_bytes: memory of every tensor of pool and state, by the number of its layer and its
+            name.
 
     Attributes:
         prompt_tokens, generation_tokens: of all requests so far.
         finished: requests that are over, by reason: `stop`, `length`, `abort` or `error`.
     """
 
-    def __init__(self, model_name: str, usage: Callable[[], Usage], n_pages: int) -> None:
+    def __init__(
+        self,
+        model_name: str,
+        usage: Callable[[], Usage],
+        n_pages: int,
+        tensor_bytes: Mapping[tuple[int, str], int],
+    ) -> None:
         self.model_name = model_name
+        self.tensor_bytes = tensor_bytes
         self.usage = usage
         self.n_pages = n_pages
         self.prompt_tokens = self.generation_tokens = 0
@@ -177,6 +186,15 @@ class _AllModels(Collector):
                 for one, usage in zip(self._metrics, usages, strict=True):
                     family.add_metric([one.model_name], value(one, usage))
                 yield family
+        memory = GaugeMetricFamily(
+            PREFIX + "tensor_bytes",
+            "Memory of each tensor that a layer keeps, of tokens or of sequences.",
+            labels=[_MODEL_NAME, "layer", "tensor"],
+        )
+        for one in self._metrics:
+            for (layer, name), n_bytes in one.tensor_bytes.items():
+                memory.add_metric([one.model_name, str(layer), name], n_bytes)
+        yield memory
         finished = CounterMetricFamily(
             PREFIX + "request_success",
             "Requests that are over.",

@@ -11,13 +11,18 @@ RAW = "raw"
 _RAW_TOKENS = 16  # of an answer to a raw prompt unless the request says; as in OpenAI's API
 
 
+def modes(model: ServedModel) -> tuple[str, ...]:
+    """All modes of a model, the default one first."""
+    return (*model.task.modes, RAW)
+
+
 def choose_mode(model: ServedModel, mode: str | None) -> str:
-    """The mode that a request asks for; by default the first one of the model's task.
+    """The mode that a request asks for; by default the first one of the model.
 
     Raises:
         InvalidRequestError: the model has no such mode.
     """
-    known = (*model.task.modes, RAW)
+    known = modes(model)
     if mode is None:
         return known[0]
     if mode not in known:

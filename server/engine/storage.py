@@ -1,6 +1,7 @@
 """How much storage an engine allocates, and how it is divided."""
 
 from model.state import DecoderState
+from server.engine.kept_states import KeptStates
 from server.engine.served_model import ServedModel
 from server.errors import StartupError
 from server.settings import Settings
@@ -46,6 +47,12 @@ def state_every(state: DecoderState) -> int:
 def bytes_per_page(state: DecoderState) -> int:
     """Memory of one page in all layers, with its part of the states that are kept."""
     return state.bytes_per_page + -(-state.bytes_per_state // state_every(state))
+
+
+def kept_row(state: DecoderState, states: KeptStates, page: int) -> int:
+    """The row of the storage where the state at the end of a page is kept; -1 if it is not."""
+    row = states.row(page)
+    return -1 if row is None else state.row(row)
 
 
 def _bytes_of_states(state: DecoderState, n_slots: int) -> int:

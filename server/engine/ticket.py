@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from model.tokenizer import Tokenizer
 from server.engine.deltas import Progress
@@ -67,24 +68,24 @@ class Ticket:
         due = progress.arrived + _PRIORITY_SECONDS * params.priority
         known = ([] if self.context is None else self.context.token_ids) + self.prompt
         first, *others = (
-            Generation(
-                self.id,
-                Sequence(
-                    f"{self.id}-{index}",
-                    list(known),
-                    params.max_tokens,
-                    rank=(due, next(arrivals)),
-                    reusable=not (params.echo and params.logprobs is not None),
-                    owner=self.owner,
-                    session=None if self.context is None else self.context.key,
-                ),
-                params,
-                tokenizer,
-                progress,
-                index,
-                self.n_context,
+            Sequence(
+                f"{self.id}-{index}",
+                list(known),
+                params.max_tokens,
+                rank=(due, next(arrivals)),
+                reusable=not (params.echo and params.logprobs is not None),
+                owner=self.owner,
+                session=None if self.context is None else self.context.key,
             )
             for index in range(params.n)
         )
-        first.samples = others
-        return first
+        sample = partial(
+            Generation,
+            self.id,
+            params=params,
+            tokenizer=tokenizer,
+            progress=progress,
+            n_context=self.n_context,
+        )
+        rest = [sample(sequence, index=index) for index, sequence in enumerate(others, 1)]
+        return sample(first, others=rest)

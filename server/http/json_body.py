@@ -45,9 +45,9 @@ class JsonRequest(Request):
             if not self._optional:
                 self._check_media_type()
             body = await self._read()
-            if self._optional and body:
+            if body:
                 self._check_media_type()
-            elif not body and not self._optional:
+            elif not self._optional:
                 raise MalformedBodyError("the body is empty; it must be a JSON object")
             self._body = body
         return self._body

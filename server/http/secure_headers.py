@@ -8,10 +8,10 @@ SECURE_HEADERS = {
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    # Of requests without CORS only; those with it are decided by its own headers.
+    # Matters for requests without CORS only: the headers of CORS decide about the others.
     "cross-origin-resource-policy": "same-origin",
 }
-"""What they get if a response sets nothing else."""
+"""What a response gets unless it sets the header itself."""
 
 
 class SecureHeaders:

@@ -14,10 +14,10 @@ _PIECE = 1 << 20  # bytes that are read, or written, at once
 
 
 async def receive(request: Request, limit: int) -> BinaryIO:
-    """A request's body as a file at its beginning, which is gone when it is closed.
+    """Receive a request's body into a file, which is rewound and is gone once it is closed.
 
-    It may take long as a whole, as it may be large; but something must come within the time that a
-    whole body may take elsewhere.
+    A large body may take long as a whole; but every next piece must come within the time that the
+    whole of a body may take elsewhere.
 
     Raises:
         BodyTooLargeError: it has more than `limit` bytes.
@@ -46,7 +46,7 @@ async def receive(request: Request, limit: int) -> BinaryIO:
 
 
 def write(parts: Iterator[bytes]) -> BinaryIO:
-    """Parts of a body as a file at its beginning, which is gone when it is closed.
+    """Write the parts of a body into a file, which is rewound and is gone once it is closed.
 
     Raises:
         UnavailableError: there is no room for it.
@@ -63,7 +63,7 @@ def write(parts: Iterator[bytes]) -> BinaryIO:
 
 
 async def send(file: BinaryIO) -> AsyncIterator[bytes]:
-    """A file piece by piece; closes it however it ends."""
+    """Yield a file piece by piece, and close it at the end or when nobody wants more."""
     with file:
         while piece := await asyncio.to_thread(file.read, _PIECE):
             yield piece

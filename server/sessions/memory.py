@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from model.state import SequenceMemory
-from server.engine.core import EngineCore
 from server.engine.engine import Engine
 from server.engine.engines import Engines
 from server.engine.generation import GenerationParams
 from server.engine.modes import RAW
+from server.engine.pooled_sessions import PooledSessions
 from server.engine.ticket import Context
 from server.engine.warm_sessions import PoolUse
 from server.sessions.engine_finder import EngineFinder
@@ -38,7 +38,7 @@ class SessionMemory:
                 by_engine.setdefault(engine, []).append(record.id)
         found: dict[str, tuple[PoolUse, int]] = {}
         for engine, ids in by_engine.items():
-            uses = await self._engines.call(engine, EngineCore.session_uses, ids) or []
+            uses = await self._engines.call(engine, PooledSessions.uses, ids) or []
             for id, use in zip(ids, uses, strict=bool(uses)):
                 found[id] = use, (use.pages_own + use.pages_shared) * engine.bytes_per_page
         return found
@@ -46,12 +46,12 @@ class SessionMemory:
     async def fork(self, record: SessionRecord, child: str) -> None:
         """Let a new session share what is held of another, which no request is in."""
         if (engine := self._finder.find(record)) is not None:
-            await self._engines.call(engine, EngineCore.fork_session, record.id, child)
+            await self._engines.call(engine, PooledSessions.fork, record.id, child)
 
     async def drop(self, id: str, fingerprint: str) -> None:
         """Give up what is held of a session that belongs to these weights."""
         for engine in self._finder.of_weights(fingerprint):
-            await self._engines.call(engine, EngineCore.drop_session, id)
+            await self._engines.call(engine, PooledSessions.drop, id)
 
     async def save(
         self, engine: Engine, context: Context, owner: str
@@ -87,15 +87,15 @@ class SessionMemory:
             token_ids: the beginning of its log that the memory is of.
             memory: of these.
         """
-        await self._engines.call(engine, EngineCore.import_session, id, token_ids, memory)
+        await self._engines.call(engine, PooledSessions.restore, id, token_ids, memory)
 
     async def warm_ids(self, engine: Engine) -> list[str]:
         """The idle sessions of which an engine holds anything."""
-        return await self._engines.call(engine, EngineCore.warm_session_ids) or []
+        return await self._engines.call(engine, PooledSessions.ids) or []
 
     async def _export(self, engine: Engine, context: Context) -> tuple[int, SequenceMemory] | None:
         return await self._engines.call(
-            engine, EngineCore.export_session, context.key, context.token_ids
+            engine, PooledSessions.export, context.key, context.token_ids
         )
 
 

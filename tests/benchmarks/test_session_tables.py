@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import session_tables
+from benchmarks import figures, session_tables
 
 MS = {"p50": 1.0, "p95": 2.0, "p99": 3.25}
 NONE: dict[str, float] = {}
@@ -86,9 +86,9 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "ready_ms": {"p50": 4100.0, "p95": 4300.0, "p100": 4500.0},
         "failures": [],
     }
-    for name, figures in (("sessions", sessions), ("crash", crash)):
-        (tmp_path / f"{name}.json").write_text(json.dumps(figures))
-    monkeypatch.setattr(session_tables, "RESULTS", tmp_path)
+    for name, values in (("sessions", sessions), ("crash", crash)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(values))
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ pip() {
     grep -q '^\[project\]' "${3%[*}/pyproject.toml"
 }
 
-# tests/test_dockerfile.py runs what is in the Dockerfile, and its command.
+# Building needs a container engine: tests/test_dockerfile.py checks what the Dockerfile names.
 docker() {
     say "docker $1"
     case $1 in

@@ -8,7 +8,7 @@ import torch
 
 from model.config import ModelConfig
 from model.decoder import Decoder
-from model.state import DecoderState, RaggedBatch
+from model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
 from tests.model.tiny import tiny_config
 
 WIDE = {"d_relation": 32}
@@ -102,3 +102,70 @@ def test_counters_follow_from_the_tokens(decoder: Decoder, length: int) -> None:
         extend(decoder, state, 0, length, 0, PAGES)
     ids = tokens(decoder.config)[:length].tolist()
     assert decoder.counters(ids).tolist() == state.counters[0].tolist()
+
+
+def numbered(*shape: int) -> torch.Tensor:
+    """Every element another number."""
+    return torch.arange(float(np.prod(shape))).reshape(shape)
+
+
+def two_pools() -> DecoderState:
+    """Pages of 16 tokens of a tensor of two heads of three channels, and of one without heads."""
+    layer = LayerSpec(pool=(TensorSpec("heads", (2, 3)), TensorSpec("flat", (5,), "float64")))
+    return DecoderState([layer], n_pages=4, page_size=16, n_slots=1, n_rows=1, n_counters=3)
+
+
+@pytest.mark.parametrize("n_tokens", [0, 1, 16, 17, 32])
+def test_an_export_holds_tokens_in_order_with_their_heads_side_by_side(n_tokens: int) -> None:
+    state, pages = two_pools(), [2, 0][: -(-n_tokens // 16)]
+    pools = state.layers[0].pool
+    for pool in pools.values():
+        pool.copy_(numbered(*pool.shape))
+    memory = state.export(pages, n_tokens, 0)
+    kept = memory.pools[0]
+    assert {name: (pool.dtype.name, pool.shape) for name, pool in kept.items()} == {
+        "heads": ("float32", (n_tokens, 6)), "flat": ("float64", (n_tokens, 5))
+    }  # fmt: skip
+    for token in range(n_tokens):
+        page, place = pages[token // 16], token % 16
+        assert kept["heads"][token].tolist() == pools["heads"][page, :, place].flatten().tolist()
+        assert kept["flat"][token].tolist() == pools["flat"][page, place].tolist()
+
+
+@pytest.mark.parametrize("n_tokens", [0, 1, 16, 17, 32])
+def test_a_load_touches_no_other_page(n_tokens: int) -> None:
+    n_pages = -(-n_tokens // 16)
+    state, other, pages = two_pools(), two_pools(), [3, 1][:n_pages]
+    for one, value in ((state, 7.0), (other, -1.0)):
+        for pool in one.layers[0].pool.values():
+            pool.fill_(value)
+    memory = state.export([0, 1][:n_pages], n_tokens, 0)
+    other.load(pages, memory, other.row(0))
+    again = other.export(pages, n_tokens, other.row(0))
+    for name, pool in other.layers[0].pool.items():
+        assert np.array_equal(again.pools[0][name], memory.pools[0][name])
+        assert all(bool((pool[page] == -1).all()) for page in {0, 1, 2, 3} - set(pages))
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_rows_for_other_pages_than_there_are_are_refused(width: int) -> None:
+    with pytest.raises(ValueError, match="state_tables must have the shape of block_tables"):
+        RaggedBatch(
+            token_ids=np.array([3]),
+            starts=np.array([0, 1]),
+            context_lens=np.array([0]),
+            slots=np.array([0]),
+            block_tables=np.zeros((1, 2), np.int32),
+            state_tables=np.zeros((1, width), np.int32),
+        )
+
+
+def test_a_tensor_without_an_axis_is_refused() -> None:
+    with pytest.raises(ValueError, match="the tensor 'sums' must have at least one axis"):
+        TensorSpec("sums", ())
+
+
+def test_two_tensors_of_one_name_are_refused() -> None:
+    same = TensorSpec("sums", (2,))
+    with pytest.raises(ValueError, match="different names, got \\['sums', 'sums'\\]"):
+        LayerSpec(pool=(same,), state=(same,))

@@ -54,31 +54,24 @@ class Driver(Generic[Model]):
         progress = self.progress[id] = Progress(0.0)
         context = [] if session is None else self.logs.setdefault(session, [])
         prompt = frame(self.model, ids, choose_mode(self.model, mode))
-        samples = [
-            Generation(
-                id,
-                Sequence(
-                    f"{id}-{index}",
-                    context + prompt,
-                    max_tokens,
-                    rank=(0.0, len(self.text)),
-                    reusable=self.reuse and not params.echo,
-                    session=session,
-                ),
-                params,
-                self.model.tokenizer,
-                progress,
-                index,
-                len(context),
+
+        def sample(index: int, *others: Generation) -> Generation:
+            sequence = Sequence(
+                f"{id}-{index}",
+                context + prompt,
+                max_tokens,
+                rank=(0.0, len(self.text)),
+                reusable=self.reuse and not params.echo,
+                session=session,
             )
-            for index in range(params.n)
-        ]
-        samples[0].samples = samples[1:]
-        self.core.add(samples[0])
+            tokenizer, n = self.model.tokenizer, len(context)
+            return Generation(id, sequence, params, tokenizer, progress, index, n, others)
+
+        self.core.add(sample(0, *map(sample, range(1, params.n))))
         if session is not None:
             self.turns[id] = session
             self.logs[session] = context + prompt
-        self.deltas[id] = [[] for _ in samples]
+        self.deltas[id] = [[] for _ in range(params.n)]
         self.text |= {id if index == 0 else f"{id}-{index}": "" for index in range(params.n)}
 
     def step(self) -> None:
@@ -105,12 +98,12 @@ class Driver(Generic[Model]):
         self.turns.pop(id, None)
 
     def fork(self, session: str, child: str) -> None:
-        self.core.fork_session(session, child)
+        self.core.sessions.fork(session, child)
         self.logs[child] = list(self.logs[session])
 
     def drop(self, session: str) -> None:
         """Let a session become cold."""
-        self.core.drop_session(session)
+        self.core.sessions.drop(session)
 
     def talk(self, id: str, text: str, session: str = "s", **options: Any) -> int:
         """A turn to its end; returns how many tokens it computed."""

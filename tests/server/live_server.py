@@ -16,8 +16,8 @@ from fastapi import FastAPI
 
 from model.ops.cpu import jit
 from server.app import create_app
-from server.engine.core import EngineCore
 from server.engine.engine import Engine
+from server.engine.pooled_sessions import PooledSessions
 from server.engine.served_model import ServedModel
 from server.sessions.sessions import Sessions
 from server.settings import Settings
@@ -98,8 +98,8 @@ class LiveServer:
     def forget_sessions(self) -> None:
         """Let all sessions become cold; nothing else may be in the pool."""
         for engine in self.app.state.engines:
-            for id in self.run(engine.call(EngineCore.warm_session_ids)):
-                self.run(engine.call(EngineCore.drop_session, id))
+            for id in self.run(engine.call(PooledSessions.ids)):
+                self.run(engine.call(PooledSessions.drop, id))
             assert engine.usage.pages_used == 0
         assert not len(self.sessions.locks)
 

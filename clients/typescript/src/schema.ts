@@ -958,6 +958,7 @@ export interface components {
                 [key: string]: unknown;
             };
             tokenizer: components["schemas"]["TokenizerInfo"];
+            task: components["schemas"]["TaskInfo"];
             limits: components["schemas"]["Limits"];
         };
         /**
@@ -1349,6 +1350,19 @@ export interface components {
              * @default false
              */
             continuous_usage_stats?: boolean;
+        };
+        /**
+         * TaskInfo
+         * @description What a model was trained on, and so can be asked for.
+         */
+        TaskInfo: {
+            /** Name */
+            name: string;
+            /**
+             * Modes
+             * @description Values of `mode`, the default one first; `raw` is the last for every model.
+             */
+            modes: string[];
         };
         /**
          * TokenLogprob

@@ -1,7 +1,7 @@
 """The one door to Numba: compile options, disk cache, threads.
 
-Every compiled kernel of the project uses `kernel` or `inline`, so that compile options (no
-fast-math flag, no GIL, cached on disk) are decided once. `lanes.py` has the arithmetic.
+Every compiled kernel of the project is made by one of the decorators of this file, so that compile
+options (no fast-math flag, no GIL, cached on disk) are decided once. `lanes.py` has the arithmetic.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ import numba.extending
 
 
 def _preload_tbb() -> None:
-    """Load the threading library that a Python package brings, where the loader would not look.
+    """Load the threading library TBB from its Python package, where the loader would not look.
 
-    Starting threads through it takes some 3 microseconds; through the one that Numba brings along
-    (which is taken where there is no other) it takes some 70, several times in every step.
+    Starting threads through it takes some 3 microseconds. Through the library that Numba brings
+    along and falls back to, it takes some 70, several times in every step.
     """
     with contextlib.suppress(importlib.metadata.PackageNotFoundError, OSError):
         for file in importlib.metadata.files("tbb") or ():
@@ -41,8 +41,8 @@ cgutils: Any = numba.core.cgutils
 _SOURCES = hashlib.sha256(
     b"".join(file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
 ).hexdigest()[:16]
-_launch = threading.Lock()  # not every threading layer bears two threads that enter at once
-# Two threads gain little on fewer exponentials than this, several times in a kernel.
+_launch = threading.Lock()  # not every threading layer tolerates two threads that enter at once
+# Below so many exponentials, starting threads several times in a kernel costs what they gain.
 _PARALLEL_WORK = 200_000
 
 
@@ -54,9 +54,9 @@ class Kernel:
 
     Args:
         function: to compile.
-        dealt: whether threads take one iteration of a `prange` after the other, in place of equal
-            shares at once. Costs more, and does not wait for a thread whose core is also needed
-            elsewhere.
+        dealt: whether each thread takes the next iteration of a `prange` when it is done with one,
+            rather than an equal share at the start. This costs more, but nobody waits for a thread
+            whose core is also needed elsewhere.
     """
 
     def __init__(self, function: Callable[..., Any], *, dealt: bool = False) -> None:
@@ -70,8 +70,8 @@ class Kernel:
 
         Args:
             args: of the kernel.
-            work: about how many channels it touches or exponentials it takes; little work stays
-                on the caller's thread.
+            work: about how many channels it touches or exponentials it computes; with little work
+                it stays on the caller's thread.
         """
         if work < _PARALLEL_WORK:
             self.serial(*args)
@@ -86,8 +86,8 @@ class Kernel:
 def _renamed(function: Callable[..., Any], form: str) -> Callable[..., Any]:
     """A copy under a name of its own for Numba's cache on disk.
 
-    The cache tells functions apart by file, name and line: not by options, and not by what they
-    call in other files. So the name holds the form, and a digest of all that kernels are made of.
+    The cache tells functions apart by file, name and line, not by options, nor by what they call in
+    other files. So the name holds the form, and a digest of every file that kernels are made of.
     """
     copy = FunctionType(function.__code__, function.__globals__, function.__name__)
     copy.__qualname__ = f"{function.__qualname__}_{form}_{_SOURCES}"
@@ -101,7 +101,7 @@ def kernel(function: Callable[..., Any]) -> Kernel:
 
 
 def dealt_kernel(function: Callable[..., Any]) -> Kernel:
-    """Compile a kernel whose iterations threads take as they get to them."""
+    """Compile a kernel whose threads take iterations as they get to them; see `Kernel`."""
     return Kernel(function, dealt=True)
 
 
@@ -121,7 +121,11 @@ def num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Set the threads that kernels use, from 1 to the number of cores that Numba saw at start."""
+    """Set the threads that kernels use, from 1 to the number of cores that Numba saw at start.
+
+    Raises:
+        ValueError: n is out of this range.
+    """
     limit = numba.config.NUMBA_NUM_THREADS
     if not 1 <= n <= limit:
         raise ValueError(f"number of threads must be between 1 and {limit}, got {n}")

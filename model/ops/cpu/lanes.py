@@ -1,10 +1,10 @@
 """Arithmetic whose every rounding is decided here, not by the compiler.
 
-Kernels are compiled without any fast-math flag. Loops over channels that do not reduce still become
-SIMD code; what a compiler may not reorder are sums, so these are written as LLVM vectors by hand:
-channel i goes to lane `i % LANES`, lanes are added pairwise at the end. Where a product and a sum
-round once, `fma` says so. The same inputs therefore give the same bits in whatever kernel, form,
-process or version of the compiler, on every processor with FMA.
+Kernels are compiled without any fast-math flag. Loops over channels still become SIMD code unless
+they add up; sums, which a compiler may not reorder, are written as LLVM vectors by hand: channel i
+goes to lane `i % LANES`, and lanes are added pairwise at the end. Where a product and a sum round
+once, `fma` says so. The same inputs therefore give the same bits in every kernel, form, process and
+version of the compiler, on every processor with FMA.
 """
 
 from collections.abc import Callable, Sequence
@@ -146,10 +146,11 @@ def _sums(
 
 
 def _add_lanes(builder: Any, vectors: list[Any]) -> Any:
-    """Add the halves of each vector, and so on until one lane of it is left; these in one vector.
+    """The sums of the lanes of each vector, side by side in one vector.
 
-    As long as there are several (a power of two), two vectors share an addition: the low halves of
-    both side by side, and the high halves of both.
+    The halves of each vector are added, and so on until one lane of it is left. As long as there
+    are several vectors (a power of two), two of them share an addition: the low halves of both side
+    by side, and the high halves of both.
     """
     lanes = LANES
     while lanes > 1:
@@ -184,7 +185,7 @@ def _splat(builder: Any, value: Any) -> Any:
 
 
 def _row(context: Any, builder: Any, kind: Any, array: Any, row: Any = None) -> tuple[Any, Any]:
-    """Pointer to the first channel of an array or of one of its rows, and the channels' number."""
+    """Pointer to the first channel of an array or of one of its rows, and how many there are."""
     parts = context.make_array(kind)(context, builder, array)
     shape = jit.cgutils.unpack_tuple(builder, parts.shape)
     pointer = parts.data
@@ -341,10 +342,10 @@ add_dots_1x1 = _add_dots(1, 1)
 
 @jit.intrinsic
 def prefetch(typingctx: Any, x: Any, row: Any, n_rows: Any) -> Any:  # noqa: ARG001
-    """Ask for rows `row` to `row + n_rows - 1` of a float32 array `[N, K]` to be in the cache soon.
+    """Load rows `row` to `row + n_rows - 1` of a float32 array `[N, K]` into the cache beforehand.
 
-    Changes nothing but the time: memories of a decoding sequence are read once a step, and between
-    two reads lie hundreds of exponentials, too many for the processor to look ahead by itself.
+    This changes nothing but the time: memories of a decoding sequence are read once a step, and
+    between two reads lie hundreds of exponentials, too many for the processor to look ahead.
     """
     _check_contiguous(x)
 

@@ -1,8 +1,8 @@
 """Matrix products in which a row's result depends on nothing but that row.
 
-Every element is one dot product, added up in the lanes of `lanes.py` whatever the tile it is
-computed in, so that a sequence gets the same bits alone, in a batch and in any chunk. BLAS does not
-promise that: it picks another order of additions for another number of rows.
+Every element is one dot product, added up in the lanes of `lanes.py` whatever tile it is computed
+in, so that a sequence gets the same bits alone, in a batch and in any chunk. BLAS does not promise
+that: its order of additions depends on the number of rows.
 """
 
 from model.ops.cpu import jit

@@ -9,7 +9,10 @@ from model.step import Step
 
 
 def embed(embedding: Any, step: Step) -> None:
-    """The operation of a `model.embedding.Embedding`: writes `step.x` and `step.phases`."""
+    """The operation that a `model.embedding.Embedding` asks for: writes `step.x` and `step.phases`.
+
+    Advances the counters of the sequences.
+    """
     config, batch, state = embedding.config, step.batch, step.state
     _embed(
         batch.token_ids, batch.starts, batch.context_lens, batch.slots, batch.state_tables,

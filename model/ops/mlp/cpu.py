@@ -15,11 +15,11 @@ _F1 = np.float32(1.0)
 # gelu(x) = x · sigmoid(2·sqrt(2/π)·(x + 0.044715·x³)), and sigmoid(u) = 1 / (1 + 2^(-u·log2 e))
 _SCALE = np.float32(-2.0 * 0.7978845608028654 * 1.4426950408889634)
 _CUBIC = np.float32(0.044715)
-_LARGEST = np.float32(126.0)  # exponents of two up to here, of either sign, are what `exp2` takes
+_LARGEST = np.float32(126.0)  # `exp2` takes exponents of either sign up to here
 
 
 def mlp(module: Any, step: Step) -> None:
-    """The operation of a `model.mlp.Mlp`: adds to the active rows of `step.x`."""
+    """The operation that a `model.mlp.Mlp` asks for: adds to the active rows of `step.x`."""
     up, up_bias, down, down_bias = module.views()
     n_rows, d = step.x.shape
     _mlp(

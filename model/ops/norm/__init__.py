@@ -12,8 +12,8 @@ from model.ops.norm import cpu, reference
 def norm(x: Tensor, eps: float) -> Tensor:
     """`(x - mean) / (std + eps)` over the last axis, biased standard deviation, differentiable.
 
-    On the CPU a row's result has the same bits whatever other rows there are, and a constant row
-    gives zeros for `eps > 0`, and no gradient through its deviation.
+    On the CPU a row's result has the same bits whatever other rows there are. A constant row gives
+    zeros for `eps > 0`, and no gradient goes through its deviation.
 
     Args:
         x: any shape, float32 or float64.

@@ -1,8 +1,8 @@
 """Coupled positions: where in its turn a token stands, and the fixed code of that place.
 
 A turn of copying is `BOS source SEP output EOS`. BOS stands at the number of tokens before it, each
-token one further; at SEP the count goes back to that of BOS. An output token so stands where its
-source does, however long the string, and the turns of one sequence never overlap.
+further token one place later; at SEP the count goes back to the place of BOS. An output token thus
+stands where its source does, however long the string, and the turns of one sequence never overlap.
 
 A turn of recall is `BOS SEP prefix output EOS`, for models that know it: a SEP right after its BOS
 has nothing to copy. From there on tokens have no place: what they continue is found by content.
@@ -12,7 +12,9 @@ Codes are the bits of a hash of the position, as ±1: they exist for every integ
 and neighbours have nothing in common that could be mistaken for a match of place.
 """
 
-STATE_SIZE = 3  # counters a sequence: tokens seen; position of BOS, -1 - that after SEP; next one
+STATE_SIZE = 3
+"""Counters a sequence: tokens seen; the position of BOS, or -1 minus it from SEP on; the next
+position."""
 
 NOWHERE = -1
 """The position of tokens that have no place. Its code is zeros."""

@@ -25,7 +25,7 @@ def _splitmix64(x):
 def step(token_id, bos_id, sep_id, coupled, recall, counters):
     """Advance a sequence's counters `[STATE_SIZE]` over one token.
 
-    Returns its position, and its phase.
+    Returns the position and the phase of that token.
     """
     seen, opened, index = counters
     if coupled and token_id == bos_id:

@@ -1,10 +1,10 @@
-"""The relations: what a CausalRN layer does instead of attention. `README.md` has the derivation.
+"""The relations: what a CausalRN has in place of attention. `README.md` has the derivation.
 
-Both are differentiable and take whole sequences. `model/ops/extend.py` continues ragged batches of
-sequences from their state, with the parts that `cpu.py` has for it.
+Both functions here are differentiable and take whole sequences. `cpu_layers.py` continues ragged
+batches of sequences from their state, with the parts that `cpu.py` has for it.
 """
 
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,33 +13,27 @@ from torch.autograd.function import once_differentiable
 
 from model.ops.cpu import jit
 from model.ops.norm import norm
-from model.ops.relation import cpu, reference
-
-Backend = Literal["cpu", "reference"]
+from model.ops.relation import cpu
 
 
-def normalized_relation(a: Tensor, b: Tensor, eps: float, backend: Backend = "cpu") -> Tensor:
+def normalized_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
     """Mean over `v <= t` of `exp(norm(a_t + b_v))`, the norm taken over K for each pair and head.
 
+    Takes O(T) memory; computed on the CPU.
+
     Args:
-        a: readers of shape `[B, T, H, K]`.
-        b: memories of shape `[B, T, H, K]`.
+        a: readers of shape `[B, T, H, K]`, float32.
+        b: memories of shape `[B, T, H, K]`, float32.
         eps: added to each pair's standard deviation.
-        backend: "cpu" (Numba, float32, differentiable, O(T) memory) or "reference" (float64,
-            differentiable, O(T²) memory).
 
     Returns:
-        `[B, T, H, K]` in the backend's dtype.
+        `[B, T, H, K]` float32.
 
     Raises:
-        ValueError: shapes differ, or the backend is unknown.
+        ValueError: the shapes differ, or are of another form.
     """
     if a.ndim != 4 or a.shape != b.shape:
         raise ValueError(f"a and b must both be [B, T, H, K], got {a.shape} and {b.shape}")
-    if backend == "reference":
-        return reference.normalized_relation(a, b, eps)
-    if backend != "cpu":
-        raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
     result: Tensor = _NormalizedRelation.apply(a, b, eps)  # type: ignore[no-untyped-call]
     return result
 

@@ -30,7 +30,7 @@ from model.ops.cpu.lanes import (
 )
 
 BLOCK = 64  # memories in one partial sum
-SEGMENT = 512  # memories whose partial sums `extend` adds up before it goes on, maybe elsewhere
+SEGMENT = 512  # memories whose partial sums one thread of `extend` adds up at a time
 _RUN = 16  # memories that lie side by side in a page and stay in L1 for a tile of readers
 _TILE = 8  # readers that share a run of memories
 _LOG2E = np.float32(1.4426950408889634)
@@ -248,16 +248,16 @@ def append(b, n, entry, table, pool):
 
 @jit.inline
 def relate(part, n_parts, a, active, starts, context_lens, block_tables, pool, eps, partials):
-    """One of `n_parts` parts of equal cost of the work of relating new readers to their pools.
+    """Do one of `n_parts` parts, of about equal cost, of relating new readers to their pools.
 
-    The work consists of pieces: a tile of readers, one head, one segment of their pool. So many
-    short pools and one long one are dealt out alike; `combine` puts the segments together. A tile
-    none of whose readers is active is no work.
+    The work consists of pieces: a tile of readers, one head, one segment of their pool. That way
+    many short pools are dealt out as evenly as a long one; `combine` puts the segments together. A
+    tile without any active reader is no work.
 
     Args:
         part, n_parts: which part, of how many.
         a: new readers `[N, R]`.
-        active: `[N]` bool, readers that are asked for.
+        active: `[N]` bool, readers whose results are wanted.
         starts: `[S + 1]` int64; sequence s brings rows `starts[s]:starts[s + 1]`.
         context_lens: `[S]` int64, memories that each pool held before these.
         block_tables: `[S, M]` int32, pages of each pool in order.
@@ -322,7 +322,7 @@ def relate(part, n_parts, a, active, starts, context_lens, block_tables, pool, e
 
 @jit.inline
 def combine(n, n_seen, partials, out):
-    """Put the segments of a row together: its mean over the memories that it sees.
+    """Put the segments of a row together, into its mean over the memories that it sees.
 
     Args:
         n: the row.
@@ -342,7 +342,7 @@ def combine(n, n_seen, partials, out):
 
 @jit.inline
 def _tile(starts, context_lens, s, n):
-    """Readers of the tile that begins at row n of sequence s, and memories that the last sees."""
+    """How many readers the tile at row n of sequence s has, and memories its last reader sees."""
     readers = min(_TILE, starts[s + 1] - n)
     return readers, context_lens[s] + n - starts[s] + readers
 

@@ -1,12 +1,12 @@
-"""One layer of either relation on the CPU: one compiled call for the new tokens of a whole batch.
+"""The mixers of both relations on the CPU: one compiled call for the new tokens of a whole batch.
 
-Buffers stay from step to step. Whenever a sequence fills a page for which it has a row, what it
-keeps besides the pool is copied to that row. Results have the same bits for a sequence in any
-batch, any chunking and any pages; see `lanes.py` and `linear.py`.
+Whenever a sequence fills a page for which it has a row, what it keeps besides the pool is copied to
+that row. Results have the same bits for a sequence in any batch, any chunking and any pages; see
+`lanes.py` and `linear.py`.
 
 Common arguments: `starts` `[S + 1]`, `context_lens` `[S]` and `slots` `[S]`, int64, `block_tables`
 and `state_tables` `[S, M]` int32, as in `model.state.RaggedBatch`; `page_size` in tokens; `eps`,
-added to deviations. Arrays of rows may be longer than the batch and are float32.
+added to standard deviations. Arrays of rows are float32 and may be longer than the batch.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ _PARTS = 4  # of the work on the pools, for each thread
 
 
 def normalized_relation(mixer: Any, step: Step, layer: LayerState) -> None:
-    """The operation of a `model.mixers.normalized.NormalizedRelation`."""
+    """The operation that a `model.mixers.normalized.NormalizedRelation` asks for."""
     batch, space = step.batch, step.scratch
     taps, tails = _tails(mixer, step, layer)
     n_rows, d = step.x.shape
@@ -40,7 +40,7 @@ def normalized_relation(mixer: Any, step: Step, layer: LayerState) -> None:
 
 
 def separable_relation(mixer: Any, step: Step, layer: LayerState) -> None:
-    """The operation of a `model.mixers.separable.SeparableRelation`."""
+    """The operation that a `model.mixers.separable.SeparableRelation` asks for."""
     batch, space = step.batch, step.scratch
     taps, tails = _tails(mixer, step, layer)
     n_rows, d = step.x.shape
@@ -54,7 +54,7 @@ def separable_relation(mixer: Any, step: Step, layer: LayerState) -> None:
 
 
 def _tails(mixer: Any, step: Step, layer: LayerState) -> tuple[Any, Any]:
-    """The taps of the token shift, and what it keeps; one without taps keeps nothing."""
+    """The taps of a mixer's token shift, and the tails that it keeps; no rows if it has none."""
     tails = layer.state_arrays.get("tail")
     if tails is None:
         tails = step.scratch.no_tails
@@ -115,12 +115,12 @@ def normalized_layer(
     taps, w_reader, b_reader, w_memory, w_output, b_output,
     tails, pool, z, readers, memories, a, b, o, partials,
 ):  # fmt: skip
-    """One layer of the normalized relation, added to `x`.
+    """Add to `x` what a mixer of the normalized relation writes.
 
     Args:
         x: `[N, D]` residual stream, updated in place.
-        active: `[N]` bool, rows that read and are added to; the others are remembered only.
-        n_parts: parts that the work on the pools is dealt into, each one thread's.
+        active: `[N]` bool, rows that read and are added to; the others are only remembered.
+        n_parts: how many parts the work on the pools is dealt into, each for one thread.
         taps: `[2, W, D]` of the token shift.
         w_reader, b_reader, w_memory: `[R, D]`, `[R]`, `[R, D]`.
         w_output, b_output: `[D, R]`, `[D]`.
@@ -128,7 +128,7 @@ def normalized_layer(
         pool: `[n_pages, H, page_size, K]`, written.
         z, readers, memories: `[N, D]` scratch.
         a, b, o: `[N, R]` scratch.
-        partials: `[n_segments, N, R]` scratch, segments enough for the longest pool.
+        partials: `[n_segments, N, R]` scratch, with enough segments for the longest pool.
     """
     n_rows = starts[slots.shape[0]]
     n_tiles = (n_rows + _TILE - 1) // _TILE
@@ -165,7 +165,7 @@ def separable_layer(
     taps, w_reader, b_reader, w_memory, w_output, b_output,
     tails, sums, z, readers, memories, a, b, o,
 ):  # fmt: skip
-    """One layer of the separable relation, added to `x`.
+    """Add to `x` what a mixer of the separable relation writes.
 
     Args:
         n_heads: number of heads H.

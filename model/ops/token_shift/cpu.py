@@ -1,4 +1,4 @@
-"""The convolution with a few taps on the CPU: of whole sequences, and of what continues them."""
+"""The convolution with a few taps on the CPU: of whole sequences, and of tokens that follow."""
 
 from model.ops.cpu import jit
 from model.ops.cpu.lanes import fma
@@ -31,7 +31,10 @@ def forward(x, weight, out):
 
 @jit.kernel
 def backward(x, weight, g, dx, dw):
-    """From `g` `[2, B, T, D]` the gradients `dx` `[B, T, D]` and, a sequence each, `dw`."""
+    """Write the gradients `dx` `[B, T, D]` and `dw` `[B, 2, W, D]` that follow from `g`.
+
+    `g` `[2, B, T, D]` is the gradient of the output of `forward`.
+    """
     n_sequences, length, d = x.shape
     width = weight.shape[1]
     for s in jit.prange(n_sequences):

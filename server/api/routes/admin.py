@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Path, Response
 
 from server.api.accounts import require_admin
 from server.api.dependencies import EnginesDependency
-from server.api.openapi import describe_errors
+from server.api.openapi import MODEL_ERRORS, describe_errors
 from server.api.schemas.admin import ModelEntries, ModelEntry
 from server.errors import (
     DefaultModelError,
@@ -42,8 +42,8 @@ _LOAD_ERRORS = describe_errors(
     }
 )
 _UNLOAD_ERRORS = describe_errors(
-    {
-        ModelNotFoundError: ("there is no model 'copy-all'; served are copy-bytes", "model"),
+    MODEL_ERRORS
+    | {
         DefaultModelError: (
             "copy-bytes is the default model, which is served as long as the server runs",
             None,
@@ -54,17 +54,17 @@ _UNLOAD_ERRORS = describe_errors(
 
 
 @router.get("/admin/models", summary="List checkpoints")
-async def list_models(models: EnginesDependency, response: Response) -> ModelEntries:
+async def list_models(engines: EnginesDependency, response: Response) -> ModelEntries:
     """List the models that are served, and the checkpoints that could be."""
     response.headers["cache-control"] = "no-store"
-    infos = await models.overview()
+    infos = await engines.overview()
     return ModelEntries(models=[ModelEntry.model_validate(info) for info in infos])
 
 
 @router.put("/admin/models/{name}", summary="Load a checkpoint", responses=_LOADED | _LOAD_ERRORS)
-async def load(name: _Name, models: EnginesDependency, response: Response) -> ModelEntry:
+async def load(name: _Name, engines: EnginesDependency, response: Response) -> ModelEntry:
     """Serve a checkpoint of the server's model folder. Other models are served meanwhile."""
-    info, is_new = await models.load(name)
+    info, is_new = await engines.load(name)
     response.status_code = 201 if is_new else 200
     response.headers["cache-control"] = "no-store"
     return ModelEntry.model_validate(info)
@@ -73,10 +73,10 @@ async def load(name: _Name, models: EnginesDependency, response: Response) -> Mo
 @router.delete(
     "/admin/models/{name}", status_code=204, summary="Unload a model", responses=_UNLOAD_ERRORS
 )
-async def unload(name: _Name, models: EnginesDependency) -> None:
+async def unload(name: _Name, engines: EnginesDependency) -> None:
     """Serve a model no more, and give its memory back.
 
     New requests for it are refused at once, running ones have some time to finish. Its sessions
     stay, and go on when it is loaded again.
     """
-    await models.unload(name)
+    await engines.unload(name)

@@ -29,17 +29,17 @@ async def live(response: Response) -> LiveResponse:
 
 @router.get("/health/ready", summary="Is it ready for requests?", responses=_NOT_READY)
 @router.get("/health", summary="The same as /health/ready", responses=_NOT_READY)
-async def ready(models: EnginesDependency, response: Response) -> ReadyResponse:
+async def ready(engines: EnginesDependency, response: Response) -> ReadyResponse:
     """Answer 200 while all engines move, 503 when one is stuck or dead, or the server about to end.
 
     There is one engine a model.
     """
-    models.check_ready()
+    engines.check_ready()
     response.headers["cache-control"] = "no-store"
-    usages = [engine.usage for engine in models]
+    usages = [engine.usage for engine in engines]
     return ReadyResponse(
         running=sum(usage.running for usage in usages),
         waiting=sum(usage.waiting for usage in usages),
         pages_used=sum(usage.pages_used for usage in usages),
-        pages_total=sum(engine.pool_pages for engine in models),
+        pages_total=sum(engine.pool_pages for engine in engines),
     )

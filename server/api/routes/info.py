@@ -3,46 +3,35 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
 
 from server import __version__
 from server.api.dependencies import EnginesDependency
-from server.api.openapi import describe_errors
-from server.api.schemas.info import InfoResponse, Limits, TokenizerInfo
-from server.errors import InvalidRequestError, ModelNotFoundError
+from server.api.openapi import MODEL_QUERY_ERRORS, describe_errors
+from server.api.schemas.info import InfoResponse, Limits, TaskInfo, TokenizerInfo
+from server.api.schemas.model_name import ModelQuery
+from server.engine.modes import modes
 from server.sessions.snapshot import largest_size
 
 router = APIRouter(tags=["info"])
 
 
-_ERRORS = describe_errors(
-    {
-        ModelNotFoundError: ("there is no model 'copy-all'; served are copy-bytes", "model"),
-        InvalidRequestError: ("unknown field 'name'", "name"),
-    }
+@router.get(
+    "/info",
+    summary="What is served, within which limits",
+    responses=describe_errors(MODEL_QUERY_ERRORS),
 )
-
-
-class _Which(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    model: str | None = Field(
-        default=None, description="Name of a model that is served; by default the first one."
-    )
-
-
-@router.get("/info", summary="What is served, within which limits", responses=_ERRORS)
-async def info(which: Annotated[_Which, Query()], models: EnginesDependency) -> InfoResponse:
+async def info(query: Annotated[ModelQuery, Query()], engines: EnginesDependency) -> InfoResponse:
     """Describe a model, its tokenizer and the limits of this server."""
-    engine = models.get(which.model)
+    engine = engines.get(query.model)
     model, settings = engine.model, engine.settings
     return InfoResponse(
         model=model.name,
-        models=[one.model.name for one in models],
+        models=[one.model.name for one in engines],
         fingerprint=model.fingerprint,
         version=__version__,
         config=model.config.to_dict(),
         tokenizer=TokenizerInfo.model_validate(model.tokenizer, from_attributes=True),
+        task=TaskInfo(name=model.task.name, modes=list(modes(model))),
         limits=Limits(
             max_seq_len=model.config.max_seq_len,
             max_tokens=settings.max_tokens,

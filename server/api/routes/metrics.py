@@ -14,8 +14,8 @@ router = APIRouter(tags=["metrics"])
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def metrics(models: EnginesDependency) -> Response:
+async def metrics(engines: EnginesDependency) -> Response:
     """Tell what is in use at this moment, and what was done so far, of each model."""
     return Response(
-        expose(models.metrics), media_type=CONTENT_TYPE, headers={"cache-control": "no-store"}
+        expose(engines.metrics), media_type=CONTENT_TYPE, headers={"cache-control": "no-store"}
     )

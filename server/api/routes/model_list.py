@@ -11,9 +11,9 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 
 
 @router.get("/models", summary="List models")
-async def list_models(models: EnginesDependency) -> ModelList:
+async def list_models(engines: EnginesDependency) -> ModelList:
     """List the models that are served."""
-    return ModelList(data=[_describe(engine) for engine in models])
+    return ModelList(data=[_describe(engine) for engine in engines])
 
 
 @router.get(
@@ -21,9 +21,9 @@ async def list_models(models: EnginesDependency) -> ModelList:
     summary="Look at a model",
     responses=describe_errors(MODEL_ERRORS, openai=True),
 )
-async def get_model(name: str, models: EnginesDependency) -> Model:
+async def get_model(name: str, engines: EnginesDependency) -> Model:
     """Describe a model that is served."""
-    return _describe(models.get(name))
+    return _describe(engines.get(name))
 
 
 def _describe(engine: Engine) -> Model:

@@ -9,7 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from server.api.accounts import AccountDependency
 from server.api.dependencies import SessionId, SessionsDependency
 from server.api.json_route import OptionalJsonRoute
-from server.api.openapi import SESSION_ERRORS, describe_errors
+from server.api.openapi import (
+    BODY_ERRORS,
+    MODEL_ERRORS,
+    SESSION_ERRORS,
+    Examples,
+    describe_errors,
+)
 from server.api.schemas.sessions import (
     MAX_PAGE,
     CreateSessionRequest,
@@ -18,9 +24,7 @@ from server.api.schemas.sessions import (
     SessionList,
 )
 from server.errors import (
-    BodyTooLargeError,
     InvalidRequestError,
-    MalformedBodyError,
     ModelNotFoundError,
     ServiceError,
     SessionBusyError,
@@ -28,30 +32,18 @@ from server.errors import (
     SessionNotFoundError,
     StoreUnavailableError,
     TooManySessionsError,
-    UnsupportedMediaTypeError,
 )
 from server.sessions.session_info import SessionInfo
 
 router = APIRouter(route_class=OptionalJsonRoute, tags=["sessions"])
 
-_BODY_ERRORS: dict[type[ServiceError], tuple[str, str | None]] = {
-    MalformedBodyError: ("the key 'ttl_seconds' appears twice", None),
-    BodyTooLargeError: ("the body is larger than the limit of 1048576 bytes", None),
-    UnsupportedMediaTypeError: (
-        "the body must be JSON in UTF-8, sent with 'content-type: application/json'",
-        None,
-    ),
+_BODY_ERRORS: Examples = BODY_ERRORS | {
     InvalidRequestError: ("ttl_seconds: input should be greater than 0", "ttl_seconds"),
 }
 
 
-_MODEL_ERRORS: dict[type[ServiceError], tuple[str, str | None]] = {
-    ModelNotFoundError: ("there is no model 'copy-all'; served are copy-bytes", "model"),
-}
-
-
 def _errors(*errors: type[ServiceError]) -> dict[int | str, Any]:
-    known = SESSION_ERRORS | _BODY_ERRORS | _MODEL_ERRORS
+    known = SESSION_ERRORS | _BODY_ERRORS | MODEL_ERRORS
     return describe_errors({error: known[error] for error in errors})
 
 

@@ -6,12 +6,12 @@ A megabyte of text takes a moment, so the first two leave the event loop to othe
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
 
 from model.tokenizer import TokenizerError, special_tokens
 from server.api.dependencies import EnginesDependency
 from server.api.json_route import JsonRoute
-from server.api.openapi import MODEL_ERRORS, PROMPT_ERRORS, describe_errors
+from server.api.openapi import MODEL_QUERY_ERRORS, PROMPT_ERRORS, describe_errors
+from server.api.schemas.model_name import ModelQuery
 from server.api.schemas.tokenizer import (
     DetokenizeRequest,
     DetokenizeResponse,
@@ -29,22 +29,14 @@ def _errors(message: str, param: str) -> dict[int | str, Any]:
     return describe_errors(PROMPT_ERRORS | {InvalidRequestError: (message, param)})
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    model: str | None = Field(
-        default=None, description="Name of a model that is served; by default the first one."
-    )
-
-
 @router.post(
     "/tokenize",
     summary="Text to ids",
     responses=_errors("prompt: input should be a valid string", "prompt"),
 )
-def tokenize(body: TokenizeRequest, models: EnginesDependency) -> TokenizeResponse:
+def tokenize(body: TokenizeRequest, engines: EnginesDependency) -> TokenizeResponse:
     """Say which ids a text becomes, by default with those that a copy of it needs around them."""
-    model = models.get(body.model).model
+    model = engines.get(body.model).model
     config, tokenizer = model.config, model.tokenizer
     named = {name: token_id for token_id, name in special_tokens(tokenizer).items()}
     if not body.add_special_tokens and body.prompt in named:
@@ -77,9 +69,9 @@ def tokenize(body: TokenizeRequest, models: EnginesDependency) -> TokenizeRespon
     summary="Ids to text",
     responses=_errors("tokens[0]: must be between 0 and 258", "tokens[0]"),
 )
-def detokenize(body: DetokenizeRequest, models: EnginesDependency) -> DetokenizeResponse:
+def detokenize(body: DetokenizeRequest, engines: EnginesDependency) -> DetokenizeResponse:
     """Say which text some ids are."""
-    tokenizer = models.get(body.model).model.tokenizer
+    tokenizer = engines.get(body.model).model.tokenizer
     specials = special_tokens(tokenizer)
     for place, token_id in enumerate(body.tokens):
         if not 0 <= token_id < tokenizer.vocab_size:
@@ -96,15 +88,13 @@ def detokenize(body: DetokenizeRequest, models: EnginesDependency) -> Detokenize
 @router.get(
     "/tokenizer_info",
     summary="The tokenizer of a model",
-    responses=describe_errors(
-        MODEL_ERRORS | {InvalidRequestError: ("unknown field 'name'", "name")}
-    ),
+    responses=describe_errors(MODEL_QUERY_ERRORS),
 )
 async def tokenizer_info(
-    query: Annotated[_Model, Query()], models: EnginesDependency
+    query: Annotated[ModelQuery, Query()], engines: EnginesDependency
 ) -> TokenizerDescription:
     """Describe the tokenizer of a model, with what its special ids are called."""
-    model = models.get(query.model).model
+    model = engines.get(query.model).model
     tokenizer = model.tokenizer
     names = special_tokens(tokenizer)
     return TokenizerDescription(

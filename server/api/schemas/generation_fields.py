@@ -13,6 +13,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from model.sampling import SamplingParams
+from server.api.schemas.model_name import ModelName
 from server.engine.generation import GenerationParams
 from server.engine.modes import RAW
 
@@ -73,9 +74,7 @@ class GenerationFields(SamplingParams):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    model: str | None = Field(
-        default=None, description="Name of a model that is served; by default the first one."
-    )
+    model: ModelName = None
     session_id: str | None = Field(
         default=None,
         description="Go on from this session, and add the prompt and what is generated to it.",

@@ -22,6 +22,15 @@ class TokenizerInfo(BaseModel):
     eos_id: int
 
 
+class TaskInfo(BaseModel):
+    """What a model was trained on, and so can be asked for."""
+
+    name: str
+    modes: list[str] = Field(
+        description="Values of `mode`, the default one first; `raw` is the last for every model."
+    )
+
+
 class Limits(BaseModel):
     """What a request may ask for, and what the server holds."""
 
@@ -58,4 +67,5 @@ class InfoResponse(BaseModel):
     version: str = Field(description="Which version of the server answers.")
     config: dict[str, Any] = Field(description="Shape of the model.")
     tokenizer: TokenizerInfo
+    task: TaskInfo
     limits: Limits

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.api.schemas.model_name import ModelName
+
 MAX_PAGE = 1000
 
 
@@ -24,9 +26,7 @@ class ForkSessionRequest(BaseModel):
 class CreateSessionRequest(ForkSessionRequest):
     """How long a session lasts, and which model it belongs to."""
 
-    model: str | None = Field(
-        default=None, description="Name of a model that is served; by default the first one."
-    )
+    model: ModelName = None
 
 
 class Session(BaseModel):

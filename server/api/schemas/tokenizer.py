@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.api.schemas.model_name import ModelName
+
 
 class TokenizeRequest(BaseModel):
     """What to turn into ids."""
@@ -16,9 +18,7 @@ class TokenizeRequest(BaseModel):
         description="Text. Without special ids around it, `<bos>`, `<sep>` or `<eos>` alone is "
         "that special id."
     )
-    model: str | None = Field(
-        default=None, description="Name of a model that is served; by default the first one."
-    )
+    model: ModelName = None
     add_special_tokens: bool = Field(
         default=True, description="Put around the ids what the model needs for `mode`."
     )
@@ -51,9 +51,7 @@ class DetokenizeRequest(BaseModel):
     tokens: Annotated[list[int], Field(fail_fast=True)] = Field(
         description="Content ids. Special ids have no text, and are refused."
     )
-    model: str | None = Field(
-        default=None, description="Name of a model that is served; by default the first one."
-    )
+    model: ModelName = None
 
 
 class DetokenizeResponse(BaseModel):

@@ -28,7 +28,7 @@ def _by_conv1d(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return torch.stack(outs).transpose(2, 3)
 
 
-@pytest.mark.parametrize("shift", [token_shift, reference.token_shift])
+@pytest.mark.parametrize("shift", [token_shift, reference.token_shift], ids=["cpu", "reference"])
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 5), st.integers(1, 6))
 def test_equals_a_grouped_convolution_with_its_gradients(
     shift: Shift, batch: int, length: int, width: int, d: int

@@ -39,7 +39,7 @@ def test_the_tasks_of_the_project() -> None:
 
 
 def test_an_unknown_task_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UnknownNameError, match="there is no task 'count', known are copying"):
+    with pytest.raises(UnknownNameError, match="there is no task 'count'; known tasks: copying"):
         TASKS.find("count")
 
 

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from model.checkpoint import load_checkpoint
+from model.state import RaggedBatch
 from model.tasks.copying import Copying
 from model.training import trainer as trainer_module
 from model.training.preset import OptimizerParams, Preset, load_preset
@@ -83,6 +85,42 @@ def test_a_run_learns_and_leaves_a_checkpoint(preset: Preset, straight: Trainer)
     assert checkpoint.config == preset.blueprint.config
     trained = checkpoint.decoder.state_dict()
     assert all(trained[name].equal(tensor) for name, tensor in weights(straight).items())
+
+
+def test_a_block_with_an_mlp_learns_and_is_served_as_it_was_trained(tmp_path: Path) -> None:
+    recipe = changed("model.blocks.0.mlp.width=8", "optimizer.learning_rate=0.02")
+    trainer = Trainer(recipe, Run(tmp_path))
+    before = {name: tensor.clone() for name, tensor in weights(trainer).items()}
+    reports: list[Progress] = []
+    assert trainer.train(reports.append, lambda: False)
+    first, last = reports[:5], reports[-5:]
+    assert sum(now.loss for now in last) < 0.95 * sum(now.loss for now in first)
+    mlp = {name: tensor for name, tensor in weights(trainer).items() if name.startswith("mlps.")}
+    assert {name: list(tensor.shape) for name, tensor in mlp.items()} == {
+        "mlps.0.up.weight": [8, 24], "mlps.0.up.bias": [8],
+        "mlps.0.down.weight": [24, 8], "mlps.0.down.bias": [24],
+    }  # fmt: skip
+    assert [name for name in mlp if bool((mlp[name] == before[name]).any())] == []
+    decoder = load_checkpoint(tmp_path).decoder
+    token_ids = torch.arange(29)[None]
+    torch.testing.assert_close(
+        decoder.extend(
+            one_prompt(token_ids), decoder.new_state(n_pages=1, page_size=32, n_slots=1)
+        ),
+        trainer.model(token_ids)[:, -1],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def one_prompt(token_ids: Tensor) -> RaggedBatch:
+    return RaggedBatch(
+        token_ids=token_ids[0].numpy(),
+        starts=np.array([0, token_ids.shape[1]]),
+        context_lens=np.array([0]),
+        slots=np.array([0]),
+        block_tables=np.array([[0]], np.int32),
+    )
 
 
 def test_every_step_is_reported(preset: Preset, tmp_path: Path) -> None:

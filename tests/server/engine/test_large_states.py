@@ -119,7 +119,7 @@ class History:
         """Save a session and restore it, maybe to an engine that knows nothing else."""
         session = self.pick()
         log = self.driver.logs.get(session)
-        held = None if log is None else self.driver.core.export_session(session, log)
+        held = None if log is None else self.driver.core.sessions.export(session, log)
         if log is None or held is None:
             return
         if self.rng.random() < 0.3:
@@ -128,7 +128,7 @@ class History:
                 Driver(self.model, sized(self.model, self.n_pages)),
             )
             self.driver.logs |= others
-        self.driver.core.import_session(session, log[: held[0]], held[1])
+        self.driver.core.sessions.restore(session, log[: held[0]], held[1])
 
     def pick(self) -> str:
         return self.sessions[self.rng.integers(len(self.sessions))]

@@ -11,7 +11,7 @@ from tests.server.fake_model import FakeModel
 
 
 def export(driver: Driver[FakeModel], session: str = "s") -> tuple[int, SequenceMemory]:
-    held = driver.core.export_session(session, driver.logs[session])
+    held = driver.core.sessions.export(session, driver.logs[session])
     assert held is not None
     return held
 
@@ -19,7 +19,7 @@ def export(driver: Driver[FakeModel], session: str = "s") -> tuple[int, Sequence
 def restore(driver: Driver[FakeModel], session: str, log: list[int], *held: Any) -> bool:
     n_held, memory = held
     driver.logs[session] = list(log)
-    return driver.core.import_session(session, log[:n_held], memory)
+    return driver.core.sessions.restore(session, log[:n_held], memory)
 
 
 @pytest.mark.parametrize("n", [3, 7, 8, 20])
@@ -39,9 +39,9 @@ def test_a_session_goes_on_elsewhere_with_exported_memory(
 def test_memory_of_other_tokens_is_not_exported(driver: Driver[FakeModel]) -> None:
     driver.talk("a", "hello")
     log = driver.logs["s"]
-    assert driver.core.export_session("s", [*log[:3], 7, *log[4:]]) is None
-    assert driver.core.export_session("s", log[:5]) is None
-    assert driver.core.export_session("unknown", log) is None
+    assert driver.core.sessions.export("s", [*log[:3], 7, *log[4:]]) is None
+    assert driver.core.sessions.export("s", log[:5]) is None
+    assert driver.core.sessions.export("unknown", log) is None
 
 
 def test_a_session_imported_without_room_is_cold(driver: Driver[FakeModel]) -> None:

@@ -93,7 +93,7 @@ class Storm(RuleBasedStateMachine):
         session = self.pick(which)
         assert session is not None
         log = self.driver.logs[session]
-        if (held := self.driver.core.export_session(session, log)) is not None:
+        if (held := self.driver.core.sessions.export(session, log)) is not None:
             self.snapshots.append((list(log), *held))
 
     @precondition(lambda self: self.snapshots)
@@ -104,7 +104,7 @@ class Storm(RuleBasedStateMachine):
         session = self.name() if session is None else session
         self.driver.logs[session] = list(log)
         before = [one.id for one in self.driver.core.scheduler.running]
-        self.driver.core.import_session(session, log[:n_held], memory)
+        self.driver.core.sessions.restore(session, log[:n_held], memory)
         assert [one.id for one in self.driver.core.scheduler.running] == before
 
     @precondition(lambda self: self.driver.core.n_live)

@@ -34,7 +34,7 @@ def test_a_request_without_context_is_in_no_session() -> None:
 
 def test_the_first_sample_knows_the_others_and_goes_before_them() -> None:
     first = first_of(ticket(GenerationParams(5, n=3)))
-    sequences = [one.sequence for one in (first, *first.samples)]
+    sequences = [one.sequence for one in (first, *first.part())]
     assert [one.id for one in sequences] == ["gen-1-0", "gen-1-1", "gen-1-2"]
     assert [one.rank for one in sequences] == [(100.0, 0), (100.0, 1), (100.0, 2)]
     sequences[0].token_ids.append(7)

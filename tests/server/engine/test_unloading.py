@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from server.engine.core import EngineCore
 from server.engine.generation import GenerationParams
+from server.engine.pooled_sessions import PooledSessions
 from server.errors import (
     DefaultModelError,
     EngineError,
@@ -76,9 +76,9 @@ async def test_the_default_model_cannot_be_unloaded(shelf: Shelf) -> None:
 async def test_a_call_of_an_engine_that_was_unloaded_does_nothing(shelf: Shelf) -> None:
     async with running_engines(shelf, shelf.settings("a", "b")) as engines:
         engine = engines.get("b")
-        assert await engines.call(engine, EngineCore.warm_session_ids) == []
+        assert await engines.call(engine, PooledSessions.ids) == []
         await engines.unload("b")
-        assert await engines.call(engine, EngineCore.warm_session_ids) is None
+        assert await engines.call(engine, PooledSessions.ids) is None
 
 
 @in_loop
@@ -91,5 +91,5 @@ async def test_a_call_of_an_engine_that_died_while_it_was_served_is_an_error(she
         with pytest.raises(EngineError):
             await read(engines.get("b").submit("hello"))
         with pytest.raises(NotReadyError, match="the engine of b is not running"):
-            await engines.call(engines.get("b"), EngineCore.warm_session_ids)
+            await engines.call(engines.get("b"), PooledSessions.ids)
         await engines.unload("b")

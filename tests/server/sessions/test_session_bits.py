@@ -131,7 +131,7 @@ def test_a_session_restored_elsewhere_has_the_same_bits(
     second.run()
     n_tokens = second.core.n_tokens
     held = snapshot.token_ids[: snapshot.n_held]
-    assert second.core.import_session("s", held, snapshot.memory)
+    assert second.core.sessions.restore("s", held, snapshot.memory)
     second.logs["s"] = snapshot.token_ids
     assert talk(second, range(at, at + 1)) == deltas[at : at + 1]
     made = len(second.logs["s"]) - len(held)
@@ -142,7 +142,7 @@ def test_a_session_restored_elsewhere_has_the_same_bits(
 
 
 def through_a_file(checkpoint: Checkpoint, core: EngineCore, id: str, log: list[int]) -> Snapshot:
-    held = core.export_session(id, log)
+    held = core.sessions.export(id, log)
     assert held is not None
     size, parts = write_snapshot(Snapshot(log, *held), checkpoint)
     data = b"".join(parts)

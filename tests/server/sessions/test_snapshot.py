@@ -85,24 +85,30 @@ def test_the_longest_session_is_as_large_as_the_limit_at_most() -> None:
 
 
 @pytest.mark.parametrize(
-    "mixers", [("separable",), ("normalized", "separable", "normalized"), ("separable",) * 2]
+    ("mixers", "mlp_width"),
+    [
+        (("separable",), None),
+        (("normalized", "separable", "normalized"), None),
+        (("separable",) * 2, None),
+        (("separable", "normalized"), 12),
+    ],
 )
 def test_models_of_every_kind_go_on_from_what_was_read(
-    tmp_path: Path, mixers: tuple[str, ...]
+    tmp_path: Path, mixers: tuple[str, ...], mlp_width: int | None
 ) -> None:
-    model = random_checkpoint(tmp_path, mixers=mixers)
+    model = random_checkpoint(tmp_path, mixers=mixers, mlp_width=mlp_width)
     first = Driver(model, make_settings(pool_bytes=10_000_000))
     first.add("a", "hello", session="s", logprobs=1, max_tokens=4, ignore_eos=True)
     first.run()
     log = first.logs["s"]
-    held = first.core.export_session("s", log)
+    held = first.core.sessions.export("s", log)
     assert held is not None
     assert held[0] == len(log) - 1
     data = to_bytes(Snapshot(log, *held), model)
     snapshot = read_snapshot(data, model, first.core.layers)
     assert_equal(snapshot, Snapshot(log, *held))
     second = Driver(model, make_settings(pool_bytes=10_000_000))
-    second.core.import_session("s", snapshot.token_ids[: snapshot.n_held], snapshot.memory)
+    second.core.sessions.restore("s", snapshot.token_ids[: snapshot.n_held], snapshot.memory)
     second.logs["s"] = snapshot.token_ids
     for driver in (first, second):
         driver.add("b", "world", session="s", logprobs=3)
@@ -298,7 +304,7 @@ def test_a_snapshot_of_version_1_goes_on() -> None:
         first.add(str(number), text, session="s")
         first.run()
     assert snapshot.token_ids == first.logs["s"]
-    second.core.import_session("s", snapshot.token_ids[: snapshot.n_held], snapshot.memory)
+    second.core.sessions.restore("s", snapshot.token_ids[: snapshot.n_held], snapshot.memory)
     second.logs["s"] = snapshot.token_ids
     for driver in (first, second):
         driver.add("next", "version", session="s", logprobs=3)

@@ -1,4 +1,6 @@
-"""The Numba backend against the float64 reference."""
+"""The kernels of the CPU against the float64 reference."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from torch import Tensor
 from model.ops.relation import normalized_relation, reference
 
 EPS = float(np.float32(1e-6))
+Relation = Callable[[Tensor, Tensor, float], Tensor]
 shapes = st.tuples(
     st.integers(1, 3), st.integers(1, 140), st.integers(1, 3), st.sampled_from([2, 3, 16, 37, 64])
 )
@@ -40,9 +43,9 @@ def test_forward_where_pairs_nearly_cancel(gap: float, mean: float) -> None:
     assert _relative_error(centred, -centred * (1 + gap) + mean) < 1e-5
 
 
-def _gradients(a: Tensor, b: Tensor, g: Tensor, backend: str) -> list[Tensor]:
+def _gradients(relation: Relation, a: Tensor, b: Tensor, g: Tensor) -> list[Tensor]:
     a, b = a.clone().requires_grad_(), b.clone().requires_grad_()
-    out = normalized_relation(a, b, EPS, backend)  # type: ignore[arg-type]
+    out = relation(a, b, EPS)
     out.backward(g.to(out.dtype))
     assert a.grad is not None
     assert b.grad is not None
@@ -55,8 +58,8 @@ def test_gradients(shape: tuple[int, ...], seed: int) -> None:
         # norm of two channels is (±1, ∓1) whatever they are: the gradient is rounding only.
         shape = (*shape[:3], 4)
     a, b, g = (_draw(shape, seed + i) for i in range(3))
-    expected = _gradients(a.double(), b.double(), g, "reference")
-    for got, exact in zip(_gradients(a, b, g, "cpu"), expected, strict=True):
+    expected = _gradients(reference.normalized_relation, a.double(), b.double(), g)
+    for got, exact in zip(_gradients(normalized_relation, a, b, g), expected, strict=True):
         if float(exact.abs().max()) > 1e-9:
             assert (got - exact).abs().max() < 1e-4 * exact.abs().max()
 
@@ -64,8 +67,8 @@ def test_gradients(shape: tuple[int, ...], seed: int) -> None:
 def test_gradients_where_pairs_nearly_cancel() -> None:
     a, g = _draw((2, 40, 1, 48), 5), _draw((2, 40, 1, 48), 6)
     b = -a * (1 + 1e-3)
-    expected = _gradients(a.double(), b.double(), g, "reference")
-    for got, exact in zip(_gradients(a, b, g, "cpu"), expected, strict=True):
+    expected = _gradients(reference.normalized_relation, a.double(), b.double(), g)
+    for got, exact in zip(_gradients(normalized_relation, a, b, g), expected, strict=True):
         assert (got - exact).abs().max() < 1e-4 * exact.abs().max()
 
 
@@ -73,7 +76,8 @@ def test_identical_rows_stay_finite() -> None:
     a = torch.ones(1, 5, 1, 8)
     out = normalized_relation(a, -a, EPS)
     torch.testing.assert_close(out, torch.ones(1, 5, 1, 8), rtol=2e-7, atol=0)
-    assert all(grad.isfinite().all() for grad in _gradients(a, -a, torch.ones_like(a), "cpu"))
+    found = _gradients(normalized_relation, a, -a, torch.ones_like(a))
+    assert all(grad.isfinite().all() for grad in found)
 
 
 def test_a_nan_stays_a_nan() -> None:
@@ -84,9 +88,7 @@ def test_a_nan_stays_a_nan() -> None:
     assert out[0, 3:].isnan().all()
 
 
-def test_wrong_arguments_are_refused() -> None:
+def test_readers_and_memories_of_different_shapes_are_refused() -> None:
     a = torch.ones(1, 5, 1, 8)
     with pytest.raises(ValueError, match=r"\[B, T, H, K\]"):
         normalized_relation(a, a[:, :4], EPS)
-    with pytest.raises(ValueError, match="backend must be one of"):
-        normalized_relation(a, a, EPS, "gpu")  # type: ignore[arg-type]

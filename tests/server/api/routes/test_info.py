@@ -13,6 +13,7 @@ def test_info_says_what_is_served(shared: LiveServer) -> None:
     assert info["tokenizer"] == {
         "name": "bytes", "vocab_size": 259, "bos_id": 256, "sep_id": 257, "eos_id": 258,
     }  # fmt: skip
+    assert info["task"] == {"name": "copying", "modes": ["copy", "raw"]}
     assert info["limits"] == {
         "max_seq_len": 4096,
         "max_tokens": 16384,
@@ -27,7 +28,7 @@ def test_info_says_what_is_served(shared: LiveServer) -> None:
         "max_sessions": 100_000,
         "max_session_tokens": 4096,
         "session_ttl_seconds": 604_800.0,
-        "max_snapshot_bytes": 4096 * (8 + 4) + 4096 + 512,
+        "max_snapshot_bytes": 4096 * (8 + 4) + 4096 + 256,
         "max_stop_strings": 4,
         "max_stop_length": 256,
     }

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from server.engine.core import EngineCore
+from server.engine.pooled_sessions import PooledSessions
 from tests.server.conftest import Gate, make_settings, pool_of
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, serve
@@ -50,7 +50,7 @@ def test_a_cold_session_is_computed_to_be_saved(own: SessionClient, live: LiveSe
     own.turn(id, "x" * 20)
     child = own.fork(id)
     own.delete(id)
-    live.run(live.engine.call(EngineCore.drop_session, child))
+    live.run(live.engine.call(PooledSessions.drop, child))
     data = own.save(child)
     assert own.get(child)["state"] == "warm"
     assert own.log(child) == copied("x" * 20)
