@@ -31,3 +31,8 @@ class AtStep:
 def fail(_: RaggedBatch) -> NoReturn:
     """Fail the step."""
     raise RuntimeError("injected")
+
+
+def die(_: RaggedBatch) -> NoReturn:
+    """End the engine's thread in the middle of the step."""
+    raise SystemExit

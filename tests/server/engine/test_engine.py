@@ -7,11 +7,7 @@ import pytest
 from model.sampling import SamplingParams
 from server.engine.generation import GenerationParams
 from server.engine.token_stream import TokenStream
-from server.errors import (
-    EngineError,
-    InvalidRequestError,
-    OverloadedError,
-)
+from server.errors import EngineError, InvalidRequestError, OverloadedError
 from server.settings import Settings
 from tests.server.conftest import Gate, make_settings
 from tests.server.engine.running import read, running, until

@@ -3,9 +3,7 @@ import pytest
 from server.engine.engine import Engine
 from server.engine.generation import GenerationParams
 from server.engine.metrics import expose
-from server.errors import (
-    EngineError,
-)
+from server.errors import EngineError
 from server.settings import Settings
 from tests.server.conftest import Gate
 from tests.server.engine.running import read, running, until

@@ -18,10 +18,7 @@ from server.engine.metrics import Metrics, Usage
 from server.engine.readers import Readers
 from server.engine.sequence import Sequence
 from server.engine.turnstile import Turnstile
-from server.errors import (
-    EngineError,
-    NotReadyError,
-)
+from server.errors import EngineError, NotReadyError
 from server.settings import Settings
 from tests.server.conftest import Gate, make_settings
 from tests.server.engine.running import read, until

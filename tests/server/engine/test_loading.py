@@ -9,10 +9,7 @@ from typing import Any
 import pytest
 
 from model.checkpoint import CheckpointError
-from server.errors import (
-    ModelLoadError,
-    ModelNotFoundError,
-)
+from server.errors import ModelLoadError, ModelNotFoundError
 from tests.server.conftest import Gate
 from tests.server.engine.running import (
     engine_threads,

@@ -8,9 +8,7 @@ import pytest
 
 from model.state import RaggedBatch
 from server.engine.generation import GenerationParams
-from server.errors import (
-    DeadlineExceededError,
-)
+from server.errors import DeadlineExceededError
 from server.settings import Settings
 from tests.server.conftest import Gate
 from tests.server.engine.running import read, running, until

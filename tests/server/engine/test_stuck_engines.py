@@ -2,16 +2,13 @@
 
 import pytest
 
-from server.errors import (
-    EngineError,
-    ModelUnloadedError,
-    NotReadyError,
-)
+from server.errors import EngineError, ModelUnloadedError, NotReadyError
 from tests.server.conftest import Gate
 from tests.server.engine.running import is_ready, read, running_engines, until
 from tests.server.in_loop import in_loop
 from tests.server.live_server import is_idle
 from tests.server.shelf import Shelf
+from tests.server.steps import die
 
 
 @in_loop
@@ -58,9 +55,6 @@ async def test_a_stuck_engine_can_be_unloaded(
 
 @in_loop
 async def test_a_model_whose_thread_died_can_be_loaded_again(shelf: Shelf) -> None:
-    def die(_: object) -> None:
-        raise SystemExit
-
     async with running_engines(shelf, shelf.settings("a", "b")) as engines:
         shelf.models["b"].decoder.before_extend = die
         with pytest.raises(EngineError):

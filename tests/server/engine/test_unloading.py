@@ -17,6 +17,7 @@ from tests.server.conftest import Gate
 from tests.server.engine.running import read, running_engines, statuses, until
 from tests.server.in_loop import in_loop
 from tests.server.shelf import Shelf
+from tests.server.steps import die
 
 
 @in_loop
@@ -83,9 +84,6 @@ async def test_a_call_of_an_engine_that_was_unloaded_does_nothing(shelf: Shelf) 
 
 @in_loop
 async def test_a_call_of_an_engine_that_died_while_it_was_served_is_an_error(shelf: Shelf) -> None:
-    def die(_: object) -> None:
-        raise SystemExit
-
     async with running_engines(shelf, shelf.settings("a", "b")) as engines:
         shelf.models["b"].decoder.before_extend = die
         with pytest.raises(EngineError):

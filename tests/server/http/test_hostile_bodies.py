@@ -8,13 +8,7 @@ import pytest
 
 from server.api.schemas.generate import GenerateRequest
 from tests.server.live_server import LiveServer
-from tests.server.raw_http import (
-    assert_harmless,
-    assert_refused,
-    exchange,
-    post,
-    statuses,
-)
+from tests.server.raw_http import assert_harmless, assert_refused, exchange, post, statuses
 
 
 @pytest.mark.parametrize(

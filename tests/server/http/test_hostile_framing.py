@@ -7,14 +7,7 @@ import pytest
 
 from tests.server.http.odd_requests import BODY, CHUNK, CHUNKED
 from tests.server.live_server import LiveServer
-from tests.server.raw_http import (
-    GOOD,
-    assert_harmless,
-    assert_refused,
-    exchange,
-    post,
-    statuses,
-)
+from tests.server.raw_http import GOOD, assert_harmless, assert_refused, exchange, post, statuses
 
 
 def test_a_client_may_hang_up_anywhere(quick: LiveServer) -> None:

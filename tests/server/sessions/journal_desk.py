@@ -5,9 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from server.engine.deltas import Delta, Outcome
-from server.errors import (
-    ServiceError,
-)
+from server.errors import ServiceError
 from server.sessions.journal import Journal
 from server.sessions.store.base import Append
 from server.sessions.turn import Turn

@@ -3,9 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from server.errors import (
-    SessionNotFoundError,
-)
+from server.errors import SessionNotFoundError
 from server.sessions.store.base import SessionStore
 from tests.server.in_loop import in_loop
 from tests.server.session_client import EOS

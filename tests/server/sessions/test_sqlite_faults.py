@@ -9,13 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.session_client import copied, error_type
-from tests.server.sessions.servers import (
-    assert_unavailable,
-    process,
-    thread,
-    wait_until,
-    works,
-)
+from tests.server.sessions.servers import assert_unavailable, process, thread, wait_until, works
 
 
 @pytest.mark.parametrize("kind", ["text", "folder", "other database", "newer"])

@@ -12,6 +12,7 @@ from tests.server.engine.running import until
 from tests.server.in_loop import in_loop
 from tests.server.sessions.serving import serving
 from tests.server.shelf import Shelf
+from tests.server.steps import die
 
 
 @pytest.fixture
@@ -55,9 +56,6 @@ async def test_a_sweep_leaves_a_session_alone_while_a_request_is_in_it(
 
 @in_loop
 async def test_a_sweep_passes_over_an_engine_that_died(shelf: Shelf, url: str) -> None:
-    def die(_: object) -> None:
-        raise SystemExit
-
     async with serving(shelf, "b", "a", url=url) as server:
         dead, gone = await server.made("a"), await server.made("b")
         await server.turn(gone, "hello")

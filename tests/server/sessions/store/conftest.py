@@ -7,11 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.sessions.store.postgres_server import (
-    PASSWORD,
-    QUOTED_PASSWORD,
-    PostgresServer,
-)
+from tests.server.sessions.store.postgres_server import PASSWORD, QUOTED_PASSWORD, PostgresServer
 
 
 @pytest.fixture

@@ -104,3 +104,8 @@ async def assert_missing(store: SessionStore, id: str) -> None:
     (outcome,) = await store.append([Append(id, 2, [], done=False)])
     assert isinstance(outcome, SessionNotFoundError)
     assert id not in [one.id for one in await store.list(None, 1000)]
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The levels of what the server logged."""
+    return [line.levelname for line in caplog.records if line.name.startswith("server.")]

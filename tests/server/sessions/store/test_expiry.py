@@ -5,9 +5,7 @@ import time
 
 import pytest
 
-from server.errors import (
-    SessionBusyError,
-)
+from server.errors import SessionBusyError
 from server.sessions.store.base import Append
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.stores import (

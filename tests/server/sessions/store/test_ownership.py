@@ -7,12 +7,7 @@ import pytest
 
 from server.errors import TooManySessionsError
 from tests.server.in_loop import in_loop
-from tests.server.sessions.store.stores import (
-    NO_LIMIT,
-    end,
-    opened,
-    record,
-)
+from tests.server.sessions.store.stores import NO_LIMIT, end, opened, record
 
 
 @in_loop

@@ -7,25 +7,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from server.errors import (
-    SessionDamagedError,
-    StartupError,
-    StoreUnavailableError,
-)
+from server.errors import SessionDamagedError, StartupError, StoreUnavailableError
 from server.sessions.store.open_store import open_store
 from server.sessions.store.postgres_connections import PostgresConnections
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.postgres_server import QUOTED_PASSWORD, PostgresServer
-from tests.server.sessions.store.stores import (
-    added,
-    log_of,
-    opened,
-    until_works,
-)
-
-
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [line.levelname for line in caplog.records if line.name.startswith("server.")]
+from tests.server.sessions.store.stores import added, log_of, opened, told, until_works
 
 
 @in_loop

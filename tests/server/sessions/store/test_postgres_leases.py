@@ -5,21 +5,12 @@ import asyncio
 import psycopg
 import pytest
 
-from server.errors import (
-    SessionBusyError,
-    TooManySessionsError,
-)
+from server.errors import SessionBusyError, TooManySessionsError
 from server.sessions.store.base import Append, SessionStore
 from server.sessions.store.open_store import open_store
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.postgres_server import until_it_waits_for_a_lock
-from tests.server.sessions.store.stores import (
-    added,
-    end,
-    log_of,
-    opened,
-    record,
-)
+from tests.server.sessions.store.stores import added, end, log_of, opened, record
 
 
 async def end_leases(url: str) -> None:

@@ -15,13 +15,7 @@ import pytest
 from server.errors import ServiceError, SessionDamagedError, StoreUnavailableError
 from server.sessions.store.open_store import open_store
 from tests.server.in_loop import in_loop
-from tests.server.sessions.store.stores import (
-    NO_LIMIT,
-    assert_refused,
-    log_of,
-    opened,
-    record,
-)
+from tests.server.sessions.store.stores import NO_LIMIT, assert_refused, log_of, opened, record
 
 LOGS = [[100_000 * i + n for n in range(5000)] for i in range(1, 4)]
 IDS = [f"ses-{i:032x}" for i in range(len(LOGS))]

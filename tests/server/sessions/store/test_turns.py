@@ -4,19 +4,10 @@ import asyncio
 
 import pytest
 
-from server.errors import (
-    SessionBusyError,
-    SessionNotFoundError,
-)
+from server.errors import SessionBusyError, SessionNotFoundError
 from server.sessions.store.base import Append
 from tests.server.in_loop import in_loop
-from tests.server.sessions.store.stores import (
-    added,
-    end,
-    log_of,
-    opened,
-    record,
-)
+from tests.server.sessions.store.stores import added, end, log_of, opened, record
 
 
 @in_loop
