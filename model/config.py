@@ -55,7 +55,7 @@ class ModelConfig(BaseModel):
         blocks: the blocks, first one first.
         positions: "learned" (a table of `max_seq_len` vectors, as in the paper), "none", or
             "coupled" (fixed codes that start again at SEP, so that an output token carries the
-            code of its source; see `model/ops/positions.py`).
+            code of its source; see `model/ops/positions`).
         d_position: channels that coupled codes fill; 0 for the other kinds.
         max_seq_len: longest sequence, in tokens, that a decoder is asked to hold.
         recall: whether the decoder knows turns of recall, which begin with `BOS SEP`; only with

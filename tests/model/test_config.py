@@ -105,7 +105,7 @@ def test_parameters_that_no_relation_can_have(params: dict[str, Any], message: s
         ({"blocks": [{"params": RELATION}]}, "missing key blocks.0.mixer"),
         (
             {"blocks": blocks("normalised", **RELATION)},
-            "blocks.0.mixer: there is no mixer 'normalised', .* 'normalized'",
+            "blocks.0.mixer: there is no mixer 'normalised'; .* 'normalized'",
         ),
         ({"blocks": [{"mixer": "normalized"}]}, "missing key blocks.0.params.d_relation"),
         (

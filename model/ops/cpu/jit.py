@@ -42,7 +42,7 @@ _SOURCES = hashlib.sha256(
     b"".join(file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
 ).hexdigest()[:16]
 _launch = threading.Lock()  # not every threading layer tolerates two threads that enter at once
-# Below so many exponentials, starting threads several times in a kernel costs what they gain.
+# With fewer exponentials, starting threads several times in a kernel costs what they gain.
 _PARALLEL_WORK = 200_000
 
 
