@@ -306,7 +306,13 @@ def test_a_turn_that_begins_while_its_model_is_unloaded(
     ):
         id = client.create(model="b")
         leaving = weakref.ref(live.app.state.engines.get("b"))
-        turn = pool.submit(client.post, id, "hello")
+
+        def begin() -> httpx.Response:
+            """On a connection of its own: an open one keeps what its last request raised."""
+            with live.client(headers=HEADERS) as http:
+                return Client(http).post(id, "hello")
+
+        turn = pool.submit(begin)
         assert held_begin.reached.wait(10)
         unloading = pool.submit(client.unload, "b")
         live.wait_until(lambda: "engine b" not in engine_threads())
