@@ -31,7 +31,7 @@ def test_random_letters_have_the_lengths_that_are_asked_for() -> None:
     assert {len(random_letters(rng)) for _ in range(1000)} == set(range(1, 17))
 
 
-def test_a_copy() -> None:
+def test_an_exact_copy_that_ends_with_stop_counts_as_one() -> None:
     assert is_copy("ab", reply(("a", None), ("b", None), ("", "stop")))
 
 
@@ -49,11 +49,11 @@ def test_a_copy() -> None:
         Reply(200, events=COPY.events, is_whole=False),
     ],
 )
-def test_what_is_no_copy(answer: Reply) -> None:
+def test_anything_else_does_not_count_as_a_copy(answer: Reply) -> None:
     assert not is_copy("ab", answer)
 
 
-def test_what_a_soak_lets_pass() -> None:
+def test_a_soak_passes_copies_with_the_log_probabilities_asked_for() -> None:
     known = TokenLogprob(3, -0.1, ((3, -0.1), (4, -2.0)))
     check_copy("a", GenerationParams(), Delta([3], "a", "stop"))
     check_copy("a", GenerationParams(logprobs=2), Delta([3], "a", "stop", logprobs=[known]))
@@ -77,6 +77,8 @@ def test_what_a_soak_lets_pass() -> None:
         (0, Delta([3], "a", "stop", logprobs=[TokenLogprob(3, 0.1, ())])),
     ],
 )
-def test_what_a_soak_does_not_let_pass(n_top: int | None, delta: Delta) -> None:
+def test_a_soak_refuses_wrong_answers_and_log_probabilities(
+    n_top: int | None, delta: Delta
+) -> None:
     with pytest.raises(ValueError, match=r"wrote|log-probabilit|likeliest"):
         check_copy("a", GenerationParams(logprobs=n_top), delta)

@@ -24,7 +24,7 @@ def rendered(folder: Path, block: str) -> list[str]:
     return lines
 
 
-def test_turns(tmp_path: Path) -> None:
+def test_turns_become_a_table(tmp_path: Path) -> None:
     scores = [TurnScore(1, 50, 50, 0.0), TurnScore(2, 50, 49, 74.5)]
     values = {
         "lengths": [8, 64],
@@ -38,7 +38,7 @@ def test_turns(tmp_path: Path) -> None:
     assert "| prose | 100 | 99.00 |" in lines
 
 
-def test_recall(tmp_path: Path) -> None:
+def test_recall_becomes_a_table(tmp_path: Path) -> None:
     cells = [Cell("prose", 256, 4, 20, 19, 18, 18, 900, 890), Cell("JSON", 256, 4, *[0] * 6)]
     (tmp_path / "recall.json").write_text(json.dumps({"cells": [asdict(cell) for cell in cells]}))
     lines = rendered(tmp_path, "recall recall.json")
@@ -50,6 +50,6 @@ def test_recall(tmp_path: Path) -> None:
     assert "| JSON |  |" in lines
 
 
-def test_an_unknown_block(tmp_path: Path) -> None:
+def test_an_unknown_block_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown block 'guesses"):
         rendered(tmp_path, "guesses x.json")

@@ -35,7 +35,7 @@ def event(*token_ids: int, reason: str | None = None) -> bytes:
     return f"data: {json.dumps(values)}\n\n".encode()
 
 
-def test_a_stream_that_breaks_off() -> None:
+def test_a_stream_that_breaks_off_has_what_came_whole() -> None:
     part = part_of(STREAM, event(1, 2), event(3)[:-1])
     assert (part.accepted, part.token_ids, part.finish_reason) == (True, [1, 2], None)
     assert (part.began, part.first, part.last) == (-1, 1, 1)
@@ -44,14 +44,14 @@ def test_a_stream_that_breaks_off() -> None:
     assert part_of().accepted is False
 
 
-def test_a_stream_that_ends() -> None:
+def test_a_stream_that_ends_has_its_usage() -> None:
     part = part_of(STREAM, event(1), event(reason="stop"), b"data: [DONE]\n\n")
     assert (part.token_ids, part.finish_reason, part.last) == ([1], "stop", 2)
     assert part.usage == {"cached_tokens": 3}
 
 
 @pytest.mark.parametrize("missing", [0, 1])
-def test_a_whole_answer(missing: int) -> None:
+def test_an_answer_counts_only_if_it_came_whole(missing: int) -> None:
     body = b'{"token_ids":[1],"finish_reason":"length"}'
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     part = part_of(head % len(body), body[: len(body) - missing])
@@ -59,7 +59,7 @@ def test_a_whole_answer(missing: int) -> None:
     assert part.token_ids == [1][missing:]
 
 
-def test_errors() -> None:
+def test_errors_are_raised_as_refusals() -> None:
     with pytest.raises(RefusedError) as caught:
         part_of(b"HTTP/1.1 409 Conflict\r\ncontent-length: 2\r\n\r\n{}")
     assert caught.value.status == 409
@@ -116,7 +116,7 @@ def test_copies_are_judged(live: LiveServer) -> None:
     assert len(outcomes.failures) == 1
 
 
-def test_a_client_that_nobody_kills(live: LiveServer) -> None:
+def test_a_client_that_nobody_kills_makes_exact_copies(live: LiveServer) -> None:
     options = Namespace(turns=3, longest=20)
 
     async def use() -> Tally:

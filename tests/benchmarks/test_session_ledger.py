@@ -15,7 +15,7 @@ def in_a_turn(log: list[int], n_accepted: int | None = None) -> Ledger:
     return ledger
 
 
-def test_a_whole_turn() -> None:
+def test_a_turn_that_was_heard_whole_is_in_the_log() -> None:
     ledger = in_a_turn([7], 3)
     assert (ledger.log, ledger.ahead, ledger.n_turns) == ([7, *PROMPT, *ANSWER], [], 1)
     assert ledger.reconcile(ledger.log) == 0
@@ -23,7 +23,9 @@ def test_a_whole_turn() -> None:
 
 @pytest.mark.parametrize("n_accepted", [None, 0, 1, 3])
 @pytest.mark.parametrize("n_there", range(4))
-def test_what_may_be_there_after_a_crash(n_accepted: int | None, n_there: int) -> None:
+def test_more_of_a_turn_than_was_heard_may_be_there_after_a_crash(
+    n_accepted: int | None, n_there: int
+) -> None:
     if n_there < (n_accepted or 0):
         return
     ledger = in_a_turn([7], n_accepted)
@@ -33,7 +35,7 @@ def test_what_may_be_there_after_a_crash(n_accepted: int | None, n_there: int) -
     assert (ledger.log, ledger.ahead, ledger.n_prompt) == (found, ANSWER[n_there:], 0)
 
 
-def test_a_turn_that_never_began() -> None:
+def test_a_turn_may_never_have_begun() -> None:
     ledger = in_a_turn([7])
     assert ledger.reconcile([7]) == 0
     assert (ledger.log, ledger.ahead) == ([7], [])
@@ -54,7 +56,7 @@ def test_a_turn_that_never_began() -> None:
         (3, None, 8, 0),
     ],
 )
-def test_what_may_not(
+def test_missing_and_invented_tokens_are_counted(
     n_accepted: int | None, found: list[int] | None, missing: int, invented: int
 ) -> None:
     ledger = in_a_turn([7], n_accepted)
@@ -65,14 +67,14 @@ def test_what_may_not(
         assert ledger.reconcile(found) == 0
 
 
-def test_words_that_were_not_to_come() -> None:
+def test_an_answer_that_is_not_the_copy_is_an_error() -> None:
     ledger = in_a_turn([7], 1)
     with pytest.raises(LedgerError) as caught:
         ledger.accept([2, 9])
     assert caught.value.invented == 1
 
 
-def test_a_deletion_under_way() -> None:
+def test_a_session_may_be_gone_while_it_is_being_deleted() -> None:
     ledger = Ledger("ses-a", [7], may_be_gone=True)
     assert ledger.reconcile([7]) == 0
     with pytest.raises(LedgerError, match="does not exist"):
@@ -81,12 +83,12 @@ def test_a_deletion_under_way() -> None:
 
 
 @pytest.mark.parametrize("found", [[7], [8, 9]])
-def test_a_restore_under_way(found: list[int]) -> None:
+def test_a_session_may_be_restored_or_not_while_it_is_being_restored(found: list[int]) -> None:
     ledger = Ledger("ses-a", [7], replacement=[8, 9])
     assert ledger.reconcile(found) == 0
     assert (ledger.log, ledger.replacement) == (found, None)
 
 
-def test_half_a_restore() -> None:
+def test_half_a_restore_is_an_error() -> None:
     with pytest.raises(LedgerError):
         Ledger("ses-a", [7], replacement=[8, 9]).reconcile([8])

@@ -117,11 +117,11 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_a_line(table: Any, line: str) -> None:
+def test_a_table_has_the_line_of_its_figures(table: Any, line: str) -> None:
     assert line in table().splitlines()
 
 
-def test_forks() -> None:
+def test_the_figures_of_forks_are_told_in_a_sentence() -> None:
     text = session_tables.forks()
     assert "100 children of a session of 1,990 tokens" in text
     assert "grew by 22.0 MB for 13,100 tokens of their own, 15.0 MB" in text

@@ -20,7 +20,7 @@ def test_the_skewed_order_comes_back_soon() -> None:
     assert near("skewed") > 3 * near("random")
 
 
-def test_what_is_warm() -> None:
+def test_a_visit_is_warm_if_all_but_one_of_its_tokens_were_cached() -> None:
     found = [
         Visit(1, 0, 0, 0.1, 0.2),
         Visit(2, 10, 9, 0.01, 0.02),

@@ -31,6 +31,13 @@ def shared() -> Iterator[LiveServer]:
         yield live
 
 
+@pytest.fixture
+def live(model: FakeModel) -> Iterator[LiveServer]:
+    """A server of the test's own, which may hold it up or break it."""
+    with serve(model, make_settings()) as live:
+        yield live
+
+
 class Gate:
     """Holds a fake decoder's steps back.
 
@@ -75,3 +82,8 @@ def make_settings(**changes: object) -> Settings:
         "session_store": str(Path(os.environ["XDG_STATE_HOME"]) / f"{uuid.uuid4().hex}.db"),
     }
     return Settings.model_validate(values | changes)
+
+
+def pool_of(n_pages: int, **changes: object) -> Settings:
+    """Settings for a pool of so many pages."""
+    return make_settings(pool_bytes=n_pages * PAGE + 8 * SLOT, **changes)

@@ -9,6 +9,7 @@ from server.engine.generation import Generation, GenerationParams
 from server.engine.modes import choose_mode, frame
 from server.engine.sequence import Sequence
 from server.engine.served_model import ServedModel
+from server.engine.warm_sessions import PoolUse
 from server.errors import EngineError
 from server.settings import Settings
 from tests.server.fake_model import FakeDecoder
@@ -103,6 +104,17 @@ class Driver(Generic[Model]):
     def drop(self, session: str) -> None:
         """Let a session become cold."""
         self.core.sessions.drop(session)
+
+    def talk(self, id: str, text: str, session: str = "s", **options: Any) -> int:
+        """A turn to its end; returns how many tokens it computed."""
+        before = self.core.n_tokens
+        self.add(id, text, session=session, **options)
+        self.run()
+        return self.core.n_tokens - before
+
+    def use(self, session: str = "s") -> PoolUse:
+        """What a session has in the pool."""
+        return self.core.scheduler.session_use(session)
 
     def joined(self, id: str, index: int = 0) -> Delta:
         return Delta.join(self.deltas[id][index])

@@ -5,6 +5,7 @@ two sequences share, a slot that was not reset or a token written in the wrong p
 refused here or shows in what a client gets.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -40,6 +41,7 @@ class FakeDecoder:
         before_extend: called with every batch, on the engine's thread; it may block, or raise.
         batches: sizes of all batches so far, as `(sequences, tokens)`.
         misuses: what was wrong so far.
+        state: the storage that was made last, which this keeps nobody from giving up.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -47,6 +49,7 @@ class FakeDecoder:
         self.before_extend: Callable[[RaggedBatch], None] = lambda _: None
         self.batches: list[tuple[int, int]] = []
         self.misuses: list[str] = []
+        self.state: weakref.ref[DecoderState]
 
     @property
     def specs(self) -> list[LayerSpec]:
@@ -67,6 +70,7 @@ class FakeDecoder:
             n_rows=n_rows,
             n_counters=2,
         )
+        self.state = weakref.ref(state)
         # Never-written memory equals no token.
         state.layers[0].pool["pool"].fill_(float("nan"))
         return state

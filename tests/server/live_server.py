@@ -72,6 +72,11 @@ class LiveServer:
         return len(self.sessions.turns.running)
 
     @property
+    def n_calls(self) -> int:
+        """Calls of sessions that wait for the engine's thread."""
+        return len(self.engine._mail.calls)  # which nothing outside of the engine needs to know
+
+    @property
     def n_tasks(self) -> int:
         """Requests that uvicorn is busy with."""
         return len(self._server.server_state.tasks)

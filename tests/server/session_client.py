@@ -1,6 +1,7 @@
 """What tests do with sessions over HTTP."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +9,15 @@ from typing import Any
 import httpx
 
 from tests.server.live_server import events
+
+EOS = 258
+NOBODY = "ses-" + "0" * 32
+"""An id that no session has."""
+
+
+def copied(text: str) -> list[int]:
+    """The log of a turn that copies a text."""
+    return [256, *text.encode(), 257, *text.encode(), EOS]
 
 
 class SessionClient:
@@ -81,6 +91,15 @@ def _events(lines: Iterator[str]) -> Iterator[Any]:
         if line:
             data = line.removeprefix("data: ")
             yield data if data == "[DONE]" else json.loads(data)
+
+
+def assert_error(answer: Any, param: str | None, message: str) -> None:
+    """The one shape of an error, with this parameter, and a message that has this part."""
+    assert list(answer) == ["error"]
+    assert list(answer["error"]) == ["type", "message", "param"]
+    assert re.fullmatch("[a-z_]+", answer["error"]["type"])
+    assert message in answer["error"]["message"]
+    assert answer["error"]["param"] == param
 
 
 def error_type(response: httpx.Response, status: int) -> str:

@@ -1,4 +1,3 @@
-import asyncio
 import os
 import subprocess
 import sys
@@ -6,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
-from starlette.types import Message
 
 from server.app import create_app
 from tests.server.conftest import make_settings
+from tests.server.failed_start import failed_start
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer
 
@@ -33,23 +31,6 @@ def test_a_missing_checkpoint_ends_uvicorn_with_one_clear_line(tmp_path: Path) -
     assert "Set CAUSALRN_CHECKPOINT" in reason
     assert "Application startup failed" in ending
     assert "Traceback" not in process.stderr
-
-
-def failed_start(app: FastAPI) -> str:
-    """What an app that cannot start tells the server that runs it."""
-    sent: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "lifespan.startup"}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    with pytest.raises(Exception):  # noqa: B017, PT011  # any: the message is what counts
-        asyncio.run(app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send))
-    (message,) = sent
-    assert message["type"] == "lifespan.startup.failed"
-    return str(message["message"])
 
 
 @pytest.mark.parametrize(

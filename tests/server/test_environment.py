@@ -3,8 +3,8 @@ import pytest
 from server.app import create_app
 from server.environment import check_environment
 from server.errors import StartupError
+from tests.server.failed_start import failed_start
 from tests.server.fake_model import FakeModel
-from tests.server.test_app import failed_start
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_several_checkpoints_are_written_like_a_path(monkeypatch: pytest.MonkeyP
         {"checkpoint": 1},
     ],
 )
-def test_nonsense_is_refused(changes: dict[str, object]) -> None:
+def test_values_that_make_no_sense_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError) as refused:
         make_settings(**changes)
     assert next(iter(changes)) in str(refused.value)

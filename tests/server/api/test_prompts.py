@@ -27,14 +27,14 @@ def test_ids_are_read_as_they_are(ids: list[int]) -> None:
 
 
 @given(st.lists(texts, min_size=1) | st.lists(ids, min_size=1))
-def test_several_are_numbered(prompts: list[Any]) -> None:
+def test_several_prompts_are_numbered(prompts: list[Any]) -> None:
     sources = read_prompts(prompts, None)
     assert [source.prompt for source in sources] == prompts
     assert [source.field for source in sources] == [f"prompt[{i}]" for i in range(len(prompts))]
 
 
 @pytest.mark.parametrize("prompt", ["a", [1], ["a"], [[1]]])
-def test_a_mode_that_is_asked_for_is_that_of_all(prompt: Any) -> None:
+def test_a_mode_that_is_asked_for_is_that_of_all_prompts(prompt: Any) -> None:
     assert {source.mode for source in read_prompts(prompt, "recall")} == {"recall"}
 
 
@@ -43,7 +43,7 @@ def is_ids(value: Any) -> bool:
 
 
 @given(any_json)
-def test_nothing_else_is_taken(value: Any) -> None:
+def test_only_text_ids_and_lists_of_them_are_prompts(value: Any) -> None:
     if isinstance(value, str) or is_ids(value):
         (source,) = read_prompts(value, None)
         assert source.prompt == value
@@ -56,7 +56,7 @@ def test_nothing_else_is_taken(value: Any) -> None:
             read_prompts(value, None)
 
 
-def test_there_is_a_limit() -> None:
+def test_there_may_be_128_prompts_at_most() -> None:
     assert len(read_prompts(["a"] * MAX_CHOICES, None)) == MAX_CHOICES
     with pytest.raises(PydanticCustomError, match="at most 128"):
         read_prompts(["a"] * (MAX_CHOICES + 1), None)

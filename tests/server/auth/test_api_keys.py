@@ -16,8 +16,8 @@ from server.auth.key_command import app as command
 from server.auth.key_format import new_key
 from server.errors import StartupError
 from tests.server.conftest import make_settings
+from tests.server.failed_start import failed_start
 from tests.server.fake_model import FakeModel
-from tests.server.test_app import failed_start
 
 ROOT = Path(__file__).resolve().parents[3]
 HASH = "sha256:" + "5e" * 32

@@ -49,7 +49,7 @@ def test_the_default_is_capped_by_room_and_limit() -> None:
     assert admit(make(FakeModel(), max_tokens=10), "x" * 30)[1] == 10
 
 
-def test_the_longest_prompt() -> None:
+def test_a_prompt_longer_than_the_model_takes_is_refused() -> None:
     admission = make(FakeModel(max_seq_len=40))
     assert admit(admission, "x" * 37)[1] == 1
     with pytest.raises(InvalidRequestError, match="is 38 tokens long, this model takes at most 37"):
@@ -59,7 +59,7 @@ def test_the_longest_prompt() -> None:
     assert refused.value.param == "max_tokens"
 
 
-def test_what_the_pool_could_never_hold() -> None:
+def test_a_request_that_the_pool_could_never_hold_is_too_large() -> None:
     admission = make(FakeModel(), n_pages=2)
     assert admit(admission, "x" * 10, 21)[1] == 21  # 12 and 21 tokens, the last is never read
     with pytest.raises(RequestTooLargeError, match=r"may hold 33 tokens, .* holds 32"):
@@ -77,7 +77,7 @@ def test_what_the_pool_could_never_hold() -> None:
         ([258], "token_ids[0]", "the special id EOS"),
     ],
 )
-def test_ids_that_are_not_content(ids: list[int], param: str, message: str) -> None:
+def test_ids_that_are_not_content_are_refused(ids: list[int], param: str, message: str) -> None:
     with pytest.raises(InvalidRequestError, match=message) as refused:
         admit(make(FakeModel()), ids)
     assert refused.value.param == param

@@ -12,15 +12,9 @@ from model.state import RaggedBatch
 from server.engine.core import EngineCore
 from server.engine.deltas import Delta
 from server.errors import StartupError
-from server.settings import Settings
 from tests.server.conftest import PAGE, SLOT, make_settings
 from tests.server.driver import Driver
 from tests.server.fake_model import FakeModel
-
-
-@pytest.fixture
-def driver(model: FakeModel, settings: Settings) -> Driver[FakeModel]:
-    return Driver(model, settings)
 
 
 def test_one_request_is_copied(driver: Driver[FakeModel]) -> None:
@@ -107,7 +101,7 @@ def test_samples_draw_on_their_own_and_repeatably(driver: Driver[FakeModel]) -> 
     assert driver.text["b"] == texts[0]
 
 
-def test_log_probabilities(driver: Driver[FakeModel]) -> None:
+def test_tokens_come_with_log_probabilities(driver: Driver[FakeModel]) -> None:
     driver.add("a", "hi", logprobs=2)
     driver.run()
     delta = driver.joined("a")
@@ -221,7 +215,7 @@ def test_a_character_cut_in_half_becomes_a_replacement(driver: Driver[FakeModel]
         (("hello",), "", "stop"),
     ],
 )
-def test_stop_strings(
+def test_a_stop_string_ends_a_sample(
     driver: Driver[FakeModel], stop: tuple[str, ...], text: str, reason: str
 ) -> None:
     driver.add("a", "hello", stop=stop)

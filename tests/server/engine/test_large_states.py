@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,8 @@ from model.sampling import TokenLogprob, token_logprob
 from model.state import RaggedBatch
 from model.tasks.copying import Copying, CopyingParams
 from model.tokenizer import LetterTokenizer
-from server.engine.storage import pool_bytes
+from server.engine.storage import allocate, pool_bytes
+from server.settings import Settings
 from tests.server.conftest import make_settings
 from tests.server.driver import Driver
 from tests.toys import toys
@@ -53,11 +53,11 @@ def model(request: pytest.FixtureRequest) -> Checkpoint:
     return Checkpoint("toy", Path("toy"), config, tokenizer, task, decoder, "0" * 64)
 
 
-def make_driver(model: Checkpoint, n_pages: int) -> Driver[Checkpoint]:
+def sized(model: Checkpoint, n_pages: int) -> Settings:
+    """Settings for a pool of so many pages."""
     n_bytes = pool_bytes(model, page_size=PAGE_SIZE, n_slots=4, n_pages=n_pages)
-    return Driver(
-        model,
-        make_settings(pool_bytes=n_bytes, page_size=PAGE_SIZE, max_running=4, max_batch_tokens=40),
+    return make_settings(
+        pool_bytes=n_bytes, page_size=PAGE_SIZE, max_running=4, max_batch_tokens=40
     )
 
 
@@ -89,7 +89,7 @@ class History:
 
     def __init__(self, model: Checkpoint, n_pages: int, rng: np.random.Generator) -> None:
         self.model, self.rng, self.n_pages = model, rng, n_pages
-        self.driver = make_driver(model, n_pages)
+        self.driver = Driver(model, sized(model, n_pages))
         self.sessions = [f"s{n}" for n in range(3)]
         self.n_requests = 0
         self.expected: dict[str, tuple[list[int], list[TokenLogprob]]] = {}
@@ -123,7 +123,10 @@ class History:
         if log is None or held is None:
             return
         if self.rng.random() < 0.3:
-            others, self.driver = self.driver.logs, make_driver(self.model, self.n_pages)
+            others, self.driver = (
+                self.driver.logs,
+                Driver(self.model, sized(self.model, self.n_pages)),
+            )
             self.driver.logs |= others
         self.driver.core.sessions.restore(session, log[: held[0]], held[1])
 
@@ -162,8 +165,8 @@ def test_any_history_gives_the_bits_of_a_fresh_computation(
 
 
 def test_small_states_are_kept_at_every_page_and_large_ones_at_few(model: Checkpoint) -> None:
-    driver = make_driver(model, 60)
-    state: Any = driver.core._state
+    settings = sized(model, 60)
+    driver, state = Driver(model, settings), allocate(model, settings)
     every = driver.core.pool.states.every
     assert every == min(16, -(-state.bytes_per_state // state.bytes_per_page))
     assert (every > 1) == (state.bytes_per_state > state.bytes_per_page)

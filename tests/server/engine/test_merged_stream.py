@@ -66,7 +66,7 @@ def test_a_reader_that_lags_gets_few_large_deltas() -> None:
     run(test)
 
 
-def test_one_failure_ends_all() -> None:
+def test_a_failure_of_one_stream_ends_all() -> None:
     async def test(merged: MergedStream, streams: list[TokenStream]) -> None:
         async with merged:
             streams[0].push(Delta([1], "x"))
@@ -78,7 +78,7 @@ def test_one_failure_ends_all() -> None:
     assert run(test) == ["a", "b"]
 
 
-def test_leaving_closes_all() -> None:
+def test_leaving_closes_all_streams() -> None:
     async def test(merged: MergedStream, streams: list[TokenStream]) -> None:
         async with merged:
             for _ in range(3):

@@ -2,7 +2,6 @@
 
 import pytest
 
-from server.engine.kept_states import KeptStates
 from server.engine.pool import Pool
 from server.engine.sequence import Sequence
 from server.engine.warm_sessions import WarmSession
@@ -75,9 +74,13 @@ def test_rows_that_running_sequences_have_are_not_taken() -> None:
     assert not pool.keep_state(other, at_any_price=True)
 
 
-def test_every_mth_page_and_the_last_of_a_prompt_have_rows() -> None:
-    states = KeptStates(9, 4)
-    assert [n for n in range(12) if states.is_boundary(n, 6)] == [3, 5, 7, 11]
-    assert all(KeptStates(9, 1).is_boundary(n, 0) for n in range(5))
-    with pytest.raises(ValueError, match="at least 1"):
-        KeptStates(1, 0)
+def test_idle_sessions_lose_nothing_when_it_would_not_be_enough() -> None:
+    pool = Pool(8, 16)
+    pool.take(4)
+    for id in "abc":
+        pool.sessions.keep(id, WarmSession([0] * 16, pool.take(1)))
+    assert not pool.make_room(5)
+    assert not pool.make_room(4, spare="a")
+    assert (pool.sessions.ids, pool.n_evictions) == (["a", "b", "c"], 0)
+    assert pool.make_room(3, spare="a")
+    assert (pool.sessions.ids, pool.n_evictions) == (["a"], 2)

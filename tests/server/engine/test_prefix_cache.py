@@ -1,32 +1,23 @@
-from server.engine.block_allocator import BlockAllocator
-from server.engine.kept_states import KeptStates
 from server.engine.pool import Pool
-from server.engine.prefix_cache import ROOT, PrefixCache
+from server.engine.prefix_cache import ROOT
 from server.engine.sequence import Sequence
 
 
-def computed(
-    cache: PrefixCache, allocator: BlockAllocator, token_ids: list[int], owner: str = ""
-) -> Sequence:
+def computed(pool: Pool, token_ids: list[int], owner: str = "") -> Sequence:
     """A sequence whose tokens the pool holds."""
     sequence = Sequence("a", token_ids, 1, owner=owner)
-    sequence.pages = allocator.allocate(allocator.pages_for(len(token_ids)))
+    sequence.pages = pool.allocator.allocate(pool.allocator.pages_for(len(token_ids)))
     for page in sequence.pages:
-        cache._states.take(page)
+        pool.states.take(page)
     sequence.n_computed = len(token_ids)
-    cache.add(sequence)
+    pool.cache.add(sequence)
     return sequence
 
 
-def make(n_pages: int = 8) -> tuple[PrefixCache, BlockAllocator]:
-    states = KeptStates(n_pages, 1)
-    allocator = BlockAllocator(n_pages, 4, states)
-    return PrefixCache(allocator, states), allocator
-
-
 def test_the_longest_equal_beginning_is_found() -> None:
-    cache, allocator = make()
-    sequence = computed(cache, allocator, [1, 2, 3, 4, 5, 6, 7, 8, 9])
+    pool = Pool(8, 4)
+    cache = pool.cache
+    sequence = computed(pool, [1, 2, 3, 4, 5, 6, 7, 8, 9])
     assert cache.n_pages == 2
     for token_ids, n_pages in (
         ([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 2),
@@ -42,36 +33,39 @@ def test_the_longest_equal_beginning_is_found() -> None:
 
 
 def test_hashes_that_collide_are_told_apart() -> None:
-    cache, allocator = make()
-    computed(cache, allocator, [-1, 0, 0, 0, 0])
+    pool = Pool(8, 4)
+    cache = pool.cache
+    computed(pool, [-1, 0, 0, 0, 0])
     assert hash((0, (-1, 0, 0, 0))) == hash((0, (-2, 0, 0, 0)))  # Python's -1 and -2 collide
     assert cache.find([-2, 0, 0, 0, 0]) == ([], ROOT)
     assert len(cache.find([-1, 0, 0, 0, 0])[0]) == 1
 
 
 def test_a_page_computed_twice_is_known_once_and_its_chain_goes_on() -> None:
-    cache, allocator = make()
-    first = computed(cache, allocator, [1, 2, 3, 4, 5])
-    second = computed(cache, allocator, [1, 2, 3, 4, 5, 6, 7, 8, 9])
+    pool = Pool(8, 4)
+    cache = pool.cache
+    first = computed(pool, [1, 2, 3, 4, 5])
+    second = computed(pool, [1, 2, 3, 4, 5, 6, 7, 8, 9])
     assert cache.find([1, 2, 3, 4, 5, 6, 7, 8, 9])[0] == [first.pages[0], second.pages[1]]
 
 
 def test_owners_find_only_what_is_theirs() -> None:
-    cache, allocator = make(n_pages=16)
+    pool = Pool(16, 4)
+    cache = pool.cache
     token_ids = [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    pages = {owner: computed(cache, allocator, token_ids, owner).pages for owner in ("", "a", "b")}
+    pages = {owner: computed(pool, token_ids, owner).pages for owner in ("", "a", "b")}
     assert cache.n_pages == 6
     for owner, held in pages.items():
         assert cache.find(token_ids, owner)[0] == held[:2]
     assert cache.find(token_ids, "c")[0] == []
-    computed(cache, allocator, [1, 2, 3, 4, 0], "c")
+    computed(pool, [1, 2, 3, 4, 0], "c")
     assert cache.find([1, 2, 3, 4, 5, 6, 7, 8, 9], "a")[0] == pages["a"][:2]
 
 
 def test_what_is_evicted_is_found_no_more_nor_what_hangs_on_it() -> None:
     pool = Pool(3, 4)
     cache, allocator = pool.cache, pool.allocator
-    sequence = computed(cache, allocator, [1, 2, 3, 4, 5, 6, 7, 8, 9])
+    sequence = computed(pool, [1, 2, 3, 4, 5, 6, 7, 8, 9])
     allocator.free(sequence.pages)
     assert len(cache.find(sequence.token_ids)[0]) == 2
     taken = pool.take(2)  # the page that nobody knows, and the end of the chain
@@ -83,9 +77,10 @@ def test_what_is_evicted_is_found_no_more_nor_what_hangs_on_it() -> None:
 
 
 def test_a_chain_is_found_as_far_as_a_page_with_a_row() -> None:
-    cache, allocator = make()
-    sequence = computed(cache, allocator, [1, 2, 3, 4, 5, 6, 7, 8, 9])
-    states = cache._states
+    pool = Pool(8, 4)
+    cache = pool.cache
+    sequence = computed(pool, [1, 2, 3, 4, 5, 6, 7, 8, 9])
+    states = pool.states
     states.drop(sequence.pages[1])
     assert cache.find(sequence.token_ids)[0] == sequence.pages[:1]
     states.drop(sequence.pages[0])
@@ -95,13 +90,14 @@ def test_a_chain_is_found_as_far_as_a_page_with_a_row() -> None:
 
 
 def test_of_two_equal_pages_the_one_with_a_row_is_found() -> None:
-    cache, allocator = make()
-    first = computed(cache, allocator, [1, 2, 3, 4, 0])
-    cache._states.drop(first.pages[0])
-    second = computed(cache, allocator, [1, 2, 3, 4, 0])
+    pool = Pool(8, 4)
+    cache = pool.cache
+    first = computed(pool, [1, 2, 3, 4, 0])
+    pool.states.drop(first.pages[0])
+    second = computed(pool, [1, 2, 3, 4, 0])
     assert cache.find([1, 2, 3, 4, 5])[0] == second.pages[:1]
-    allocator.free(first.pages)
-    allocator.free(second.pages)
-    assert allocator.n_kept == 1  # what nobody can go on from is not kept
-    third = computed(cache, allocator, [1, 2, 3, 4, 5])
+    pool.allocator.free(first.pages)
+    pool.allocator.free(second.pages)
+    assert pool.allocator.n_kept == 1  # what nobody can go on from is not kept
+    third = computed(pool, [1, 2, 3, 4, 5])
     assert cache.find([1, 2, 3, 4, 5])[0] == second.pages[:1] != third.pages[:1]

@@ -216,7 +216,7 @@ def test_removing_frees_everything_in_every_state(n_steps: int) -> None:
     assert plan(scheduler) == []
 
 
-def test_what_could_never_run_is_refused() -> None:
+def test_a_sequence_that_could_never_run_is_refused() -> None:
     scheduler = make()
     assert scheduler.fits(160)
     assert not scheduler.fits(161)

@@ -42,7 +42,9 @@ def test_the_first_to_be_complete_wins_and_then_the_longest() -> None:
     stops=strategies.lists(strategies.text("ab", min_size=1, max_size=4), max_size=3),
     data=strategies.data(),
 )
-def test_pieces_do_not_matter(text: str, stops: list[str], data: strategies.DataObject) -> None:
+def test_it_does_not_matter_in_which_pieces_a_text_comes(
+    text: str, stops: list[str], data: strategies.DataObject
+) -> None:
     ends = [
         (end, -len(stop), end - len(stop))
         for stop in stops
@@ -63,7 +65,7 @@ def test_pieces_do_not_matter(text: str, stops: list[str], data: strategies.Data
 
 
 @pytest.mark.parametrize("stop", ["é", "👩‍🚀", "\n\n"])
-def test_any_characters(stop: str) -> None:
+def test_stop_strings_may_have_any_characters(stop: str) -> None:
     strings = StopStrings([stop])
     assert "".join(feed(strings, list(f"x{stop}y"))) == "x"
 

@@ -10,6 +10,8 @@ from server.engine.turnstile import Turnstile
 from server.errors import NotReadyError
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
+from tests.server.in_loop import in_loop
+from tests.server.steps import die
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -19,7 +21,7 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def test_it_serves_those_who_wait_in_order() -> None:
+def test_engines_that_wait_pass_in_order() -> None:
     turnstile = Turnstile()
     assert (turnstile.holder, turnstile.seconds_held()) == (None, 0)
     order: list[str | None] = []
@@ -44,7 +46,7 @@ def test_it_serves_those_who_wait_in_order() -> None:
     assert (turnstile.holder, turnstile.n_waiting) == (None, 0)
 
 
-def test_whoever_comes_back_goes_to_the_end() -> None:
+def test_an_engine_that_comes_back_goes_to_the_end() -> None:
     turnstile = Turnstile()
     order = []
 
@@ -97,44 +99,37 @@ def test_two_busy_engines_make_their_steps_by_turns() -> None:
     assert order in ("ab" * (len(order) // 2), "ba" * (len(order) // 2))
 
 
-def test_to_wait_for_ones_turn_is_not_to_be_stuck() -> None:
-    async def main() -> None:
-        turnstile = Turnstile()
-        engine = Engine(FakeModel(), make_settings(stall_seconds=1), turnstile)
-        engine.start()
-        turnstile.enter("another")
-        async with engine.submit("hello") as stream:
-            while not turnstile.n_waiting:  # noqa: ASYNC110  # for another thread
-                await asyncio.sleep(0.001)
-            for _ in range(30):  # longer than a stall; all the while, others make steps
-                turnstile.moved = time.monotonic()
-                engine.check_ready()
-                await asyncio.sleep(0.05)
-            turnstile.moved -= 5000  # as if the other one's step had taken so long
-            with pytest.raises(NotReadyError, match="fake-copy has work, but made no step"):
-                engine.check_ready()
-            turnstile.leave()
-            assert "".join([delta.text async for delta in stream]) == "hello"
+@in_loop
+async def test_an_engine_that_waits_for_its_turn_is_not_stuck() -> None:
+    turnstile = Turnstile()
+    engine = Engine(FakeModel(), make_settings(stall_seconds=1), turnstile)
+    engine.start()
+    turnstile.enter("another")
+    async with engine.submit("hello") as stream:
+        while not turnstile.n_waiting:  # noqa: ASYNC110  # for another thread
+            await asyncio.sleep(0.001)
+        for _ in range(30):  # longer than a stall; all the while, others make steps
+            turnstile.moved = time.monotonic()
             engine.check_ready()
-        await engine.stop()
+            await asyncio.sleep(0.05)
+        turnstile.moved -= 5000  # as if the other one's step had taken so long
+        with pytest.raises(NotReadyError, match="fake-copy has work, but made no step"):
+            engine.check_ready()
+        turnstile.leave()
+        assert "".join([delta.text async for delta in stream]) == "hello"
+        engine.check_ready()
+    await engine.stop()
 
-    asyncio.run(main())
 
+@in_loop
+async def test_a_step_that_fails_lets_others_pass() -> None:
+    turnstile, model = Turnstile(), FakeModel()
 
-def test_a_step_that_fails_lets_others_pass() -> None:
-    async def main() -> None:
-        turnstile, model = Turnstile(), FakeModel()
-
-        def die(_: object) -> None:
-            raise SystemExit
-
-        engine = Engine(model, make_settings(), turnstile)
-        model.decoder.before_extend = die
-        engine.start()
-        async with engine.submit("hello") as stream:
-            with pytest.raises(Exception, match="died"):
-                await anext(stream)
-        assert turnstile.holder is None
-        await engine.stop()
-
-    asyncio.run(main())
+    engine = Engine(model, make_settings(), turnstile)
+    model.decoder.before_extend = die
+    engine.start()
+    async with engine.submit("hello") as stream:
+        with pytest.raises(Exception, match="died"):
+            await anext(stream)
+    assert turnstile.holder is None
+    await engine.stop()

@@ -5,12 +5,10 @@ import random
 import select
 import socket
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from model.state import RaggedBatch
-from server.http.protocol import GuardedProtocol
 from tests.server.conftest import Gate, make_settings
 from tests.server.fake_model import FakeModel, VerboseTokenizer
 from tests.server.live_server import LiveServer, serve
@@ -25,46 +23,31 @@ from tests.server.raw_http import (
     read_all,
     send,
     statuses,
-    unharmed,
 )
 
 HEAD = b"POST /generate HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n"
 
 
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[LiveServer]:
-    settings = make_settings(body_seconds=PATIENCE, max_waiting=1000, max_reserved_pools=1000)
-    with serve(FakeModel(), settings, http=QuickProtocol) as live, unharmed(live):
-        yield live
-
-
-@pytest.fixture(scope="module")
-def patient() -> Iterator[LiveServer]:
-    """Where a refusal has another reason than that a busy machine was late."""
-    with serve(FakeModel(), make_settings(), http=GuardedProtocol) as live, unharmed(live):
-        yield live
-
-
-def test_random_bytes(guarded: LiveServer) -> None:
+def test_random_bytes_are_refused(quick: LiveServer) -> None:
     noise = random.Random(0)
     blobs = [noise.randbytes(noise.randrange(1, 2000)) for _ in range(200)]
     starts = (b"", b"GET ", b"POST /generate HTTP/1.1\r\n", GOOD[:-10])
     for start in starts:
-        for answer in exchange(guarded, *(start + blob for blob in blobs)):
+        for answer in exchange(quick, *(start + blob for blob in blobs)):
             assert_refused(answer)
 
 
-def test_a_request_cut_off_anywhere(guarded: LiveServer) -> None:
-    for answer in exchange(guarded, *(GOOD[:end] for end in range(len(GOOD)))):
+def test_a_request_cut_off_anywhere_is_refused(quick: LiveServer) -> None:
+    for answer in exchange(quick, *(GOOD[:end] for end in range(len(GOOD)))):
         assert_refused(answer)
-    (whole,) = exchange(guarded, GOOD)
+    (whole,) = exchange(quick, GOOD)
     assert statuses(whole) == [200]
 
 
 @pytest.mark.parametrize("byte", [b"\0", b"\n", b"\r", b" ", b"\xff", b":", b"9"])
-def test_one_wrong_byte_anywhere(guarded: LiveServer, byte: bytes) -> None:
+def test_one_wrong_byte_anywhere_does_no_harm(quick: LiveServer, byte: bytes) -> None:
     spoilt = [GOOD[:at] + byte + GOOD[at + 1 :] for at in range(len(GOOD))]
-    for answer in exchange(guarded, *spoilt):
+    for answer in exchange(quick, *spoilt):
         assert_harmless(answer)
 
 
@@ -101,7 +84,7 @@ def error_type(answer: bytes) -> str:
     return str(json.loads(body)["error"]["type"])
 
 
-def test_slow_heads_are_cut_off(guarded: LiveServer) -> None:
+def test_slow_heads_are_cut_off(quick: LiveServer) -> None:
     cases = [
         (b"G", b""),
         (b"GET /", b"a"),
@@ -109,24 +92,24 @@ def test_slow_heads_are_cut_off(guarded: LiveServer) -> None:
         (b"GET / HTTP/1.1\r\nx: ", b"y"),
         (b"\r\n", b"\r\n"),
     ]
-    for answer in dripped(guarded, *cases):
+    for answer in dripped(quick, *cases):
         assert statuses(answer) == [408]
         assert error_type(answer) == "request_timeout"
 
 
-def test_who_says_nothing_is_hung_up_on(guarded: LiveServer) -> None:
-    for answer in exchange(guarded, *[b""] * 50):
+def test_a_client_that_says_nothing_is_hung_up_on(quick: LiveServer) -> None:
+    for answer in exchange(quick, *[b""] * 50):
         assert answer == b""
 
 
-def test_slow_second_heads_are_cut_off(guarded: LiveServer) -> None:
+def test_slow_second_heads_are_cut_off(quick: LiveServer) -> None:
     first = GOOD.replace(b"connection: close\r\n", b"")
     cases = [(first + b"GE", b""), (first, b"\r\n"), (first + b"GET / HTTP/1.1\r\nx: ", b"y")]
-    for answer in dripped(guarded, *cases):
+    for answer in dripped(quick, *cases):
         assert statuses(answer)[0] == 200
 
 
-def test_slow_bodies_are_cut_off(guarded: LiveServer) -> None:
+def test_slow_bodies_are_cut_off(quick: LiveServer) -> None:
     chunked = HEAD + b"transfer-encoding: chunked\r\n\r\n"
     cases = [
         (HEAD + b"content-length: 1000\r\n\r\n", b" "),
@@ -134,20 +117,20 @@ def test_slow_bodies_are_cut_off(guarded: LiveServer) -> None:
         (chunked + b"1;", b"x"),
         (chunked + b"0\r\n", b"x: y\r\n"),
     ]
-    for answer in dripped(guarded, *cases):
+    for answer in dripped(quick, *cases):
         assert statuses(answer) == [408]
         assert error_type(answer) == "request_timeout"
 
 
-def test_a_snapshot_may_take_longer_as_long_as_it_comes(guarded: LiveServer) -> None:
+def test_a_snapshot_may_take_longer_as_long_as_it_comes(quick: LiveServer) -> None:
     start = (
         b"PUT /sessions/ses-%s/snapshot HTTP/1.1\r\nhost: test\r\nconnection: close\r\n"
         b"content-type: application/octet-stream\r\ncontent-length: 40\r\n\r\n" % (b"0" * 32)
     )
     # At 0.05 s a byte it takes more than twice the time that another body may take.
-    (answer,) = dripped(guarded, (start, b"x"))
+    (answer,) = dripped(quick, (start, b"x"))
     assert statuses(answer) == [422]
-    (answer,) = exchange(guarded, start + b"x" * 39)
+    (answer,) = exchange(quick, start + b"x" * 39)
     assert statuses(answer) == [408]
     assert error_type(answer) == "request_timeout"
 
@@ -179,9 +162,9 @@ def test_an_endless_head_is_cut_off(patient: LiveServer, start: bytes, piece: by
         assert 408 not in statuses(answer)  # for its size, before it could be late
 
 
-def test_the_rest_of_a_body_that_was_refused_is_not_awaited_for_ever(guarded: LiveServer) -> None:
+def test_the_rest_of_a_body_that_was_refused_is_not_awaited_for_ever(quick: LiveServer) -> None:
     start = HEAD + b"content-length: 99999999\r\n\r\n"
-    (answer,) = dripped(guarded, (start, b" "))
+    (answer,) = dripped(quick, (start, b" "))
     assert statuses(answer) == [413]
 
 
@@ -201,11 +184,11 @@ def test_a_client_that_does_not_read_is_cut_off() -> None:
 
 
 def test_a_head_that_waits_for_the_response_before_it_is_not_late(
-    guarded: LiveServer, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    quick: LiveServer, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slow answer is no reason to hang up on who asked for it."""
-    monkeypatch.setattr(guarded.model.decoder, "before_extend", gate)
-    with guarded.connect() as connection:
+    monkeypatch.setattr(quick.model.decoder, "before_extend", gate)
+    with quick.connect() as connection:
         start = GOOD.replace(b"connection: close\r\n", b"")
         connection.sendall(start)
         assert gate.reached.wait(10)
@@ -216,29 +199,29 @@ def test_a_head_that_waits_for_the_response_before_it_is_not_late(
         assert statuses(read_all(connection)) == [200, 200]
 
 
-def test_trailers_do_not_become_headers(guarded: LiveServer) -> None:
+def test_trailers_do_not_become_headers(quick: LiveServer) -> None:
     body = b'2\r\n{"\r\ne\r\nprompt": "hi"}\r\n0\r\nx-request-id: from-a-trailer\r\n\r\n'
-    (answer,) = exchange(guarded, post(body, b"transfer-encoding: chunked", length=False))
+    (answer,) = exchange(quick, post(body, b"transfer-encoding: chunked", length=False))
     assert statuses(answer) == [200]
     assert b"from-a-trailer" not in answer
 
 
-def test_what_is_not_http_is_told_in_the_one_shape(guarded: LiveServer) -> None:
-    (answer,) = exchange(guarded, b"nonsense\r\n\r\n")
+def test_what_is_not_http_is_told_in_the_one_shape(quick: LiveServer) -> None:
+    (answer,) = exchange(quick, b"nonsense\r\n\r\n")
     assert statuses(answer) == [400]
     assert error_type(answer) == "malformed_request"
 
 
 def test_garbage_after_a_request_does_not_get_into_its_answer(
-    guarded: LiveServer, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    quick: LiveServer, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hold_after_the_prompt(batch: RaggedBatch) -> None:
         if len(batch.token_ids) == len(batch.slots):
             gate(batch)
 
-    monkeypatch.setattr(guarded.model.decoder, "before_extend", hold_after_the_prompt)
-    with guarded.connect() as connection:
-        guarded.send_generate(connection, {"prompt": "hi", "stream": True})
+    monkeypatch.setattr(quick.model.decoder, "before_extend", hold_after_the_prompt)
+    with quick.connect() as connection:
+        quick.send_generate(connection, {"prompt": "hi", "stream": True})
         answer = b""
         while b'"text":"h"' not in answer:  # in the middle of the answer
             piece = connection.recv(65536)
@@ -249,5 +232,5 @@ def test_garbage_after_a_request_does_not_get_into_its_answer(
     gate.open()
     assert answer.count(b"HTTP/1.1 ") == 1
     start = GOOD.replace(b"connection: close\r\n", b"")
-    (answer,) = exchange(guarded, start + b"nonsense\r\n\r\n")
+    (answer,) = exchange(quick, start + b"nonsense\r\n\r\n")
     assert answer.count(b"HTTP/1.1 ") <= 1

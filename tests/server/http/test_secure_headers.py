@@ -24,7 +24,7 @@ def assert_secure(response: httpx.Response) -> None:
         assert response.headers.get_list(name) == [value]
 
 
-def test_what_they_are() -> None:
+def test_the_secure_headers_are_these() -> None:
     """The other tests compare with the constant, whatever it holds."""
     assert SECURE_HEADERS == {
         "x-content-type-options": "nosniff",
@@ -47,7 +47,7 @@ def open_to_page() -> Iterator[LiveServer]:
         yield live
 
 
-def test_every_response_has_them(open_to_page: LiveServer) -> None:
+def test_every_response_has_the_secure_headers(open_to_page: LiveServer) -> None:
     with open_to_page.client() as client:
         for method, path, status in (
             ("GET", "/health/live", 200),
@@ -112,7 +112,7 @@ def test_no_page_may_use_it_by_default(shared: LiveServer) -> None:
     assert not [name for name in response.headers if name.startswith("access-control")]
 
 
-def test_pages_of_the_settings_may(open_to_page: LiveServer) -> None:
+def test_pages_that_the_settings_name_may_use_it(open_to_page: LiveServer) -> None:
     response = preflight(open_to_page, PAGE)
     assert response.status_code == 200
     assert response.headers["access-control-allow-origin"] == PAGE
@@ -125,20 +125,20 @@ def test_pages_of_the_settings_may(open_to_page: LiveServer) -> None:
     assert {"x-request-id", "retry-after", "x-ratelimit-remaining-tokens"} <= {*exposed}
 
 
-def test_they_can_read_errors_too(open_to_page: LiveServer) -> None:
+def test_pages_that_the_settings_name_can_read_errors(open_to_page: LiveServer) -> None:
     with open_to_page.client(headers={"origin": PAGE}) as client:
         for path in ("/nowhere", "/broken"):
             assert client.get(path).headers["access-control-allow-origin"] == PAGE
 
 
 @pytest.mark.parametrize("origin", ["https://example.org.evil", "https://example.com", "null"])
-def test_others_may_not(open_to_page: LiveServer, origin: str) -> None:
+def test_other_pages_may_not_use_it(open_to_page: LiveServer, origin: str) -> None:
     response = preflight(open_to_page, origin)
     assert response.status_code == 400
     assert "access-control-allow-origin" not in response.headers
 
 
-def test_all_pages_may_if_it_is_said() -> None:
+def test_a_star_lets_all_pages_use_it() -> None:
     with serve(FakeModel(), make_settings(cors_origins="*")) as live:
         assert preflight(live, "https://any.where").headers["access-control-allow-origin"] == "*"
 
@@ -162,7 +162,7 @@ def test_what_is_no_origin_is_refused(origins: str) -> None:
     ],
     ids=["path", "query", "many", "long value", "long name"],
 )
-def test_too_much_before_a_body(
+def test_a_url_or_headers_over_the_limit_are_refused(
     shared: LiveServer, path: str, headers: dict[str, str], status: int, type: str
 ) -> None:
     with shared.client() as client:
@@ -173,7 +173,7 @@ def test_too_much_before_a_body(
         assert client.get("/info").status_code == 200
 
 
-def test_as_much_as_may_be(shared: LiveServer) -> None:
+def test_a_url_and_headers_up_to_the_limit_are_served(shared: LiveServer) -> None:
     with shared.client() as client:
         headers = {f"x-{i}": "1" * 300 for i in range(90)}
         assert client.get("/info?", headers=headers).status_code == 200

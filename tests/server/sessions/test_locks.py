@@ -5,11 +5,11 @@ import pytest
 
 from server.errors import SessionBusyError
 from server.sessions.locks import SessionLocks
-from tests.server.sessions.store.stores import in_loop
+from tests.server.in_loop import in_loop
 
 
 @in_loop
-async def test_one_at_a_time() -> None:
+async def test_a_session_is_locked_by_one_request_at_a_time() -> None:
     locks = SessionLocks()
     await locks.acquire("a", wait=False)
     assert "a" in locks
@@ -23,7 +23,7 @@ async def test_one_at_a_time() -> None:
 
 
 @in_loop
-async def test_those_who_wait_go_in_the_order_in_which_they_came() -> None:
+async def test_requests_that_wait_get_the_session_in_order() -> None:
     locks, order = SessionLocks(), []
 
     async def work(name: int) -> None:

@@ -80,7 +80,9 @@ def test_the_conversation_is_no_constant(wanted: tuple[list[Delta], list[int]]) 
     assert len(log) > 50 * PAGE_SIZE
 
 
-def test_kept_warm(checkpoint: Checkpoint, wanted: tuple[list[Delta], list[int]]) -> None:
+def test_a_warm_session_has_the_same_bits(
+    checkpoint: Checkpoint, wanted: tuple[list[Delta], list[int]]
+) -> None:
     driver = Driver(checkpoint, make_settings(checkpoint))
     assert (talk(driver), driver.logs["s"]) == wanted
     # Nothing was computed twice, but where a turn that only reads was gone on from without words.
@@ -89,7 +91,7 @@ def test_kept_warm(checkpoint: Checkpoint, wanted: tuple[list[Delta], list[int]]
 
 
 @pytest.mark.parametrize("reuse", [False, True])
-def test_cold_before_every_turn(
+def test_a_session_that_is_cold_before_every_turn_has_the_same_bits(
     checkpoint: Checkpoint, wanted: tuple[list[Delta], list[int]], reuse: bool
 ) -> None:
     driver = Driver(checkpoint, make_settings(checkpoint), reuse=reuse)
@@ -99,7 +101,7 @@ def test_cold_before_every_turn(
 
 
 @pytest.mark.parametrize("at", [1, 7, 13])
-def test_forked_in_the_middle(
+def test_forks_have_the_same_bits(
     checkpoint: Checkpoint, wanted: tuple[list[Delta], list[int]], at: int
 ) -> None:
     deltas, log = wanted
@@ -117,7 +119,7 @@ def test_forked_in_the_middle(
 
 
 @pytest.mark.parametrize("at", [1, 3, 9, 19])
-def test_restored_on_another_server(
+def test_a_session_restored_elsewhere_has_the_same_bits(
     checkpoint: Checkpoint, wanted: tuple[list[Delta], list[int]], at: int
 ) -> None:
     deltas, log = wanted
@@ -148,7 +150,7 @@ def through_a_file(checkpoint: Checkpoint, core: EngineCore, id: str, log: list[
     return read_snapshot(data, checkpoint, core.layers)
 
 
-def test_evicted_by_others_and_mixed_with_them(
+def test_sessions_that_evict_each_other_have_the_same_bits(
     checkpoint: Checkpoint, wanted: tuple[list[Delta], list[int]]
 ) -> None:
     deltas, log = wanted
@@ -170,7 +172,7 @@ def test_evicted_by_others_and_mixed_with_them(
     driver.assert_nothing_leaks()
 
 
-def test_aborted_and_gone_on_from_the_part_that_was_kept(checkpoint: Checkpoint) -> None:
+def test_a_session_that_was_aborted_goes_on_with_the_same_bits(checkpoint: Checkpoint) -> None:
     drivers = [
         Driver(checkpoint, make_settings(checkpoint)),
         Driver(checkpoint, make_settings(checkpoint, max_batch_tokens=4000), reuse=False),

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import struct
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from tests.model.tiny import random_checkpoint
 from tests.server.conftest import make_settings
 from tests.server.driver import Driver
 from tests.server.fake_model import FakeModel
+from tests.server.sessions.digest import with_digest
 
 ROOT = Path(__file__).parents[3]
 MODEL = FakeModel(max_seq_len=100)
@@ -53,11 +53,6 @@ def refused(data: bytes, reason: str = "") -> None:
     with pytest.raises(InvalidSnapshotError) as error:
         read(data)
     assert reason in error.value.message
-
-
-def with_digest(data: bytes) -> bytes:
-    """What somebody writes who knows the format."""
-    return data[:-32] + hashlib.sha256(data[:-32]).digest()
 
 
 def assert_equal(one: Snapshot, other: Snapshot) -> None:

@@ -92,7 +92,7 @@ def test_ids_get_as_many_tokens_as_openai_gives(shared: LiveServer) -> None:
     assert choice["finish_reason"] == "length"
 
 
-def test_null_is_as_good_as_nothing(shared: LiveServer) -> None:
+def test_a_field_that_is_null_has_its_default(shared: LiveServer) -> None:
     nulls = dict.fromkeys(
         ["model", "max_tokens", "n", "temperature", "stop", "suffix", "best_of", "user", "extra"]
     )
@@ -288,7 +288,7 @@ def test_bad_input_is_refused_as_openai_does(
     assert answer["error"]["type"] == "invalid_request_error"
 
 
-def test_after_all_that_the_next_request_works(shared: LiveServer) -> None:
+def test_after_bad_input_the_next_request_works(shared: LiveServer) -> None:
     assert post(shared, {"prompt": "hello"}).json()["choices"][0]["text"] == "hello"
     shared.wait_until_idle()
 

@@ -1,24 +1,16 @@
+"""Answers that come back whole."""
+
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from model.state import RaggedBatch
 from server.api.schemas.generate import GenerateChunk, GenerateResponse
-from tests.server.conftest import Gate, make_settings
-from tests.server.fake_model import FakeModel, letters
-from tests.server.live_server import LiveServer, events, serve
+from tests.server.conftest import Gate
+from tests.server.live_server import LiveServer, events
+from tests.server.steps import AtStep
 
 TEXTS = ["hello", "a", "grüße, 世界 👩‍🚀", "aaaa" * 40, " ", "\n\t\0", '{"a": [1, 2]}']
-
-
-@pytest.fixture
-def live(model: FakeModel) -> Iterator[LiveServer]:
-    """A server of one's own, for tests that hold it up or break it."""
-    with serve(model, make_settings()) as live:
-        yield live
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -68,15 +60,7 @@ def test_a_text_streams_back(live: LiveServer, text: str) -> None:
 
 
 def test_tokens_leave_as_they_are_made(live: LiveServer, gate: Gate) -> None:
-    steps = 0
-
-    def hold_the_fourth(batch: RaggedBatch) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == 4:
-            gate(batch)
-
-    live.model.decoder.before_extend = hold_the_fourth
+    live.model.decoder.before_extend = AtStep(4, gate)
     with (
         live.client() as client,
         client.stream("POST", "/generate", json={"prompt": "hello", "stream": True}) as response,
@@ -102,7 +86,7 @@ def test_a_stop_string_is_not_emitted(shared: LiveServer, stream: bool) -> None:
     assert chunks[-1]["usage"]["completion_tokens"] == 12
 
 
-def test_ids_sampling_and_limits_are_taken(shared: LiveServer) -> None:
+def test_ids_sampling_options_and_limits_are_taken(shared: LiveServer) -> None:
     body = {
         "token_ids": [104, 105, 106],
         "max_tokens": 2,
@@ -122,180 +106,9 @@ def test_a_seed_repeats_a_draw(shared: LiveServer) -> None:
     assert first["token_ids"] == second["token_ids"] != other["token_ids"]
 
 
-def test_null_is_as_good_as_leaving_it_out(shared: LiveServer) -> None:
+def test_a_field_that_is_null_has_its_default(shared: LiveServer) -> None:
     body = {"prompt": "hi", "token_ids": None, "max_tokens": None, "seed": None, "stop": None}
     assert shared.post(body).json()["text"] == "hi"
-
-
-NINES = b"9" * 400
-BAD: list[tuple[bytes, int, str | None, str]] = [
-    # body, status, field, part of the message
-    (b"", 400, None, "empty"),
-    (b"{", 400, None, "line 1, column 2"),
-    (b'{"prompt": "a"} x', 400, None, "Extra data"),
-    (b'{"prompt": "\xff"}', 400, None, "byte 12"),
-    (b'\xef\xbb\xbf{"prompt": "a"}', 400, None, "BOM"),
-    ('{"prompt": "a"}'.encode("utf-16"), 400, None, "not UTF-8"),
-    (b'{"prompt": "a\nb"}', 400, None, "control character"),
-    (b'{"prompt": "a", "prompt": "b"}', 400, None, "key 'prompt' appears twice"),
-    (b'{"prompt": "a", "x": {"\\ud800": 1, "\\ud800": 1}}', 400, None, r"key '\ud800'"),
-    (b"[" * 60_000, 400, None, "nested too deeply"),
-    (b'{"prompt":' * 6_000, 400, None, "nested too deeply"),
-    (b'{"prompt": "a", "seed": ' + b"9" * 5000 + b"}", 400, None, "too many digits"),
-    (b"[]", 422, None, "must be a JSON object"),
-    (b"null", 422, None, "must be a JSON object"),
-    (b'"prompt"', 422, None, "must be a JSON object"),
-    (b"{}", 422, "prompt", "not neither"),
-    (b'{"prompt": null}', 422, "prompt", "not neither"),
-    (b'{"prompt": "a", "token_ids": [1]}', 422, "prompt", "not both"),
-    (b'{"prompt": "a", "promt": 1}', 422, "promt", "unknown field 'promt'"),
-    (b'{"prompt": "a", "\\ud800": 1}', 422, None, "lone surrogate"),
-    (b'{"prompt": "a", "%s": 1}' % (b"x" * 9000), 422, "x" * 100 + "…", "unknown field"),
-    (b'{"prompt": ""}', 422, "prompt", "must not be empty"),
-    (b'{"prompt": 5}', 422, "prompt", "string"),
-    (b'{"prompt": ["a"]}', 422, "prompt", "string"),
-    (b'{"prompt": NaN}', 422, "prompt", "string"),
-    (b'{"prompt": "a\\ud800b"}', 422, "prompt", r"'\ud800' at position 1"),
-    (b'{"prompt": "%s"}' % (b"x" * 5000), 422, "prompt", "at most 4093"),
-    (b'{"prompt": "%s"}' % (b"x" * 2000), 413, "prompt", "memory pool holds 1024"),
-    (b'{"token_ids": []}', 422, "token_ids", "must not be empty"),
-    (b'{"token_ids": "ab"}', 422, "token_ids", "list"),
-    (b'{"token_ids": [1, "2"]}', 422, "token_ids[1]", "integer"),
-    (b'{"token_ids": [true]}', 422, "token_ids[0]", "integer"),
-    (b'{"token_ids": [1.5]}', 422, "token_ids[0]", "integer"),
-    (b'{"token_ids": [1, 2, 259]}', 422, "token_ids[2]", "between 0 and 258"),
-    (b'{"token_ids": [-1]}', 422, "token_ids[0]", "between 0 and 258"),
-    (b'{"token_ids": [%s]}' % NINES, 422, "token_ids[0]", "between 0 and 258"),
-    (b'{"token_ids": [257]}', 422, "token_ids[0]", "special id SEP"),
-    (b'{"prompt": "a", "max_tokens": 0}', 422, "max_tokens", "1"),
-    (b'{"prompt": "a", "max_tokens": -1}', 422, "max_tokens", "0"),
-    (b'{"prompt": "a", "n": 0}', 422, "n", "1"),
-    (b'{"prompt": "a", "n": 33}', 422, "n", "32"),
-    (b'{"prompt": "a", "logprobs": 21}', 422, "logprobs", "20"),
-    (b'{"prompt": "a", "logprobs": -1}', 422, "logprobs", "0"),
-    (b'{"prompt": "a", "min_p": 1.5}', 422, "min_p", "1"),
-    (b'{"prompt": "a", "priority": 11}', 422, "priority", "10"),
-    (b'{"prompt": "a", "timeout": 0}', 422, "timeout", "0"),
-    (b'{"prompt": "a", "timeout": 1e999}', 422, "timeout", ""),
-    (b'{"prompt": "a", "echo": 1}', 422, "echo", "bool"),
-    (b'{"prompt": "a", "ignore_eos": "yes"}', 422, "ignore_eos", "bool"),
-    (b'{"prompt": "a", "max_tokens": "5"}', 422, "max_tokens", "integer"),
-    (b'{"prompt": "a", "max_tokens": true}', 422, "max_tokens", "integer"),
-    (b'{"prompt": "a", "max_tokens": 5.5}', 422, "max_tokens", "integer"),
-    (b'{"prompt": "a", "max_tokens": 1e400}', 422, "max_tokens", "integer"),
-    (b'{"prompt": "a", "seed": 1e300}', 422, "seed", "less than"),
-    (b'{"prompt": "a", "max_tokens": 16385}', 422, "max_tokens", "at most 16384"),
-    (b'{"prompt": "a", "max_tokens": %s}' % NINES, 422, "max_tokens", "at most 16384"),
-    (b'{"prompt": "a", "max_tokens": 4094}', 422, "max_tokens", "at most 4093"),
-    (b'{"prompt": "a", "temperature": -0.1}', 422, "temperature", "0"),
-    (b'{"prompt": "a", "temperature": 2.1}', 422, "temperature", "2"),
-    (b'{"prompt": "a", "temperature": "1"}', 422, "temperature", "number"),
-    (b'{"prompt": "a", "temperature": true}', 422, "temperature", "number"),
-    (b'{"prompt": "a", "temperature": NaN}', 422, "temperature", "finite"),
-    (b'{"prompt": "a", "temperature": -Infinity}', 422, "temperature", "finite"),
-    (b'{"prompt": "a", "temperature": 1e999}', 422, "temperature", "finite"),
-    (b'{"prompt": "a", "temperature": %s}' % NINES, 422, "temperature", "number"),
-    (b'{"prompt": "a", "temperature": null}', 422, "temperature", "number"),
-    (b'{"prompt": "a", "top_k": -1}', 422, "top_k", "0"),
-    (b'{"prompt": "a", "top_k": %s}' % NINES, 422, "top_k", "less than"),
-    (b'{"prompt": "a", "top_p": 0}', 422, "top_p", "0"),
-    (b'{"prompt": "a", "top_p": 1.01}', 422, "top_p", "1"),
-    (b'{"prompt": "a", "top_p": NaN}', 422, "top_p", "finite"),
-    (b'{"prompt": "a", "seed": -1}', 422, "seed", "0"),
-    (b'{"prompt": "a", "seed": %s}' % NINES, 422, "seed", "less than"),
-    (b'{"prompt": "a", "stop": 5}', 422, "stop", "a string or a list of strings"),
-    (b'{"prompt": "a", "stop": ""}', 422, "stop[0]", "at least 1 character"),
-    (b'{"prompt": "a", "stop": ["b", 5]}', 422, "stop[1]", "string"),
-    (b'{"prompt": "a", "stop": ["\\ud800"]}', 422, "stop[0]", "lone surrogate"),
-    (b'{"prompt": "a", "stop": ["b", "c", "d", "e", "f"]}', 422, "stop", "at most 4"),
-    (b'{"prompt": "a", "stop": "%s"}' % (b"x" * 257), 422, "stop[0]", "at most 256"),
-    (b'{"prompt": "a", "stream": 1}', 422, "stream", "boolean"),
-    (b'{"prompt": "a", "stream": "true"}', 422, "stream", "boolean"),
-]
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "param", "message"),
-    BAD,
-    ids=[f"{i}-{body[:40]!r}" for i, (body, *_) in enumerate(BAD)],
-)
-def test_bad_input_is_refused_in_one_shape(
-    shared: LiveServer, body: bytes, status: int, param: str | None, message: str
-) -> None:
-    response = shared.post(body)
-    assert response.status_code == status
-    assert_error(response.json(), param, message)
-    assert response.headers["x-request-id"]
-
-
-def test_a_stream_is_refused_with_a_status_too(shared: LiveServer) -> None:
-    response = shared.post({"prompt": "x" * 5000, "stream": True})
-    assert response.status_code == 422
-    assert_error(response.json(), "prompt", "at most 4093")
-
-
-def assert_error(answer: Any, param: str | None, message: str) -> None:
-    assert list(answer) == ["error"]
-    assert list(answer["error"]) == ["type", "message", "param"]
-    assert re.fullmatch("[a-z_]+", answer["error"]["type"])
-    assert message in answer["error"]["message"]
-    assert answer["error"]["param"] == param
-
-
-def test_after_all_that_the_next_request_works(shared: LiveServer) -> None:
-    assert shared.post({"prompt": "hello"}).json()["text"] == "hello"
-
-
-def test_a_character_that_the_tokenizer_lacks_is_named() -> None:
-    with serve(letters(), make_settings()) as live:
-        assert live.post({"prompt": "abc"}).json()["text"] == "abc"
-        response = live.post({"prompt": "ab é"})
-        assert response.status_code == 422
-        assert_error(response.json(), "prompt", "character ' ' at position 2")
-
-
-def test_a_full_queue_is_503_before_the_first_byte(live: LiveServer, gate: Gate) -> None:
-    live.model.decoder.before_extend = gate
-    connections = [live.connect() for _ in range(24)]
-    for connection in connections:
-        live.send_generate(connection, {"prompt": "hello", "stream": True})
-        assert connection.recv(12) == b"HTTP/1.1 200"
-    for stream in (False, True):
-        refused = live.post({"prompt": "hello", "stream": stream})
-        assert refused.status_code == 503
-        assert refused.headers["retry-after"] == "1"
-        assert refused.json()["error"]["type"] == "overloaded"
-    gate.open()
-    for connection in connections:
-        connection.close()
-
-
-def test_a_failed_step_is_a_500_and_the_server_goes_on(live: LiveServer) -> None:
-    def fail(_: RaggedBatch) -> None:
-        raise RuntimeError("injected")
-
-    live.model.decoder.before_extend = fail
-    response = live.post({"prompt": "hello"})
-    assert response.status_code == 500
-    assert_error(response.json(), None, "the engine failed")
-    assert response.json()["error"]["type"] == "engine_error"
-    live.model.decoder.before_extend = lambda _: None
-    assert live.post({"prompt": "hello"}).json()["text"] == "hello"
-
-
-def test_a_failed_step_in_mid_stream_is_an_error_event(live: LiveServer) -> None:
-    steps = 0
-
-    def fail_the_third(_: RaggedBatch) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == 3:
-            raise RuntimeError("injected")
-
-    live.model.decoder.before_extend = fail_the_third
-    *chunks, error = events(live.post({"prompt": "hello", "stream": True}))
-    assert "".join(chunk["text"] for chunk in chunks) == "he"
-    assert_error(error, None, "the engine failed")
 
 
 def test_several_samples(shared: LiveServer) -> None:
@@ -350,19 +163,7 @@ def test_a_request_can_go_on_after_eos(shared: LiveServer) -> None:
     assert (answer["text"], answer["finish_reason"]) == ("ab", "length")
 
 
-def test_what_was_read_before_is_told(shared: LiveServer) -> None:
+def test_usage_counts_cached_tokens(shared: LiveServer) -> None:
     text = "a text that is longer than a page of sixteen tokens"
     assert shared.post({"prompt": text}).json()["usage"]["cached_tokens"] == 0
     assert shared.post({"prompt": text}).json()["usage"]["cached_tokens"] == 48
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_deadline(live: LiveServer, gate: Gate, stream: bool) -> None:
-    live.model.decoder.before_extend = gate
-    response = live.post({"prompt": "hello", "timeout": 0.1, "stream": stream})
-    gate.open()
-    if stream:
-        assert events(response)[-1]["error"]["type"] == "deadline_exceeded"
-    else:
-        assert response.status_code == 504
-        assert response.json()["error"]["type"] == "deadline_exceeded"

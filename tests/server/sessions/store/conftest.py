@@ -1,4 +1,4 @@
-"""Fixtures: a PostgreSQL server that all tests share, and empty places for stores."""
+"""Fixtures: empty places for stores."""
 
 import io
 import logging
@@ -7,18 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.sessions.store.postgres_server import (
-    PASSWORD,
-    QUOTED_PASSWORD,
-    PostgresServer,
-    postgres_server,
-)
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    with postgres_server() as server:
-        yield server
+from tests.server.sessions.store.postgres_server import PASSWORD, QUOTED_PASSWORD, PostgresServer
 
 
 @pytest.fixture

@@ -1,34 +1,32 @@
 """What the tests of stores share."""
 
 import asyncio
-import functools
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
-from typing import Any, ParamSpec
+from typing import Any
 
 import pytest
 
-from server.errors import StoreUnavailableError
+from server.errors import SessionNotFoundError, StoreUnavailableError
 from server.sessions.store.base import Append, SessionRecord, SessionStore
 from server.sessions.store.open_store import open_store
-
-P = ParamSpec("P")
 
 NO_LIMIT = 1_000_000
 _numbers = count(1)
 
-
-def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """A test that is a coroutine, in an event loop of its own."""
-
-    @functools.wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        asyncio.run(test(*args, **kwargs))
-
-    return run
+STRANGE_IDS = [
+    "",
+    "ses-",
+    "nul\0",
+    "\udcff",
+    "ses-é",
+    "'; DROP TABLE sessions; --",
+    "%s",
+    "x" * 9999,
+]
 
 
 @asynccontextmanager
@@ -89,3 +87,25 @@ async def assert_refused(url: str, reason: str) -> None:
         with pytest.raises(StoreUnavailableError, match=reason):
             await store.create(record(), [1], NO_LIMIT)
     await store.close()
+
+
+async def assert_missing(store: SessionStore, id: str) -> None:
+    """There is no such session, whatever is done with it."""
+    with pytest.raises(SessionNotFoundError):
+        await store.get(id)
+    with pytest.raises(SessionNotFoundError):
+        await store.read(id)
+    with pytest.raises(SessionNotFoundError):
+        await store.begin(id, 2, [])
+    with pytest.raises(SessionNotFoundError):
+        await store.replace(record(id=id), [])
+    with pytest.raises(SessionNotFoundError):
+        await store.delete(id)
+    (outcome,) = await store.append([Append(id, 2, [], done=False)])
+    assert isinstance(outcome, SessionNotFoundError)
+    assert id not in [one.id for one in await store.list(None, 1000)]
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The levels of what the server logged."""
+    return [line.levelname for line in caplog.records if line.name.startswith("server.")]

@@ -11,6 +11,7 @@ import pytest
 
 from server.errors import SessionBusyError, StoreUnavailableError
 from server.sessions.store.open_store import open_store
+from tests.server.in_loop import in_loop
 from tests.server.sessions.store.old_stores import (
     LEASE,
     OLD_COLUMNS,
@@ -26,7 +27,6 @@ from tests.server.sessions.store.stores import (
     added,
     assert_refused,
     end,
-    in_loop,
     log_of,
     opened,
     record,

@@ -9,7 +9,8 @@ import pytest
 from server.errors import StartupError
 from server.sessions.store.open_store import open_store
 from server.sessions.store.sqlite import SqliteStore
-from tests.server.sessions.store.stores import added, in_loop
+from tests.server.in_loop import in_loop
+from tests.server.sessions.store.stores import added
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ from tests.server.sessions.store.stores import added, in_loop
     ],
 )
 @in_loop
-async def test_files(tmp_path: Path, url: str, file: str) -> None:
+async def test_a_path_or_sqlite_url_opens_that_file(tmp_path: Path, url: str, file: str) -> None:
     store = open_store(url.format(tmp_path), lease_seconds=60)
     assert isinstance(store, SqliteStore)
     await added(store, 1)
@@ -47,7 +48,7 @@ async def test_files(tmp_path: Path, url: str, file: str) -> None:
         "file:///secret.db",
     ],
 )
-def test_neither(url: str) -> None:
+def test_any_other_url_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(StartupError, match="CAUSALRN_SESSION_STORE must be") as told:
         open_store(url, lease_seconds=60)
     assert "secret" not in str(told.value)

@@ -6,13 +6,8 @@ from dataclasses import replace
 import pytest
 
 from server.errors import TooManySessionsError
-from tests.server.sessions.store.stores import (
-    NO_LIMIT,
-    end,
-    in_loop,
-    opened,
-    record,
-)
+from tests.server.in_loop import in_loop
+from tests.server.sessions.store.stores import NO_LIMIT, end, opened, record
 
 
 @in_loop

@@ -7,29 +7,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from server.errors import (
-    SessionDamagedError,
-    StartupError,
-    StoreUnavailableError,
-)
+from server.errors import SessionDamagedError, StartupError, StoreUnavailableError
 from server.sessions.store.open_store import open_store
 from server.sessions.store.postgres_connections import PostgresConnections
+from tests.server.in_loop import in_loop
 from tests.server.sessions.store.postgres_server import QUOTED_PASSWORD, PostgresServer
-from tests.server.sessions.store.stores import (
-    added,
-    in_loop,
-    log_of,
-    opened,
-    until_works,
-)
-
-
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [line.levelname for line in caplog.records if line.name.startswith("server.")]
+from tests.server.sessions.store.stores import added, log_of, opened, told, until_works
 
 
 @in_loop
-async def test_a_read_only_server(
+async def test_a_read_only_server_can_be_read(
     postgres: PostgresServer, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(postgres_url) as store:
@@ -71,7 +58,7 @@ async def test_a_wrong_password_and_a_missing_database(
 
 
 @in_loop
-async def test_tables_of_another_version(postgres_url: str) -> None:
+async def test_tables_of_another_version_are_refused(postgres_url: str) -> None:
     async with opened(postgres_url) as store:
         await added(store, 1)
     async with await psycopg.AsyncConnection.connect(postgres_url) as admin:
@@ -100,7 +87,9 @@ async def test_tables_of_another_version(postgres_url: str) -> None:
     ],
 )
 @in_loop
-async def test_damage(postgres_url: str, statement: str) -> None:
+async def test_a_damaged_log_is_reported_and_can_be_deleted(
+    postgres_url: str, statement: str
+) -> None:
     async with opened(postgres_url) as store:
         id = await added(store, *range(700))
         async with await psycopg.AsyncConnection.connect(postgres_url) as admin:
@@ -111,7 +100,7 @@ async def test_damage(postgres_url: str, statement: str) -> None:
 
 
 @in_loop
-async def test_clocks_that_differ(
+async def test_clocks_that_differ_are_told_in_the_log(
     postgres_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(postgres_url) as store:

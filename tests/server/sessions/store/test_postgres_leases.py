@@ -5,27 +5,18 @@ import asyncio
 import psycopg
 import pytest
 
-from server.errors import (
-    SessionBusyError,
-    TooManySessionsError,
-)
+from server.errors import SessionBusyError, TooManySessionsError
 from server.sessions.store.base import Append, SessionStore
 from server.sessions.store.open_store import open_store
+from tests.server.in_loop import in_loop
 from tests.server.sessions.store.postgres_server import until_it_waits_for_a_lock
-from tests.server.sessions.store.stores import (
-    added,
-    end,
-    in_loop,
-    log_of,
-    opened,
-    record,
-)
+from tests.server.sessions.store.stores import added, end, log_of, opened, record
 
 
 async def end_leases(url: str) -> None:
     """As if nobody had been heard of for so long; to wait for it would be a race on a busy machine.
 
-    That leases end by themselves is in `test_contract`.
+    That leases end by themselves is in `test_expiry`.
     """
     async with await psycopg.AsyncConnection.connect(url) as admin:
         await admin.execute("UPDATE causalrn_sessions SET lease_until = 0")
@@ -111,7 +102,7 @@ async def test_a_turn_that_was_cancelled_is_free_for_others(postgres_url: str) -
 
 
 @in_loop
-async def test_races_of_servers(postgres_url: str) -> None:
+async def test_of_many_servers_at_once_one_gets_a_session(postgres_url: str) -> None:
     # All of them make the tables at the same time, too.
     stores = [open_store(postgres_url, lease_seconds=60) for _ in range(5)]
     await asyncio.gather(*(store.open() for store in stores))
@@ -134,7 +125,7 @@ async def test_races_of_servers(postgres_url: str) -> None:
 
 
 @in_loop
-async def test_conversations_with_several_servers(postgres_url: str) -> None:
+async def test_turns_of_several_servers_never_mix(postgres_url: str) -> None:
     async with opened(postgres_url) as one, opened(postgres_url) as other:
         ids = [await added(one) for _ in range(3)]
 

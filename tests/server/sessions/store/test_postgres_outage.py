@@ -11,33 +11,17 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from server.errors import (
-    SessionBusyError,
-    StoreUnavailableError,
-)
+from server.errors import SessionBusyError, StoreUnavailableError
 from server.sessions.store.base import Append
 from server.sessions.store.open_store import open_store
 from server.sessions.store.postgres import PostgresStore
-from tests.server.sessions.store.postgres_server import (
-    PostgresServer,
-    until_it_waits_for_a_lock,
-)
-from tests.server.sessions.store.stores import (
-    added,
-    end,
-    in_loop,
-    log_of,
-    opened,
-    until_works,
-)
-
-
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [line.levelname for line in caplog.records if line.name.startswith("server.")]
+from tests.server.in_loop import in_loop
+from tests.server.sessions.store.postgres_server import PostgresServer, until_it_waits_for_a_lock
+from tests.server.sessions.store.stores import added, end, log_of, opened, told, until_works
 
 
 @in_loop
-async def test_a_restart(
+async def test_the_store_works_again_after_a_restart(
     postgres: PostgresServer, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(postgres_url) as store, opened(postgres_url) as idle:
@@ -66,7 +50,9 @@ async def test_a_restart(
 
 
 @in_loop
-async def test_writing_through_restarts(postgres: PostgresServer, postgres_url: str) -> None:
+async def test_nothing_acknowledged_is_lost_through_restarts(
+    postgres: PostgresServer, postgres_url: str
+) -> None:
     async with opened(postgres_url) as store:
         id = await added(store)
         await store.begin(id, 0, [])
@@ -103,7 +89,9 @@ async def test_writing_through_restarts(postgres: PostgresServer, postgres_url: 
 
 
 @in_loop
-async def test_connections_that_are_cut(postgres: PostgresServer, postgres_url: str) -> None:
+async def test_connections_that_are_cut_are_made_again(
+    postgres: PostgresServer, postgres_url: str
+) -> None:
     cut = (  # and wait, 30 s at most, until they are
         "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity "
         "WHERE application_name = 'causalrn'"
@@ -124,7 +112,9 @@ async def test_connections_that_are_cut(postgres: PostgresServer, postgres_url: 
 
 
 @in_loop
-async def test_a_server_that_does_not_answer(postgres: PostgresServer, postgres_url: str) -> None:
+async def test_calls_end_though_the_server_does_not_answer(
+    postgres: PostgresServer, postgres_url: str
+) -> None:
     store = PostgresStore(postgres_url, lease_seconds=60, answer_seconds=0.7)
     id = await added(store, 1)
     ids = [await added(store) for _ in range(8)]
@@ -151,7 +141,7 @@ async def test_a_server_that_does_not_answer(postgres: PostgresServer, postgres_
 
 
 @in_loop
-async def test_a_lock_that_is_not_let_go(postgres_url: str) -> None:
+async def test_calls_end_though_a_row_stays_locked(postgres_url: str) -> None:
     store = PostgresStore(postgres_url, lease_seconds=60, answer_seconds=1.0)
     id = await added(store, 1)
     async with await psycopg.AsyncConnection.connect(postgres_url) as other:
@@ -215,7 +205,9 @@ async def proxied(postgres: PostgresServer, url: str) -> AsyncIterator[tuple[Pro
 
 
 @in_loop
-async def test_a_commit_whose_answer_is_lost(postgres: PostgresServer, postgres_url: str) -> None:
+async def test_a_commit_whose_answer_is_lost_is_made_once(
+    postgres: PostgresServer, postgres_url: str
+) -> None:
     async with (
         proxied(postgres, postgres_url) as (proxy, url),
         opened(url) as store,

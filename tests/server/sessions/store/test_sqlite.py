@@ -18,12 +18,12 @@ from server.errors import StoreUnavailableError
 from server.sessions.store.base import Append
 from server.sessions.store.open_store import open_store
 from server.sessions.store.sqlite_file import SqliteFile
+from tests.server.in_loop import in_loop
 from tests.server.sessions.store.stores import (
     NO_LIMIT,
     added,
     assert_refused,
     end,
-    in_loop,
     log_of,
     opened,
     record,

@@ -72,13 +72,13 @@ def run_limited(case: str, path: Path) -> str:
     return done.stderr
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     log = run_limited("full", tmp_path / "sessions.db")
     # Told once each time, however many requests fail.
     assert log.count("is unavailable") == 5, log
     assert log.count("works again") == 5, log
 
 
-def test_read_only_files_and_folders(tmp_path: Path) -> None:
+def test_read_only_files_and_folders_can_be_read(tmp_path: Path) -> None:
     log = run_limited("read_only", tmp_path / "folder" / "sessions.db")
     assert log.count("is unavailable") == 2, log

@@ -14,14 +14,8 @@ import pytest
 
 from server.errors import ServiceError, SessionDamagedError, StoreUnavailableError
 from server.sessions.store.open_store import open_store
-from tests.server.sessions.store.stores import (
-    NO_LIMIT,
-    assert_refused,
-    in_loop,
-    log_of,
-    opened,
-    record,
-)
+from tests.server.in_loop import in_loop
+from tests.server.sessions.store.stores import NO_LIMIT, assert_refused, log_of, opened, record
 
 LOGS = [[100_000 * i + n for n in range(5000)] for i in range(1, 4)]
 IDS = [f"ses-{i:032x}" for i in range(len(LOGS))]
@@ -87,7 +81,7 @@ async def test_files_of_others_are_left_alone(path: Path, master: Path) -> None:
     ],
 )
 @in_loop
-async def test_a_damaged_beginning(
+async def test_a_file_with_a_damaged_beginning_is_refused_and_not_touched(
     path: Path, master: Path, at: int, data: bytes, reason: str
 ) -> None:
     content = master.read_bytes()
@@ -98,7 +92,9 @@ async def test_a_damaged_beginning(
 
 @pytest.mark.parametrize("size", [50, 4096, 20_480, -4096])
 @in_loop
-async def test_a_truncated_file(path: Path, master: Path, size: int) -> None:
+async def test_a_truncated_file_is_refused_and_not_touched(
+    path: Path, master: Path, size: int
+) -> None:
     path.write_bytes(master.read_bytes()[:size])
     with unchanged(path):
         await assert_refused(str(path), "damaged|another application")
