@@ -87,7 +87,9 @@ class Engine:
             self.metrics,
             turnstile or Turnstile(),
         )
-        self._watchdog = Watchdog(model.name, self._thread, self._readers, settings.stall_seconds)
+        self._watchdog = Watchdog(
+            model.name, self._thread.seconds_still, self._readers, settings.stall_seconds
+        )
 
     @property
     def pool_pages(self) -> int:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from server.engine.core import EngineCore
 from server.engine.generation import Generation
 
 
@@ -14,7 +13,7 @@ from server.engine.generation import Generation
 class Call:
     """What the engine's thread is to do between two steps, and where the result goes."""
 
-    work: Callable[[EngineCore], Any]
+    work: Callable[[Any], Any]
     answer: asyncio.Future[Any]
 
 

@@ -5,12 +5,9 @@ from itertools import count
 
 from server.engine.block_allocator import BlockAllocator
 from server.engine.kept_states import KeptStates
-from server.engine.sequence import Sequence
+from server.engine.sequence import ROOT, Sequence
 
 _Key = tuple[int, tuple[int, ...]]  # the chain's link before a page, and the tokens of the page
-
-ROOT = 0
-"""The link before every sequence's first page."""
 
 
 @dataclass

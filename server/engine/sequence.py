@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+ROOT = 0
+"""The prefix cache's link before every sequence's first page."""
+
 
 class Status(Enum):
     """Where a sequence is: it waits, runs, may have to wait again, and is finished at last."""
@@ -55,7 +58,7 @@ class Sequence:
     copied_page: int | None = None
     private: bool = False
     n_chained: int = 0
-    link: int = 0
+    link: int = ROOT
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for a sequence with nothing to read."""

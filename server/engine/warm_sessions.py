@@ -5,8 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from server.engine.block_allocator import BlockAllocator
-from server.engine.prefix_cache import ROOT
-from server.engine.sequence import Sequence
+from server.engine.sequence import ROOT, Sequence
 
 
 @dataclass(frozen=True)

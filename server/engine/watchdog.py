@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
-from server.engine.engine_thread import EngineThread
 from server.engine.readers import Readers
 from server.errors import EngineError
 
@@ -17,16 +17,20 @@ class Watchdog:
 
     Args:
         name: of the engine's model, for the log.
-        thread: what is watched.
+        seconds_still: how long the engine has had work without making a step.
         readers: where requests are failed when it is stuck.
         stall_seconds: how long it may have work without making a step.
     """
 
     def __init__(
-        self, name: str, thread: EngineThread, readers: Readers, stall_seconds: float
+        self,
+        name: str,
+        seconds_still: Callable[[], float],
+        readers: Readers,
+        stall_seconds: float,
     ) -> None:
         self._name = name
-        self._thread = thread
+        self._seconds_still = seconds_still
         self._readers = readers
         self._stall_seconds = stall_seconds
         self._task: asyncio.Task[None] | None = None
@@ -44,7 +48,7 @@ class Watchdog:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._stall_seconds / _CHECKS_PER_STALL)
-            still = self._thread.seconds_still()
+            still = self._seconds_still()
             if self._readers and still > self._stall_seconds:
                 logger.critical("the engine of %s made no step for %.0f s", self._name, still)
                 self._readers.fail_all(

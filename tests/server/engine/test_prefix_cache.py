@@ -1,6 +1,5 @@
 from server.engine.pool import Pool
-from server.engine.prefix_cache import ROOT
-from server.engine.sequence import Sequence
+from server.engine.sequence import ROOT, Sequence
 
 
 def computed(pool: Pool, token_ids: list[int], owner: str = "") -> Sequence:
