@@ -56,6 +56,7 @@ class Decoder(nn.Module):
             self.blocks.append(Block(block, mixer, mlp, config.norm_eps))
             self.specs.append(kind.spec(block.params, config.d_model))
         self.classifier = Classifier(config.d_model, config.vocab_size, norm_eps=config.norm_eps)
+        self._ends = self.embedding, self.classifier  # torch takes a while to find a submodule
 
     @property
     def n_products(self) -> int:
@@ -137,8 +138,8 @@ class Decoder(nn.Module):
             ValueError: a sequence is longer than a table of learned positions.
             UnsupportedOpError: the backend lacks an operation that a block needs.
         """
-        backend = self.backend
-        step = backend.embed(self.embedding, batch, state)
+        backend, (embedding, classifier) = self.backend, self._ends
+        step = backend.embed(embedding, batch, state)
         for block, layer in zip(self.blocks, state.layers, strict=True):
             backend.block(block, step, layer)
-        return backend.logits(self.classifier, step, batch.starts[1:] - 1 if rows is None else rows)
+        return backend.logits(classifier, step, batch.starts[1:] - 1 if rows is None else rows)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,14 +50,15 @@ class Scratch:
         self.x = np.empty((self._n_rows, self._d_model), np.float32)
         self.phases = np.empty(self._n_rows, np.int64)
         self.all_active = np.ones(self._n_rows, np.bool_)
-        self._rows: dict[tuple[str, int, int], NDArray[np.float32]] = {}
+        self._rows: dict[tuple[str, int, int], tuple[NDArray[np.float32], ...]] = {}
         self._segments: dict[int, NDArray[np.float32]] = {}
 
-    def rows(self, purpose: str, n: int, width: int) -> NDArray[np.float32]:
-        """`n` arrays of rows, `[n, N, width]` float32; the same ones whenever all three agree."""
+    def rows(self, purpose: str, n: int, width: int) -> tuple[NDArray[np.float32], ...]:
+        """`n` arrays of rows, `[N, width]` float32; the same ones whenever all three agree."""
         known = self._rows.get((purpose, n, width))
         if known is None:
-            known = self._rows[purpose, n, width] = np.empty((n, self._n_rows, width), np.float32)
+            arrays = np.empty((n, self._n_rows, width), np.float32)
+            known = self._rows[purpose, n, width] = tuple(arrays)
         return known
 
     def segments(self, width: int) -> NDArray[np.float32]:
@@ -140,33 +141,23 @@ class CpuBackend(Backend):
         scratch.make_room(n_rows, -(-int(lengths.max()) // SEGMENT))
         all_active = scratch.all_active[:n_rows]
         step = _CpuStep(
-            batch=batch,
-            state=state,
-            ops=self.ops,
-            x=scratch.x[:n_rows],
-            phases=scratch.phases[:n_rows],
-            active=all_active,
-            n_pairs=n_pairs,
-            scratch=scratch,
-            all_active=all_active,
-            all_pairs=n_pairs,
-        )
+            batch, state, self.ops, scratch.x[:n_rows], scratch.phases[:n_rows], all_active,
+            n_pairs, scratch, all_active, n_pairs,
+        )  # fmt: skip
         embedding.extend(step)
         return step
 
-    def activate(self, block: Block, step: Step) -> None:
+    def activate(self, block: Block, step: Any) -> None:
         """See `Backend.activate`."""
-        step = cast(_CpuStep, step)
         if block.phases is None:
             step.active, step.n_pairs = step.all_active, step.all_pairs
             return
-        found = step.known.get(block.phases)
-        if found is None:
+        if block.phases not in step.known:
             active = step.phases == block.phases[0]
             for phase in block.phases[1:]:
                 active |= step.phases == phase
-            found = step.known[block.phases] = active, step.all_pairs if active.any() else 0
-        step.active, step.n_pairs = found
+            step.known[block.phases] = active, step.all_pairs if active.any() else 0
+        step.active, step.n_pairs = step.known[block.phases]
 
     def logits(self, classifier: Classifier, step: Step, rows: NDArray[np.int64]) -> Tensor:
         """See `Backend.logits`."""

@@ -68,6 +68,7 @@ class RelationMixer(Mixer):
     ) -> None:
         super().__init__()
         r, width = params.d_relation, params.shift_width
+        self.d_model, self.d_relation, self.shift_width = d_model, r, width
         self.n_head, self.norm_eps = params.n_head, norm_eps
         self.shift = TokenShift(width, d_model) if width > 1 else None
         self.reader = nn.Linear(d_model, r)
@@ -81,20 +82,20 @@ class RelationMixer(Mixer):
             nn.init.normal_(linear.weight, std=std)
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
-        self.views = WeightViews(
-            (self.reader, "weight"), (self.reader, "bias"), (self.memory, "weight"),
+        shifted = () if self.shift is None else ((self.shift, "weight"),)
+        self._views = WeightViews(
+            *shifted, (self.reader, "weight"), (self.reader, "bias"), (self.memory, "weight"),
             (self.output, "weight"), (self.output, "bias"),
         )  # fmt: skip
-        self._taps = None if self.shift is None else WeightViews((self.shift, "weight"))
 
-    def tap_views(self) -> tuple[NDArray[np.float32], ...]:
-        """The taps of the token shift as kernels take them; those that change nothing for none."""
-        return self._no_taps if self._taps is None else self._taps()
+    def views(self) -> tuple[NDArray[np.float32], ...]:
+        """The parameters as kernels take them: taps, W_a, β_a, W_b, W_o, β_o."""
+        return self._views() if self.shift_width > 1 else (*self._no_taps, *self._views())
 
     @cached_property
-    def _no_taps(self) -> tuple[NDArray[np.float32], ...]:
+    def _no_taps(self) -> tuple[NDArray[np.float32]]:
         # Made when it is needed, since a shape may be that of a giant that is only looked at.
-        return (np.ones((2, 1, self.reader.in_features), np.float32),)
+        return (np.ones((2, 1, self.d_model), np.float32),)
 
     @classmethod
     def can_grow(cls, start: RelationParams, params: RelationParams, *, may_lose: bool) -> bool:

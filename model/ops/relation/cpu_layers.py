@@ -27,38 +27,28 @@ _PARTS = 4  # of the work on the pools, for each thread
 
 def normalized_relation(mixer: Any, step: Step, layer: LayerState) -> None:
     """The operation that a `model.mixers.normalized.NormalizedRelation` asks for."""
-    batch, space = step.batch, step.scratch
-    taps, tails = _tails(mixer, step, layer)
-    n_rows, d = step.x.shape
-    r = mixer.reader.out_features
+    batch, space, r = step.batch, step.scratch, mixer.d_relation
+    n_rows = len(batch.token_ids)
     normalized_layer(
         step.x, step.active, batch.starts, batch.context_lens, batch.slots, batch.block_tables,
         batch.state_tables, step.state.page_size, _PARTS * jit.num_threads(), mixer.norm_eps,
-        *taps, *mixer.views(), tails, layer.pool_arrays["pool"], *space.rows("inputs", 3, d),
-        *space.rows("related", 3, r), space.segments(r), work=r * (step.n_pairs + n_rows * r // 8),
+        *mixer.views(), layer.state_arrays.get("tail", space.no_tails), layer.pool_arrays["pool"],
+        *space.rows("inputs", 3, mixer.d_model), *space.rows("related", 3, r), space.segments(r),
+        work=r * (step.n_pairs + n_rows * r // 8),
     )  # fmt: skip
 
 
 def separable_relation(mixer: Any, step: Step, layer: LayerState) -> None:
     """The operation that a `model.mixers.separable.SeparableRelation` asks for."""
-    batch, space = step.batch, step.scratch
-    taps, tails = _tails(mixer, step, layer)
-    n_rows, d = step.x.shape
-    r = mixer.reader.out_features
+    batch, space, r = step.batch, step.scratch, mixer.d_relation
+    n_rows = len(batch.token_ids)
     separable_layer(
         step.x, step.active, batch.starts, batch.context_lens, batch.slots, batch.state_tables,
-        step.state.page_size, mixer.n_head, mixer.norm_eps, *taps, *mixer.views(), tails,
-        layer.state_arrays["sums"], *space.rows("inputs", 3, d), *space.rows("related", 3, r),
+        step.state.page_size, mixer.n_head, mixer.norm_eps, *mixer.views(),
+        layer.state_arrays.get("tail", space.no_tails), layer.state_arrays["sums"],
+        *space.rows("inputs", 3, mixer.d_model), *space.rows("related", 3, r),
         work=r * (n_rows + n_rows * r // 8),
     )  # fmt: skip
-
-
-def _tails(mixer: Any, step: Step, layer: LayerState) -> tuple[Any, Any]:
-    """The taps of a mixer's token shift, and the tails that it keeps; no rows if it has none."""
-    tails = layer.state_arrays.get("tail")
-    if tails is None:
-        tails = step.scratch.no_tails
-    return mixer.tap_views(), tails
 
 
 @jit.inline
