@@ -225,8 +225,12 @@ class DecoderState:
             for layer in layers
         ]  # fmt: skip
         self.scratch = scratch
-        self._states = [self.counters, *(t for layer in self.layers for t in layer.state.values())]
-        self._pools = [tensor for layer in self.layers for tensor in layer.pool.values()]
+        states = [self.counters, *(t for layer in self.layers for t in layer.state.values())]
+        pools = [tensor for layer in self.layers for tensor in layer.pool.values()]
+        # On the CPU, NumPy copies a row in a tenth of the time that torch takes.
+        on_cpu = self.counters.device.type == "cpu"
+        self._states: list[Any] = [one.numpy() if on_cpu else one for one in states]
+        self._pools: list[Any] = [one.numpy() if on_cpu else one for one in pools]
 
     @cached_property
     def counter_array(self) -> NDArray[np.int64]:

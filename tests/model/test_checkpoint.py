@@ -208,7 +208,7 @@ def test_a_config_that_is_no_object(folder: Path, text: str) -> None:
         (lambda c: c.update(tokenizer=["letters"]), "tokenizer must be a string, got"),
         (lambda c: c.update(task="copying"), "task must be a table, got 'copying'"),
         (lambda c: c["task"].pop("name"), "missing key task.name"),
-        (lambda c: c["task"].update(name="copy"), "task.name: there is no task 'copy'; known tasks: copying"),
+        (lambda c: c["task"].update(name="copy"), "task.name: there is no task 'copy'; known"),
         (lambda c: c["task"].update(param={}), r"unknown key task.param; did you mean params\?"),
         (
             lambda c: c["task"]["params"].update(windows=3),
