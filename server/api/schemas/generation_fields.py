@@ -1,6 +1,7 @@
 """The fields that all requests for a generation have."""
 
 import re
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -147,9 +148,9 @@ class GenerationFields(SamplingParams):
         default=False, description="Send tokens as they come, as server-sent events."
     )
 
+    @abstractmethod
     def sources(self) -> list[Source]:
         """The prompts, at least one."""
-        raise NotImplementedError
 
     def sampling(self) -> SamplingParams:
         """How tokens are to be chosen, from the fields for that, which are checked already."""

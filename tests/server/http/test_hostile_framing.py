@@ -7,13 +7,22 @@ import pytest
 
 from tests.server.http.odd_requests import BODY, CHUNK, CHUNKED
 from tests.server.live_server import LiveServer
-from tests.server.raw_http import GOOD, assert_harmless, assert_refused, exchange, post, statuses
+from tests.server.raw_http import (
+    GOOD,
+    assert_harmless,
+    assert_refused,
+    exchange,
+    post,
+    statuses,
+    unharmed,
+)
 
 
 def test_a_client_may_hang_up_anywhere(quick: LiveServer) -> None:
-    for end in range(len(GOOD) + 1):
-        with quick.connect() as connection:
-            connection.sendall(GOOD[:end])
+    with unharmed(quick):
+        for end in range(len(GOOD) + 1):
+            with quick.connect() as connection:
+                connection.sendall(GOOD[:end])
 
 
 def test_what_the_oddities_come_with_is_served(patient: LiveServer) -> None:
