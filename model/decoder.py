@@ -132,7 +132,7 @@ class Decoder(nn.Module):
                 each sequence's last.
 
         Returns:
-            float32 logits `[M, vocab_size]`.
+            float32 logits `[M, vocab_size]`, on the CPU.
 
         Raises:
             ValueError: a sequence is longer than a table of learned positions.

@@ -197,10 +197,9 @@ class EngineCore:
             n = len(rows[chunk.sequence.id])
             wanted += range(end - n, end)
             self._place(chunk.sequence)
-        batch = self._ragged(chunks)
-        logits: NDArray[np.float32] = (
-            self._decoder.extend(batch, self._state, np.array(wanted, np.int64)).cpu().numpy()
-        )
+        rows_wanted = np.array(wanted, np.int64)
+        logits: NDArray[np.float32]
+        logits = self._decoder.extend(self._ragged(chunks), self._state, rows_wanted).numpy()
         return logits
 
     def _place(self, sequence: Sequence) -> None:
@@ -231,14 +230,14 @@ class EngineCore:
                 token_ids += chunk.sequence.token_ids[chunk.start : chunk.start + chunk.n_tokens]
             starts.append(len(token_ids))
         slots = np.array([chunk.sequence.slot for chunk in chunks], np.int64)
-        width = max(len(chunk.sequence.pages) for chunk in chunks)
+        pages, rows = self._tables.of(slots, max(len(chunk.sequence.pages) for chunk in chunks))
         return RaggedBatch(
             token_ids=np.array(token_ids, np.int64),
             starts=np.array(starts, np.int64),
             context_lens=np.array([chunk.start for chunk in chunks], np.int64),
             slots=slots,
-            block_tables=self._tables.pages[slots, :width],
-            state_tables=self._tables.rows[slots, :width],
+            block_tables=pages,
+            state_tables=rows,
         )
 
     def _sample(

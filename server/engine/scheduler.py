@@ -1,7 +1,7 @@
 """Which sequences take part in the next step, and with how many tokens."""
 
 from bisect import insort
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from server.engine.pool import Pool
 from server.engine.sequence import Sequence, Status
@@ -10,8 +10,7 @@ from server.engine.warm_sessions import PoolUse, WarmSession
 _LEAST_TOKENS = 32  # of a new prompt that fit into a step beside however few decoding sequences
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """Tokens of one sequence that one step computes.
 
     Attributes:

@@ -35,7 +35,7 @@ class ServedDecoder(Protocol):
     def extend(
         self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None
     ) -> Tensor:
-        """Float32 logits `[M, vocab_size]` after the new tokens in `rows`."""
+        """Float32 logits `[M, vocab_size]` after the new tokens in `rows`, on the CPU."""
 
 
 class ServedModel(Protocol):
