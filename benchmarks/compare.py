@@ -1,12 +1,14 @@
 """Two versions of the project against each other: the engine's rates, and how long a start takes.
 
-    python -m benchmarks.compare FOLDER [--rounds 5] [--streams 1,8,32] [--output FILE]
+    python -m benchmarks.compare FOLDER [--rounds 8] [--pairs 10] [--streams 1,8,32] [--output FILE]
 
-FOLDER holds another version's source tree, such as a git worktree of an earlier commit. In each
-round both versions start a server once and run `benchmarks.engine` once, the one that went second
-going first in the next round, so that what else the machine does falls on both. Kernels are
-compiled before the first round. A ratio is this version's rate by the other's, so more than 1 is
-faster; those of rounds are given as median and range. The last line is JSON.
+FOLDER holds another version's source tree, such as a git worktree of an earlier commit. In a round
+each version gets a process with an engine, and the two work in turn, one pass at a time, each going
+first every other time. What else the machine does so falls on both, even if it lasts only seconds.
+A ratio is this version's rate by the other's in passes next to each other, so more than 1 is
+faster; a round's ratio is the median of its pairs. Where a process happens to lie in memory makes
+a few percent, so only the median of several rounds tells versions apart; the range is given, too.
+The last line is JSON.
 """
 
 import argparse
@@ -17,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,30 +28,51 @@ from benchmarks.figures import arguments, integers, machine, publish
 from benchmarks.server_process import COMMAND, ROOT, serving
 
 PASSES = ("serving", "prefill", "decode")
-_PASSES_A_ROUND = 5  # of which `benchmarks.engine` keeps the best
+
+Rates = dict[int, list[dict[str, dict[str, float]]]]
+"""By number of streams, one entry a pair: by version and pass, tokens a second."""
 
 
-def run_engine(tree: Path, options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Tokens a second of one run of the engine benchmark, by streams and pass."""
-    streams = ",".join(map(str, options.streams))
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.engine",
-        "--streams",
-        streams,
-        "--rounds",
-        str(_PASSES_A_ROUND),
-    ]
-    command += ["--prompt", str(options.prompt), "--new", str(options.new)]
-    done = subprocess.run(
-        command, cwd=tree, env=_environment(tree), stdout=subprocess.PIPE, text=True, check=True
-    )
-    figures = json.loads(done.stdout.splitlines()[-1])["streams"]
-    return {
-        n: {name: one[name].get("tokens_per_second", 0.0) for name in PASSES}
-        for n, one in figures.items()
-    }
+class ComparedEngine:
+    """The engine of one version, in a process of its own; see `benchmarks.compared_engine`."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._answer()  # that it is ready
+
+    def run(self, n_streams: int) -> dict[str, float]:
+        """Tokens a second of each pass with so many streams."""
+        assert self._process.stdin is not None
+        print(n_streams, file=self._process.stdin, flush=True)
+        rates: dict[str, float] = self._answer()
+        return rates
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("the engine of one version ended; its error stands above")
+        return json.loads(line)
+
+
+@contextmanager
+def compared_engine(tree: Path, options: argparse.Namespace) -> Iterator[ComparedEngine]:
+    """Run the engine of a version until the block is left."""
+    script = Path(__file__).with_name("compared_engine.py")
+    sizes = options.prompt, options.new, max(options.streams)
+    with subprocess.Popen(
+        [sys.executable, "-P", str(script), *map(str, sizes)],
+        cwd=tree,
+        env=_environment(tree),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield ComparedEngine(process)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
 
 
 def start_seconds(tree: Path) -> float:
@@ -63,50 +88,63 @@ def start_seconds(tree: Path) -> float:
         return time.monotonic() - began
 
 
-def _environment(tree: Path) -> dict[str, str]:
-    """That of this process, in which the packages of a tree come before installed ones."""
-    return dict(os.environ) | {"PYTHONPATH": str(tree)}
+def run_round(trees: dict[str, Path], options: argparse.Namespace) -> Rates:
+    """All rates of one round, from processes that begin and end with it."""
+    rates: Rates = {n: [] for n in options.streams}
+    with (
+        compared_engine(trees["this"], options) as this,
+        compared_engine(trees["other"], options) as other,
+    ):
+        engines = {"this": this, "other": other}
+        for number in range(-1, options.pairs):
+            for n_streams, known in rates.items():
+                pair = {name: engines[name].run(n_streams) for name in _in_turn(engines, number)}
+                if number >= 0:  # the first pair warms both up
+                    known.append(pair)
+    return rates
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """All figures, as JSON-ready values."""
     trees = {"this": ROOT, "other": options.folder.resolve()}
-    for tree in trees.values():
-        start_seconds(tree)
-    rates: dict[str, list[dict[str, dict[str, float]]]] = {name: [] for name in trees}
     starts: dict[str, list[float]] = {name: [] for name in trees}
-    for number in range(options.rounds):
-        for name in list(trees)[:: 1 if number % 2 else -1]:
+    for tree in trees.values():
+        start_seconds(tree)  # compiles kernels if need be
+    for number in range(options.starts):
+        for name in _in_turn(trees, number):
             starts[name].append(start_seconds(trees[name]))
-            rates[name].append(run_engine(trees[name], options))
+    rounds: list[Rates] = []
+    for number in range(options.rounds):
+        rounds.append(run_round(trees, options))
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
-    ratios = {
-        n: {
-            name: [
-                ours[n][name] / theirs[n][name]
-                for ours, theirs in zip(rates["this"], rates["other"], strict=True)
-            ]
-            for name in PASSES
-        }
-        for n in rates["this"][0]
-    }
-    best = {
-        n: {
-            name: max(one[n][name] for one in rates["this"])
-            / max(one[n][name] for one in rates["other"])
-            for name in PASSES
-        }
-        for n in ratios
-    }
-    commits = {name: _commit(tree) for name, tree in trees.items()}
     return machine() | {
-        "commits": commits,
-        "rounds": options.rounds,
-        "ratios": ratios,
-        "ratio_of_best": best,
-        "tokens_per_second": rates,
+        "commits": {name: _commit(tree) for name, tree in trees.items()},
+        "prompt": options.prompt,
+        "new": options.new,
+        "ratios": {
+            n: {name: [_ratio(rates[n], name) for rates in rounds] for name in PASSES}
+            for n in options.streams
+        },
+        "tokens_per_second": rounds,
         "start_seconds": starts,
     }
+
+
+def _ratio(pairs: Sequence[dict[str, dict[str, float]]], name: str) -> float:
+    """The ratio of one pass in one round; not a number if a pass was too short to be measured."""
+    return statistics.median(
+        pair["this"][name] / (pair["other"][name] or float("nan")) for pair in pairs
+    )
+
+
+def _in_turn(named: dict[str, Any], number: int) -> list[str]:
+    """Names in an order that changes every time."""
+    return list(named)[:: 1 if number % 2 else -1]
+
+
+def _environment(tree: Path) -> dict[str, str]:
+    """That of this process, in which the packages of a tree come before installed ones."""
+    return dict(os.environ) | {"PYTHONPATH": str(tree)}
 
 
 def _commit(tree: Path) -> str:
@@ -123,7 +161,9 @@ def main() -> None:
     parser.add_argument("--streams", type=integers, default=[1, 8, 32], help="1,8,32")
     parser.add_argument("--prompt", type=int, default=256, help="tokens of a prompt; %(default)s")
     parser.add_argument("--new", type=int, default=256, help="new tokens; %(default)s")
-    parser.add_argument("--rounds", type=int, default=5, help="%(default)s")
+    parser.add_argument("--rounds", type=int, default=8, help="%(default)s")
+    parser.add_argument("--pairs", type=int, default=10, help="in a round; %(default)s")
+    parser.add_argument("--starts", type=int, default=3, help="of each server; %(default)s")
     options = parser.parse_args()
     figures = compare(options)
     for n, passes in figures["ratios"].items():
@@ -131,10 +171,10 @@ def main() -> None:
             print(
                 f"{n:>4} streams  {name:8} {statistics.median(ratios):.3f}"
                 f"  ({min(ratios):.3f} to {max(ratios):.3f})"
-                f"  best by best {figures['ratio_of_best'][n][name]:.3f}"
             )
     for name, seconds in figures["start_seconds"].items():
-        print(f"start, {name}: {statistics.median(seconds):.2f} s")
+        if seconds:
+            print(f"start, {name}: {statistics.median(seconds):.2f} s")
     publish(figures, options.output)
 
 
