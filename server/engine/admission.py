@@ -221,6 +221,9 @@ class Admission:
 
     def _check_ids(self, ids: Sequence[int], param: str, *, may_be_special: bool) -> None:
         vocab_size = self._model.tokenizer.vocab_size
+        are_known = min(ids, default=0) >= 0 and max(ids, default=0) < vocab_size
+        if are_known and (may_be_special or self._special.keys().isdisjoint(ids)):
+            return
         for index, token_id in enumerate(ids):
             if not 0 <= token_id < vocab_size:
                 at = f"{param}[{index}]"
