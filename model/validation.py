@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 """For what people write in files: no unknown keys, no conversions, no changes later."""
@@ -14,7 +15,13 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 _TYPES = {
     "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
     "float_type": "a number",
+    "float_parsing": "a number",
+    "byte_size": "a number of bytes, such as 1073741824 or 1GiB",
+    "byte_size_unit": "a number of bytes, such as 1073741824 or 1GiB",
+    "too_short": "a list with something in it",
     "finite_number": "a finite number",
     "bool_type": "true or false",
     "string_type": "a string",
@@ -28,6 +35,7 @@ _BOUNDS = {
     "greater_than": ("above", "gt"),
     "less_than_equal": ("at most", "le"),
     "less_than": ("below", "lt"),
+    "multiple_of": ("a multiple of", "multiple_of"),
 }
 
 
@@ -59,7 +67,7 @@ def validate(model: type[_Model], values: Mapping[str, Any], within: Key = ()) -
     except ValidationError as error:
         problem = error.errors()[0]
     key = (*within, *problem["loc"])
-    raise InvalidValueError(_message(dict(problem), key, model), key) from None
+    raise InvalidValueError(describe(problem, key, model), key) from None
 
 
 def unknown(key: Key, known: Iterable[str]) -> InvalidValueError:
@@ -75,7 +83,14 @@ def dotted(key: Key) -> str:
     return ".".join(map(str, key))
 
 
-def _message(problem: dict[str, Any], key: Key, model: type[BaseModel]) -> str:
+def describe(problem: ErrorDetails, key: Key, model: type[BaseModel]) -> str:
+    """Say what is wrong, and what would be right, in words that are not pydantic's.
+
+    Args:
+        problem: one of those of a `ValidationError`.
+        key: what readers call the place where it is; empty for the whole.
+        model: what was validated.
+    """
     kind, value = problem["type"], problem["input"]
     if kind == "extra_forbidden":
         return str(unknown(key, _table(model, problem["loc"][:-1]).model_fields))

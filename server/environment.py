@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from pydantic import ValidationError
 
+from model.validation import describe
 from server.errors import StartupError
 from server.printable import LONGEST_ECHO, printable
 from server.settings import Settings
@@ -24,9 +25,9 @@ def settings_of_environment() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        first = error.errors()[0]
-        name = "_".join(["CAUSALRN", *(str(part).upper() for part in first["loc"])])
-        raise StartupError(f"{name}: {first['msg']}") from None
+        problem = error.errors()[0]
+        key = tuple(_PREFIX + str(part).upper() for part in problem["loc"][:1])
+        raise StartupError(describe(problem, key, Settings)) from None
 
 
 def check_environment(names: Collection[str]) -> None:

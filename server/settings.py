@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
+    ByteSize,
     Field,
     PositiveFloat,
     PositiveInt,
     SecretStr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -42,23 +44,23 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CAUSALRN_", frozen=True, extra="forbid")
 
-    checkpoint: Annotated[
-        tuple[Path, ...], NoDecode, BeforeValidator(_folders), Field(min_length=1)
-    ] = Field(
-        default=(_CHECKPOINTS / "recall-bytes",),
-        description="Folder of the checkpoint to serve, or several folders with a colon between "
-        "them (a semicolon on Windows). The first one is the default model. Each model has the "
-        "sizes below to itself, except for those of sessions.",
-    )
     model_folder: Path = Field(
         default=_CHECKPOINTS,
         description="Folder with the checkpoints that may be loaded while the server runs. Each "
         "of them is a folder in it.",
     )
-    pool_bytes: PositiveInt = Field(
-        default_factory=lambda: usable_bytes() // 16,
-        description="Bytes of memory for what a model remembers of all its sequences together. By "
-        "default a sixteenth of the machine's memory.",
+    checkpoint: Annotated[
+        tuple[Path, ...], NoDecode, BeforeValidator(_folders), Field(min_length=1)
+    ] = Field(
+        default=(_CHECKPOINTS / "recall-bytes",),
+        description="The checkpoint to serve: its folder, or its name in the model folder. Several "
+        "are written with a colon between them (a semicolon on Windows); the first one is the "
+        "default model. Each model has the sizes below to itself, except for those of sessions.",
+    )
+    pool_bytes: Annotated[ByteSize, Field(gt=0)] = Field(
+        default_factory=lambda: ByteSize(usable_bytes() // 16),
+        description="Memory for what a model remembers of all its sequences together, in bytes, or "
+        "with a unit, such as 1GiB. By default a sixteenth of the machine's memory.",
     )
     page_size: Annotated[int, Field(ge=16, multiple_of=16)] = Field(
         default=64, description="Tokens that one page of the memory pool holds."
@@ -87,9 +89,10 @@ class Settings(BaseSettings):
     max_tokens: PositiveInt = Field(
         default=16_384, description="The largest `max_tokens` that a request may ask for."
     )
-    max_body_bytes: PositiveInt = Field(
-        default=1024 * 1024,
-        description="The largest request body, in bytes; larger ones are refused with 413.",
+    max_body_bytes: Annotated[ByteSize, Field(gt=0)] = Field(
+        default=ByteSize(1024 * 1024),
+        description="The largest request body, in bytes, or with a unit; larger ones are refused "
+        "with 413.",
     )
     body_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=30.0,
@@ -142,6 +145,17 @@ class Settings(BaseSettings):
         description="The least severe log lines that are written: DEBUG, INFO (one line for each "
         "request), WARNING or ERROR.",
     )
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _find_named(cls, paths: tuple[Path, ...], info: ValidationInfo) -> tuple[Path, ...]:
+        shelf: Path = info.data.get("model_folder", _CHECKPOINTS)
+        return tuple(
+            shelf / path
+            if len(path.parts) == 1 and not path.exists() and (shelf / path).is_dir()
+            else path
+            for path in paths
+        )
 
     @field_validator("cors_origins")
     @classmethod

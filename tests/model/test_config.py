@@ -46,7 +46,7 @@ def test_what_is_left_out_has_a_default() -> None:
         ({"bos_id": 29}, "bos_id must be between 0 and vocab_size - 1 = 28, got 29"),
         ({"eos_id": -1}, "eos_id must be between 0"),
         ({"eos_id": 0}, "three different ids"),
-        ({"blocks": []}, "blocks: "),
+        ({"blocks": []}, "blocks must be a list with something in it"),
         ({"positions": "rotary"}, "positions: input should be .*, got 'rotary'"),
         ({"d_position": 0}, "d_position must be between 1 and d_model - 1 = 23 .*, got 0"),
         ({"d_position": 24}, "d_position must be between .*, got 24"),

@@ -53,6 +53,25 @@ def test_values_that_make_no_sense_are_refused(changes: dict[str, object]) -> No
     assert next(iter(changes)) in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("written", "bytes_"), [("12345", 12345), ("1GiB", 2**30), ("1.5 MB", 1_500_000), (2048, 2048)]
+)
+def test_sizes_may_have_units(written: object, bytes_: int) -> None:
+    settings = make_settings(pool_bytes=written, max_body_bytes=written)
+    assert settings.pool_bytes == settings.max_body_bytes == bytes_
+
+
+def test_a_checkpoint_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parents[2]
+    assert make_settings(checkpoint="copy-az").checkpoint == (root / "checkpoints" / "copy-az",)
+    own = tmp_path / "models" / "mine"
+    own.mkdir(parents=True)
+    named = make_settings(checkpoint="mine:copy-az", model_folder=tmp_path / "models")
+    assert named.checkpoint == (own, Path("copy-az"))  # which is not in that model folder
+    monkeypatch.chdir(own.parent)
+    assert make_settings(checkpoint="mine").checkpoint == (Path("mine"),)  # a folder that is there
+
+
 def test_two_checkpoints_of_one_name_are_refused() -> None:
     with pytest.raises(ValidationError, match="two checkpoints are called 'one'"):
         make_settings(checkpoint=f"a/one{os.pathsep}b/two{os.pathsep}c/one")

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ByteSize
 
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.sampling import SamplingParams
@@ -92,7 +93,9 @@ def test_company_chunks_preemption_and_shared_pages_change_no_bit(
         max_running=64,
         max_batch_tokens=max_batch_tokens,
         page_size=page_size,
-        pool_bytes=pool_bytes(checkpoint, page_size=page_size, n_slots=64, n_pages=n_pages),
+        pool_bytes=ByteSize(
+            pool_bytes(checkpoint, page_size=page_size, n_slots=64, n_pages=n_pages)
+        ),
     )
     driver = Driver(checkpoint, settings)
     for turn in ("first", "again"):
