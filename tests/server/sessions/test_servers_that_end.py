@@ -2,8 +2,9 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from sqlite3 import connect
 from typing import Any
 
 import httpx
@@ -34,6 +35,19 @@ def test_what_a_killed_server_sent_is_kept(
                 list(stream)
             with thread_if(second is None, store) as third:
                 goes_on(second or third, id, got)
+
+
+def test_a_backup_made_in_the_middle_of_a_turn_is_a_store(tmp_path: Path) -> None:
+    store, backup = tmp_path / "sessions.db", tmp_path / "backup.db"
+    with process(str(store), step_seconds=0.1) as first:
+        id = first.create()
+        first.turn(id, "hello")
+        with first.stream(id, TEXT) as stream:
+            got = next(stream)["text"] + next(stream)["text"]
+            with closing(connect(store)) as source, closing(connect(backup)) as copy:
+                source.backup(copy)  # what sqlite3's `.backup` does
+    with thread(str(backup)) as (_, api):
+        goes_on(api, id, got)
 
 
 @contextmanager
