@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from model.sampling import SamplingParams
 from model.terminal import fail
+from model.validation import describe
 
 _METAVARS = {int: "N", int | None: "N", float: "X"}  # of types that an option can have
 
@@ -36,8 +37,8 @@ def takes_sampling(command: Callable[..., None]) -> Callable[..., None]:
             sampling = SamplingParams(**values)
         except ValidationError as error:
             problem = error.errors()[0]
-            option = str(problem["loc"][0]).replace("_", "-")
-            fail(f"--{option}: {problem['msg']}")
+            option = "--" + str(problem["loc"][0]).replace("_", "-")
+            fail(describe(problem, (option,), SamplingParams))
         command(**arguments, sampling=sampling)
 
     signature = inspect.signature(command)

@@ -325,7 +325,7 @@ class TestGenerate:
         ("args", "message"),
         [
             (["abc", "--file", TINY], "give a text or --file, not both"),
-            (["abc", "--top-p", 0], "--top-p: Input should be greater than 0"),
+            (["abc", "--top-p", 0], "--top-p must be above 0"),
             (["abc", "--checkpoint", "/absent/model"], "/absent/model: no such folder"),
         ],
     )
