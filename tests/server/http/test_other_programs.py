@@ -1,9 +1,10 @@
-"""Programs that speak HTTP in their own ways, against the server: curl, Java's client and ab."""
+"""Programs that speak HTTP in ways of their own: curl, Java's client, ab and a browser."""
 
 import json
+import logging
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,54 @@ def test_curl_that_speaks_http_1_0_gets_a_stream_without_chunks(plain: LiveServe
     assert "transfer-encoding" not in head
     assert events.startswith("data: {")
     assert events.endswith("data: [DONE]\n\n")
+
+
+@pytest.fixture
+def browse(
+    plain: LiveServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> Iterator[Callable[[str, str], int]]:
+    """Has a browser open a page, and gives the status of the request that it makes in the end."""
+    browser = next(filter(shutil.which, ("chromium", "google-chrome")), None)
+    if browser is None:
+        pytest.skip("a browser is missing: apt install chromium")
+    log = logging.getLogger("uvicorn.access")
+    level = log.level
+    log.addHandler(caplog.handler)
+    log.setLevel(logging.INFO)
+
+    def status(url: str, request: str) -> int:
+        options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0")
+        rules = "--host-resolver-rules=MAP evil.example 127.0.0.1"
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        with subprocess.Popen(
+            [browser, *options, rules, profile, url], stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                plain.wait_until(lambda: request in caplog.text, 60)
+            finally:
+                process.terminate()
+        line = next(line for line in caplog.text.splitlines() if request in line)
+        caplog.clear()
+        return int(line.rpartition(" ")[2])
+
+    yield status
+    log.removeHandler(caplog.handler)
+    log.setLevel(level)
+
+
+def test_a_browser_changes_nothing_for_a_page_of_another_site(
+    plain: LiveServer, browse: Callable[[str, str], int], tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(
+        f"<form action='{plain.url}/sessions' method='POST'></form>"
+        "<script>document.forms[0].submit()</script>"
+    )
+    assert browse(page.as_uri(), "POST /sessions") == 403
+
+
+@pytest.mark.parametrize(("host", "status"), [("evil.example", 421), ("localhost", 200)])
+def test_a_browser_shows_nothing_under_a_name_that_was_led_here(
+    plain: LiveServer, browse: Callable[[str, str], int], host: str, status: int
+) -> None:
+    assert browse(f"http://{host}:{plain.port}/info", "GET /info") == status
