@@ -162,7 +162,7 @@ def _settings_table(names: Sequence[str]) -> str:
         field = Settings.model_fields[name]
         default: Any = field.default
         if isinstance(default, tuple):
-            (default,) = default
+            default = default[0] if default else None
         if isinstance(default, Path):
             default = default.relative_to(ROOT)
         shown = "derived" if field.default_factory else f"`{default}`"

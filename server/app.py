@@ -33,8 +33,10 @@ from server.engine.served_model import ServedModel
 from server.environment import settings_of_environment
 from server.http.connection_guard import GuardedApp
 from server.http.cors import Cors
+from server.http.cross_site import CrossSite
 from server.http.error_handlers import install_error_handlers
 from server.http.head_limits import HeadLimits
+from server.http.hosts import Hosts
 from server.http.request_id import RequestIdMiddleware
 from server.http.secure_headers import SecureHeaders
 from server.sessions.sessions import Sessions
@@ -94,6 +96,8 @@ def create_app(
     install_error_handlers(app)
     for middleware in (  # the outermost last
         SettleAccounts,
+        CrossSite,
+        Hosts,
         HeadLimits,
         RequestIdMiddleware,
         Cors,

@@ -107,9 +107,21 @@ class UnauthorizedError(ServiceError):
 
 
 class ForbiddenError(ServiceError):
-    """The API key may not do this."""
+    """Whoever asks may not do this."""
 
     type = "forbidden"
+
+
+class CrossSiteError(ForbiddenError):
+    """A web page of another site asks for a change."""
+
+    type = "cross_site_request"
+
+
+class MisdirectedRequestError(ServiceError):
+    """The request is for a host that this is not."""
+
+    type = "misdirected_request"
 
 
 class RateLimitedError(ServiceError):

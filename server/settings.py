@@ -21,7 +21,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from server.machine import usable_bytes, usable_cores
 
 _CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
-_ORIGIN = r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?"  # as browsers send it
+# As browsers send it; apps and extensions have schemes of their own.
+_ORIGIN = r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?"
+_HOST = r"[a-z0-9._-]+|(?=.*:.*:)[0-9a-f:.]+"  # a name or an address, without a port
 
 
 def default_session_store() -> str:
@@ -37,6 +39,16 @@ def _folders(value: Any) -> Any:
     if isinstance(value, str):
         return tuple(Path(part) for part in value.split(os.pathsep) if part)
     return (value,) if isinstance(value, Path) else value
+
+
+def _names(value: Any) -> Any:
+    """What stands between commas, as a tuple."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+_Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 
 
 class Settings(BaseSettings):
@@ -107,10 +119,15 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(
         default=None, description="TOML file with API keys, see docs/security.md."
     )
-    cors_origins: str = Field(
-        default="",
+    cors_origins: _Names = Field(
+        default=(),
         description="Web pages that may use the server from a browser: their origins, separated "
         "by commas, or `*` for all.",
+    )
+    hosts: _Names = Field(
+        default=(),
+        description="Names, separated by commas, that a server without API keys answers to besides "
+        "those of its own machine, see docs/security.md.",
     )
     session_store: str = Field(
         default_factory=default_session_store,
@@ -159,11 +176,22 @@ class Settings(BaseSettings):
 
     @field_validator("cors_origins")
     @classmethod
-    def _check_origins(cls, origins: str) -> str:
-        for origin in filter(None, map(str.strip, origins.split(","))):
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
             if origin != "*" and not re.fullmatch(_ORIGIN, origin):
-                raise ValueError(f"'{origin}' is no origin, such as https://example.org:8443")
+                raise ValueError(
+                    f"'{origin}' is no origin, such as https://example.org:8443 or tauri://localhost"
+                )
         return origins
+
+    @field_validator("hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        hosts = tuple(map(str.lower, hosts))
+        for host in hosts:
+            if not re.fullmatch(_HOST, host):
+                raise ValueError(f"'{host}' is no name of a host, such as example.org")
+        return hosts
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -182,3 +210,8 @@ class Settings(BaseSettings):
                 f"({self.max_running}), so that every running sequence moves in every step"
             )
         return self
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether requests need an API key."""
+        return self.api_keys is not None or self.api_keys_file is not None

@@ -42,7 +42,7 @@ class Cors:
         if settings.cors_origins and self._cors is None:
             self._cors = CORSMiddleware(
                 self.app,
-                allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
+                allow_origins=settings.cors_origins,
                 allow_methods=_METHODS,
                 allow_headers=("*",),
                 expose_headers=_EXPOSED,

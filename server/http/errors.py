@@ -39,6 +39,7 @@ _STATUSES: dict[type[ServiceError], HTTPStatus] = {
     errors.SessionFullError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UrlTooLongError: HTTPStatus.REQUEST_URI_TOO_LONG,
     errors.UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.MisdirectedRequestError: HTTPStatus.MISDIRECTED_REQUEST,
     errors.InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidSnapshotError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ModelLoadError: HTTPStatus.UNPROCESSABLE_ENTITY,

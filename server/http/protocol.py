@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with limits on heads, trailers and clients that do not read.
+"""The HTTP protocol with limits on heads, trailers and clients that do not read.
 
 The app can limit only what uvicorn gives it. By itself uvicorn waits without end for a head, or for
 a client to read, and keeps all bytes of a head or of a chunked body's trailers.
@@ -8,11 +8,7 @@ a client to read, and keeps all bytes of a head or of a chunked body's trailers.
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from server.errors import (
     HeadersTooLargeError,
@@ -22,12 +18,13 @@ from server.errors import (
 )
 from server.http.errors import error_response
 from server.http.head_limits import MAX_HEAD_BYTES
+from server.http.http1 import Http1Protocol
 from server.http.secure_headers import SECURE_HEADERS
 
 _LOOK_AGAIN_SECONDS = 0.02
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(Http1Protocol):
     """One connection.
 
     Limits the bytes of a head, of a chunk's extensions and of a body's trailers; and the time for a
@@ -44,7 +41,6 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._in_body = False  # whether a head is complete and its body is not
         self._unused = 0  # bytes that are not yet part of a complete head or of a body
         self._deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
@@ -64,7 +60,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Parse what came, within the limits."""
         self._unused += len(data)
         super().data_received(data)
-        if self.transport.is_closing() or self.transport.get_protocol() is not self:
+        if self.transport.is_closing():
             return
         if self._unused > MAX_HEAD_BYTES:
             self._refuse(
@@ -75,19 +71,8 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._unused and not self._in_body:
             self._arm()
 
-    def handle_websocket_upgrade(self) -> None:
-        """Leave the connection to another protocol."""
-        self._disarm()
-        super().handle_websocket_upgrade()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, but no trailer, which would become a header of the running request."""
-        if not self._in_body:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         """Begin a request."""
-        self._in_body = True
         self._unused = 0
         self._disarm()
         super().on_headers_complete()
@@ -99,7 +84,6 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a body."""
-        self._in_body = False
         self._unused = 0
         self._disarm()
         super().on_message_complete()

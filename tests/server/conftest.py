@@ -79,6 +79,7 @@ def make_settings(**changes: object) -> Settings:
         "max_waiting": 16,
         "max_body_bytes": 64 * 1024,
         "drain_seconds": 5.0,
+        "hosts": "test",
         "session_store": str(Path(os.environ["XDG_STATE_HOME"]) / f"{uuid.uuid4().hex}.db"),
     }
     return Settings.model_validate(values | changes)

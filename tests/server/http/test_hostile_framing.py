@@ -128,7 +128,7 @@ def test_pipelined_requests_are_answered_one_by_one(patient: LiveServer) -> None
         kept + b"nonsense\r\n\r\n",
         b"\r\n\r\n\r\n" + GOOD,
         GOOD + b"nonsense",
-        b"GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n" * 500 + GOOD,
+        b"GET /nowhere HTTP/1.1\r\nhost: test\r\n\r\n" * 500 + GOOD,
     )
     assert statuses(answers[0]) == [200] * 21
     assert statuses(answers[1]) == [400] * 20 + [200]

@@ -152,6 +152,21 @@ def test_what_is_no_origin_is_refused(origins: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "origin",
+    [
+        "app://obsidian.md",
+        "capacitor://localhost",
+        "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+        "tauri://localhost",
+        "vscode-webview://0d1f6s2m8q4k7h3n",
+        "http://my_host:3000",
+    ],
+)
+def test_apps_and_extensions_may_be_named(origin: str) -> None:
+    assert make_settings(cors_origins=origin).cors_origins == (origin,)
+
+
+@pytest.mark.parametrize(
     ("path", "headers", "status", "type"),
     [
         ("/" + "a" * MAX_URL_BYTES, {}, 414, "url_too_long"),
