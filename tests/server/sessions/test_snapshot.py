@@ -13,7 +13,14 @@ from model.checkpoint import load_checkpoint
 from model.state import LayerSpec, SequenceMemory, TensorSpec
 from server.engine.served_model import ServedModel
 from server.errors import InvalidSnapshotError
-from server.sessions.snapshot import Snapshot, largest_size, read_snapshot, write_snapshot
+from server.sessions.snapshot import (
+    Snapshot,
+    fingerprint_of,
+    largest_header,
+    largest_size,
+    read_snapshot,
+    write_snapshot,
+)
 from tests.model.tiny import random_checkpoint
 from tests.server.conftest import make_settings
 from tests.server.driver import Driver
@@ -120,6 +127,17 @@ def test_models_of_every_kind_go_on_from_what_was_read(
 @pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 100, len(DATA) - 33, len(DATA) - 32, len(DATA) - 1])
 def test_a_truncated_file_is_refused(n: int) -> None:
     refused(DATA[:n], "not a safetensors file, or a truncated one")
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"__metadata__":[' + b"[]," * 9000 + b"[]]}", b"{}" + b" " * 9000]
+)
+def test_a_header_that_no_snapshot_needs_is_not_parsed(text: bytes) -> None:
+    data = struct.pack("<Q", len(text)) + text
+    reason = f"its header has {len(text)} bytes, and {largest_header(LAYERS)} are enough"
+    refused(data, reason)
+    with pytest.raises(InvalidSnapshotError, match=reason):
+        fingerprint_of(data, largest_header(LAYERS))
 
 
 @given(strategies.integers(0, len(DATA) - 1), strategies.integers(1, 255))
