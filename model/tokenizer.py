@@ -46,7 +46,7 @@ class Tokenizer(Protocol):
     eos_id: int
 
     def encode(self, text: str) -> list[int]:
-        """Content ids of a text.
+        """Content ids of a text: at least one a character, at most one a byte of its UTF-8.
 
         Raises:
             TokenizerError: for a character that has no ids; names it and its position.

@@ -31,6 +31,7 @@ from server.draining import SignalDrain
 from server.engine.engines import Engines
 from server.engine.served_model import ServedModel
 from server.environment import settings_of_environment
+from server.http.body_room import BodyRoom
 from server.http.connection_guard import GuardedApp
 from server.http.cors import Cors
 from server.http.cross_site import CrossSite
@@ -46,6 +47,8 @@ from server.settings import Settings
 from server.startup import ShortStartupErrors
 
 logger = logging.getLogger(__name__)
+
+_BODIES_AT_ONCE = 16  # of the largest size, on their way in
 
 
 class _App(GuardedApp, DocumentedApp):
@@ -73,6 +76,7 @@ def create_app(
         store = open_store(chosen.session_store, lease_seconds=LEASE_SECONDS)
         sessions = Sessions(engines, store, chosen)
         app.state.settings, app.state.engines, app.state.sessions = chosen, engines, sessions
+        app.state.body_room = BodyRoom(_BODIES_AT_ONCE * chosen.max_body_bytes)
         BACKENDS.find(DEFAULT)().start()  # here: models are loaded on other threads
         await engines.start()
         await sessions.start()

@@ -134,6 +134,7 @@ class RequestTimeoutError(ServiceError):
     """The request did not arrive in time; the connection is closed."""
 
     type = "request_timeout"
+    retry_after = 1
 
 
 class HeadersTooLargeError(ServiceError):
@@ -225,7 +226,6 @@ class TooManySessionsError(ServiceError):
     """The server, or the API key, has as many sessions as it may have."""
 
     type = "too_many_sessions"
-    retry_after = 60
 
 
 class InvalidSnapshotError(ServiceError):

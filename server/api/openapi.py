@@ -85,6 +85,7 @@ BODY_ERRORS: Examples = {
         "the body must be JSON in UTF-8, sent with 'content-type: application/json'",
         None,
     ),
+    OverloadedError: ("too many large bodies are on their way; try again later", None),
 }
 """What can go wrong with any body, before its fields are looked at."""
 

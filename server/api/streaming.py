@@ -12,10 +12,12 @@ from server.engine.deltas import Delta
 from server.engine.merged_stream import MergedStream
 from server.engine.token_stream import TokenStream
 from server.errors import ServiceError
-from server.http.compact_json import compact_json
+from server.http.compact_json import compact_json, compact_json_in_pieces
 
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 """Headers of every generation: no proxy on the way may store it, or hold it back."""
+
+_FEW_LOGPROBS = 64  # which are written in a millisecond
 
 T = TypeVar("T")
 
@@ -94,7 +96,12 @@ async def whole_response(stream: DeltaStream, format: Format, receive: Receive) 
     """
     async with stream:
         samples = await unless_disconnected(receive, _collect(stream))
-    answer = compact_json(format.whole(samples))
+    if sum(len(sample.logprobs or ()) for sample in samples) > _FEW_LOGPROBS:
+        answer = await asyncio.to_thread(
+            lambda: compact_json_in_pieces(format.whole(samples)).encode()
+        )
+    else:
+        answer = compact_json(format.whole(samples)).encode()
     return Response(answer, headers=HEADERS, media_type="application/json")
 
 

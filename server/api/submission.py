@@ -77,7 +77,12 @@ class Submission:
         requests = [(source.prompt, body.params(source)) for source in body.sources()]
         if body.session_id is None:
             engine = self._engines.get(body.model)
-            streams = engine.submit_all(requests, request_id=self._label, owner=self._account.owner)
+            streams = engine.submit_all(
+                requests,
+                request_id=self._label,
+                owner=self._account.owner,
+                reserve=self._account.reserve,
+            )
             return (streams[0] if len(streams) == 1 else MergedStream(streams)), None
         ((prompt, params),) = requests
         begin = self._sessions.turns.submit(

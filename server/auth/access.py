@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from limits.storage import MemoryStorage
-
 from server.auth.api_keys import ApiKeys
 from server.auth.rate_limits import KeyUsage
 from server.errors import ForbiddenError, UnauthorizedError
@@ -37,6 +35,7 @@ class Account:
         self._usage = usage
         self._streams: list[Metered] = []
         self._open = False
+        self._reserved = 0
 
     @property
     def owner(self) -> str:
@@ -77,6 +76,16 @@ class Account:
             self._usage.begin()
             self._open = True
 
+    def reserve(self, n_tokens: int) -> None:
+        """Keep tokens for all that the request may use, in place of those kept for it before.
+
+        Raises:
+            RateLimitedError: the key's other requests leave none.
+        """
+        if self._open and self._usage is not None:
+            self._usage.reserve(n_tokens, before=self._reserved)
+            self._reserved = n_tokens
+
     def meter(self, stream: Metered) -> None:
         """Charge the key for what a generation will have used when the request is over."""
         self._streams.append(stream)
@@ -86,7 +95,7 @@ class Account:
         if self._open and self._usage is not None:
             self._open = False
             used = (one.n_prompt_tokens + one.n_completion_tokens for one in self._streams)
-            self._usage.end(sum(used))
+            self._usage.end(sum(used), reserved=self._reserved)
 
     def headers(self) -> dict[str, str]:
         """What is left of the key's quotas, as headers of a response."""
@@ -104,8 +113,7 @@ class Access:
         self._keys = keys
         self._usages: dict[str, KeyUsage] = {}
         if len(keys):
-            storage = MemoryStorage()
-            self._usages = {key.name: KeyUsage(key, storage) for key in keys}
+            self._usages = {key.name: KeyUsage(key) for key in keys}
 
     def identify(self, credentials: Sequence[str]) -> Account:
         """The account of a request, not opened yet.

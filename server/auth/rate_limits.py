@@ -1,39 +1,26 @@
-"""Counts what API keys have used of their quotas."""
+"""What API keys have used of their quotas."""
 
 import math
-import time
-
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from server.auth.api_keys import ApiKey
+from server.auth.request_quota import RequestQuota
+from server.auth.token_quota import TokenQuota
 from server.errors import RateLimitedError
-
-_MINUTE = 60.0  # seconds
 
 
 class KeyUsage:
     """What one key has used. Belongs to one event loop's thread.
 
-    The requests of the last minute count. Tokens are known only when a request ends, which may by
-    then have used more than was left. So they are counted in minutes that begin with the first
-    tokens, and after going beyond a quota the key has to wait for as long as that many more tokens
-    take at its rate.
-
     Args:
         key: the key, with its quotas.
-        storage: where the counts are kept; all keys may share one.
     """
 
-    def __init__(self, key: ApiKey, storage: MemoryStorage) -> None:
+    def __init__(self, key: ApiKey) -> None:
         self.key = key
         self._running = 0
-        self._requests = MovingWindowRateLimiter(storage)
-        self._tokens = FixedWindowRateLimiter(storage)
-        self._paid_off = 0.0  # until when it waits for tokens beyond a quota; seconds since 1970
-        self._request_quota = _per_minute(key.requests_per_minute)
-        self._token_quota = _per_minute(key.tokens_per_minute)
+        requests, tokens = key.requests_per_minute, key.tokens_per_minute
+        self._requests = None if requests is None else RequestQuota(requests)
+        self._tokens = None if tokens is None else TokenQuota(tokens)
 
     def begin(self) -> None:
         """Count a request that begins; call `end` afterwards.
@@ -41,63 +28,64 @@ class KeyUsage:
         Raises:
             RateLimitedError: a quota is used up; nothing was counted.
         """
-        key, now = self.key, time.time()
-        if key.max_concurrent is not None and self._running >= key.max_concurrent:
-            raise _limited(f"{key.max_concurrent} requests at once", 1.0)
-        if self._token_quota is not None:
-            left, reset = self._tokens_left(self._token_quota)
-            if left <= 0:
-                raise _limited(f"{key.tokens_per_minute} tokens a minute", reset - now)
-        if self._request_quota is not None and not self._requests.hit(
-            self._request_quota, key.name, "requests"
-        ):
-            _, reset = self._requests_left(self._request_quota)
-            raise _limited(f"{key.requests_per_minute} requests a minute", reset - now)
+        most = self.key.max_concurrent
+        if most is not None and self._running >= most:
+            raise _limited(f"{most} requests at once", 1.0)
+        self._check_tokens()
+        if self._requests is not None:
+            if not self._requests.left():
+                quota = f"{self._requests.per_minute} requests a minute"
+                raise _limited(quota, self._requests.reset())
+            self._requests.take()
         self._running += 1
 
-    def end(self, n_tokens: int) -> None:
-        """Count the tokens of a request that is over."""
+    def reserve(self, n_tokens: int, *, before: int = 0) -> None:
+        """Keep tokens for a request that may use so many; `end` gives them back.
+
+        They may be more than there are, but not if there are none.
+
+        Args:
+            n_tokens: to keep.
+            before: what was kept for the same request before.
+
+        Raises:
+            RateLimitedError: other requests leave none; nothing was changed.
+        """
+        if self._tokens is not None:
+            self._check_tokens(before)
+            self._tokens.reserved += n_tokens - before
+
+    def end(self, n_tokens: int, *, reserved: int = 0) -> None:
+        """Count the tokens of a request that is over, in place of those reserved for it."""
         self._running -= 1
-        if self._token_quota is None or not n_tokens:
-            return
-        left, _ = self._tokens_left(self._token_quota)
-        self._tokens.hit(self._token_quota, self.key.name, "tokens", cost=n_tokens)
-        if (beyond := n_tokens - left) > 0:
-            _, reset = self._tokens_left(self._token_quota)
-            self._paid_off = reset + beyond * _MINUTE / self._token_quota.amount
+        if self._tokens is not None:
+            self._tokens.reserved -= reserved
+            self._tokens.settle(n_tokens)
 
     def headers(self) -> dict[str, str]:
         """The quotas and what is left of them, as headers of a response.
 
         Reset is when the oldest request stops counting, and when all tokens are there again.
         """
-        now, headers = time.time(), {}
-        for name, quota, left in (
-            ("requests", self._request_quota, self._requests_left),
-            ("tokens", self._token_quota, self._tokens_left),
+        headers = {}
+        for name, quota, reserved in (
+            ("requests", self._requests, 0),
+            ("tokens", self._tokens, 0 if self._tokens is None else self._tokens.reserved),
         ):
             if quota is not None:
-                n_left, reset = left(quota)
-                headers[f"x-ratelimit-limit-{name}"] = str(quota.amount)
-                headers[f"x-ratelimit-remaining-{name}"] = str(max(0, n_left))
-                headers[f"x-ratelimit-reset-{name}"] = _duration(reset - now)
+                headers[f"x-ratelimit-limit-{name}"] = str(quota.per_minute)
+                headers[f"x-ratelimit-remaining-{name}"] = str(max(0, quota.left() - reserved))
+                headers[f"x-ratelimit-reset-{name}"] = _duration(quota.reset())
         return headers
 
-    def _requests_left(self, quota: RateLimitItemPerMinute) -> tuple[int, float]:
-        """How many requests are left, and when there is one more, in seconds since 1970."""
-        stats = self._requests.get_window_stats(quota, self.key.name, "requests")
-        is_full = stats.remaining == quota.amount
-        return stats.remaining, time.time() if is_full else stats.reset_time
-
-    def _tokens_left(self, quota: RateLimitItemPerMinute) -> tuple[int, float]:
-        """How many tokens are left, and when all are there again, in seconds since 1970."""
-        stats = self._tokens.get_window_stats(quota, self.key.name, "tokens")
-        left = 0 if self._paid_off > time.time() else stats.remaining
-        return left, max(stats.reset_time, self._paid_off)
-
-
-def _per_minute(amount: int | None) -> RateLimitItemPerMinute | None:
-    return None if amount is None else RateLimitItemPerMinute(amount)
+    def _check_tokens(self, own: int = 0) -> None:
+        if self._tokens is None:
+            return
+        quota, left = f"{self._tokens.per_minute} tokens a minute", self._tokens.left()
+        if left <= 0:
+            raise _limited(quota, self._tokens.reset())
+        if left <= self._tokens.reserved - own:  # those who reserved them may use less
+            raise _limited(quota, 1.0)
 
 
 def _limited(quota: str, seconds: float) -> RateLimitedError:

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 from model.tokenizer import TokenizerError
 from server.engine.generation import GenerationParams
@@ -18,6 +19,8 @@ from server.errors import (
     SessionFullError,
 )
 from server.settings import Settings
+
+_QUICKLY_ENCODED = 65_536  # characters, which take less than a millisecond
 
 
 class Admission:
@@ -144,20 +147,22 @@ class Admission:
     ) -> tuple[list[int], int]:
         self._check_bias(params)
         ids: Sequence[int]
-        if isinstance(source, str):
-            param = params.field or "prompt"
-            ids = self._encode(source, param)
-        else:
-            param, ids = params.field or "token_ids", source
         longest = self._model.config.max_seq_len
         if n_context is not None:
             longest = min(longest, self._settings.max_session_tokens)
         n_context = n_context or 0
         n_framing = len(frame(self._model, [], mode))
+        most = longest - n_context - n_framing - int(params.max_tokens != 0)
+        if isinstance(source, str):
+            param = params.field or "prompt"
+            if len(source) > max(most, _QUICKLY_ENCODED):  # every character is a token at least
+                self._refuse(param, f"at least {len(source)}", most, n_context)
+            ids = self._encode(source, param)
+        else:
+            param, ids = params.field or "token_ids", source
+        if len(ids) > most:
+            self._refuse(param, str(len(ids)), most, n_context)
         room = longest - n_context - n_framing - len(ids)
-        least = int(params.max_tokens != 0)
-        if room < least:
-            self._refuse(param, len(ids), len(ids) + room - least, n_context)
         if ids is source:
             self._check_ids(ids, param, may_be_special=mode == RAW)
         prompt = frame(self._model, ids, mode)
@@ -178,7 +183,7 @@ class Admission:
             )
         return prompt, max_tokens
 
-    def _refuse(self, param: str, n_ids: int, most: int, n_context: int) -> None:
+    def _refuse(self, param: str, n_ids: str, most: int, n_context: int) -> NoReturn:
         """Say that a prompt is too long, for the model or for what is left of its session."""
         if not n_context:
             raise InvalidRequestError(

@@ -251,6 +251,9 @@ class EngineCore:
             where = rows[chunk.sequence.id]
             if sample is None or not where:
                 continue  # its request failed just now, or its prompt is not computed yet
+            if chunk.sequence.private and not finite[where.start : where.stop].all():
+                self._recompute(sample)
+                continue
             try:
                 if len(where) > 1 or not chunk.is_last:
                     sample.read(chunk.start, logits[where.start : where.stop])
@@ -262,6 +265,15 @@ class EngineCore:
                 logger.exception("sampling for %s failed", sample.request_id)
                 outcomes.append(self._fail(sample.request_id))
         return outcomes
+
+    def _recompute(self, sample: Generation) -> None:
+        """Begin anew with the tokens of a session whose restored memory leads to no numbers.
+
+        Whoever makes a snapshot decides what its memory is. The log is what counts.
+        """
+        logger.warning("%s: restored memory is of no use", sample.request_id)
+        self.scheduler.recompute(sample.sequence)
+        sample.progress.scheduled = None  # what was cached is of no use either
 
     def _advance(
         self, sample: Generation, logits: NDArray[np.float32], likeliest: int | None

@@ -164,6 +164,7 @@ class Engine:
         *,
         request_id: str = "-",
         owner: str = "",
+        reserve: Callable[[int], None] | None = None,
     ) -> list[TokenStream]:
         """Queue several requests, all of them or none; every stream must be closed.
 
@@ -171,6 +172,7 @@ class Engine:
             requests: for each, its text or content ids, and what is asked for.
             request_id: the id that the client knows, for the log.
             owner: whose memory they may share, and who may share theirs.
+            reserve: called with the most tokens that they may use; what it raises refuses them.
 
         Raises:
             ServiceError: as `submit`, for the first that is refused.
@@ -178,6 +180,13 @@ class Engine:
         """
         self._check_open()
         tickets = self._admission.admit_all(requests, owner=owner)
+        try:
+            if reserve is not None:
+                reserve(sum(ticket.most_tokens for ticket in tickets))
+        except BaseException:
+            for ticket in tickets:
+                self.withdraw(ticket)
+            raise
         return [self.enqueue(ticket, request_id=request_id) for ticket in tickets]
 
     def admit(

@@ -192,6 +192,10 @@ class Scheduler:
             self.pool.sessions.park(sequence, (kept[-1] + 1) * size)
         return None
 
+    def recompute(self, sequence: Sequence) -> None:
+        """Have a running sequence wait and compute all its tokens again, as its memory is wrong."""
+        self._preempt(sequence)
+
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, whatever its state, and free all it has; idempotent."""
         if sequence.status is Status.WAITING and sequence in self.waiting:

@@ -53,6 +53,12 @@ class Ticket:
         """Tokens that the model reads: context and prompt."""
         return self.n_context + len(self.prompt)
 
+    @property
+    def most_tokens(self) -> int:
+        """Most tokens that the model reads, and generates in all samples."""
+        assert self.params.max_tokens is not None
+        return self.n_read + self.params.n * self.params.max_tokens
+
     def first_sample(
         self, tokenizer: Tokenizer, arrivals: Iterator[int], progress: Progress
     ) -> Generation:

@@ -10,6 +10,7 @@ _EXPOSED = (
     "location",
     "retry-after",
     "x-request-id",
+    "x-should-retry",
     *(
         f"x-ratelimit-{what}-{of}"
         for what in ("limit", "remaining", "reset")

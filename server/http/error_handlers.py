@@ -1,5 +1,6 @@
 """Turns the exceptions that reach FastAPI into errors, in the shape that each path has."""
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +15,7 @@ from server.errors import InvalidRequestError, ServiceError
 from server.http.errors import OPENAI_PREFIX, answer, error_response, is_openai
 from server.printable import LONGEST_ECHO, printable
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _CLIENT_LEFT = 499  # as other servers log it; nobody is left to read it
 
 
@@ -89,7 +91,7 @@ def _explain(problem: Mapping[str, Any]) -> InvalidRequestError:
             message = f"unknown field '{param}'"
         case "string_unicode":
             text = problem["input"]
-            place = next(i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff")
+            place = next(_SURROGATES.finditer(text)).start()
             message = (
                 f"{param or 'the name of a field'}: the character {text[place]!r} at position "
                 f"{place} is a lone surrogate, which no text can hold"

@@ -120,9 +120,9 @@ def answer(
     if is_openai(scope):
         status = _openai_status(status)
         body = openai_body(status, type, message, param)
-        headers |= _retry_advice(status, headers)
     else:
         body = error_body(type, message, param)
+    headers |= _retry_advice(status, headers)
     return Response(compact_json(body).encode(), status, headers, media_type="application/json")
 
 
@@ -139,7 +139,7 @@ def _openai_status(status: int) -> int:
 
 
 def _retry_advice(status: int, headers: Mapping[str, str]) -> dict[str, str]:
-    """Tell OpenAI's clients when not to send the same request again.
+    """Tell clients when not to send the same request again, as OpenAI's and this project's heed it.
 
     They repeat every request that got 408, 409, 429 or a failure of the server. Here that is worth
     it only for errors with `retry-after`; others may have added to a session, or would fail again.

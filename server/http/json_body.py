@@ -2,8 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from email.message import Message
+from json.decoder import JSONArray, JSONObject  # type: ignore[attr-defined]
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from typing import Any
 
 from starlette.requests import Request
@@ -14,9 +16,13 @@ from server.errors import (
     RequestTimeoutError,
     UnsupportedMediaTypeError,
 )
+from server.http.body_room import BodyRoom
 from server.printable import LONGEST_ECHO, printable
 
 MAX_KEYS = 1024  # of one object; refusing a million of them one by one would hold up other requests
+MAX_CONTAINERS = 1024  # lists and objects of a body that has very many values
+_SHORT = 16 * 1024  # bytes that are parsed faster than they are handed to another thread
+_FEW_VALUES = 20_000  # which Python's compiled parser reads within two milliseconds
 
 
 class JsonRequest(Request):
@@ -37,6 +43,7 @@ class JsonRequest(Request):
         Raises:
             UnsupportedMediaTypeError: its `content-type` is not JSON in UTF-8.
             BodyTooLargeError: it has more bytes than the server's limit.
+            OverloadedError: it is not short, and others on their way leave no room for it.
             RequestTimeoutError: it does not arrive in time.
             MalformedBodyError: it is empty, but must not be.
             ClientDisconnect: the client left before its end.
@@ -62,7 +69,10 @@ class JsonRequest(Request):
         """
         if not hasattr(self, "_json"):
             body = await self.body()
-            self._json = parse_json(body) if body else None
+            if len(body) <= _SHORT:
+                self._json = parse_json(body) if body else None
+            else:
+                self._json = await asyncio.to_thread(parse_json, body)
         return self._json
 
     def _check_media_type(self) -> None:
@@ -82,13 +92,20 @@ class JsonRequest(Request):
 
     async def _read(self) -> bytes:
         settings = self.app.state.settings
+        room: BodyRoom = self.app.state.body_room
         body = bytearray()
+        n_taken = 0
         try:
             async with asyncio.timeout(settings.body_seconds):
                 async for piece in limited_body(self, settings.max_body_bytes):
+                    if len(body) + len(piece) > _SHORT:
+                        room.take(len(piece))
+                        n_taken += len(piece)
                     body += piece
         except TimeoutError:
             raise too_slow(settings.body_seconds) from None
+        finally:
+            room.give_back(n_taken)
         return bytes(body)
 
 
@@ -119,11 +136,17 @@ def too_slow(seconds: float) -> RequestTimeoutError:
 def parse_json(body: bytes) -> Any:
     """Parse JSON strictly. Only `NaN` and `Infinity` get through, as floats that no field takes.
 
+    No other thread waits for it longer than for any other code, however large the body is.
+
     Raises:
         MalformedBodyError: see `JsonRequest.json`.
     """
+    n_values = sum(body.count(mark) for mark in (b",", b"[", b"{"))  # or more, if texts have these
+    decoder = json.JSONDecoder if n_values <= _FEW_VALUES else _YieldingDecoder
     try:
-        return json.loads(body.decode(), object_pairs_hook=_object, parse_float=_number)
+        return json.loads(
+            body.decode(), cls=decoder, object_pairs_hook=_object, parse_float=_number
+        )
     except UnicodeDecodeError as error:
         raise MalformedBodyError(f"the body is not UTF-8 from byte {error.start} on") from None
     except json.JSONDecodeError as error:
@@ -134,6 +157,31 @@ def parse_json(body: bytes) -> Any:
         raise MalformedBodyError("the body is nested too deeply") from None
     except ValueError:  # Python's own limit on the digits of an integer
         raise MalformedBodyError("the body has a number of too many digits") from None
+
+
+class _YieldingDecoder(json.JSONDecoder):
+    """Python's parser that is written in Python.
+
+    It is slower than the compiled one, which keeps the interpreter to itself until it is done.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._n_containers = 0
+        self.parse_array = self._counted(JSONArray)
+        self.parse_object = self._counted(JSONObject)
+        self.scan_once = py_make_scanner(self)
+
+    def _counted(self, parse: Callable[..., Any]) -> Callable[..., Any]:
+        def count_and_parse(*args: Any) -> Any:
+            self._n_containers += 1
+            if self._n_containers > MAX_CONTAINERS:
+                raise MalformedBodyError(
+                    f"the body has more than {MAX_CONTAINERS} lists and objects"
+                )
+            return parse(*args)
+
+        return count_and_parse
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

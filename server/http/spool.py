@@ -11,17 +11,18 @@ from server.errors import UnavailableError
 from server.http.json_body import limited_body, too_slow
 
 _PIECE = 1 << 20  # bytes that are read or written at a time
+_PATIENCE = 60  # how many times as long as a short body a large one may take
 
 
 async def receive(request: Request, limit: int) -> BinaryIO:
     """Receive a request's body into a file, which is rewound, and deleted when it is closed.
 
-    A large body may take long as a whole, but each next piece must come within the time that other
-    routes allow for a whole body.
+    A large body may take sixty times as long as a body of other routes, but each next piece must
+    come within the time of one.
 
     Raises:
         BodyTooLargeError: it has more than `limit` bytes.
-        RequestTimeoutError: no piece of it came for too long.
+        RequestTimeoutError: no piece of it came for too long, or it took too long as a whole.
         UnavailableError: there is no room for it on the disk.
         ClientDisconnect: the client left before the end.
     """
@@ -70,14 +71,17 @@ async def send(file: BinaryIO) -> AsyncIterator[bytes]:
 
 
 async def _timely(pieces: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _PATIENCE * seconds
     while True:
+        left = end - loop.time()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(seconds, left)):
                 piece = await anext(pieces)
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise too_slow(seconds) from None
+            raise too_slow(seconds if seconds < left else _PATIENCE * seconds) from None
         yield piece
 
 

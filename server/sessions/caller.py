@@ -21,6 +21,13 @@ class Caller(Protocol):
     def max_sessions(self) -> int | None:
         """How many sessions the owner may have; None for any number."""
 
+    def reserve(self, n_tokens: int) -> None:
+        """Keep tokens of the owner's quota for all that the request may use.
+
+        Raises:
+            RateLimitedError: the owner's other requests leave none.
+        """
+
 
 def check_seen(record: SessionRecord, caller: Caller) -> None:
     """Raise `SessionNotFoundError` for another owner's session, as if it did not exist."""

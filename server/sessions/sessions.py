@@ -137,7 +137,7 @@ class Sessions:
         uses = await self._memory.uses(records)
         return [
             SessionInfo(
-                replace(record, busy=record.busy or record.id in self.locks),
+                replace(record, busy=record.busy or self.locks.has_turn(record.id)),
                 *uses.get(record.id, (PoolUse(), 0)),
             )
             for record in records

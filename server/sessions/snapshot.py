@@ -55,8 +55,12 @@ def largest_size(layers: list[LayerSpec], config: ModelConfig) -> int:
     """Most bytes that a snapshot of a model's longest session can have."""
     state = sum(spec.n_bytes for layer in layers for spec in layer.state)
     token = 8 + sum(spec.n_bytes for layer in layers for spec in layer.pool)
-    header = 4096 + 256 * sum(len(layer.pool) + len(layer.state) for layer in layers)
-    return config.max_seq_len * token + state + header
+    return config.max_seq_len * token + state + largest_header(layers)
+
+
+def largest_header(layers: list[LayerSpec]) -> int:
+    """Most bytes that the JSON at the beginning of a model's snapshot can have."""
+    return 4096 + 256 * sum(len(layer.pool) + len(layer.state) for layer in layers)
 
 
 def write_snapshot(snapshot: Snapshot, model: ServedModel) -> tuple[int, Iterator[bytes]]:
@@ -104,17 +108,35 @@ def _parts(head: bytes, tensors: list[NDArray[Any]]) -> Iterator[bytes]:
     yield digest.digest()
 
 
-def fingerprint_of(data: bytes) -> str | None:
+def fingerprint_of(data: bytes, most: int) -> str | None:
     """The fingerprint of the weights that a file says it is of; None if it says nothing.
 
     The rest of the file is not looked at; `read_snapshot` does that.
+
+    Args:
+        data: the file.
+        most: bytes that its header may have; see `largest_header`.
+
+    Raises:
+        InvalidSnapshotError: the header has more.
     """
-    try:
-        (n_header,) = struct.unpack_from("<Q", data)
-        found = json.loads(data[8 : 8 + n_header])["__metadata__"]["fingerprint"]
-    except (ValueError, LookupError, TypeError, RecursionError, struct.error):
-        return None
+    found = _metadata(data, most).get("fingerprint")
     return found if isinstance(found, str) else None
+
+
+def _metadata(data: bytes, most: int) -> dict[str, Any]:
+    """The metadata of a file; empty if they cannot be read."""
+    n_header = int.from_bytes(data[:8], "little")
+    if len(data) >= 8 and n_header > most:  # whatever is in it, no parser sees it
+        raise InvalidSnapshotError(
+            f"the body is not a safetensors file of a session: its header has {n_header} bytes, "
+            f"and {most} are enough for any"
+        )
+    try:
+        found = json.loads(data[8 : 8 + n_header])["__metadata__"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_snapshot(data: bytes, model: ServedModel, layers: list[LayerSpec]) -> Snapshot:
@@ -128,11 +150,10 @@ def read_snapshot(data: bytes, model: ServedModel, layers: list[LayerSpec]) -> S
     Raises:
         InvalidSnapshotError: it is no snapshot, is truncated or changed, or is of other weights.
     """
+    metadata: dict[str, str] = _metadata(data, largest_header(layers))
     try:
         tensors = load(data)
-        (n_header,) = struct.unpack_from("<Q", data)
-        metadata: dict[str, str] = json.loads(data[8 : 8 + n_header]).get("__metadata__") or {}
-    except (SafetensorError, ValueError, KeyError, struct.error) as error:
+    except (SafetensorError, ValueError, KeyError) as error:
         raise InvalidSnapshotError(
             f"the body is not a safetensors file, or a truncated one: {error}"
         ) from None

@@ -1,6 +1,8 @@
 """Saving sessions with their memory, and making sessions out of what was saved."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from server.engine.engines import Engines
@@ -18,13 +20,20 @@ from server.sessions.engine_finder import EngineFinder
 from server.sessions.locks import SessionLocks
 from server.sessions.memory import SessionMemory
 from server.sessions.session_maker import SessionMaker
-from server.sessions.snapshot import Snapshot, fingerprint_of, largest_size, read_snapshot
+from server.sessions.snapshot import (
+    Snapshot,
+    fingerprint_of,
+    largest_header,
+    largest_size,
+    read_snapshot,
+)
 from server.sessions.store.base import SessionRecord, SessionStore
 from server.sessions.store.refusals import busy, exists
 from server.sessions.turns import SessionTurns
 from server.settings import Settings
 
 _MOST_IN_MEMORY = 4
+_MOST_UPLOADS = 16
 
 
 class Snapshots:
@@ -61,11 +70,29 @@ class Snapshots:
         self._turns = turns
         self._locks = locks
         self.room = asyncio.Semaphore(_MOST_IN_MEMORY)
+        self._n_uploads = 0
 
     @property
     def max_bytes(self) -> int:
         """Size of the largest snapshot that can be restored."""
         return max(largest_size(engine.layers, engine.model.config) for engine in self._engines)
+
+    @contextmanager
+    def upload(self) -> Iterator[None]:
+        """Held by a route while a snapshot is on its way in, so that many cannot fill the disk.
+
+        Raises:
+            OverloadedError: there are as many as there may be.
+        """
+        if self._n_uploads >= _MOST_UPLOADS:
+            raise OverloadedError(
+                f"{_MOST_UPLOADS} snapshots are being uploaded already; try again later"
+            )
+        self._n_uploads += 1
+        try:
+            yield
+        finally:
+            self._n_uploads -= 1
 
     async def save(self, caller: Caller, id: str) -> tuple[Snapshot, ServedModel]:
         """A session with its memory, which is computed first if it is cold, and its model.
@@ -109,7 +136,8 @@ class Snapshots:
             TooManySessionsError: the server or the owner has as many sessions as it may have.
             ServiceError: as any method of `Sessions`.
         """
-        fingerprint = await asyncio.to_thread(fingerprint_of, data)
+        most = max(largest_header(engine.layers) for engine in self._engines)
+        fingerprint = fingerprint_of(data, most)
         fitting = self._finder.of_weights(fingerprint)
         if fingerprint is not None and not fitting:
             raise InvalidSnapshotError(

@@ -51,11 +51,15 @@ class SessionTurns:
         """Turns that still have their sessions."""
         return [turn for journal in self._journals.values() for turn in journal.turns]
 
-    async def lock(self, id: str, *, wait: bool = False) -> None:
-        """Lock a session for a request, once its last turn is written; release it afterwards."""
+    async def lock(self, id: str, *, wait: bool = False, is_turn: bool = False) -> None:
+        """Lock a session for a request, once its last turn is written; release it afterwards.
+
+        Raises:
+            SessionBusyError: see `SessionLocks.acquire`.
+        """
         for journal in list(self._journals.values()):
             await journal.settle(id)
-        await self._locks.acquire(id, wait=wait)
+        await self._locks.acquire(id, wait=wait, is_turn=is_turn)
 
     async def submit(
         self,
@@ -90,6 +94,7 @@ class SessionTurns:
             SessionOfOtherWeightsError: no engine has the session's weights, or it belongs to
                 another model.
             DeadlineExceededError: the wait took too long.
+            RateLimitedError: the caller's quota leaves no tokens for it.
             ServiceError: as `Engine.submit`, and as any method of `Sessions`.
         """
         timeout = params.timeout
@@ -97,7 +102,7 @@ class SessionTurns:
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    await self.lock(id, wait=wait)
+                    await self.lock(id, wait=wait, is_turn=True)
                     try:
                         if timeout is not None:
                             left = timeout - (time.monotonic() - began)
@@ -151,6 +156,7 @@ class SessionTurns:
             ticket = engine.admit(source, params, Context(id, token_ids), owner=record.owner)
             journal = self._journal_of(engine)
             try:
+                caller.reserve(ticket.most_tokens)
                 await self._store.begin(id, len(token_ids), ticket.prompt)
             except BaseException:
                 engine.withdraw(ticket)

@@ -38,7 +38,8 @@ const MAX_RETRY_AFTER_MS = 60_000;
  * if the server has certainly not acted on them: it was not reached, or it answered with 429, or with
  * 408 or 503 and a type of error that says so.
  *
- * A request for a busy session is retried if the server says how long to wait.
+ * A request for a busy session is retried if the server says how long to wait. Nothing is retried if
+ * the server says that it would fail again, with `x-should-retry: false`.
  */
 export class RetryPolicy {
   readonly #maxRetries: number;
@@ -84,6 +85,9 @@ type Transient = APIStatusError | APIConnectionError;
 
 function isTransient(error: unknown): error is Transient {
   if (error instanceof DeadlineExceededError) {
+    return false;
+  }
+  if (error instanceof APIStatusError && error.headers.get("x-should-retry") === "false") {
     return false;
   }
   if (error instanceof SessionBusyError) {

@@ -1829,6 +1829,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
+            /** @description The queue is full. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
         };
     };
     detokenize_detokenize_post: {
@@ -1909,6 +1918,15 @@ export interface operations {
             };
             /** @description The API key has used up one of its quotas; `Retry-After` says when to come back. */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorResponse"];
+                };
+            };
+            /** @description The queue is full. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2123,7 +2141,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The store of sessions cannot be used now; requests without a session are served. */
+            /** @description The queue is full. The store of sessions cannot be used now; requests without a session are served. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2383,7 +2401,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The store of sessions cannot be used now; requests without a session are served. */
+            /** @description The queue is full. The store of sessions cannot be used now; requests without a session are served. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2575,7 +2593,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorResponse"];
                 };
             };
-            /** @description The server cannot take this request now; `Retry-After` says when to come back. The store of sessions cannot be used now; requests without a session are served. */
+            /** @description The queue is full. The server cannot take this request now; `Retry-After` says when to come back. The store of sessions cannot be used now; requests without a session are served. */
             503: {
                 headers: {
                     [name: string]: unknown;

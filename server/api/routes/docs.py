@@ -18,8 +18,8 @@ _ICON = "data:,"  # none, so that no third host is asked for one
 
 
 @router.get("/openapi.json")
-async def openapi(request: Request) -> Response:
-    """Describe every route, in OpenAPI."""
+def openapi(request: Request) -> Response:
+    """Describe every route, in OpenAPI; at first that takes a while, on a thread of its own."""
     return JSONResponse(request.app.openapi())
 
 

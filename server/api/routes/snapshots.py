@@ -68,6 +68,7 @@ _SAVE_ERRORS = describe_errors(
 _RESTORE_ERRORS = describe_errors(
     {
         BodyTooLargeError: ("the body is larger than the limit of 34000000 bytes", None),
+        OverloadedError: ("16 snapshots are being uploaded already; try again later", None),
         UnavailableError: _NO_ROOM,
         UnsupportedMediaTypeError: (f"the body must be sent as '{_MEDIA_TYPE}'", None),
         SessionFullError: ("the snapshot has 9000 tokens, a session may have 8192", None),
@@ -122,9 +123,10 @@ async def restore(
     """Make a session from a file, or replace an existing one with it."""
     if request.headers.get("content-type") != _MEDIA_TYPE:
         raise UnsupportedMediaTypeError(f"the body must be sent as '{_MEDIA_TYPE}'")
-    with await spool.receive(request, sessions.snapshots.max_bytes) as file:
-        async with sessions.snapshots.room:
-            record, is_new = await sessions.snapshots.restore(
+    snapshots = sessions.snapshots
+    with snapshots.upload(), await spool.receive(request, snapshots.max_bytes) as file:
+        async with snapshots.room:
+            record, is_new = await snapshots.restore(
                 account, session_id, await asyncio.to_thread(file.read)
             )
     response.headers["cache-control"] = "no-store"

@@ -5,7 +5,7 @@ A megabyte of text takes a moment, so the first two run beside the event loop.
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from model.tokenizer import TokenizerError, special_tokens
 from server.api.dependencies import EnginesDependency
@@ -21,6 +21,7 @@ from server.api.schemas.tokenizer import (
 )
 from server.engine.modes import RAW, choose_mode, frame
 from server.errors import InvalidRequestError
+from server.http.compact_json import compact_json_in_pieces
 
 router = APIRouter(route_class=JsonRoute, tags=["tokenizer"])
 
@@ -32,9 +33,10 @@ def _errors(message: str, param: str) -> dict[int | str, Any]:
 @router.post(
     "/tokenize",
     summary="Text to ids",
+    response_model=TokenizeResponse,
     responses=_errors("prompt: input should be a valid string", "prompt"),
 )
-def tokenize(body: TokenizeRequest, engines: EnginesDependency) -> TokenizeResponse:
+def tokenize(body: TokenizeRequest, engines: EnginesDependency) -> Response:
     """Say which ids a text becomes, by default with the special ids that the model needs."""
     model = engines.get(body.model).model
     config, tokenizer = model.config, model.tokenizer
@@ -54,22 +56,26 @@ def tokenize(body: TokenizeRequest, engines: EnginesDependency) -> TokenizeRespo
             f"the model takes, {config.max_seq_len}",
             param="return_token_strs",
         )
-    return TokenizeResponse(
-        count=len(tokens),
-        max_model_len=config.max_seq_len,
-        tokens=tokens,
-        token_strs=[tokenizer.token(token_id) for token_id in tokens]
-        if body.return_token_strs
-        else None,
+    strings = None
+    if body.return_token_strs:
+        strings = [tokenizer.token(token_id) for token_id in tokens]
+    return _answer(
+        {
+            "count": len(tokens),
+            "max_model_len": config.max_seq_len,
+            "tokens": tokens,
+            "token_strs": strings,
+        }
     )
 
 
 @router.post(
     "/detokenize",
     summary="Ids to text",
+    response_model=DetokenizeResponse,
     responses=_errors("tokens[0]: must be between 0 and 258", "tokens[0]"),
 )
-def detokenize(body: DetokenizeRequest, engines: EnginesDependency) -> DetokenizeResponse:
+def detokenize(body: DetokenizeRequest, engines: EnginesDependency) -> Response:
     """Say which text some ids stand for."""
     tokenizer = engines.get(body.model).model.tokenizer
     specials = special_tokens(tokenizer)
@@ -82,7 +88,7 @@ def detokenize(body: DetokenizeRequest, engines: EnginesDependency) -> Detokeniz
             continue
         param = f"tokens[{place}]"
         raise InvalidRequestError(f"{param}: {reason}", param=param)
-    return DetokenizeResponse(prompt=tokenizer.decode(body.tokens))
+    return _answer({"prompt": tokenizer.decode(body.tokens)})
 
 
 @router.get(
@@ -111,3 +117,7 @@ async def tokenizer_info(
         pad_token=None,
         chat_template=None,
     )
+
+
+def _answer(content: dict[str, Any]) -> Response:
+    return Response(compact_json_in_pieces(content), media_type="application/json")

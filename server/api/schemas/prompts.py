@@ -46,7 +46,7 @@ def _source(field: str, prompt: str | list[int], mode: str | None) -> Source:
 
 
 def _is_id(value: Any) -> bool:
-    return type(value) is int  # a bool is not one
+    return type(value) is int
 
 
 def _text(field: str, value: Any) -> str:
@@ -58,7 +58,7 @@ def _text(field: str, value: Any) -> str:
 def _ids(field: str, value: Any) -> list[int]:
     if not isinstance(value, list):
         raise refusal(field, "must be a list of token ids, as the first prompt is")
-    wrong = next((place for place, x in enumerate(value) if not _is_id(x)), None)
-    if wrong is not None:
-        raise refusal(f"{field}[{wrong}]", "must be a token id, a whole number")
-    return value
+    if set(map(type, value)) <= {int}:  # a bool is not one
+        return value
+    wrong = next(place for place, x in enumerate(value) if not _is_id(x))
+    raise refusal(f"{field}[{wrong}]", "must be a token id, a whole number")

@@ -131,7 +131,9 @@ class ContractSessions:
         self, body: Mapping[str, Any], passages: list[str], token_ids: list[int]
     ) -> Response:
         if len(self.logs) >= self.limit:
-            return _error(429, "too_many_sessions", "there are too many", {"retry-after": "60"})
+            return _error(
+                429, "too_many_sessions", "there are too many", {"x-should-retry": "false"}
+            )
         ttl = body.get("ttl_seconds", DEFAULT_TTL)
         log = self.add(ttl=ttl, passages=list(passages), token_ids=list(token_ids))
         headers = {"location": f"/sessions/{log.id}"}

@@ -93,6 +93,12 @@ def test_backoff_doubles_up_to_a_limit_and_is_spread() -> None:
     assert policy(jitter=0.5).delay(refused(503), 1) == 0.75
 
 
+def test_what_the_server_calls_hopeless_is_not_sent_again() -> None:
+    for advice, delay in (("false", None), ("true", 0.25)):
+        headers = httpx.Headers({"X-Should-Retry": advice})
+        assert policy().delay(APIStatusError(429, None, "no", None, headers), 0) == delay
+
+
 def test_attempts_are_counted() -> None:
     error = APIConnectionError("gone")
     assert policy(2).delay(error, 1) is not None

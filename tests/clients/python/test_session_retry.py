@@ -97,7 +97,7 @@ def test_a_turn_is_seen_once(client: AnyClient, server: ContractServer) -> None:
         (409, "session_exists", False),
         (409, "session_of_other_weights", False),
         (409, None, False),
-        (429, "too_many_sessions", True),
+        (429, "rate_limited", True),
         (429, None, True),
         (500, "session_damaged", False),
         (502, None, False),

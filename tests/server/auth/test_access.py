@@ -1,5 +1,4 @@
 import pytest
-from limits.storage import MemoryStorage
 
 from server.auth.access import Access, Account
 from server.auth.api_keys import ApiKey, ApiKeys
@@ -11,7 +10,7 @@ from server.errors import UnauthorizedError
 def test_whose_sessions_a_request_makes_and_sees() -> None:
     def account(role: Role) -> Account:
         key = ApiKey(name="alice", role=role, max_sessions=3)
-        return Account(KeyUsage(key, MemoryStorage()))
+        return Account(KeyUsage(key))
 
     user, admin, anybody = account("user"), account("admin"), Account(None)
     assert (user.owner, user.sees, user.max_sessions) == ("alice", "alice", 3)

@@ -1,11 +1,9 @@
 from types import SimpleNamespace
 from typing import Any
 
-import limits.storage.memory
 import pytest
-from limits.storage import MemoryStorage
 
-from server.auth import rate_limits
+from server.auth import request_quota, token_quota
 from server.auth.api_keys import ApiKey
 from server.auth.rate_limits import KeyUsage
 from server.errors import RateLimitedError
@@ -15,23 +13,23 @@ class Clock:
     """Stands in for the module `time` where quotas are counted."""
 
     def __init__(self) -> None:
-        self.now = 1_800_000_000.0
+        self.now = 1000.0
 
-    def time(self) -> float:
+    def monotonic(self) -> float:
         return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    stand_in = SimpleNamespace(time=clock.time)
-    monkeypatch.setattr(limits.storage.memory, "time", stand_in)
-    monkeypatch.setattr(rate_limits, "time", stand_in)
+    stand_in = SimpleNamespace(monotonic=clock.monotonic)
+    for module in (request_quota, token_quota):
+        monkeypatch.setattr(module, "time", stand_in)
     return clock
 
 
 def usage_of(**quotas: Any) -> KeyUsage:
-    return KeyUsage(ApiKey(name="alice", **quotas), MemoryStorage())
+    return KeyUsage(ApiKey(name="alice", **quotas))
 
 
 def refused(usage: KeyUsage) -> tuple[str, int]:
@@ -90,6 +88,30 @@ def test_what_is_used_beyond_the_quota_is_waited_off(clock: Clock) -> None:
     assert refused(usage)[1] == 60
 
 
+def test_tokens_that_running_requests_may_use_are_reserved(clock: Clock) -> None:
+    usage = usage_of(tokens_per_minute=100)
+    for _ in range(3):
+        usage.begin()
+    usage.reserve(60)
+    usage.reserve(60)  # beyond what is left, but something is
+    assert usage.headers()["x-ratelimit-remaining-tokens"] == "0"
+    with pytest.raises(RateLimitedError, match="100 tokens a minute"):
+        usage.reserve(1)
+    assert refused(usage)[1] == 1  # the others may use less
+    usage.reserve(90, before=60)  # for one that was admitted again
+    usage.end(20, reserved=60)
+    assert refused(usage)[1] == 1
+    usage.end(10, reserved=90)
+    assert usage.headers()["x-ratelimit-remaining-tokens"] == "70"
+    clock.now += 10
+    usage.reserve(70)
+    usage.end(70, reserved=70)
+    assert refused(usage)[1] == 50
+    clock.now += 50.1
+    usage.begin()
+    usage.reserve(1)
+
+
 def test_requests_at_once_are_given_back(clock: Clock) -> None:
     usage = usage_of(max_concurrent=2, requests_per_minute=4)
     usage.begin()
@@ -134,9 +156,8 @@ def test_headers_tell_what_is_left(clock: Clock) -> None:
 
 
 def test_keys_do_not_share_quotas(clock: Clock) -> None:
-    storage = MemoryStorage()
     alice, bob = (
-        KeyUsage(ApiKey(name=name, requests_per_minute=1, tokens_per_minute=5), storage)
+        KeyUsage(ApiKey(name=name, requests_per_minute=1, tokens_per_minute=5))
         for name in ("alice", "bob")
     )
     spend(alice, 10)

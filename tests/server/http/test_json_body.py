@@ -1,10 +1,11 @@
 import json
 import socket
+from contextlib import ExitStack
 
 import pytest
 
 from server.errors import MalformedBodyError
-from server.http.json_body import parse_json
+from server.http.json_body import MAX_CONTAINERS, parse_json
 from tests.server.live_server import LiveServer
 from tests.server.raw_http import unharmed
 
@@ -112,3 +113,43 @@ def test_an_object_of_absurdly_many_keys_is_refused() -> None:
     many = json.dumps(dict.fromkeys(map(str, range(2000)), 0)).encode()
     with pytest.raises(MalformedBodyError, match="has 2000 keys, the limit is 1024"):
         parse_json(many)
+
+
+def test_many_values_are_parsed_as_few_are() -> None:
+    few = {"a": [1, -2.5, 3e2, "é\\ud83d\\ude00", None, True, {}], "b": [[]], "": "[{,"}
+    many = {**few, "ids": list(range(50_000))}
+    assert parse_json(json.dumps(many).encode()) == many
+    for odd in ('"x"', "1 2", "[1,]", '{"a":1,"a":2}', "nope", "[" * 100, "9" * 5000):
+        few_said, many_said = (refusal(f"[{ids}{odd}".encode()) for ids in ("", "0," * 50_000))
+        assert few_said.split(" at ")[0] == many_said.split(" at ")[0]
+
+
+@pytest.mark.parametrize("item", ["[]", "{}", '{"a":[]}'])
+def test_a_body_of_very_many_containers_is_refused_before_it_is_parsed(item: str) -> None:
+    body = f"[{','.join([item] * 300_000)}]".encode()
+    assert refusal(body) == f"the body has more than {MAX_CONTAINERS} lists and objects"
+
+
+def refusal(body: bytes) -> str:
+    with pytest.raises(MalformedBodyError) as error:
+        parse_json(body)
+    return error.value.message
+
+
+def test_large_bodies_that_never_end_are_bounded_and_stop_nobody_else(live: LiveServer) -> None:
+    head = FITS[: LIMIT // 2]
+    with ExitStack() as stack:
+        for _ in range(40):
+            connection = stack.enter_context(live.connect())
+            connection.sendall(
+                b"POST /generate HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n"
+                b"content-length: %d\r\n\r\n%s" % (LIMIT, head)
+            )
+        room = live.app.state.body_room
+        live.wait_until(lambda: room.n_bytes > 15 * LIMIT)
+        refused = live.post(FITS)
+        assert (refused.status_code, refused.json()["error"]["type"]) == (503, "overloaded")
+        assert refused.headers["retry-after"] == "1"
+        assert live.post({"prompt": "hi"}).json()["text"] == "hi"
+    live.wait_until(lambda: room.n_bytes == 0)
+    assert live.post(FITS).json()["text"] == "hi"

@@ -22,6 +22,9 @@ class Somebody:
     sees: str | None = None
     max_sessions: int | None = None
 
+    def reserve(self, n_tokens: int) -> None:
+        """There is no quota."""
+
 
 class Serving(NamedTuple):
     """Sessions, and the parts that they are made of."""

@@ -11,7 +11,7 @@ from tests.server.in_loop import in_loop
 @in_loop
 async def test_a_session_is_locked_by_one_request_at_a_time() -> None:
     locks = SessionLocks()
-    await locks.acquire("a", wait=False)
+    await locks.acquire("a", wait=False, is_turn=True)
     assert "a" in locks
     with pytest.raises(SessionBusyError, match="session 'a' is busy") as refused:
         await locks.acquire("a", wait=False)
@@ -27,12 +27,12 @@ async def test_requests_that_wait_get_the_session_in_order() -> None:
     locks, order = SessionLocks(), []
 
     async def work(name: int) -> None:
-        await locks.acquire("a", wait=True)
+        await locks.acquire("a", wait=True, is_turn=True)
         order.append(name)
         await asyncio.sleep(0)
         locks.release("a")
 
-    await locks.acquire("a", wait=False)
+    await locks.acquire("a", wait=False, is_turn=True)
     tasks = []
     for name in range(5):
         tasks.append(asyncio.create_task(work(name)))
@@ -45,6 +45,32 @@ async def test_requests_that_wait_get_the_session_in_order() -> None:
     await asyncio.gather(*tasks)
     assert order == [0, 1, 2, 3, 4, 5]
     assert "a" not in locks
+
+
+@in_loop
+async def test_what_takes_a_moment_is_waited_for_but_no_turn() -> None:
+    locks, order = SessionLocks(), []
+
+    async def work(name: str, *, is_turn: bool = False) -> None:
+        await locks.acquire("a", wait=False, is_turn=is_turn)
+        order.append(name)
+        await asyncio.sleep(0)
+        locks.release("a")
+
+    await locks.acquire("a", wait=False)
+    tasks = [asyncio.create_task(work(name)) for name in ("fork", "save", "fork")]
+    await asyncio.sleep(0)
+    assert not locks.has_turn("a")
+    turn = asyncio.create_task(work("turn", is_turn=True))
+    await asyncio.sleep(0)
+    assert locks.has_turn("a")
+    with pytest.raises(SessionBusyError):  # the turn that waits may last
+        await locks.acquire("a", wait=False)
+    locks.release("a")
+    await asyncio.gather(*tasks, turn)
+    assert order == ["fork", "save", "fork", "turn"]
+    assert "a" not in locks
+    assert not locks.has_turn("a")
 
 
 @pytest.mark.parametrize("n_turns", [0, 1, 2, 3])

@@ -13,7 +13,14 @@ from model.checkpoint import load_checkpoint
 from model.state import LayerSpec, SequenceMemory, TensorSpec
 from server.engine.served_model import ServedModel
 from server.errors import InvalidSnapshotError
-from server.sessions.snapshot import Snapshot, largest_size, read_snapshot, write_snapshot
+from server.sessions.snapshot import (
+    Snapshot,
+    fingerprint_of,
+    largest_header,
+    largest_size,
+    read_snapshot,
+    write_snapshot,
+)
 from tests.model.tiny import random_checkpoint
 from tests.server.conftest import make_settings
 from tests.server.driver import Driver
@@ -117,9 +124,45 @@ def test_models_of_every_kind_go_on_from_what_was_read(
     assert first.joined("b") == second.joined("b")
 
 
+@pytest.mark.parametrize("value", [1e38, -1e38, 3e38])
+def test_memory_that_leads_to_no_numbers_is_computed_again(tmp_path: Path, value: float) -> None:
+    model = random_checkpoint(tmp_path, mixers=("normalized", "separable"))
+    settings = make_settings(pool_bytes=10_000_000)
+    sound, spoilt = Driver(model, settings), Driver(model, settings)
+    sound.add("a", "hello", session="s", max_tokens=4, ignore_eos=True)
+    sound.run()
+    log = sound.logs["s"]
+    held = sound.core.sessions.export("s", log)
+    assert held is not None
+    for tensor in (one for layer in held[1].pools + held[1].states for one in layer.values()):
+        tensor[...] = value
+    read_back = read_snapshot(to_bytes(Snapshot(log, *held), model), model, sound.core.layers)
+    spoilt.core.sessions.restore("s", log[: read_back.n_held], read_back.memory)
+    spoilt.logs["s"] = log
+    for driver in (sound, spoilt):
+        driver.add("b", "world", session="s", logprobs=3, max_tokens=8, ignore_eos=True)
+        driver.run()
+    assert spoilt.progress["b"].n_cached == 0
+    assert spoilt.joined("b") == sound.joined("b")
+    spoilt.add("c", "again", session="s")  # what it keeps from now on is sound
+    spoilt.run()
+    assert spoilt.progress["c"].n_cached > 0
+
+
 @pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 100, len(DATA) - 33, len(DATA) - 32, len(DATA) - 1])
 def test_a_truncated_file_is_refused(n: int) -> None:
     refused(DATA[:n], "not a safetensors file, or a truncated one")
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"__metadata__":[' + b"[]," * 9000 + b"[]]}", b"{}" + b" " * 9000]
+)
+def test_a_header_that_no_snapshot_needs_is_not_parsed(text: bytes) -> None:
+    data = struct.pack("<Q", len(text)) + text
+    reason = f"its header has {len(text)} bytes, and {largest_header(LAYERS)} are enough"
+    refused(data, reason)
+    with pytest.raises(InvalidSnapshotError, match=reason):
+        fingerprint_of(data, largest_header(LAYERS))
 
 
 @given(strategies.integers(0, len(DATA) - 1), strategies.integers(1, 255))

@@ -43,7 +43,8 @@ class RetryPolicy:
     only if the server has certainly not acted on them: it was not reached, or it answered with 429,
     or with 408 or 503 and a type of error that says so.
 
-    A request for a busy session is retried if the server says how long to wait.
+    A request for a busy session is retried if the server says how long to wait. Nothing is retried
+    if the server says that it would fail again, with `x-should-retry: false`.
 
     Attributes:
         max_retries: How many times a request can be retried.
@@ -84,6 +85,8 @@ class RetryPolicy:
 
 def _is_transient(error: CausalRNError) -> bool:
     if isinstance(error, DeadlineExceededError):
+        return False
+    if isinstance(error, APIStatusError) and error.headers.get("x-should-retry") == "false":
         return False
     if isinstance(error, SessionBusyError):
         return "retry-after" in error.headers

@@ -51,6 +51,17 @@ for (const [value, seconds] of DATES) {
   });
 }
 
+test("what the server calls hopeless is not sent again", () => {
+  for (const [advice, delay] of [
+    ["false", null],
+    ["true", 250],
+  ] as const) {
+    const headers = new Headers({ "x-should-retry": advice });
+    const error = statusError({ status: 429, type: null, message: "no", param: null, headers });
+    assert.equal(policy.delayMs(error, 0, true), delay);
+  }
+});
+
 test("what is transient is asked for again, later each time, and not for ever", () => {
   for (const error of [408, 429, 502, 503, 504].map((status) => refused(status))) {
     assert.deepEqual(

@@ -42,6 +42,18 @@ def test_a_second_request_is_409_and_changes_nothing(
     assert not own.get(id)["busy"]
 
 
+def test_an_idle_session_is_forked_and_saved_by_many_at_once(
+    own: SessionClient, pool: ThreadPoolExecutor
+) -> None:
+    id = own.create()
+    own.turn(id, "hello")
+    children = [pool.submit(own.fork, id) for _ in range(8)]
+    saved = [pool.submit(own.save, id) for _ in range(8)]
+    assert len({one.result(20) for one in children}) == 8
+    assert len({one.result(20)[-32:] for one in saved}) == 1
+    assert own.turn(id, "world")["text"] == "world"
+
+
 def test_a_busy_session_says_so(own: SessionClient, live: LiveServer) -> None:
     id = own.create()
     seen: list[bool] = []

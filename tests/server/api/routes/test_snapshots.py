@@ -1,7 +1,7 @@
 """Sessions that are saved, and restored on this server or another."""
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -101,6 +101,7 @@ def test_a_bad_snapshot_changes_nothing(own: SessionClient, live: LiveServer) ->
         (data[: len(data) // 2], "a truncated one"),
         (data + b"\0", "not a safetensors file"),
         (data[:-33] + bytes([data[-33] ^ 1]) + data[-32:], "its digest does not fit"),
+        (b"\0\0\xa0\0\0\0\0\0" + b'{"__metadata__":[' + b"[]," * 15_000, "its header has 10485760"),
         (with_digest(data.replace(b'"version":"2"', b'"version":"3"')), "has version 3"),
         (with_digest(data.replace(b"0" * 64, b"1" * 64)), "is of weights 111111111111, "),
     ):
@@ -156,14 +157,10 @@ def test_a_client_that_sends_a_snapshot_slowly_holds_nobody_up(
     id = own.create()
     own.turn(id, "hello")
     data = own.save(id)
-    head = (
-        f"PUT /sessions/{NOBODY}/snapshot HTTP/1.1\r\nhost: test\r\n"
-        f"content-type: application/octet-stream\r\ncontent-length: {len(data)}\r\n\r\n"
-    ).encode()
     with ExitStack() as stack:
         slow = [stack.enter_context(live.connect()) for _ in range(8)]
         for connection in slow:
-            connection.sendall(head + data[:-1])
+            connection.sendall(upload_head(len(data)) + data[:-1])
         live.wait_until(lambda: live.n_tasks == 8)
         assert own.restore(id, own.save(id)).status_code == 200
         assert own.turn(id, "world")["text"] == "world"
@@ -174,3 +171,42 @@ def test_a_client_that_sends_a_snapshot_slowly_holds_nobody_up(
         slow[0].sendall(data[-1:])
         assert slow[0].recv(12) == b"HTTP/1.1 201"
     assert own.log(NOBODY) == copied("hello")
+
+
+def test_uploads_that_never_end_are_bounded(live: LiveServer, own: SessionClient) -> None:
+    id = own.create()
+    own.turn(id, "hello")
+    data = own.save(id)
+    with ExitStack() as stack:
+        slow = [stack.enter_context(live.connect()) for _ in range(16)]
+        for connection in slow:
+            connection.sendall(upload_head(len(data)) + data[:-1])
+        live.wait_until(lambda: live.n_tasks == 16)
+        refused = own.restore(id, data)
+        assert error_type(refused, 503) == "overloaded"
+        assert refused.headers["retry-after"] == "1"
+        slow[0].close()
+        live.wait_until(lambda: live.n_tasks == 15)
+        assert own.restore(id, data).status_code == 200
+
+
+def test_an_upload_that_comes_drop_by_drop_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.http.spool._PATIENCE", 2)
+    settings = make_settings(body_seconds=1)
+    with serve(FakeModel(), settings) as live, live.connect() as connection:
+        connection.sendall(upload_head(50_000))
+        connection.settimeout(0.05)
+        answer = b""
+        while not answer:  # each byte comes in time
+            connection.sendall(b"x")
+            with suppress(TimeoutError):
+                answer = connection.recv(10_000)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"did not arrive within 2 s" in answer
+
+
+def upload_head(n: int) -> bytes:
+    return (
+        f"PUT /sessions/{NOBODY}/snapshot HTTP/1.1\r\nhost: test\r\n"
+        f"content-type: application/octet-stream\r\ncontent-length: {n}\r\n\r\n"
+    ).encode()
