@@ -465,7 +465,7 @@ export interface components {
             } | null)[];
             /**
              * Text Offset
-             * @description Where in `text` each token begins, in characters.
+             * @description Where in `text` each token begins, in characters; the end of `text` for one that is not in it.
              */
             text_offset: number[];
         };
@@ -900,7 +900,7 @@ export interface components {
             model: string;
             /**
              * Text
-             * @description What was generated, up to the first stop string.
+             * @description What was generated, up to the first stop string. A character that `max_tokens` cut off is not in it; an answer that goes on from there begins with it.
              */
             text: string;
             /**
@@ -1575,7 +1575,7 @@ export interface components {
             index: number;
             /**
              * Text
-             * @description New text. It has only whole characters, so it may lag behind the ids.
+             * @description New text. It has only whole characters, so it may lag behind the ids, also at the end.
              */
             text: string;
             /** Token Ids */

@@ -124,7 +124,10 @@ class CompletionLogprobs(BaseModel):
     top_logprobs: list[dict[str, float] | None] = Field(
         description="The logarithms for the likeliest tokens, and for the token itself."
     )
-    text_offset: list[int] = Field(description="Where in `text` each token begins, in characters.")
+    text_offset: list[int] = Field(
+        description="Where in `text` each token begins, in characters; the end of `text` for one "
+        "that is not in it."
+    )
 
 
 class CompletionChoice(BaseModel):
