@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 
@@ -26,6 +26,13 @@ _DECIMAL = "^(0|[1-9][0-9]{0,8})$"
 _MOST_BIASED = 300
 _TokenId = Annotated[
     int, BeforeValidator(_token_id), WithJsonSchema({"type": "string", "pattern": _DECIMAL})
+]
+# Other servers write -1 where a number asks for nothing, and so their clients send it.
+_TopK = Annotated[int, Field(ge=-1, le=2**31 - 1), AfterValidator(lambda k: max(k, 0))]
+_Seed = Annotated[
+    int | None,
+    Field(ge=-1, lt=2**63),  # the bound is exact as a JSON number, unlike the largest seed
+    AfterValidator(lambda seed: None if seed == -1 else seed),
 ]
 _Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 _Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
@@ -54,11 +61,8 @@ class SamplingParams(BaseModel):
         allow_inf_nan=False,
         description="0 takes the likeliest token; more draws ever more freely.",
     )
-    top_k: int = Field(
-        default=0,
-        ge=0,
-        le=2**31 - 1,
-        description="Draw from the k likeliest tokens only; 0 for all.",
+    top_k: _TopK = Field(
+        default=0, description="Draw from the k likeliest tokens only; 0 or -1 for all."
     )
     top_p: float = Field(
         default=1.0,
@@ -75,11 +79,8 @@ class SamplingParams(BaseModel):
         description="Draw only from tokens at least this share as likely as the likeliest; 0 for "
         "all.",
     )
-    seed: int | None = Field(
-        default=None,
-        ge=0,
-        lt=2**63,  # exact as a JSON number, unlike the largest seed
-        description="Makes a draw repeatable; by default it is not.",
+    seed: _Seed = Field(
+        default=None, description="Makes a draw repeatable; by default, or with -1, it is not."
     )
     logit_bias: Annotated[dict[_TokenId, _Bias], Field(max_length=_MOST_BIASED)] = Field(
         default_factory=dict,

@@ -19,13 +19,17 @@ class TokenizerError(ValueError):
 
 
 class StreamDecoder(Protocol):
-    """Turns token ids into text as they come."""
+    """Turns token ids into text as they come.
+
+    A special id ends a character, as does the end of the text: what it leaves unfinished becomes
+    U+FFFD.
+    """
 
     def push(self, ids: Sequence[int]) -> str:
         """Text that is certain after these ids; never half a character."""
 
     def flush(self) -> str:
-        """What is left at the end; an unfinished character becomes U+FFFD."""
+        """What is left at the end of the text; an unfinished character becomes U+FFFD."""
 
 
 class Tokenizer(Protocol):
@@ -53,13 +57,18 @@ class Tokenizer(Protocol):
         """
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of some ids. Special ids are skipped, invalid UTF-8 becomes U+FFFD."""
+        """Text of some ids. Special ids have none; invalid UTF-8 becomes U+FFFD."""
 
     def token(self, token_id: int) -> str:
         """A token by itself, different for every id: its text, its byte, or `<eos>` and such."""
 
-    def stream_decoder(self) -> StreamDecoder:
-        """A decoder for one stream of ids."""
+    def stream_decoder(self, after: Sequence[int] = ()) -> StreamDecoder:
+        """A decoder for one stream of ids.
+
+        Args:
+            after: ids that come before the stream. If they end in the middle of a character, that
+                character is the first of the stream's text.
+        """
 
 
 def special_tokens(tokenizer: Tokenizer) -> dict[int, str]:
@@ -95,30 +104,37 @@ class ByteTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """See `Tokenizer.decode`."""
-        return _content(ids).decode(errors="replace")
+        stream = self.stream_decoder()
+        return stream.push(ids) + stream.flush()
 
     def token(self, token_id: int) -> str:
         """See `Tokenizer.token`."""
         return _BYTE_TOKENS[token_id]
 
-    def stream_decoder(self) -> StreamDecoder:
+    def stream_decoder(self, after: Sequence[int] = ()) -> StreamDecoder:
         """See `Tokenizer.stream_decoder`."""
-        return _ByteStream()
+        return _ByteStream(after)
 
 
-def _content(ids: Sequence[int]) -> bytes:
-    return bytes(i for i in ids if i < 256)
+_MOST_UNFINISHED = 3  # bytes of a character that lacks its last
 
 
 class _ByteStream:
-    def __init__(self) -> None:
+    def __init__(self, after: Sequence[int]) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.push(after[-_MOST_UNFINISHED:])
 
     def push(self, ids: Sequence[int]) -> str:
-        return self._decoder.decode(_content(ids))
+        try:
+            return self._decoder.decode(bytes(ids))
+        except ValueError:  # there are special ids, which are no bytes
+            return "".join([self._pass(i) for i in ids])
 
     def flush(self) -> str:
         return self._decoder.decode(b"", final=True)
+
+    def _pass(self, token_id: int) -> str:
+        return self._decoder.decode(bytes([token_id])) if token_id < 256 else self.flush()
 
 
 class LetterTokenizer:
@@ -146,7 +162,7 @@ class LetterTokenizer:
         """See `Tokenizer.token`."""
         return _LETTER_TOKENS[token_id]
 
-    def stream_decoder(self) -> StreamDecoder:
+    def stream_decoder(self, after: Sequence[int] = ()) -> StreamDecoder:  # noqa: ARG002
         """See `Tokenizer.stream_decoder`."""
         return _LetterStream(self)
 

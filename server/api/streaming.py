@@ -28,8 +28,11 @@ DeltaStream = TokenStream | MergedStream
 class Format(Protocol):
     """Writes one answer. Each answer has one of its own, which gets its deltas in order."""
 
-    def chunk(self, delta: Delta) -> str:
-        """What is new in one sample, as JSON. This must be fast: it runs for every token."""
+    def chunks(self, delta: Delta) -> Iterable[str]:
+        """What is new in one sample, as JSON, for any number of events.
+
+        This must be fast: it runs for every token.
+        """
 
     def ending(self) -> Iterable[str]:
         """What to send after the last delta of a stream, each as JSON."""
@@ -42,7 +45,7 @@ class Format(Protocol):
 
 
 class EventStream(Response):
-    """A generation as server-sent events: one for each delta, then `[DONE]`.
+    """A generation as server-sent events, then `[DONE]`.
 
     An error after the first byte is sent as the last event. Closes the stream, however it ends.
 
@@ -78,7 +81,8 @@ class EventStream(Response):
         format = self._format
         try:
             async for delta in self._stream:
-                await _send_event(send, format.chunk(delta))
+                for event in format.chunks(delta):
+                    await _send_event(send, event)
             for event in format.ending():
                 await _send_event(send, event)
             await _send_event(send, "[DONE]")

@@ -1,7 +1,7 @@
 """What the engine makes of a request: the deltas of its samples, and how far it has got."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from model.sampling import TokenLogprob
@@ -17,13 +17,17 @@ class Delta:
 
     Attributes:
         token_ids: new ids.
-        text: new text; it may lag behind the ids by part of a character or of a stop string.
+        text: new text, of whole characters. It may lag behind the ids by part of a character or of
+            a stop string.
         finish_reason: why the sample is over; None while it is not.
         index: which sample of the request this is, from 0.
         logprobs: one for each new id, if they were asked for.
         n_echoed: how many ids at the beginning are the prompt's.
         is_eos: whether the model ended the sample with EOS, which is not among the ids.
         eos_logprob: the log-probability of that EOS, if log-probabilities were asked for.
+        text_start: where in the sample's text the new text begins, in characters.
+        places: for each new id, where in the sample's text it begins. One that the text has not
+            reached yet may turn out to lie in a stop string, which is cut off.
     """
 
     token_ids: list[int]
@@ -34,11 +38,42 @@ class Delta:
     n_echoed: int = 0
     is_eos: bool = False
     eos_logprob: TokenLogprob | None = None
+    text_start: int = 0
+    places: list[int] = field(default_factory=list)
 
     @property
     def n_generated(self) -> int:
         """How many of the ids were generated."""
         return len(self.token_ids) - self.n_echoed
+
+    @property
+    def text_end(self) -> int:
+        """Where in the sample's text the next new text will begin, in characters."""
+        return self.text_start + len(self.text)
+
+    def split(self, n: int) -> tuple["Delta", "Delta"]:
+        """The first `n` ids with the text before the next id, and the rest; the ends go with it."""
+        cut = min(max(self.places[n] - self.text_start, 0), len(self.text))
+        first = Delta(
+            self.token_ids[:n],
+            self.text[:cut],
+            None,
+            self.index,
+            None if self.logprobs is None else self.logprobs[:n],
+            min(n, self.n_echoed),
+            text_start=self.text_start,
+            places=self.places[:n],
+        )
+        rest = replace(
+            self,
+            token_ids=self.token_ids[n:],
+            text=self.text[cut:],
+            logprobs=None if self.logprobs is None else self.logprobs[n:],
+            n_echoed=max(0, self.n_echoed - n),
+            text_start=first.text_end,
+            places=self.places[n:],
+        )
+        return first, rest
 
     @classmethod
     def join(cls, deltas: Sequence["Delta"]) -> "Delta":
@@ -56,6 +91,8 @@ class Delta:
             sum(delta.n_echoed for delta in deltas),
             deltas[-1].is_eos,
             deltas[-1].eos_logprob,
+            deltas[0].text_start,
+            [place for delta in deltas for place in delta.places],
         )
 
 

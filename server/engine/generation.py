@@ -86,10 +86,12 @@ class Generation:
         self._tokenizer = tokenizer
         self._sampler = Sampler(params.sampling, index, sequence.token_ids)
         self._takes_likeliest = self._sampler.is_greedy and not params.min_tokens
-        self._decoder = tokenizer.stream_decoder()
+        self._decoder = tokenizer.stream_decoder(after=sequence.token_ids)
         self._stop = StopStrings(params.stop)
         self._prompt_logprobs: list[TokenLogprob] = []
-        self._echo = self._read_echo() if params.echo else None
+        self._n_decoded = self._n_passed_on = 0  # characters of the text so far
+        self._echo: _Echo | None = None
+        self._owes_echo = params.echo and not index  # the others share that of the first
 
     @property
     def reads_prompt(self) -> bool:
@@ -115,9 +117,13 @@ class Generation:
 
     def part(self) -> "list[Generation]":
         """The other samples, once: at the end of the prompt, which is then read for them, too."""
+        if self._owes_echo:
+            self._owes_echo = False
+            self._echo = self._read_echo()  # now, and not on the event loop: it takes a while
         others, self._others = self._others, []
         for other in others:
             other._prompt_logprobs = self._prompt_logprobs
+            other._echo, other._n_decoded = self._echo, self._n_decoded
         return others
 
     def advance(self, logits: NDArray[np.float32], likeliest: int | None = None) -> Delta:
@@ -137,24 +143,32 @@ class Generation:
         if self.progress.first_token is None:
             self.progress.first_token = now
         if not params.max_tokens:
-            return self._delta([], self._last_text(""), "length", [])
+            return self._delta([], "", "length", [], [])
         if likeliest is not None and self._takes_likeliest:
             token_id = likeliest
         else:
             token_id = self._sampler.sample(logits, self._banned())
         logprobs = [] if params.logprobs is None else [self._logprob(logits, token_id)]
         if token_id == self._eos_id and not params.ignore_eos:
-            ending = self._delta([], self._last_text(""), "stop", [])
+            text = self._stop.push(self._decoder.flush()) + self._stop.flush()
+            ending = self._delta([], text, "stop", [], [])
             return replace(ending, is_eos=True, eos_logprob=logprobs[0] if logprobs else None)
         sequence.token_ids.append(token_id)
         n_generated = sequence.n_generated
         may_end = n_generated >= params.min_tokens
-        text = self._stop.push(self._decoder.push([token_id]), may_end=may_end)
-        is_last = n_generated == params.max_tokens
-        if is_last:
-            text = self._last_text(text)
-        reason: FinishReason | None = "length" if is_last else None
-        return self._delta([token_id], text, "stop" if self._stop.found else reason, logprobs)
+        place = self._n_decoded
+        decoded = self._decoder.push([token_id])
+        self._n_decoded += len(decoded)
+        text = self._stop.push(decoded, may_end=may_end)
+        reason: FinishReason | None = None
+        if self._stop.found:
+            reason = "stop"
+        elif n_generated == params.max_tokens:
+            # What the decoder has of a character stays there: the rest of it may still be asked
+            # for, and then comes with all of it.
+            text += self._stop.flush()
+            reason = "length"
+        return self._delta([token_id], text, reason, logprobs, [place])
 
     def _banned(self) -> int | None:
         """EOS while it would come too early; None when any id may come next."""
@@ -168,6 +182,7 @@ class Generation:
         text: str,
         reason: FinishReason | None,
         logprobs: list[TokenLogprob],
+        places: list[int],
     ) -> Delta:
         n_echoed = 0
         if self._echo is not None:
@@ -176,15 +191,36 @@ class Generation:
             token_ids = echo.token_ids + token_ids
             text = echo.text + text
             logprobs = self._echoed_logprobs() + logprobs
-        wanted = self._params.logprobs is not None
-        return Delta(token_ids, text, reason, self._index, logprobs if wanted else None, n_echoed)
+            places = echo.places + places
+        delta = Delta(
+            token_ids,
+            text,
+            reason,
+            self._index,
+            None if self._params.logprobs is None else logprobs,
+            n_echoed,
+            text_start=self._n_passed_on,
+            places=places,
+        )
+        self._n_passed_on += len(text)
+        return delta
 
     def _read_echo(self) -> "_Echo":
         """The prompt as it was given: without the ids that frame it."""
-        prompt = self.sequence.token_ids[self._n_context : self.sequence.n_prompt]
-        if self._params.mode != RAW:
-            prompt = [token_id for token_id in prompt if token_id not in self._specials]
-        return _Echo(prompt, self._tokenizer.decode(prompt))
+        is_raw = self._params.mode == RAW
+        ids = self.sequence.token_ids
+        # A framed prompt begins a text of its own; a raw one goes on with what was there.
+        decoder = self._tokenizer.stream_decoder(after=ids[: self._n_context] if is_raw else ())
+        echo = _Echo()
+        for token_id in ids[self._n_context : self.sequence.n_prompt]:
+            place = self._n_decoded
+            decoded = decoder.push([token_id])
+            self._n_decoded += len(decoded)
+            echo.text += decoded
+            if is_raw or token_id not in self._specials:
+                echo.token_ids.append(token_id)
+                echo.places.append(place)
+        return echo
 
     def _echoed_logprobs(self) -> list[TokenLogprob]:
         """One for every echoed id. The first of a context has no number: nothing is before it."""
@@ -196,16 +232,12 @@ class Generation:
     def _logprob(self, logits: NDArray[np.float32], token_id: int) -> TokenLogprob:
         return token_logprob(logits, token_id, self._params.logprobs or 0)
 
-    def _last_text(self, text: str) -> str:
-        """`text`, and what the decoder and the stop strings have held back."""
-        text += self._stop.push(self._decoder.flush())
-        return text + self._stop.flush()
 
-
-@dataclass(frozen=True)
+@dataclass
 class _Echo:
-    token_ids: list[int]
-    text: str
+    token_ids: list[int] = field(default_factory=list)
+    text: str = ""
+    places: list[int] = field(default_factory=list)
 
 
 def _check_finite(logits: NDArray[np.float32]) -> None:

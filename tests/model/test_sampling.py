@@ -283,17 +283,21 @@ def test_logits_are_left_as_they_were() -> None:
     assert logits.tolist() == [1, 3, 2]
 
 
+def test_minus_one_asks_for_nothing() -> None:
+    assert SamplingParams(top_k=-1, seed=-1) == SamplingParams()
+
+
 @pytest.mark.parametrize(
     ("params", "field"),
     [
         ({"temperature": -0.1}, "temperature"),
         ({"temperature": math.nan}, "temperature"),
         ({"temperature": math.inf}, "temperature"),
-        ({"top_k": -1}, "top_k"),
+        ({"top_k": -2}, "top_k"),
         ({"top_p": 0.0}, "top_p"),
         ({"top_p": 1.1}, "top_p"),
         ({"top_p": math.nan}, "top_p"),
-        ({"seed": -1}, "seed"),
+        ({"seed": -2}, "seed"),
         ({"presence_penalty": math.inf}, "presence_penalty"),
         ({"frequency_penalty": math.nan}, "frequency_penalty"),
         ({"repetition_penalty": 0.0}, "repetition_penalty"),

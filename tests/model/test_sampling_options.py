@@ -38,7 +38,7 @@ def test_what_is_left_out_has_the_default_of_the_field() -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--top-k", "-1"], "'--top-k': Input should be greater than or equal to 0"),
+        (["--top-k", "-2"], "'--top-k': Input should be greater than or equal to -1"),
         (["--temperature", "2.5"], "'--temperature': Input should be less than or equal to 2"),
         (["--top-p", "0"], "--top-p: Input should be greater than 0"),
     ],

@@ -1,5 +1,6 @@
 """Text to ids and back."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -74,6 +75,20 @@ def test_an_unfinished_character_comes_out_at_the_end() -> None:
     assert stream.flush() == ""
 
 
+@given(any_bytes, st.integers(0, 200))
+def test_a_stream_goes_on_with_the_character_that_was_begun(data: bytes, cut: int) -> None:
+    """The texts of two streams, the first of them unfinished, are together that of one."""
+    ids = list(data)
+    first = ByteTokenizer().stream_decoder().push(ids[:cut])
+    second = ByteTokenizer().stream_decoder(after=ids[:cut])
+    assert first + second.push(ids[cut:]) + second.flush() == data.decode(errors="replace")
+
+
+@pytest.mark.parametrize("after", [[0xC3, 257], [0xC3, 256, 257], [258], []])
+def test_a_stream_after_a_special_id_begins_anew(after: list[int]) -> None:
+    assert ByteTokenizer().stream_decoder(after=after).push([0xA9, 0x61]) == "\ufffda"
+
+
 def test_two_streams_know_nothing_of_each_other() -> None:
     tokenizer = ByteTokenizer()
     first, second = tokenizer.stream_decoder(), tokenizer.stream_decoder()
@@ -83,12 +98,15 @@ def test_two_streams_know_nothing_of_each_other() -> None:
 
 
 @given(any_bytes, st.lists(st.tuples(st.integers(0, 100), st.sampled_from([256, 257, 258]))))
-def test_special_ids_are_skipped(data: bytes, specials: list[tuple[int, int]]) -> None:
+def test_special_ids_have_no_text_and_end_a_character(
+    data: bytes, specials: list[tuple[int, int]]
+) -> None:
     ids = list(data)
     for place, special in specials:
         ids.insert(place, special)
     stream = ByteTokenizer().stream_decoder()
-    whole = data.decode(errors="replace")
+    parts = re.split("[\u0100-\u0102]", "".join(map(chr, ids)))
+    whole = "".join(part.encode("latin-1").decode(errors="replace") for part in parts)
     assert ByteTokenizer().decode(ids) == whole
     assert stream.push(ids) + stream.flush() == whole
 

@@ -39,7 +39,7 @@ class Driver(Generic[Model]):
     def add(
         self,
         id: str,
-        text: str,
+        text: str | list[int],
         max_tokens: int | None = None,
         stop: tuple[str, ...] = (),
         *,
@@ -47,7 +47,7 @@ class Driver(Generic[Model]):
         mode: str | None = None,
         **options: Any,
     ) -> None:
-        ids = self.model.tokenizer.encode(text)
+        ids = self.model.tokenizer.encode(text) if isinstance(text, str) else text
         if max_tokens is None:
             max_tokens = len(ids) + 1
         params = GenerationParams(max_tokens, stop=stop, mode=mode, **options)

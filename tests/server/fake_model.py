@@ -194,7 +194,7 @@ class VerboseTokenizer(ByteTokenizer):
 
     expansion = 10_000
 
-    def stream_decoder(self) -> StreamDecoder:
+    def stream_decoder(self, after: Sequence[int] = ()) -> StreamDecoder:  # noqa: ARG002
         return _VerboseDecoder()
 
 

@@ -465,7 +465,7 @@ export interface components {
             } | null)[];
             /**
              * Text Offset
-             * @description Where in `text` each token begins, in characters.
+             * @description Where in `text` each token begins, in characters; the end of `text` for one that is not in it.
              */
             text_offset: number[];
         };
@@ -479,13 +479,55 @@ export interface components {
          */
         CompletionRequest: {
             /**
+             * Suffix
+             * @description What comes after the text. Not supported: leave it out or empty.
+             */
+            suffix?: string | null;
+            /**
+             * Store
+             * @description Not supported: leave it out or false. A session keeps a text.
+             */
+            store?: boolean | null;
+            /**
+             * Metadata
+             * @description What to store with the answer. Not supported: leave it out or empty.
+             */
+            metadata?: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * Skip Special Tokens
+             * @description Special ids have no text here, so false is not supported. They are among `token_ids`.
+             */
+            skip_special_tokens?: boolean | null;
+            /**
+             * Spaces Between Special Tokens
+             * @description Not supported: leave it out or true.
+             */
+            spaces_between_special_tokens?: boolean | null;
+            /**
+             * Include Stop Str In Output
+             * @description Not supported: leave it out or false. `token_ids` include the stop string.
+             */
+            include_stop_str_in_output?: boolean | null;
+            /**
+             * Stop Token Ids
+             * @description Not supported: leave it out or empty; see `stop`.
+             */
+            stop_token_ids?: number[] | null;
+            /**
+             * Use Beam Search
+             * @description Not supported: leave it out or false.
+             */
+            use_beam_search?: boolean | null;
+            /**
              * Temperature
              * @description 0 takes the likeliest token; more draws ever more freely.
              */
             temperature?: number | null;
             /**
              * Top K
-             * @description Draw from the k likeliest tokens only; 0 for all.
+             * @description Draw from the k likeliest tokens only; 0 or -1 for all.
              */
             top_k?: number | null;
             /**
@@ -500,7 +542,7 @@ export interface components {
             min_p?: number | null;
             /**
              * Seed
-             * @description Makes a draw repeatable; by default it is not.
+             * @description Makes a draw repeatable; by default, or with -1, it is not.
              */
             seed?: number | null;
             /**
@@ -557,7 +599,7 @@ export interface components {
             n?: number | null;
             /**
              * Stop
-             * @description Up to 4 strings that end the generation. They are not part of `text`; `token_ids` ends with the id that completed the string.
+             * @description Up to 4 strings that end the generation. They are not part of `text`; `token_ids` ends with the id that completed the string. An empty one ends nothing.
              */
             stop?: string | string[] | null;
             /**
@@ -605,7 +647,17 @@ export interface components {
              * @description Not supported: leave it out, or send the same as `n`.
              */
             best_of?: number | null;
-            /** @description With `stream` only. */
+            /**
+             * Max Completion Tokens
+             * @description Another name of `max_tokens`.
+             */
+            max_completion_tokens?: number | null;
+            /**
+             * Add Special Tokens
+             * @description With false, the server must not add the ids that ask for a copy, which needs `raw` mode. True changes nothing.
+             */
+            add_special_tokens?: boolean | null;
+            /** @description Changes nothing without `stream`. */
             stream_options?: components["schemas"]["StreamOptions"] | null;
             /**
              * User
@@ -733,7 +785,7 @@ export interface components {
             temperature?: number;
             /**
              * Top K
-             * @description Draw from the k likeliest tokens only; 0 for all.
+             * @description Draw from the k likeliest tokens only; 0 or -1 for all.
              * @default 0
              */
             top_k?: number;
@@ -751,7 +803,7 @@ export interface components {
             min_p?: number;
             /**
              * Seed
-             * @description Makes a draw repeatable; by default it is not.
+             * @description Makes a draw repeatable; by default, or with -1, it is not.
              */
             seed?: number | null;
             /**
@@ -814,7 +866,7 @@ export interface components {
             n?: number;
             /**
              * Stop
-             * @description Up to 4 strings that end the generation. They are not part of `text`; `token_ids` ends with the id that completed the string.
+             * @description Up to 4 strings that end the generation. They are not part of `text`; `token_ids` ends with the id that completed the string. An empty one ends nothing.
              */
             stop?: string | string[] | null;
             /**
@@ -900,7 +952,7 @@ export interface components {
             model: string;
             /**
              * Text
-             * @description What was generated, up to the first stop string.
+             * @description What was generated, up to the first stop string. A character that `max_tokens` cut off is not in it; an answer that goes on from there begins with it.
              */
             text: string;
             /**
@@ -1350,6 +1402,12 @@ export interface components {
              * @default false
              */
             continuous_usage_stats?: boolean;
+            /**
+             * Include Obfuscation
+             * @description Not supported: leave it out or false.
+             * @default false
+             */
+            include_obfuscation?: boolean;
         };
         /**
          * TaskInfo
@@ -1575,7 +1633,7 @@ export interface components {
             index: number;
             /**
              * Text
-             * @description New text. It has only whole characters, so it may lag behind the ids.
+             * @description New text. It has only whole characters, so it may lag behind the ids, also at the end.
              */
             text: string;
             /** Token Ids */

@@ -1,12 +1,14 @@
 """Answers of `POST /v1/completions` as JSON."""
 
 import time
+from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any
 
 from model.sampling import TokenLogprob
 from model.tokenizer import Tokenizer
 from server.api.formats.generate import session
+from server.api.formats.pieces import pieces
 from server.api.streaming import DeltaStream
 from server.engine.deltas import Delta
 from server.errors import ServiceError
@@ -38,7 +40,7 @@ class CompletionFormat:
         self._include_usage = include_usage
         self._continuous_usage = continuous_usage
         self._n_read = 0
-        self._offsets: dict[int, _Offsets] = {}
+        self._held: dict[int, Delta] = {}
         self._known = {
             "id": f"cmpl-{stream.id.removeprefix('gen-')}",
             "object": "text_completion",
@@ -47,23 +49,18 @@ class CompletionFormat:
         }
         self._head = compact_json(self._known)[:-1]
 
-    def chunk(self, delta: Delta) -> str:
-        """See `Format.chunk`."""
-        self._n_read += delta.n_generated
-        reason = "null" if delta.finish_reason is None else f'"{delta.finish_reason}"'
-        logprobs = "null" if delta.logprobs is None else compact_json(self._logprobs(delta))
-        chunk = (
-            f'{self._head},"choices":[{{"index":{delta.index},"text":{json_string(delta.text)},'
-            f'"token_ids":[{",".join(map(str, delta.token_ids))}],"logprobs":{logprobs},'
-            f'"finish_reason":{reason}}}]'
-        )
-        if self._continuous_usage:
-            chunk += f',"usage":{compact_json(self._usage(self._n_read))}'
-        elif self._include_usage:
-            chunk += ',"usage":null'
-        if delta.finish_reason is not None and self._turn is not None:
-            chunk += f',"session":{compact_json(session(self._turn))}'
-        return chunk + "}"
+    def chunks(self, delta: Delta) -> Iterable[str]:
+        """See `Format.chunks`."""
+        if delta.logprobs is not None:
+            if (before := self._held.pop(delta.index, None)) is not None:
+                delta = Delta.join([before, delta])
+            n_certain = bisect_right(delta.places, delta.text_end)
+            if delta.finish_reason is None and n_certain < len(delta.places):
+                # A stop string may still cut the text off before where these tokens begin.
+                delta, self._held[delta.index] = delta.split(n_certain)
+                if not (delta.token_ids or delta.text):
+                    return ()
+        return map(self._chunk, pieces(delta))
 
     def ending(self) -> Iterable[str]:
         """See `Format.ending`."""
@@ -93,6 +90,23 @@ class CompletionFormat:
         """See `Format.error`."""
         return openai_body(status_of(error), error.type, error.message, error.param)
 
+    def _chunk(self, delta: Delta) -> str:
+        self._n_read += delta.n_generated
+        reason = "null" if delta.finish_reason is None else f'"{delta.finish_reason}"'
+        logprobs = "null" if delta.logprobs is None else compact_json(self._logprobs(delta))
+        chunk = (
+            f'{self._head},"choices":[{{"index":{delta.index},"text":{json_string(delta.text)},'
+            f'"token_ids":[{",".join(map(str, delta.token_ids))}],"logprobs":{logprobs},'
+            f'"finish_reason":{reason}}}]'
+        )
+        if self._continuous_usage:
+            chunk += f',"usage":{compact_json(self._usage(self._n_read))}'
+        elif self._include_usage:
+            chunk += ',"usage":null'
+        if delta.finish_reason is not None and self._turn is not None:
+            chunk += f',"session":{compact_json(session(self._turn))}'
+        return chunk + "}"
+
     def _usage(self, n_completion_tokens: int) -> dict[str, Any]:
         n_prompt_tokens = self._stream.n_prompt_tokens
         return {
@@ -105,43 +119,18 @@ class CompletionFormat:
     def _logprobs(self, delta: Delta) -> dict[str, Any]:
         tokenizer = self._stream.tokenizer
         assert tokenizer is not None
-        offsets = self._offsets.setdefault(delta.index, _Offsets(tokenizer))
         logprobs = list(delta.logprobs or ())
-        places = offsets.of(delta.token_ids, delta.n_echoed)
+        # Tokens of a stop string, which is cut off, are at the end.
+        places = [min(place, delta.text_end) for place in delta.places]
         if delta.eos_logprob is not None:
             logprobs.append(delta.eos_logprob)
-            places.append(offsets.end())
+            places.append(delta.text_end)
         return {
             "tokens": [tokenizer.token(one.token_id) for one in logprobs],
             "token_logprobs": [one.logprob for one in logprobs],
             "top_logprobs": [_top(tokenizer, one) for one in logprobs],
             "text_offset": places,
         }
-
-
-class _Offsets:
-    """Where in the text of a choice its tokens begin."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._decoder = tokenizer.stream_decoder()
-        self._n_characters = 0
-
-    def of(self, token_ids: list[int], n_echoed: int) -> list[int]:
-        """The places of the next tokens; the first `n_echoed` are the prompt's, a text apart."""
-        places = [self._pass(token_id) for token_id in token_ids[:n_echoed]]
-        if n_echoed:
-            self.end()
-        return places + [self._pass(token_id) for token_id in token_ids[n_echoed:]]
-
-    def end(self) -> int:
-        """Where the text ends, when it has no more tokens."""
-        self._n_characters += len(self._decoder.flush())
-        return self._n_characters
-
-    def _pass(self, token_id: int) -> int:
-        place = self._n_characters
-        self._n_characters += len(self._decoder.push([token_id]))
-        return place
 
 
 def _top(tokenizer: Tokenizer, logprob: TokenLogprob) -> dict[str, float] | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from model.sampling import TokenLogprob
+from server.api.formats.pieces import pieces
 from server.api.streaming import DeltaStream
 from server.engine.deltas import Delta
 from server.errors import ServiceError
@@ -26,22 +27,9 @@ class GenerateFormat:
         self._n_running = stream.n_samples
         self._head = f'{{"id":{json_string(stream.id)},"model":{json_string(stream.model)},'
 
-    def chunk(self, delta: Delta) -> str:
-        """See `Format.chunk`."""
-        reason = "null" if delta.finish_reason is None else f'"{delta.finish_reason}"'
-        chunk = (
-            f'{self._head}"index":{delta.index},"text":{json_string(delta.text)},'
-            f'"token_ids":[{",".join(map(str, delta.token_ids))}],"finish_reason":{reason}'
-        )
-        if delta.logprobs is not None:
-            chunk += f',"logprobs":{compact_json(_logprobs(delta.logprobs))}'
-        if delta.finish_reason is not None:
-            self._n_running -= 1
-            if not self._n_running:
-                chunk += f',"usage":{compact_json(_usage(self._stream))}'
-                if self._turn is not None:
-                    chunk += f',"session":{compact_json(session(self._turn))}'
-        return chunk + "}"
+    def chunks(self, delta: Delta) -> Iterable[str]:
+        """See `Format.chunks`."""
+        return map(self._chunk, pieces(delta))
 
     def ending(self) -> Iterable[str]:
         """See `Format.ending`: the last chunk has it all."""
@@ -62,6 +50,22 @@ class GenerateFormat:
     def error(self, error: ServiceError) -> dict[str, Any]:
         """See `Format.error`."""
         return error_body(error.type, error.message, error.param)
+
+    def _chunk(self, delta: Delta) -> str:
+        reason = "null" if delta.finish_reason is None else f'"{delta.finish_reason}"'
+        chunk = (
+            f'{self._head}"index":{delta.index},"text":{json_string(delta.text)},'
+            f'"token_ids":[{",".join(map(str, delta.token_ids))}],"finish_reason":{reason}'
+        )
+        if delta.logprobs is not None:
+            chunk += f',"logprobs":{compact_json(_logprobs(delta.logprobs))}'
+        if delta.finish_reason is not None:
+            self._n_running -= 1
+            if not self._n_running:
+                chunk += f',"usage":{compact_json(_usage(self._stream))}'
+                if self._turn is not None:
+                    chunk += f',"session":{compact_json(session(self._turn))}'
+        return chunk + "}"
 
 
 def session(turn: Turn) -> dict[str, Any]:

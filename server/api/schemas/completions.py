@@ -20,7 +20,9 @@ from server.api.schemas.generation_fields import (
     refusal,
 )
 from server.api.schemas.prompts import MAX_CHOICES, read_prompts
+from server.api.schemas.unsupported_fields import UnsupportedFields
 from server.engine.deltas import FinishReason
+from server.engine.modes import RAW
 
 _IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 _TEXT = {"type": "string"}
@@ -53,9 +55,12 @@ class StreamOptions(BaseModel):
     continuous_usage_stats: bool = Field(
         default=False, description="Send the usage so far in every chunk."
     )
+    include_obfuscation: bool = Field(
+        default=False, description="Not supported: leave it out or false."
+    )
 
 
-class CompletionRequest(GenerationFields):
+class CompletionRequest(GenerationFields, UnsupportedFields):
     """What to complete, and how. A field that is `null` counts as left out."""
 
     model_config = ConfigDict(json_schema_extra=_complete_schema)
@@ -73,7 +78,17 @@ class CompletionRequest(GenerationFields):
         le=MAX_SAMPLES,
         description="Not supported: leave it out, or send the same as `n`.",
     )
-    stream_options: StreamOptions | None = Field(default=None, description="With `stream` only.")
+    max_completion_tokens: int | None = Field(
+        default=None, ge=0, description="Another name of `max_tokens`."
+    )
+    add_special_tokens: bool = Field(
+        default=True,
+        description="With false, the server must not add the ids that ask for a copy, which needs "
+        "`raw` mode. True changes nothing.",
+    )
+    stream_options: StreamOptions | None = Field(
+        default=None, description="Changes nothing without `stream`."
+    )
     user: str | None = Field(
         default=None,
         max_length=256,
@@ -89,10 +104,14 @@ class CompletionRequest(GenerationFields):
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_nulls(cls, body: Any) -> Any:
+    def _complete(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        return {name: value for name, value in body.items() if value is not None}
+        body = {name: value for name, value in body.items() if value is not None}
+        most = body.get("max_completion_tokens")
+        if type(most) is int and most >= 0:  # what is wrong is refused by the name that it has
+            body.setdefault("max_tokens", most)
+        return body
 
     @model_validator(mode="after")
     def _check_choices(self) -> Self:
@@ -105,8 +124,16 @@ class CompletionRequest(GenerationFields):
             raise refusal("prompt", "must be a single one with 'session_id'")
         if self.best_of not in (None, self.n):
             raise refusal("best_of", "is not supported; leave it out")
-        if self.stream_options is not None and not self.stream:
-            raise refusal("stream_options", "needs 'stream'")
+        return self
+
+    @model_validator(mode="after")
+    def _check_wishes(self) -> Self:
+        if self.max_completion_tokens not in (None, self.max_tokens):
+            raise refusal("max_completion_tokens", "must be what 'max_tokens' is; leave one out")
+        if not self.add_special_tokens and any(one.mode != RAW for one in self.sources()):
+            raise refusal("add_special_tokens", "false needs 'mode' to be 'raw'")
+        if self.stream_options is not None and self.stream_options.include_obfuscation:
+            raise refusal("stream_options.include_obfuscation", "is not supported; leave it out")
         return self
 
 
@@ -124,7 +151,10 @@ class CompletionLogprobs(BaseModel):
     top_logprobs: list[dict[str, float] | None] = Field(
         description="The logarithms for the likeliest tokens, and for the token itself."
     )
-    text_offset: list[int] = Field(description="Where in `text` each token begins, in characters.")
+    text_offset: list[int] = Field(
+        description="Where in `text` each token begins, in characters; the end of `text` for one "
+        "that is not in it."
+    )
 
 
 class CompletionChoice(BaseModel):

@@ -108,7 +108,10 @@ class GenerateResponse(BaseModel):
 
     id: str = Field(description="Names this generation, here and in the server's log.")
     model: str
-    text: str = Field(description="What was generated, up to the first stop string.")
+    text: str = Field(
+        description="What was generated, up to the first stop string. A character that "
+        "`max_tokens` cut off is not in it; an answer that goes on from there begins with it."
+    )
     token_ids: list[int] = Field(
         description="Every id that was generated, up to the one that completed a stop string, but "
         "without the special id by which the model ends a text."
@@ -149,7 +152,8 @@ class GenerateChunk(BaseModel):
     model: str
     index: int = Field(description="Which sample this is a piece of, counted from 0.")
     text: str = Field(
-        description="New text. It has only whole characters, so it may lag behind the ids."
+        description="New text. It has only whole characters, so it may lag behind the ids, also "
+        "at the end."
     )
     token_ids: list[int]
     finish_reason: FinishReason | None = Field(

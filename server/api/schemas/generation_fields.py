@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -41,10 +42,15 @@ def _as_list(value: Any) -> Any:
     raise PydanticCustomError("stop_type", "must be a string or a list of strings")
 
 
-_StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
+def _not_empty(strings: list[str]) -> list[str]:
+    return [string for string in strings if string]
+
+
+_StopString = Annotated[str, Field(max_length=MAX_STOP_LENGTH)]
 _Stop = Annotated[
     list[_StopString],
     Field(max_length=MAX_STOP_STRINGS),
+    AfterValidator(_not_empty),
     BeforeValidator(
         _as_list,
         json_schema_input_type=_StopString
@@ -109,7 +115,8 @@ class GenerationFields(SamplingParams):
     stop: _Stop | None = Field(
         default=None,
         description=f"Up to {MAX_STOP_STRINGS} strings that end the generation. They are not part "
-        "of `text`; `token_ids` ends with the id that completed the string.",
+        "of `text`; `token_ids` ends with the id that completed the string. An empty one ends "
+        "nothing.",
     )
     ignore_eos: bool = Field(
         default=False,

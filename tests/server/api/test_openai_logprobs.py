@@ -28,6 +28,35 @@ def test_each_token_has_its_log_probability_and_the_likeliest(
         assert -0.2 < value < 0
 
 
+@pytest.mark.parametrize(
+    ("ask", "text", "offsets"),
+    [
+        ({"stop": "céx"}, "abcéd", [0, 1, 2, 3, 3, 4, 5]),  # the last one is EOS
+        ({"stop": "céd"}, "ab", [0, 1, 2, 2, 2, 2]),
+        ({"stop": "abcéd", "echo": True}, "abcéd", [0, 1, 2, 3, 3, 4, *[5] * 6]),
+        ({"max_tokens": 4}, "abc", [0, 1, 2, 3]),
+    ],
+)
+def test_no_token_begins_beyond_the_text(
+    shared_client: OpenAI, ask: dict[str, Any], text: str, offsets: list[int]
+) -> None:
+    fields: dict[str, Any] = {"prompt": "abcéd", "logprobs": 1} | ask
+    whole = answer_to(shared_client, **fields).choices[0]
+    assert whole.logprobs is not None
+    assert (whole.text, whole.logprobs.text_offset) == (text, offsets)
+    parts = [chunk.choices[0] for chunk in chunks_of(shared_client, **fields)]
+    assert "".join(part.text for part in parts) == text
+    streamed = [
+        place for part in parts if part.logprobs for place in part.logprobs.text_offset or ()
+    ]
+    assert streamed == offsets
+    for part in parts:
+        extra = part.model_extra or {}
+        assert part.logprobs is not None
+        n_eos = (part.logprobs.tokens or []).count("<eos>")
+        assert len(extra["token_ids"]) == len(part.logprobs.tokens or []) - n_eos
+
+
 def test_what_was_sampled_is_among_the_likeliest(shared_client: OpenAI) -> None:
     answer = shared_client.completions.create(
         model="fake-copy", prompt="a", logprobs=1, max_tokens=1, logit_bias={"98": 100}

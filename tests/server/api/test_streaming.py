@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from server.api.streaming import unless_disconnected
-from tests.server.conftest import Gate, make_settings
+from tests.server.conftest import Gate, make_settings, pool_of
 from tests.server.fake_model import FakeModel, VerboseTokenizer
 from tests.server.live_server import LiveServer, events, serve
 
@@ -120,6 +120,59 @@ def test_a_reader_that_stops_reading_and_leaves_frees_its_task(verbose: LiveServ
     with stall(verbose):
         assert verbose.n_tasks == 1
     verbose.wait_until(lambda: verbose.n_tasks == 0)
+
+
+@pytest.fixture(scope="module")
+def roomy() -> Iterator[LiveServer]:
+    """A server with room for some thousand tokens."""
+    with serve(FakeModel(), pool_of(512)) as live:
+        yield live
+
+
+@pytest.mark.parametrize("path", ["/generate", "/v1/completions"])
+def test_no_event_is_larger_than_clients_take(roomy: LiveServer, path: str) -> None:
+    """An echo is one piece to the engine; so is what a slow reader has not read yet."""
+    text = "é\0🚄" * 60
+    ids = [256, *text.encode(), 257]
+    field = "token_ids" if path == "/generate" else "prompt"
+    ask: dict[str, Any] = {field: ids, "mode": "raw", "echo": True, "logprobs": 20}
+    ask |= {"max_tokens": 3, "stop": "\0x", "stream": True}
+    with roomy.client() as client:
+        response = client.post(path, json=ask)
+    lines = response.content.split(b"\n")
+    assert sum(map(len, lines)) > 64 * 1024
+    assert max(map(len, lines)) <= len("data: ") + 64 * 1024
+    *chunks, done = events(response)
+    assert done == "[DONE]"
+    assert len(chunks) < 20  # and they are not much smaller
+    parts = [chunk if path == "/generate" else chunk["choices"][0] for chunk in chunks]
+    seen, read = "", bytearray()
+    for part in parts:
+        seen += part["text"]
+        read += bytes(id for id in part["token_ids"] if id < 256)
+        assert read.decode(errors="ignore").startswith(seen)
+    assert seen == text + "é\0"
+    assert bytes(read) == seen.encode()
+    reasons = [part["finish_reason"] for part in parts]
+    assert reasons == [None] * (len(parts) - 1) + ["length"]
+    logprobs = [part["logprobs"] for part in parts]
+    names = [one if path == "/generate" else one["tokens"] for one in logprobs]
+    assert sum(map(len, names)) == len(ids) + 3
+
+
+@pytest.mark.parametrize("path", ["/generate", "/v1/completions"])
+@pytest.mark.parametrize("logprobs", [None, 2])
+def test_every_event_is_one_line_to_every_reader(
+    roomy: LiveServer, path: str, logprobs: int | None
+) -> None:
+    text = "one\u2028two\u2029three\u0085four\x0bfive\x1csix\r\nseven"
+    ask = {"prompt": text, "stream": True, "logprobs": logprobs}
+    with roomy.client() as client:
+        response = client.post(path, json=ask)
+    assert response.content.decode().splitlines() == response.content.decode().split("\n")[:-1]
+    *chunks, _ = events(response)
+    parts = [chunk if path == "/generate" else chunk["choices"][0] for chunk in chunks]
+    assert "".join(part["text"] for part in parts) == text
 
 
 async def _never() -> Any:

@@ -50,7 +50,7 @@ class Storm(RuleBasedStateMachine):
         id = f"t{self.name()}"
         self.driver.add(id, text, max_tokens, session=session)
         kept = n_ids + 1 if max_tokens is None else max_tokens
-        self.wanted[id] = text.encode()[:kept].decode(errors="replace")
+        self.wanted[id] = text.encode()[:kept].decode(errors="ignore")
 
     @rule(text=strategies.text("abcé", min_size=1, max_size=30), n=strategies.integers(1, 3))
     def other(self, text: str, n: int) -> None:
@@ -140,7 +140,7 @@ class Storm(RuleBasedStateMachine):
         self.driver.run()
         for name, wanted in self.wanted.items():
             if name in self.cut or self.driver.ended.get(name, "error") == "error":
-                assert wanted.startswith(self.driver.text[name].rstrip("\ufffd"))
+                assert wanted.startswith(self.driver.text[name])
             else:
                 assert self.driver.text[name] == wanted
         for samples in self.driver.deltas.values():

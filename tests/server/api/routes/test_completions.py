@@ -129,6 +129,111 @@ def test_every_field_has_its_effect_on_both_routes(
     assert shared.post({"prompt": "hello"} | ours).json()["text"] == text
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("top_k", -1),
+        ("seed", -1),
+        ("stop", ""),
+        ("stop", []),
+        ("stop", [""]),
+        ("logit_bias", {}),
+        ("suffix", ""),
+        ("store", False),
+        ("metadata", {}),
+        ("skip_special_tokens", True),
+        ("spaces_between_special_tokens", True),
+        ("include_stop_str_in_output", False),
+        ("stop_token_ids", []),
+        ("use_beam_search", False),
+        ("add_special_tokens", True),
+        ("stream_options", {}),
+        ("stream_options", {"include_usage": True, "include_obfuscation": False}),
+        ("max_completion_tokens", 6),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_value_that_asks_for_nothing_changes_nothing(
+    shared: LiveServer, name: str, value: Any, stream: bool
+) -> None:
+    response = post(shared, {"prompt": "hello", name: value, "stream": stream})
+    assert response.status_code == 200, response.text
+    chunks = events(response)[:-1] if stream else [response.json()]
+    parts = [part for chunk in chunks for part in chunk["choices"]]
+    assert "".join(part["text"] for part in parts) == "hello"
+    assert parts[-1]["finish_reason"] == "stop"
+
+
+def test_max_completion_tokens_is_another_name_of_max_tokens(shared: LiveServer) -> None:
+    for names in (("max_completion_tokens",), ("max_completion_tokens", "max_tokens")):
+        (choice,) = post(shared, {"prompt": "hello"} | dict.fromkeys(names, 2)).json()["choices"]
+        assert (choice["text"], choice["finish_reason"]) == ("he", "length")
+    ask: dict[str, Any] = {"prompt": "hi", "max_completion_tokens": 0, "echo": True}
+    assert post(shared, ask).json()["choices"][0]["text"] == "hi"
+
+
+def test_raw_prompts_have_no_special_ids_to_leave_out(shared: LiveServer) -> None:
+    for prompt in ([256, 97, 257], "a"):
+        ask = {"prompt": prompt, "mode": "raw", "add_special_tokens": False}
+        assert post(shared, ask).status_code == 200
+
+
+# What clients send besides the prompt, by the sources of the versions that are named. Limits that
+# they take from elsewhere are small here.
+CLIENTS: dict[str, dict[str, Any]] = {
+    # langchain-openai 1.7: OpenAI(), with its default of 256 tokens
+    "LangChain": {
+        "temperature": 0.7, "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0, "n": 1,
+        "seed": None, "logprobs": None, "max_tokens": 256,
+    },
+    # langchain-community 0.4: VLLMOpenAI()
+    "LangChain for vLLM": {
+        "n": 1, "best_of": None, "max_tokens": 512, "top_k": -1, "top_p": 1.0, "temperature": 1.0,
+        "presence_penalty": 0.0, "frequency_penalty": 0.0, "stop": None, "ignore_eos": False,
+        "use_beam_search": False, "logprobs": None, "logit_bias": None,
+    },
+    # litellm 1.110: text_completion(), with the defaults that it documents written out
+    "LiteLLM": {
+        "max_tokens": 16, "temperature": 1, "top_p": 1, "n": 1, "best_of": 1, "echo": False,
+        "stop": "", "suffix": "", "user": "", "logit_bias": {},
+    },
+    # llama-index-llms-openai 0.8: OpenAILike(is_chat_model=False)
+    "LlamaIndex": {"temperature": 0.1, "max_tokens": 64, "stream": False},
+    "LlamaIndex, streamed": {"temperature": 0.1, "max_tokens": 64, "stream": True},
+    # guidellm 0.8: its request handler for /v1/completions
+    "guidellm": {
+        "stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+        "max_tokens": 5, "stop": None, "ignore_eos": True,
+    },
+    # aiperf 0.13: its endpoint `completions`, and its probe
+    "aiperf": {"stream": True, "max_tokens": 8, "stream_options": {"include_usage": True}},
+    "aiperf, ready?": {"max_tokens": 5},
+    # evalscope 1.14: `evalscope perf --url …/v1/completions`
+    "evalscope": {
+        "max_tokens": 64, "min_tokens": 1, "n": 1, "seed": 0, "temperature": 0.0, "top_p": 1.0,
+        "top_k": 50, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "stream": True,
+        "stream_options": {"include_usage": True},
+    },
+    # vllm 0.33: `vllm bench serve --backend openai`
+    "vLLM's benchmark": {
+        "repetition_penalty": 1.0, "max_tokens": 16, "logprobs": None, "stream": True,
+        "stream_options": {"include_usage": True},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_what_clients_send_is_taken(shared: LiveServer, name: str) -> None:
+    ask = CLIENTS[name]
+    response = post(shared, {"model": "fake-copy", "prompt": "hello"} | ask | {"temperature": 0})
+    assert response.status_code == 200, response.text
+    chunks = events(response)[:-1] if ask.get("stream") else [response.json()]
+    parts = [part for chunk in chunks for part in chunk["choices"]]
+    assert "".join(part["text"] for part in parts) == "hello"
+    n_usages = sum(chunk.get("usage") is not None for chunk in chunks)
+    assert n_usages >= (1 if ask.get("stream_options") or not ask.get("stream") else 0)
+
+
 def test_a_request_can_go_on_after_eos(shared: LiveServer) -> None:
     ask = {"prompt": "hello", "ignore_eos": True, "max_tokens": 7}
     (choice,) = post(shared, ask).json()["choices"]
@@ -221,7 +326,30 @@ BAD: list[tuple[bytes, int, str | None, str]] = [
     (b'{"prompt": [%s]}' % b",".join([b'"a"'] * 129), 400, "prompt", "at most 128"),
     (b'{"prompt": ["a", "b", "c", "d", "e"], "n": 26}', 400, "n", "more than 128"),
     (b'{"prompt": [%s]}' % b",".join([b'"a"'] * 25), 413, "prompt", "24 samples at once"),
-    (b'{"prompt": "a", "suffix": "b"}', 400, "suffix", "unknown field 'suffix'"),
+    (b'{"prompt": "a", "suffix": "b"}', 400, "suffix", "not supported"),
+    (b'{"prompt": "a", "store": true}', 400, "store", "not supported"),
+    (b'{"prompt": "a", "metadata": {"a": "b"}}', 400, "metadata", "not supported"),
+    (b'{"prompt": "a", "metadata": ""}', 400, "metadata", "dictionary"),
+    (b'{"prompt": "a", "skip_special_tokens": false}', 400, "skip_special_tokens", "supported"),
+    (b'{"prompt": "a", "add_special_tokens": false}', 400, "add_special_tokens", "'raw'"),
+    (b'{"prompt": "a", "use_beam_search": true}', 400, "use_beam_search", "not supported"),
+    (b'{"prompt": "a", "stop_token_ids": [1]}', 400, "stop_token_ids", "not supported"),
+    (b'{"prompt": "a", "top_k": -2}', 400, "top_k", "-1"),
+    (b'{"prompt": "a", "seed": -2}', 400, "seed", "-1"),
+    (b'{"prompt": "a", "max_completion_tokens": -1}', 400, "max_completion_tokens", "0"),
+    (b'{"prompt": "a", "max_completion_tokens": "1"}', 400, "max_completion_tokens", "integer"),
+    (
+        b'{"prompt": "a", "max_completion_tokens": 1, "max_tokens": 2}',
+        400,
+        "max_completion_tokens",
+        "must be what 'max_tokens' is",
+    ),
+    (
+        b'{"prompt": "a", "stream_options": {"include_obfuscation": true}}',
+        400,
+        "stream_options.include_obfuscation",
+        "not supported",
+    ),
     (b'{"prompt": "a", "[key]": 1}', 400, "[key]", "unknown field '[key]'"),
     (b'{"prompt": "a", "messages": []}', 400, "messages", "unknown field 'messages'"),
     (b'{"prompt": "a", "best_of": 2}', 400, "best_of", "not supported"),
@@ -252,7 +380,6 @@ BAD: list[tuple[bytes, int, str | None, str]] = [
     (b'{"prompt": "a", "min_tokens": 3}', 400, "min_tokens", "max_tokens, which is 2"),
     (b'{"prompt": "a", "max_tokens": 0}', 400, "max_tokens", "at least 1"),
     (b'{"prompt": "a", "stop": ["b", "c", "d", "e", "f"]}', 400, "stop", "at most 4"),
-    (b'{"prompt": "a", "stream_options": {}}', 400, "stream_options", "needs 'stream'"),
     (
         b'{"prompt": "a", "stream": true, "stream_options": {"x": 1}}',
         400,

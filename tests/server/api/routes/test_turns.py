@@ -98,6 +98,55 @@ def test_a_turn_that_was_cut_off_can_be_continued(
     assert api.log(id) == api.log(whole)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_character_that_was_cut_off_comes_with_the_turn_that_completes_it(
+    api: SessionClient, n: int, stream: bool
+) -> None:
+    text = "né 世界 🚄\u0301"
+    id = api.create()
+    answers = [api.turn(id, text, max_tokens=n, stream=stream)]
+    while answers[-1]["finish_reason"] == "length":
+        answers.append(api.turn(id, "", mode="raw", max_tokens=n, stream=stream))
+    assert "".join(answer["text"] for answer in answers) == text
+    token_ids = [id for answer in answers for id in answer["token_ids"]]
+    assert bytes(token_ids) == text.encode()
+    assert api.log(id) == copied(text)
+
+
+def test_a_character_that_was_cut_off_waits_in_forks_and_on_disk(
+    own: SessionClient, live: LiveServer
+) -> None:
+    id = own.create()
+    assert own.turn(id, "a🚄", max_tokens=3)["text"] == "a"
+    child, restored = own.fork(id), own.create()
+    assert own.restore(restored, own.save(id)).status_code == 200
+    live.forget_sessions()
+    for one in (id, child, restored):
+        assert own.turn(one, "", mode="raw")["text"] == "🚄"
+
+
+def test_a_character_that_was_cut_off_is_not_mixed_into_another_turn(api: SessionClient) -> None:
+    id = api.create()
+    assert api.turn(id, "é", max_tokens=1)["text"] == ""
+    assert api.turn(id, "b", echo=True)["text"] == "bb"
+    assert api.turn(id, "é", max_tokens=1)["text"] == ""
+    answer = api.turn(id, [0xA9], mode="raw", echo=True)
+    assert (answer["text"], answer["token_ids"]) == ("é", [0xA9])
+
+
+def test_an_answer_completes_the_character_that_its_prompt_begins(api: SessionClient) -> None:
+    id = api.create()
+    api.turn(id, "grüße", max_tokens=0)
+    first, *rest = "üße".encode()
+    answer = api.turn(id, [*b"gr", first], mode="recall")
+    assert (answer["text"], answer["token_ids"]) == ("üße", rest)
+    prompt = [256, *"é".encode(), 257, 0xC3]
+    assert api.turn(api.create(), prompt, mode="raw")["text"] == "é"
+    echoed = api.turn(api.create(), prompt, mode="raw", echo=True)
+    assert (echoed["text"], echoed["token_ids"]) == ("éé", [*prompt, 0xA9])
+
+
 def test_raw_turns_may_hold_special_ids(api: SessionClient) -> None:
     id = api.create()
     assert api.turn(id, [256, 104, 105, 257], mode="raw")["text"] == "hi"
