@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from server.machine import usable_bytes, usable_cores
 
 _CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
+LogFormat = Literal["text", "json"]
 _ORIGIN = r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?"  # as browsers send it
 
 
@@ -140,7 +141,12 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO",
         description="The least severe log lines that are written: DEBUG, INFO (one line for each "
-        "request), WARNING or ERROR.",
+        "answer and each generation), WARNING or ERROR. For uvicorn's own lines, `--log-level` of "
+        "uvicorn decides.",
+    )
+    log_format: LogFormat = Field(
+        default="text",
+        description="How log lines are written: as `text`, or as `json`, one object a line.",
     )
 
     @field_validator("cors_origins")

@@ -20,8 +20,11 @@ from server.errors import (
     RequestTimeoutError,
     ServiceError,
 )
+from server.http.answers import Answer, Answers
 from server.http.errors import error_response
 from server.http.head_limits import MAX_HEAD_BYTES
+from server.http.note_answers import address
+from server.http.request_id import HEADER, new_request_id
 from server.http.secure_headers import SECURE_HEADERS
 
 _LOOK_AGAIN_SECONDS = 0.02
@@ -161,10 +164,19 @@ class GuardedProtocol(HttpToolsProtocol):
         """Answer in place of the app and hang up; in the middle of a response, only hang up."""
         if not self._is_busy and not self.transport.is_closing():
             response = error_response({}, error)  # the request's path is not known
-            response.headers.update(SECURE_HEADERS)
-            response.headers["connection"] = "close"
+            request_id = new_request_id()
+            response.headers.update(SECURE_HEADERS | {HEADER: request_id, "connection": "close"})
             head = [*self.server_state.default_headers, *response.raw_headers]
             lines = [b"%s: %s\r\n" % header for header in head]
             status = STATUS_LINE[response.status_code]
             self.transport.write(b"".join([status, *lines, b"\r\n", bytes(response.body)]))
+            answers: Answers = self.app_state["answers"]
+            answers.note(
+                Answer(
+                    client=address(self.client),
+                    status=response.status_code,
+                    reason=error.type,
+                    request_id=request_id,
+                )
+            )
         self.transport.close()
