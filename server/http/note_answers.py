@@ -1,10 +1,13 @@
 """Notes every answer that an app gives."""
 
+import logging
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.http.answers import Answer, Answers
+
+logger = logging.getLogger(__name__)
 
 CLIENT_LEFT = 499  # as other servers log it; nobody is left to read it
 
@@ -57,6 +60,10 @@ class NoteAnswers:
 
         try:
             await self.app(scope, receive, note_and_send)
+        except Exception:
+            if noted:  # and counted; the server logs the exception itself
+                logger.error("the answer to request %s broke off", scope["state"]["request_id"])
+            raise
         finally:
             if not noted:
                 note(CLIENT_LEFT)

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from server.errors import (
     HeadersTooLargeError,
     MalformedRequestError,
+    OverloadedError,
     RequestTimeoutError,
     ServiceError,
 )
@@ -35,7 +36,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     Limits the bytes of a head, of a chunk's extensions and of a body's trailers; and the time for a
     head, and for the rest of a body that was answered before its end. Cuts off a client that does
-    not read.
+    not read. Has the app refuse what is over uvicorn's `--limit-concurrency`.
 
     Attributes:
         head_seconds: how long a head may take, or the rest of a body that nobody wants.
@@ -47,6 +48,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.limit_concurrency = None  # uvicorn's refusal has no body, no id, and is not counted
         self._in_body = False  # whether a head is complete and its body is not
         self._unused = 0  # bytes that are not yet part of a complete head or of a body
         self._deadline: asyncio.TimerHandle | None = None
@@ -93,6 +95,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_body = True
         self._unused = 0
         self._disarm()
+        limit = self.config.limit_concurrency
+        if limit is not None and max(len(self.connections), len(self.tasks)) >= limit:
+            self.scope["state"]["refusal"] = OverloadedError(
+                f"the server has {limit} connections, and may have no more; try again later"
+            )
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

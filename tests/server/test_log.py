@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -26,11 +27,15 @@ def test_every_line_has_the_format_that_is_set(
         with httpx.Client(base_url=server.url, headers={"x-request-id": "find-me"}) as client:
             assert client.post("/generate", json={"prompt": "hi"}).status_code == 200
             assert client.post("/generate", json={"prompt": 1}).status_code == 422
+        with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), 20) as raw:
+            raw.sendall(b"NONSENSE\r\n\r\n")
+            assert b" 400 " in raw.recv(4096)
         server.process.terminate()
         server.end()
     lines = server.log.splitlines(keepends=True)
-    for text in ("Started server process", "Uvicorn running on", "Finished server process"):
-        assert any(text in line for line in lines)
+    for text in ("Started server process", "Uvicorn running on", " 400 ", "Finished server"):
+        assert [text in line for line in lines].count(True) == 1
+    assert "Invalid HTTP request" not in server.log  # the line about the answer says it
     if log_format == "text":
         assert [line for line in lines if not TEXT.fullmatch(line)] == []
         return

@@ -3,10 +3,11 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
 import pytest
+from fastapi.responses import StreamingResponse
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.auth.key_format import new_key
@@ -142,6 +143,41 @@ def test_what_the_app_never_sees_is_counted_and_logged_too(
         assert line.startswith(f"an incomplete request: {status} {reason} in ")
         after = figures(locked, "causalrn_http_errors")
         assert after[reason, str(status)] == before.get((reason, str(status)), 0) + 1
+
+
+def test_what_is_over_uvicorns_own_limit_is_refused_like_anything_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with serve(FakeModel(), make_settings(), limit_concurrency=2) as live:
+        assert live.post({"prompt": "hi"}).status_code == 200
+        live.wait_until(lambda: not live.n_connections)
+        with live.connect():
+            live.wait_until(lambda: live.n_connections == 1)
+            refused = live.post({"prompt": "hi"})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert refused.json()["error"]["type"] == "overloaded"
+        (line,) = [one for one in caplog.messages if refused.headers["x-request-id"] in one]
+        assert line.startswith("POST /generate: 503 overloaded in ")
+        live.wait_until(lambda: not live.n_connections)
+        assert figures(live, "causalrn_http_errors") == {("overloaded", "503"): 1}
+
+
+def test_an_answer_that_breaks_off_is_found_by_its_id(caplog: pytest.LogCaptureFixture) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"a"
+        raise ZeroDivisionError
+
+    with serve(FakeModel(), make_settings()) as live:
+
+        @live.app.get("/broken")
+        async def broken() -> StreamingResponse:
+            return StreamingResponse(pieces())
+
+        with live.client() as client, pytest.raises(httpx.RemoteProtocolError):
+            client.get("/broken", headers={"x-request-id": "find-me"})
+        live.wait_until(lambda: not live.n_tasks)
+    lines = [one.getMessage() for one in caplog.records if one.name.startswith("server.http.")]
+    assert lines[-1] == "the answer to request find-me broke off"
 
 
 def test_a_preflight_that_is_refused_has_an_id_and_a_line(
