@@ -24,7 +24,7 @@ PYTHON ?= $(shell for modules in sys,ensurepip sys; do \
 	echo $$p && exit; done; done; echo python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test conformance check unasync clean
+.PHONY: help install serve programs test conformance check unasync clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,13 +35,20 @@ serve: $(STAMP) ## Run the server on HOST and PORT (127.0.0.1 and 8000)
 	@exec $(VENV)/bin/python -m uvicorn server.app:app --host $(HOST) --port $(PORT) \
 		--ws none --no-server-header
 
-test: $(TEST_STAMP) ## Run the tests; ARGS="tests/server -k drain" runs some of them
-	@exec $(VENV)/bin/python -m pytest $(ARGS)
+# Not in the list of targets: what tests start is installed, or named, before anything else happens.
+programs:
+	@PYTHON='$(PYTHON)' sh tests/programs.sh
 
-conformance: $(TEST_STAMP) ## Let other programs test the API for longer; EXAMPLES=1000
+# Files run side by side, in the order of their names: some have few tests and take long. More
+# processes than these would need more memory than small machines have.
+test: programs $(TEST_STAMP) ## Run the tests; ARGS="tests/server -k drain" runs some of them
+	@exec $(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile \
+		--no-loadscope-reorder $(ARGS)
+
+conformance: programs $(TEST_STAMP) ## Let other programs test the API for longer; EXAMPLES=1000
 	@EXAMPLES=$(EXAMPLES) exec $(VENV)/bin/python -m pytest --timeout 7200 tests/conformance $(ARGS)
 
-check: $(TEST_STAMP) $(NODE_MODULES) ## Run the linters, the formatters, the type checkers and the import rules
+check: programs $(TEST_STAMP) $(NODE_MODULES) ## Run the linters, the formatters, the type checkers and the import rules
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
 	$(VENV)/bin/python -m mypy

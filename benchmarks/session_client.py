@@ -181,7 +181,7 @@ class SessionClient:
     async def evictions(self) -> int:
         """How often a session has lost its memory to others since the server started."""
         text = (await self._exchange("GET", "/metrics")).body.decode()
-        return int(float(text.split("\ncausalrn:session_evictions_total{")[1].split()[1]))
+        return int(float(text.split("\ncausalrn_session_evictions_total{")[1].split()[1]))
 
     async def delete_all(self) -> dict[str, int]:
         """Delete every session. Returns what the server still holds once it had time to let go."""

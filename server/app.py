@@ -3,9 +3,18 @@
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import Depends, FastAPI
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.registry import Collector
 
 from model.backends.registry import BACKENDS, DEFAULT
 from model.checkpoint import load_checkpoint
@@ -29,21 +38,27 @@ from server.auth.access import Access
 from server.auth.api_keys import load_keys
 from server.draining import SignalDrain
 from server.engine.engines import Engines
+from server.engine.metrics import ModelCollector
 from server.engine.served_model import ServedModel
 from server.environment import settings_of_environment
+from server.errors import StartupError
+from server.http.answers import Answers
 from server.http.body_room import BodyRoom
 from server.http.connection_guard import GuardedApp
 from server.http.cors import Cors
 from server.http.cross_site import CrossSite
 from server.http.error_handlers import install_error_handlers
+from server.http.failures import AnswerFailures
 from server.http.head_limits import HeadLimits
 from server.http.hosts import Hosts
+from server.http.note_answers import NoteAnswers
 from server.http.request_id import RequestIdMiddleware
 from server.http.secure_headers import SecureHeaders
+from server.log import format_uvicorn, show_log
 from server.sessions.sessions import Sessions
 from server.sessions.store.open_store import open_store
 from server.sessions.upkeep import LEASE_SECONDS
-from server.settings import Settings
+from server.settings import LogFormat, Settings
 from server.startup import ShortStartupErrors
 
 logger = logging.getLogger(__name__)
@@ -68,22 +83,24 @@ def create_app(
     """
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Answers]]:
         chosen = settings or settings_of_environment()
-        _show_log(chosen.log_level)
+        show_log(chosen)
         app.state.access = _open_access(chosen)
         engines = Engines(chosen, load)
         store = open_store(chosen.session_store, lease_seconds=LEASE_SECONDS)
         sessions = Sessions(engines, store, chosen)
+        answers = Answers()
         app.state.settings, app.state.engines, app.state.sessions = chosen, engines, sessions
         app.state.body_room = BodyRoom(_BODIES_AT_ONCE * chosen.max_body_bytes)
+        app.state.registry = _registry(answers, ModelCollector(lambda: engines.metrics))
         BACKENDS.find(DEFAULT)().start()  # here: models are loaded on other threads
         await engines.start()
         await sessions.start()
         drain = SignalDrain(engines, chosen.drain_seconds)
         drain.install()
         try:
-            yield
+            yield {"answers": answers}  # the state of every request, and of every connection
         finally:
             drain.uninstall()
             await engines.stop()
@@ -103,9 +120,11 @@ def create_app(
         CrossSite,
         Hosts,
         HeadLimits,
-        RequestIdMiddleware,
+        AnswerFailures,
         Cors,
         SecureHeaders,
+        NoteAnswers,
+        RequestIdMiddleware,
         ShortStartupErrors,
     ):
         app.add_middleware(middleware)
@@ -130,14 +149,25 @@ def _open_access(settings: Settings) -> Access:
     return Access(keys)
 
 
-def _show_log(level: str) -> None:
-    """Write the server's log lines to standard error, unless logging is set up already."""
-    log = logging.getLogger("server")
-    log.setLevel(level)
-    if not log.hasHandlers():
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        log.addHandler(handler)
+def _registry(*collectors: Collector) -> CollectorRegistry:
+    """What Prometheus is told: these figures, and those of the process."""
+    registry = CollectorRegistry()
+    for of_process in (ProcessCollector, PlatformCollector, GCCollector):
+        of_process(registry=registry)
+    build = Info("causalrn_build", "Versions of what runs.", registry=registry)
+    build.info({"version": __version__, "torch": version("torch"), "backend": DEFAULT})
+    for collector in collectors:
+        registry.register(collector)
+    return registry
+
+
+def _log_format() -> LogFormat:
+    """Of the environment; if that has errors, the start will name them."""
+    try:
+        return settings_of_environment().log_format
+    except StartupError:
+        return "text"
 
 
 app = create_app()
+format_uvicorn(_log_format())  # already here: uvicorn writes its first lines before the app starts

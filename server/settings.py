@@ -25,6 +25,8 @@ _CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 _ORIGIN = r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?"
 _HOST = r"[a-z0-9._-]+|(?=.*:.*:)[0-9a-f:.]+"  # a name or an address, without a port
 
+LogFormat = Literal["text", "json"]
+
 
 def default_session_store() -> str:
     """`causalrn/sessions.db` where the user's programs keep their state."""
@@ -160,7 +162,12 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO",
         description="The least severe log lines that are written: DEBUG, INFO (one line for each "
-        "request), WARNING or ERROR.",
+        "answer and each generation), WARNING or ERROR. For uvicorn's own lines, `--log-level` of "
+        "uvicorn decides.",
+    )
+    log_format: LogFormat = Field(
+        default="text",
+        description="How log lines are written: as `text`, or as `json`, one object a line.",
     )
 
     @field_validator("checkpoint")

@@ -1,10 +1,17 @@
 """What every test runs under. Set before anything imports Numba or defines a Hypothesis test."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+# A shell has its background jobs ignore these signals, and what they start inherits that, but no
+# handler. So this run still does not heed them, and what a test starts does.
+for _number in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 # Two threads on any machine: the parallel paths run even on one core, and servers that tests start
 # (they inherit this) do not crowd a large one.

@@ -1,12 +1,15 @@
-"""What Prometheus is told, with the names that vLLM gives these figures, behind our own prefix."""
+"""What Prometheus is told about the models.
+
+The names are vLLM's behind our own prefix, where Prometheus' rules for names allow them: base
+units, and `_total` at the end of counters only.
+"""
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from prometheus_client import generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -15,8 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-PREFIX = "causalrn:"
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PREFIX = "causalrn_"
 
 _MODEL_NAME = "model_name"  # the label that tells whose figure it is
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -123,7 +125,7 @@ _GAUGES: tuple[tuple[str, str, _Value], ...] = (
     ("num_requests_running", "Samples that take part in steps.", lambda _, now: now.running),
     ("num_requests_waiting", "Samples that wait for a place.", lambda _, now: now.waiting),
     (
-        "pool_usage_perc",
+        "pool_usage_ratio",
         "Share of the memory pool in use; 1 is all of it.",
         lambda one, now: now.pages_used / one.n_pages,
     ),
@@ -168,22 +170,28 @@ _HISTOGRAMS: tuple[tuple[str, str, Callable[[Metrics], Histogram]], ...] = (
         "From the first token to the last.",
         lambda one: one.decode_time,
     ),
-    ("iteration_tokens_total", "Tokens computed in a step.", lambda one: one.iteration_tokens),
+    ("iteration_tokens", "Tokens computed in a step.", lambda one: one.iteration_tokens),
 )
 
 
-class _AllModels(Collector):
-    """The figures of several models: each family once, with a label that says whose they are."""
+class ModelCollector(Collector):
+    """The figures of several models: each family once, with a label that says whose they are.
 
-    def __init__(self, metrics: Iterable[Metrics]) -> None:
-        self._metrics = list(metrics)
+    Args:
+        metrics: gives the figures of all models that are served at the moment.
+    """
+
+    def __init__(self, metrics: Callable[[], Sequence[Metrics]]) -> None:
+        self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
-        usages = [one.usage() for one in self._metrics]
+        """Read the figures, as they are at this moment."""
+        metrics = self._metrics()
+        usages = [one.usage() for one in metrics]
         for kind, figures in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
             for name, documentation, value in figures:
                 family = kind(PREFIX + name, documentation, labels=[_MODEL_NAME])
-                for one, usage in zip(self._metrics, usages, strict=True):
+                for one, usage in zip(metrics, usages, strict=True):
                     family.add_metric([one.model_name], value(one, usage))
                 yield family
         memory = GaugeMetricFamily(
@@ -191,7 +199,7 @@ class _AllModels(Collector):
             "Memory of each tensor that a layer keeps, of tokens or of sequences.",
             labels=[_MODEL_NAME, "layer", "tensor"],
         )
-        for one in self._metrics:
+        for one in metrics:
             for (layer, name), n_bytes in one.tensor_bytes.items():
                 memory.add_metric([one.model_name, str(layer), name], n_bytes)
         yield memory
@@ -200,17 +208,12 @@ class _AllModels(Collector):
             "Requests that are over.",
             labels=[_MODEL_NAME, "finished_reason"],
         )
-        for one in self._metrics:
+        for one in metrics:
             for reason, n in one.finished.items():
                 finished.add_metric([one.model_name, reason], n)
         yield finished
         for name, documentation, histogram in _HISTOGRAMS:
             counts = HistogramMetricFamily(PREFIX + name, documentation, labels=[_MODEL_NAME])
-            for one in self._metrics:
+            for one in metrics:
                 histogram(one).add_to(counts, [one.model_name])
             yield counts
-
-
-def expose(metrics: Iterable[Metrics]) -> bytes:
-    """The figures of these models in Prometheus' text format."""
-    return generate_latest(_AllModels(metrics))

@@ -201,4 +201,5 @@ class Readers:
             1e3 * ((progress.first_token or now) - progress.arrived),
             1e3 * (now - progress.arrived),
             reader.request_id,
+            extra={"request_id": reader.request_id},
         )

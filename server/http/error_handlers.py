@@ -13,16 +13,16 @@ from starlette.routing import Match
 
 from server.errors import InvalidRequestError, ServiceError
 from server.http.errors import OPENAI_PREFIX, answer, error_response, is_openai
+from server.http.note_answers import CLIENT_LEFT
 from server.printable import LONGEST_ECHO, printable
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_CLIENT_LEFT = 499  # as other servers log it; nobody is left to read it
 
 
 def install_error_handlers(app: FastAPI) -> None:
     """Answer every error of an app, whose routers are `app.state.routers`.
 
-    Exceptions of other kinds are answered by `RequestIdMiddleware`.
+    Exceptions of other kinds are answered by `AnswerFailures`.
     """
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
@@ -55,7 +55,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    return Response(status_code=_CLIENT_LEFT)
+    return Response(status_code=CLIENT_LEFT)
 
 
 def _elsewhere(request: Request) -> str:

@@ -116,6 +116,7 @@ def answer(
         param: the field at fault; None if no single field is.
         headers: to send besides those that every error has.
     """
+    scope.setdefault("state", {})["error"] = type, param  # for the log and the figures
     headers = {"cache-control": "no-store", **(headers or {})}
     if is_openai(scope):
         status = _openai_status(status)

@@ -4,6 +4,8 @@ Heads that have arrived are checked here, whatever server runs the app. `server.
 limits those that never end.
 """
 
+from typing import cast
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.errors import HeadersTooLargeError, ServiceError, UrlTooLongError
@@ -17,6 +19,8 @@ MAX_HEAD_BYTES = MAX_URL_BYTES + MAX_HEADER_BYTES + 1024  # the rest is what sep
 
 class HeadLimits:
     """Refuses requests that have too long a URL, or too many or too large headers.
+
+    And those for which `GuardedProtocol` left a `refusal` in their state.
 
     Args:
         app: what this wraps.
@@ -35,6 +39,8 @@ class HeadLimits:
 
 
 def _fault(scope: Scope) -> ServiceError | None:
+    if (refusal := scope["state"].get("refusal")) is not None:
+        return cast(ServiceError, refusal)
     if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_URL_BYTES:
         return UrlTooLongError(f"the URL is longer than the limit of {MAX_URL_BYTES} bytes")
     headers = scope["headers"]

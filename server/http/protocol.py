@@ -13,12 +13,16 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from server.errors import (
     HeadersTooLargeError,
     MalformedRequestError,
+    OverloadedError,
     RequestTimeoutError,
     ServiceError,
 )
+from server.http.answers import Answer, Answers
 from server.http.errors import error_response
 from server.http.head_limits import MAX_HEAD_BYTES
 from server.http.http1 import Http1Protocol
+from server.http.note_answers import address
+from server.http.request_id import HEADER, new_request_id
 from server.http.secure_headers import SECURE_HEADERS
 
 _LOOK_AGAIN_SECONDS = 0.02
@@ -29,7 +33,7 @@ class GuardedProtocol(Http1Protocol):
 
     Limits the bytes of a head, of a chunk's extensions and of a body's trailers; and the time for a
     head, and for the rest of a body that was answered before its end. Cuts off a client that does
-    not read.
+    not read. Has the app refuse what is over uvicorn's `--limit-concurrency`.
 
     Attributes:
         head_seconds: how long a head may take, or the rest of a body that nobody wants.
@@ -41,6 +45,7 @@ class GuardedProtocol(Http1Protocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.limit_concurrency = None  # uvicorn's refusal has no body, no id, and is not counted
         self._unused = 0  # bytes that are not yet part of a complete head or of a body
         self._deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
@@ -75,6 +80,11 @@ class GuardedProtocol(Http1Protocol):
         """Begin a request."""
         self._unused = 0
         self._disarm()
+        limit = self.config.limit_concurrency
+        if limit is not None and max(len(self.connections), len(self.tasks)) >= limit:
+            self.scope["state"]["refusal"] = OverloadedError(
+                f"the server has {limit} connections, and may have no more; try again later"
+            )
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -145,10 +155,19 @@ class GuardedProtocol(Http1Protocol):
         """Answer in place of the app and hang up; in the middle of a response, only hang up."""
         if not self._is_busy and not self.transport.is_closing():
             response = error_response({}, error)  # the request's path is not known
-            response.headers.update(SECURE_HEADERS)
-            response.headers["connection"] = "close"
+            request_id = new_request_id()
+            response.headers.update(SECURE_HEADERS | {HEADER: request_id, "connection": "close"})
             head = [*self.server_state.default_headers, *response.raw_headers]
             lines = [b"%s: %s\r\n" % header for header in head]
             status = STATUS_LINE[response.status_code]
             self.transport.write(b"".join([status, *lines, b"\r\n", bytes(response.body)]))
+            answers: Answers = self.app_state["answers"]
+            answers.note(
+                Answer(
+                    client=address(self.client),
+                    status=response.status_code,
+                    reason=error.type,
+                    request_id=request_id,
+                )
+            )
         self.transport.close()

@@ -1,26 +1,19 @@
-"""An id for every request, and an answer to every exception."""
+"""An id for every request."""
 
-import logging
 import re
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import ServiceError
-from server.http.errors import error_response
-
-logger = logging.getLogger(__name__)
-
-_HEADER = "x-request-id"
+HEADER = "x-request-id"
 _VALID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
 
 
 class RequestIdMiddleware:
     """Takes `x-request-id` from the client, or makes one, and echoes it on every response.
 
-    An id that is not 1 to 128 harmless characters is replaced. Exceptions that nothing else has
-    handled become a 500 here, in the shape of all errors.
+    An id that is not 1 to 128 harmless characters is replaced.
 
     Args:
         app: what this wraps.
@@ -34,23 +27,18 @@ class RequestIdMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(_HEADER, "")
-        request_id = given if _VALID.fullmatch(given) else uuid.uuid4().hex
+        given = Headers(scope=scope).get(HEADER, "")
+        request_id = given if _VALID.fullmatch(given) else new_request_id()
         scope.setdefault("state", {})["request_id"] = request_id
-        started = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
-                MutableHeaders(scope=message)[_HEADER] = request_id
+                MutableHeaders(scope=message)[HEADER] = request_id
             await send(message)
 
-        try:
-            await self.app(scope, receive, send_with_id)
-        except Exception:
-            if started:
-                raise  # too late for a status; the server closes the connection
-            logger.exception("request %s failed", request_id)
-            failure = ServiceError("the server failed; its log has the reason")
-            await error_response(scope, failure)(scope, receive, send_with_id)
+        await self.app(scope, receive, send_with_id)
+
+
+def new_request_id() -> str:
+    """An id for a request that has none."""
+    return uuid.uuid4().hex

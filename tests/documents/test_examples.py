@@ -109,18 +109,17 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     [document for document in DOCUMENTS if any(b.language in RUN for b in blocks_of(document))],
 )
 def test_examples_run_and_print_what_is_shown(
-    document: str, servers: Servers, postgres_url: str, tmp_path: Path
+    document: str, servers: Servers, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     (tmp_path / "root").mkdir()
     folder = tmp_path / "root"
     make_folder(folder)
     for name, content in FILES.items():
         (folder / name).write_text(content, encoding="utf-8")
-    blocks = [
-        replace(block, text=block.text.replace(DATABASE, postgres_url))
-        for block in blocks_of(document)
-        if block.language in RUN
-    ]
+    blocks = [block for block in blocks_of(document) if block.language in RUN]
+    if any(DATABASE in block.text for block in blocks):
+        url = request.getfixturevalue("postgres_url")
+        blocks = [replace(block, text=block.text.replace(DATABASE, url)) for block in blocks]
     shell = [block for block in blocks if block.language != "python"]
     programs = [[block] for block in blocks if block.language == "python"]
     stand_ins: list[str] = []

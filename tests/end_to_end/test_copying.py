@@ -77,7 +77,7 @@ def test_a_session_copies_as_exactly_in_its_twentieth_turn_as_in_its_first(
 def _n_aborted(server_url: str) -> float:
     """Requests so far that ended early."""
     metrics = httpx.get(f"{server_url}/metrics").text
-    (value,) = re.findall(r'causalrn:request_success_total\{.*"abort".*\} (\S+)\n', metrics)
+    (value,) = re.findall(r'causalrn_request_success_total\{.*"abort".*\} (\S+)\n', metrics)
     return float(value)
 
 

@@ -139,6 +139,7 @@ def serve(
     *,
     load: Callable[[Path], ServedModel] | None = None,
     http: type[asyncio.Protocol] | str = "auto",
+    limit_concurrency: int | None = None,
     ends_idle: bool = True,
 ) -> Iterator[LiveServer]:
     """Serve a fake model until the block ends; the model must never be misused.
@@ -148,11 +149,19 @@ def serve(
         settings: of the server.
         load: gives other models in its place.
         http: uvicorn's protocol; by default, that of plain uvicorn.
+        limit_concurrency: uvicorn's limit on connections.
         ends_idle: check that nothing is held at the end; False if the test breaks the engine.
     """
     jit.num_threads()  # here, as a server that has the main thread would; see `create_app`
     app = create_app(settings, load=load or (lambda _: model))
-    config = uvicorn.Config(app, lifespan="on", log_level="warning", ws="none", http=http)
+    config = uvicorn.Config(
+        app,
+        lifespan="on",
+        log_level="warning",
+        ws="none",
+        http=http,
+        limit_concurrency=limit_concurrency,
+    )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         loop = (config.get_loop_factory() or asyncio.new_event_loop)()

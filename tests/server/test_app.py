@@ -26,7 +26,7 @@ def test_a_missing_checkpoint_ends_uvicorn_with_one_clear_line(tmp_path: Path) -
         check=False,
     )
     assert process.returncode == 3
-    reason, ending = [line for line in process.stderr.splitlines() if line.startswith("ERROR")]
+    reason, ending = [line for line in process.stderr.splitlines() if " ERROR " in line]
     assert str(tmp_path / "nowhere") in reason
     assert "Set CAUSALRN_CHECKPOINT" in reason
     assert "Application startup failed" in ending

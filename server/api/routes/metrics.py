@@ -1,9 +1,10 @@
 """`GET /metrics`."""
 
-from fastapi import APIRouter, Response
+from typing import cast
 
-from server.api.dependencies import EnginesDependency
-from server.engine.metrics import CONTENT_TYPE, expose
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 router = APIRouter(tags=["metrics"])
 
@@ -14,8 +15,14 @@ router = APIRouter(tags=["metrics"])
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def metrics(engines: EnginesDependency) -> Response:
-    """Say for each model what is in use at this moment, and what was done so far."""
+async def metrics(request: Request) -> Response:
+    """Say what is in use at this moment, and what was done so far.
+
+    Most figures are of one model, those of HTTP and of the process of the whole server.
+    """
+    registry = cast(CollectorRegistry, request.app.state.registry)
     return Response(
-        expose(engines.metrics), media_type=CONTENT_TYPE, headers={"cache-control": "no-store"}
+        generate_latest(registry),
+        media_type=CONTENT_TYPE_PLAIN_0_0_4,
+        headers={"cache-control": "no-store"},
     )

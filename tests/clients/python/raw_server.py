@@ -97,8 +97,11 @@ def raw_server(*replies: Reply, goes_away: bool = False) -> Iterator[RawServer]:
 
 
 def http_reply(body: bytes, content_type: str = "application/json") -> Reply:
-    """A whole answer."""
-    head = f"HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n\r\n"
+    """A whole answer; a client that did not know that it is the last might send on another."""
+    head = (
+        f"HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
     return Reply(head.encode() + body)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import program
+
 ROOT = Path(__file__).parents[3]
 CLIENT = ROOT / "clients" / "typescript"
 # Of the `make` that runs these tests, its options are not for the one that they run.
@@ -31,6 +33,8 @@ def _run(*command: str, cwd: Path = CLIENT) -> None:
 
 @pytest.fixture(scope="session")
 def _built() -> None:
+    program("node")
+    program("npm")
     _run("make", "clients/typescript/node_modules/.package-lock.json", cwd=ROOT)
     _run("npm", "run", "build:tests")
 
@@ -39,6 +43,8 @@ def _built() -> None:
 @pytest.mark.usefixtures("_built")
 @pytest.mark.parametrize("suite", ["unit", "served", "browser"])
 def test_suite(suite: str) -> None:
+    if suite == "browser":
+        program("chromium")
     _run("npm", "run", f"test:{suite}")
 
 

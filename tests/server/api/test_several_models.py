@@ -227,8 +227,8 @@ def test_a_snapshot_finds_its_model(client: Client) -> None:
     assert restored.status_code == 200
     assert (restored.json()["model"], restored.json()["state"]) == ("b", "warm")
     usage = client.http.get("/metrics").text
-    assert 'causalrn:num_sessions_warm{model_name="a"} 0.0' in usage
-    assert 'causalrn:num_sessions_warm{model_name="b"} 2.0' in usage
+    assert 'causalrn_num_sessions_warm{model_name="a"} 0.0' in usage
+    assert 'causalrn_num_sessions_warm{model_name="b"} 2.0' in usage
     answer = client.turn(other, "hello")
     assert (answer["model"], answer["usage"]["cached_tokens"]) == ("b", 82)
     assert client.http.get("/info").json()["limits"]["max_snapshot_bytes"] > len(data)

@@ -4,10 +4,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.engine.engines import Engines
-from server.engine.metrics import expose
+from server.engine.metrics import ModelCollector
 from server.errors import ModelNotFoundError, ShuttingDownError, StartupError
 from tests.server.conftest import Gate
 from tests.server.engine.running import engine_threads, read, running_engines, statuses, until
@@ -103,7 +104,7 @@ async def test_every_model_has_metrics_of_its_own(shelf: Shelf) -> None:
         await read(engines.get("a").submit("hello"))
 
         def finished() -> dict[str, float]:
-            text = expose(engines.metrics).decode()
+            text = generate_latest(ModelCollector(lambda: engines.metrics)).decode()
             families = list(text_string_to_metric_families(text))
             assert len({family.name for family in families}) == len(families) > 10
             return {

@@ -2,10 +2,11 @@
 
 import prometheus_client
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.engine.metrics import Histogram, Metrics, Usage, expose
+from server.engine.metrics import Histogram, Metrics, ModelCollector, Usage
 
 BOUNDS = (0.001, 0.25, 1, 30)
 
@@ -45,14 +46,14 @@ def test_every_figure_of_every_model_is_there_once(names: list[str]) -> None:
         metrics.finished["abort"] += n
         metrics.inter_token_latency.observe(0.5)
         models.append(metrics)
-    found = figures(expose(models).decode())
+    found = figures(generate_latest(ModelCollector(lambda: models)).decode())
     for n, name in enumerate(names, 1):
         for figure, value in {
             "num_requests_running": n,
-            "pool_usage_perc": n / 4,
+            "pool_usage_ratio": n / 4,
             "prompt_tokens_total": 5 * n,
             "inter_token_latency_seconds_count": 1,
         }.items():
-            assert found["causalrn:" + figure, frozenset({("model_name", name)})] == value
+            assert found["causalrn_" + figure, frozenset({("model_name", name)})] == value
         labels = frozenset({("model_name", name), ("finished_reason", "abort")})
-        assert found["causalrn:request_success_total", labels] == n
+        assert found["causalrn_request_success_total", labels] == n

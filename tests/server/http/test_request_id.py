@@ -57,5 +57,7 @@ def test_an_unexpected_exception_is_a_500_in_the_one_shape(
             }
         }
     (record,) = [one for one in caplog.records if one.levelno == logging.ERROR]
-    assert record.getMessage() == "request find-me failed"
+    assert record.getMessage().startswith("GET /broken: 500 internal_error in ")
+    assert record.getMessage().endswith("request find-me")
     assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError

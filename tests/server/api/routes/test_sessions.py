@@ -231,7 +231,7 @@ def test_a_fork_of_a_session_that_is_cold_or_empty(own: SessionClient) -> None:
 def test_metrics_count_warm_sessions(own: SessionClient) -> None:
     def figure(name: str) -> float:
         lines = own.http.get("/metrics").text.splitlines()
-        (value,) = [line.split()[1] for line in lines if line.startswith(f"causalrn:{name}{{")]
+        (value,) = [line.split()[1] for line in lines if line.startswith(f"causalrn_{name}{{")]
         return float(value)
 
     ids = [own.create() for _ in range(2)]

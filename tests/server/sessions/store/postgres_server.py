@@ -12,7 +12,8 @@ from itertools import count
 from pathlib import Path
 
 import psycopg
-import pytest
+
+from tests.programs import program
 
 USER = "causalrn"
 PASSWORD = "fish & chips"
@@ -91,11 +92,11 @@ class PostgresServer:
             for pid in reversed(pids):
                 os.kill(pid, signal.SIGCONT)
 
-    def _run(self, program: str, *arguments: str) -> None:
-        command = [_find(program), f"--pgdata={self._data}", *arguments]
+    def _run(self, name: str, *arguments: str) -> None:
+        command = [_beside_postgres(name), f"--pgdata={self._data}", *arguments]
         if os.getuid() == 0:
             ids = ("--reuid", NOT_ROOT, "--regid", NOT_ROOT, "--clear-groups")
-            command = ["setpriv", *ids, *command]
+            command = [program("setpriv"), *ids, *command]
         _check(command)
 
 
@@ -115,17 +116,15 @@ def _check(command: Sequence[str]) -> None:
         assert status == 0, f"{command}: {output.read()}"
 
 
-def _find(program: str) -> str:
-    folders = [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"))]
-    found = shutil.which(program, path=os.pathsep.join([*reversed(folders), os.environ["PATH"]]))
-    if found is None:
-        pytest.fail(f"{program} is missing: install the package `postgresql`")
-    return found
+def _beside_postgres(name: str) -> str:
+    """A program of the same version."""
+    return str(Path(program("postgres")).with_name(name))
 
 
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
     """A new server, in a folder whose parents everybody may enter."""
+    program("postgres")
     with tempfile.TemporaryDirectory(prefix="causalrn-postgres-") as name:
         folder = Path(name)
         if os.getuid() == 0:
