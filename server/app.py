@@ -41,6 +41,7 @@ from server.sessions.sessions import Sessions
 from server.sessions.store.open_store import open_store
 from server.sessions.upkeep import LEASE_SECONDS
 from server.settings import Settings
+from server.start import Start, StartGate
 from server.startup import ShortStartupErrors
 
 logger = logging.getLogger(__name__)
@@ -71,17 +72,20 @@ def create_app(
         store = open_store(chosen.session_store, lease_seconds=LEASE_SECONDS)
         sessions = Sessions(engines, store, chosen)
         app.state.settings, app.state.engines, app.state.sessions = chosen, engines, sessions
-        BACKENDS.find(DEFAULT)().start()  # here: models are loaded on other threads
-        await engines.start()
-        await sessions.start()
         drain = SignalDrain(engines, chosen.drain_seconds)
         drain.install()
+        start = app.state.start = Start(engines, sessions)
+        BACKENDS.find(DEFAULT)().start(start.report)  # here: models are loaded on other threads
+        start.begin(app.state.listening)
         try:
             yield
         finally:
             drain.uninstall()
             await engines.stop()
+            await start.stop()
             await sessions.stop()
+            if engines.are_building:
+                drain.leave()
 
     app = _App(
         title="CausalRN",
@@ -94,6 +98,7 @@ def create_app(
     install_error_handlers(app)
     for middleware in (  # the outermost last
         SettleAccounts,
+        StartGate,
         HeadLimits,
         RequestIdMiddleware,
         Cors,

@@ -132,6 +132,15 @@ class LiveServer:
             time.sleep(0.002)
 
 
+def wait_until_ready(url: str) -> None:
+    """Wait until a server that listens has started, and fail if it ends before that."""
+    with httpx.Client(base_url=url, timeout=20) as client:
+        while (answer := client.get("/health/ready")).status_code == 503:
+            assert answer.json()["error"]["type"] == "starting", answer.text
+            assert "failed" not in answer.text, answer.text
+            time.sleep(0.005)
+
+
 @contextmanager
 def serve(
     model: FakeModel,
@@ -163,6 +172,7 @@ def serve(
                 assert thread.is_alive(), "the server did not start"
                 time.sleep(0.002)
             live = LiveServer(app, server, model, loop, listener.getsockname()[1])
+            wait_until_ready(live.url)
             yield live
             if ends_idle:
                 live.wait_until_idle()
