@@ -1,7 +1,11 @@
 """Has uvicorn use `GuardedProtocol`, however it was started, and tell when it listens."""
 
 import asyncio
+import contextlib
+import inspect
 import logging
+import resource
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -11,6 +15,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from server.http.protocol import GuardedProtocol
 
 logger = logging.getLogger(__name__)
+
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection is kept, unless uvicorn is told otherwise.
+
+uvicorn's own 5 seconds are also those after which common clients give a connection up. Where the
+server is the first, it hangs up in the middle of the client's next request.
+"""
+
+_DEFAULT_KEEP_ALIVE = inspect.signature(uvicorn.Config).parameters["timeout_keep_alive"].default
 
 
 class GuardedApp(FastAPI):
@@ -47,6 +60,7 @@ def _guard(receive: Receive, listening: asyncio.Event) -> None:
         listening.set()  # who knows
     else:
         _tell_when_listening(config, listening)
+        _limit_connections(config)
         if config.http_protocol_class is HttpToolsProtocol:
             config.http_protocol_class = GuardedProtocol
         if issubclass(config.http_protocol_class, GuardedProtocol):
@@ -67,3 +81,21 @@ def _tell_when_listening(config: uvicorn.Config, listening: asyncio.Event) -> No
             await notify()
 
     config.callback_notify = tell
+
+
+def _limit_connections(config: uvicorn.Config) -> None:
+    """Keep idle connections for long, and refuse requests before there is no file left for more.
+
+    Whoever connects when the process may open no more files is hung up on without a word.
+    """
+    if config.timeout_keep_alive == _DEFAULT_KEEP_ALIVE:
+        config.timeout_keep_alive = KEEP_ALIVE_SECONDS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS allows less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    if soft == resource.RLIM_INFINITY:
+        return
+    n_free = soft - len(list(Path("/dev/fd").iterdir()))
+    n_most = max(1, n_free * 3 // 4)  # the others: files of the server, and those that are refused
+    config.limit_concurrency = min(config.limit_concurrency or n_most, n_most)

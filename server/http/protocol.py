@@ -8,6 +8,8 @@ a client to read, and keeps all bytes of a head or of a chunked body's trailers.
 import asyncio
 from typing import Any
 
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -17,12 +19,14 @@ from uvicorn.protocols.http.httptools_impl import (
 from server.errors import (
     HeadersTooLargeError,
     MalformedRequestError,
+    OverloadedError,
     RequestTimeoutError,
     ServiceError,
 )
 from server.http.errors import error_response
 from server.http.head_limits import MAX_HEAD_BYTES
-from server.http.secure_headers import SECURE_HEADERS
+from server.http.request_id import RequestIdMiddleware
+from server.http.secure_headers import SECURE_HEADERS, SecureHeaders
 
 _LOOK_AGAIN_SECONDS = 0.02
 
@@ -127,6 +131,10 @@ class GuardedProtocol(HttpToolsProtocol):
         """Answer what is not HTTP."""
         self._refuse(MalformedRequestError("the request is not valid HTTP/1.1"))
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Begin to answer; what is beyond uvicorn's `--limit-concurrency`, in our own words."""
+        super()._start_asgi_task(cycle, _too_many(cycle) if app is service_unavailable else app)
+
     def _arm(self) -> None:
         if self._deadline is None:
             self._deadline = self.loop.call_later(self.head_seconds, self._look_again)
@@ -168,3 +176,16 @@ class GuardedProtocol(HttpToolsProtocol):
             status = STATUS_LINE[response.status_code]
             self.transport.write(b"".join([status, *lines, b"\r\n", bytes(response.body)]))
         self.transport.close()
+
+
+def _too_many(cycle: RequestResponseCycle) -> Any:
+    """An app that refuses a request because there are too many connections."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        error = OverloadedError("the server has as many connections as it may have; try again soon")
+        response = error_response(scope, error)
+        if not cycle.more_body:  # else closing would reset the connection before this is read
+            response.headers["connection"] = "close"
+        await response(scope, receive, send)
+
+    return SecureHeaders(RequestIdMiddleware(refuse))

@@ -62,6 +62,11 @@ class LiveServer:
         return sessions
 
     @property
+    def protocols(self) -> list[Any]:
+        """uvicorn's side of the connections that are open."""
+        return list(self._server.server_state.connections)
+
+    @property
     def n_connections(self) -> int:
         """Connections that uvicorn has open."""
         return len(self._server.server_state.connections)
@@ -149,6 +154,7 @@ def serve(
     load: Callable[[Path], ServedModel] | None = None,
     http: type[asyncio.Protocol] | str = "auto",
     ends_idle: bool = True,
+    **options: Any,
 ) -> Iterator[LiveServer]:
     """Serve a fake model until the block ends; the model must never be misused.
 
@@ -158,10 +164,13 @@ def serve(
         load: gives other models in its place.
         http: uvicorn's protocol; by default, that of plain uvicorn.
         ends_idle: check that nothing is held at the end; False if the test breaks the engine.
+        options: of uvicorn.
     """
     jit.num_threads()  # here, as a server that has the main thread would; see `create_app`
     app = create_app(settings, load=load or (lambda _: model))
-    config = uvicorn.Config(app, lifespan="on", log_level="warning", ws="none", http=http)
+    config = uvicorn.Config(
+        app, lifespan="on", log_level="warning", ws="none", http=http, **options
+    )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         loop = (config.get_loop_factory() or asyncio.new_event_loop)()
