@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import arguments, integers, machine, publish
-from benchmarks.server_process import COMMAND, ROOT, serving
+from benchmarks.server_process import COMMAND, ROOT, serving, wait_until_ready
 
 PASSES = ("serving", "prefill", "decode")
 
@@ -76,15 +76,16 @@ def compared_engine(tree: Path, options: argparse.Namespace) -> Iterator[Compare
 
 
 def start_seconds(tree: Path) -> float:
-    """How long a server takes from its command until it listens."""
+    """How long a server takes from its command until it is ready."""
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory() as folder,
         serving(
             [*COMMAND, "--app-dir", str(tree)],
             _environment(tree) | {"CAUSALRN_SESSION_STORE": f"{folder}/sessions.db"},
-        ),
+        ) as server,
     ):
+        wait_until_ready(server)
         return time.monotonic() - began
 
 

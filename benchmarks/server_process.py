@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [
     sys.executable, "-m", "uvicorn", "server.app:app", "--host", "127.0.0.1", "--port", "0"
@@ -47,6 +49,7 @@ def causalrn_server(settings: dict[str, Any]) -> Iterator[ServerProcess]:
         tempfile.TemporaryDirectory() as folder,
         serving(COMMAND, environment({"session_store": f"{folder}/sessions.db"} | settings)) as one,
     ):
+        wait_until_ready(one)
         yield one
 
 
@@ -83,6 +86,15 @@ def serving(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def wait_until_ready(server: ServerProcess) -> None:
+    """Wait until a server of ours, which may be of an older version, takes requests."""
+    deadline = time.monotonic() + _START_SECONDS
+    while httpx.get(f"{server.url}/health/ready").status_code != httpx.codes.OK:
+        if time.monotonic() > deadline:
+            raise RuntimeError("the server did not get ready")
+        time.sleep(0.05)
 
 
 def _wait_for_address(process: subprocess.Popen[bytes], log: int) -> str:

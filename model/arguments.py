@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model.terminal import fail
+from model.terminal import fail, say
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -51,20 +51,23 @@ def load(name: str) -> "Checkpoint":
         fail(error)
 
 
-def use_threads(threads: int | None) -> None:
-    """Compute with this many threads from now on; end the command if there are fewer.
+def start_backend(threads: int | None) -> None:
+    """Get ready to compute, and tell people when that takes long.
 
     Args:
-        threads: how many; None leaves them as they are.
+        threads: how many to compute with; None for one for each core. The command ends if there
+            are fewer.
     """
+    from model.backends.registry import BACKENDS, DEFAULT
+
+    backend = BACKENDS.find(DEFAULT)()
+    backend.start(say)
     if threads is None:
         return
     import torch
 
-    from model.backends.registry import BACKENDS, DEFAULT
-
     try:
-        BACKENDS.find(DEFAULT)().set_threads(threads)
+        backend.set_threads(threads)
     except ValueError as error:
         fail(f"--threads: {error}")
     torch.set_num_threads(threads)

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from model.arguments import CHECKPOINT_HELP, Threads, complete_checkpoint, load, use_threads
+from model.arguments import CHECKPOINT_HELP, Threads, complete_checkpoint, load, start_backend
 from model.evaluation.cli import commands as evaluating
 from model.sampling import SamplingParams
 from model.sampling_options import takes_sampling
@@ -136,7 +136,7 @@ def train(
     from model.training.run import Run, RunError
     from model.training.trainer import DivergedError, Progress, Trainer
 
-    use_threads(threads)
+    start_backend(threads)
     try:
         run = Run(output if output is not None else Path("runs") / recipe.name)
         if restart:
@@ -220,7 +220,7 @@ def generate(
         fail(error)
     from model.generation import generate as generate_tokens
 
-    use_threads(threads)
+    start_backend(threads)
     loaded = load(checkpoint)
     try:
         ids = _encode(loaded, source)

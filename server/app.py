@@ -59,6 +59,7 @@ from server.sessions.sessions import Sessions
 from server.sessions.store.open_store import open_store
 from server.sessions.upkeep import LEASE_SECONDS
 from server.settings import LogFormat, Settings
+from server.start import Start, StartGate
 from server.startup import ShortStartupErrors
 
 logger = logging.getLogger(__name__)
@@ -94,17 +95,20 @@ def create_app(
         app.state.settings, app.state.engines, app.state.sessions = chosen, engines, sessions
         app.state.body_room = BodyRoom(_BODIES_AT_ONCE * chosen.max_body_bytes)
         app.state.registry = _registry(answers, ModelCollector(lambda: engines.metrics))
-        BACKENDS.find(DEFAULT)().start()  # here: models are loaded on other threads
-        await engines.start()
-        await sessions.start()
         drain = SignalDrain(engines, chosen.drain_seconds)
         drain.install()
+        start = app.state.start = Start(engines, sessions)
+        BACKENDS.find(DEFAULT)().start(start.report)  # here: models are loaded on other threads
+        start.begin(app.state.listening)
         try:
             yield {"answers": answers}  # the state of every request, and of every connection
         finally:
             drain.uninstall()
             await engines.stop()
+            await start.stop()
             await sessions.stop()
+            if engines.are_building:
+                drain.leave()
 
     app = _App(
         title="CausalRN",
@@ -119,6 +123,7 @@ def create_app(
         SettleAccounts,
         CrossSite,
         Hosts,
+        StartGate,
         HeadLimits,
         AnswerFailures,
         Cors,

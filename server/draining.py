@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import threading
 from types import FrameType
@@ -12,6 +13,10 @@ from server.engine.engines import Engines
 logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALLED = 128  # plus the signal's number: the exit status that shells show for it
+START_FAILED = 3
+"""The exit status of a server that could not start; uvicorn's is the same."""
+
 _LAST_WORDS_SECONDS = 2.0  # for responses to leave after the engines have stopped
 
 
@@ -35,6 +40,7 @@ class SignalDrain:
         self._loop = asyncio.get_running_loop()
         self._previous: dict[int, Any] = {}
         self._hurry = asyncio.Event()
+        self._number: int | None = None
         self._task: asyncio.Task[None] | None = None
 
     def install(self) -> None:
@@ -48,12 +54,27 @@ class SignalDrain:
             signal.signal(number, handler)
         self._previous = {}
 
+    def leave(self) -> None:
+        """End the process as its signal would, and do not wait for threads.
+
+        Python waits for them, or freezes them in the middle of a compiler's work, which may crash.
+        Only the main thread ends the process; elsewhere this does nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if self._number is not None:
+            signal.signal(self._number, signal.SIG_DFL)
+            signal.raise_signal(self._number)
+            os._exit(_SIGNALLED + self._number)  # the first process of a container survives it
+        os._exit(START_FAILED)
+
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         # A handler may interrupt any line of Python; the loop runs it at a safe place.
         self._loop.call_soon_threadsafe(self._begin, number)
 
     def _begin(self, number: int) -> None:
         if self._task is None:
+            self._number = number
             self._task = asyncio.create_task(self._drain(number))
         else:
             self._hurry.set()

@@ -88,6 +88,13 @@ class ShuttingDownError(UnavailableError):
     type = "shutting_down"
 
 
+class StartingError(UnavailableError):
+    """The server is starting: it loads its models, and may compile their kernels first."""
+
+    type = "starting"
+    retry_after = 5
+
+
 class NotReadyError(UnavailableError):
     """The engine is stuck, or not running."""
 

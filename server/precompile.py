@@ -5,6 +5,7 @@ Numba keeps them in its cache, for this kind of CPU and this version of the sour
 
 import sys
 
+from model.backends.registry import BACKENDS, DEFAULT
 from model.checkpoint import CheckpointError, load_checkpoint
 from server.engine.core import EngineCore
 from server.environment import settings_of_environment
@@ -21,6 +22,7 @@ def precompile(settings: Settings) -> None:
         CheckpointError: one of the checkpoints cannot be loaded.
         StartupError: the memory pool is too small to hold anything.
     """
+    BACKENDS.find(DEFAULT)().start(lambda doing: sys.stderr.write(f"{doing}\n"))
     many = settings.model_copy(update={"max_batch_tokens": _BATCH_TOKENS})
     for path in settings.checkpoint:
         model = load_checkpoint(path)

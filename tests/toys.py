@@ -1,6 +1,6 @@
 """A mixer and a backend that the project does not know; the task is `tests.model.counting`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
@@ -88,7 +88,7 @@ class PlainBackend(Backend):
     promise = "a sequence has the same bits in any batch and any chunking"
     ops: ClassVar[Mapping[str, Op]] = {}
 
-    def start(self) -> None:
+    def start(self, report: Callable[[str], object]) -> None:
         pass
 
     def set_threads(self, n: int) -> None:

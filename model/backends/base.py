@@ -1,7 +1,7 @@
 """What a backend is: it holds the memory of a decoder that serves, and computes its steps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -27,8 +27,13 @@ class Backend(ABC):
     ops: ClassVar[Mapping[str, Op]]
 
     @abstractmethod
-    def start(self) -> None:
-        """Get ready to compute. To be called on the main thread, before anything is computed."""
+    def start(self, report: Callable[[str], object]) -> None:
+        """Get ready to compute. To be called on the main thread, before anything is computed.
+
+        Args:
+            report: is told, on any thread and in a sentence for people, what takes long from now
+                on, such as compiling.
+        """
 
     @abstractmethod
     def set_threads(self, n: int) -> None:

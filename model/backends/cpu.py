@@ -1,6 +1,6 @@
 """The CPU: compiled kernels, NumPy arrays, the same bits in any batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -99,12 +99,13 @@ class CpuBackend(Backend):
         "separable_relation": separable_relation,
     }
 
-    def start(self) -> None:
-        """Start the threads of the kernels.
+    def start(self, report: Callable[[str], object]) -> None:
+        """Start the threads of the kernels; see `Backend.start`.
 
         A process in which TBB was first used by another thread than the main one never ends.
         """
         jit.num_threads()
+        jit.report_compiling(report)
 
     def set_threads(self, n: int) -> None:
         """See `Backend.set_threads`."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from model.arguments import CheckpointName, Threads, load, use_threads
+from model.arguments import CheckpointName, Threads, load, start_backend
 from model.evaluation.measuring import measure
 from model.terminal import fail
 
@@ -76,7 +76,7 @@ def evaluate(
     from model.evaluation.copying import silence_block as silence
     from model.tasks.copying import Copying
 
-    use_threads(threads)
+    start_backend(threads)
     loaded = load(checkpoint)
     if silence_block is not None:
         try:
@@ -173,7 +173,7 @@ def turns(
     """
     from model.evaluation import turns as measurement
 
-    use_threads(threads)
+    start_backend(threads)
     loaded = load(checkpoint)
     bounds = _numbers("--lengths", lengths, most=loaded.config.max_seq_len)
     if len(bounds) > 2:
@@ -241,7 +241,7 @@ def recall(
     from model.evaluation import recall as measurement
     from model.evaluation.passages import KINDS
 
-    use_threads(threads)
+    start_backend(threads)
     loaded = load(checkpoint)
     longest = loaded.config.max_seq_len
     pool_sizes = _numbers("--pools", pools, most=longest)

@@ -8,6 +8,7 @@ from fastapi import Response
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from server.api.comments import COMMENT_SECONDS, commented
 from server.engine.deltas import Delta
 from server.engine.merged_stream import MergedStream
 from server.engine.token_stream import TokenStream
@@ -52,9 +53,13 @@ class EventStream(Response):
     Args:
         stream: the deltas of the generation; this response closes it.
         format: writes the events.
+
+    Attributes:
+        comment_seconds: after how much silence there is a comment.
     """
 
     media_type = "text/event-stream"
+    comment_seconds = COMMENT_SECONDS
 
     def __init__(self, stream: DeltaStream, format: Format) -> None:
         self._stream = stream
@@ -79,15 +84,16 @@ class EventStream(Response):
             }
         )
         format = self._format
-        try:
-            async for delta in self._stream:
-                for event in format.chunks(delta):
-                    await _send_event(send, event)
-            for event in format.ending():
-                await _send_event(send, event)
-            await _send_event(send, "[DONE]")
-        except ServiceError as error:
-            await _send_event(send, compact_json(format.error(error)))
+        async with commented(send, self.comment_seconds) as send_event:
+            try:
+                async for delta in self._stream:
+                    for event in format.chunks(delta):
+                        await _send_event(send_event, event)
+                for event in format.ending():
+                    await _send_event(send_event, event)
+                await _send_event(send_event, "[DONE]")
+            except ServiceError as error:
+                await _send_event(send_event, compact_json(format.error(error)))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

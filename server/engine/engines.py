@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from model.checkpoint import CheckpointError
+from server.engine.builder import Builder
 from server.engine.checkpoint_folders import CheckpointFolders
 from server.engine.engine import Engine
 from server.engine.metrics import Metrics
@@ -42,14 +43,13 @@ class Engines:
 
     def __init__(self, settings: Settings, load: Callable[[Path], ServedModel]) -> None:
         self._settings = settings
-        self._load_checkpoint = load
         self._folders = CheckpointFolders(settings.checkpoint, settings.model_folder)
         self._turnstile = Turnstile()
+        self._builder = Builder(load, settings, self._turnstile)
         self._engines: dict[str, Engine] = {}
         self._leaving: dict[str, Engine] = {}
         self._failures: dict[str, str] = {}
         self._changes: dict[str, asyncio.Task[Any]] = {}  # one at a time for each name
-        self._building = asyncio.Lock()  # one at a time of all, to spare memory and cores
         self._partings: list[Callable[[Engine], Awaitable[None]]] = []
         self._closing = False
 
@@ -61,6 +61,11 @@ class Engines:
     def default(self) -> Engine:
         """The engine that serves requests which name no model."""
         return next(iter(self._engines.values()))
+
+    @property
+    def are_building(self) -> bool:
+        """Whether a model is being loaded, if only for nobody any more."""
+        return self._builder.is_busy
 
     @property
     def metrics(self) -> list[Metrics]:
@@ -116,10 +121,11 @@ class Engines:
 
         Raises:
             StartupError: the default model cannot be loaded. Without any other, the server goes on.
+            ShuttingDownError: `stop` was called first.
         """
         (_, default), *others = self._folders.configured.items()
         try:
-            self._serve(await asyncio.to_thread(self._build, default))
+            self._serve(await self._builder.build(default))
         except CheckpointError as error:
             raise StartupError(
                 f"cannot load the checkpoint: {error}. Set CAUSALRN_CHECKPOINT to a checkpoint's "
@@ -207,8 +213,12 @@ class Engines:
         )
 
     async def stop(self) -> None:
-        """Fail what is not finished and end every engine; idempotent."""
+        """Fail what is not finished and end every engine; idempotent.
+
+        A thread that loads a model cannot be ended: see `are_building`.
+        """
         self._closing = True
+        self._builder.stop()
         await asyncio.gather(*(engine.stop() for engine in (*self, *self._leaving.values())))
         await asyncio.gather(*self._changes.values(), return_exceptions=True)
 
@@ -235,25 +245,23 @@ class Engines:
         return await asyncio.shield(task)
 
     async def _load(self, name: str, path: Path) -> None:
-        async with self._building:
+        self._check_open()
+        try:
+            engine = await self._builder.build(path)
+        except ShuttingDownError:
+            raise
+        except (CheckpointError, StartupError) as error:
+            reason = str(error)
+        except Exception as error:
+            logger.exception("loading %s failed", name)
+            reason = f"{type(error).__name__}: {error}"
+        else:
             self._check_open()
-            try:
-                engine = await asyncio.to_thread(self._build, path)
-            except (CheckpointError, StartupError) as error:
-                reason = str(error)
-            except Exception as error:
-                logger.exception("loading %s failed", name)
-                reason = f"{type(error).__name__}: {error}"
-            else:
-                self._check_open()
-                self._failures.pop(name, None)
-                self._serve(engine)
-                return
+            self._failures.pop(name, None)
+            self._serve(engine)
+            return
         self._failures[name] = reason
         raise ModelLoadError(f"{name} cannot be served: {reason}")
-
-    def _build(self, path: Path) -> Engine:
-        return Engine(self._load_checkpoint(path), self._settings, self._turnstile)
 
     def _serve(self, engine: Engine) -> None:
         engine.start()

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.server.live_server import wait_until_ready
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,6 +34,7 @@ def served(**settings: str) -> Iterator[str]:
                 raise AssertionError("the server did not start:\n" + "".join(seen))
             rest = threading.Thread(target=process.stderr.read)  # a full pipe would hold it up
             rest.start()
+            wait_until_ready(found[1])
             yield found[1]
             process.send_signal(signal.SIGTERM)
             process.wait(30)

@@ -9,6 +9,8 @@ import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from server.api.comments import COMMENT_SECONDS
+from server.http.connection_guard import KEEP_ALIVE_SECONDS
 from server.http.head_limits import (
     MAX_HEAD_BYTES,
     MAX_HEADER_BYTES,
@@ -89,6 +91,8 @@ def test_the_numbers_are_those_of_the_program() -> None:
         f"body that was refused | {GuardedProtocol.head_seconds:g} s",
         f"when buffers are full | {GuardedProtocol.write_seconds:g} s",
         f"{MAX_KEYS} keys an object",
+        f"on a connection | {KEEP_ALIVE_SECONDS} s",
+        f"comment line every {COMMENT_SECONDS:g} s",
     ):
         assert f"{number}" in DOCUMENT
     for name, value in SECURE_HEADERS.items():

@@ -365,3 +365,19 @@ class TestGenerate:
             _, errors = process.communicate()
         assert process.returncode == 130
         assert b"Traceback" not in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_compiling_is_told_and_can_be_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    with start("generate", "hello") as process:
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline() == b"compiling kernels, once, about a minute\n"
+            process.send_signal(number)
+            # Without waiting for the compiler, which has a kernel that takes it half a minute.
+            assert process.wait(15) == -number
+        finally:
+            process.kill()

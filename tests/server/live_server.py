@@ -62,6 +62,11 @@ class LiveServer:
         return sessions
 
     @property
+    def protocols(self) -> list[Any]:
+        """uvicorn's side of the connections that are open."""
+        return list(self._server.server_state.connections)
+
+    @property
     def n_connections(self) -> int:
         """Connections that uvicorn has open."""
         return len(self._server.server_state.connections)
@@ -132,6 +137,15 @@ class LiveServer:
             time.sleep(0.002)
 
 
+def wait_until_ready(url: str) -> None:
+    """Wait until a server that listens has started, and fail if it ends before that."""
+    with httpx.Client(base_url=url, timeout=20) as client:
+        while (answer := client.get("/health/ready")).status_code == 503:
+            assert answer.json()["error"]["type"] == "starting", answer.text
+            assert "failed" not in answer.text, answer.text
+            time.sleep(0.005)
+
+
 @contextmanager
 def serve(
     model: FakeModel,
@@ -139,8 +153,8 @@ def serve(
     *,
     load: Callable[[Path], ServedModel] | None = None,
     http: type[asyncio.Protocol] | str = "auto",
-    limit_concurrency: int | None = None,
     ends_idle: bool = True,
+    **options: Any,
 ) -> Iterator[LiveServer]:
     """Serve a fake model until the block ends; the model must never be misused.
 
@@ -149,18 +163,13 @@ def serve(
         settings: of the server.
         load: gives other models in its place.
         http: uvicorn's protocol; by default, that of plain uvicorn.
-        limit_concurrency: uvicorn's limit on connections.
         ends_idle: check that nothing is held at the end; False if the test breaks the engine.
+        options: of uvicorn.
     """
     jit.num_threads()  # here, as a server that has the main thread would; see `create_app`
     app = create_app(settings, load=load or (lambda _: model))
     config = uvicorn.Config(
-        app,
-        lifespan="on",
-        log_level="warning",
-        ws="none",
-        http=http,
-        limit_concurrency=limit_concurrency,
+        app, lifespan="on", log_level="warning", ws="none", http=http, **options
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -172,6 +181,7 @@ def serve(
                 assert thread.is_alive(), "the server did not start"
                 time.sleep(0.002)
             live = LiveServer(app, server, model, loop, listener.getsockname()[1])
+            wait_until_ready(live.url)
             yield live
             if ends_idle:
                 live.wait_until_idle()

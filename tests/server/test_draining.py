@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.server.live_server import wait_until_ready
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -31,6 +33,7 @@ class Process:
         match = re.search(r"http://127\.0\.0\.1:\d+", self.log)
         assert match is not None
         self.url = match[0]
+        wait_until_ready(self.url)
 
     def line(self) -> str:
         assert self.process.stderr is not None

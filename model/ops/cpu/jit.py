@@ -9,14 +9,17 @@ import ctypes
 import hashlib
 import importlib.metadata
 import math
+import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import numba
 import numba.core.cgutils
+import numba.core.event
 import numba.extending
 
 
@@ -44,6 +47,7 @@ _SOURCES = hashlib.sha256(
 _launch = threading.Lock()  # not every threading layer tolerates two threads that enter at once
 # With fewer exponentials, starting threads several times in a kernel costs what they gain.
 _PARALLEL_WORK = 200_000
+_COMPILING = "compiling kernels, once, about a minute"
 
 
 class Kernel:
@@ -93,6 +97,66 @@ def _renamed(function: Callable[..., Any], form: str) -> Callable[..., Any]:
     copy.__qualname__ = f"{function.__qualname__}_{form}_{_SOURCES}"
     copy.__module__ = function.__module__
     return copy
+
+
+class _Compilation(numba.core.event.Listener):  # type: ignore[misc]
+    """Tells people that kernels are being compiled; those from the disk cache are not.
+
+    Python raises KeyboardInterrupt only between two of its own instructions, and the compiler takes
+    half a minute for one. So meanwhile Ctrl-C ends a program that does not handle it.
+
+    Attributes:
+        report: is told.
+    """
+
+    def __init__(self) -> None:
+        self.report: Callable[[str], object] = lambda _: None
+        self._begun: list[float] = []  # a kernel compiles what it calls, too
+        self._interrupts = contextlib.ExitStack()
+        self._n_kernels = 0
+        self._seconds = 0.0
+
+    def on_start(self, event: Any) -> None:  # noqa: ARG002
+        if not self._begun:
+            self._interrupts.enter_context(_deadly_interrupts())
+            if not self._n_kernels:
+                self.report(_COMPILING)
+        self._begun.append(time.monotonic())
+
+    def on_end(self, event: Any) -> None:  # noqa: ARG002
+        began = self._begun.pop()
+        if not self._begun:
+            self._interrupts.close()
+            self._n_kernels += 1
+            self._seconds += time.monotonic() - began
+            self.report(f"{_COMPILING} ({self._n_kernels} done in {self._seconds:.0f} s)")
+
+
+@contextlib.contextmanager
+def _deadly_interrupts() -> Iterator[None]:
+    """Let SIGINT end the process, if it would raise KeyboardInterrupt in this thread."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_compilation = _Compilation()
+numba.core.event.register("numba:compile", _compilation)
+
+
+def report_compiling(report: Callable[[str], object]) -> None:
+    """Have `report`, and nobody else, told from now on when kernels are compiled.
+
+    It gets a sentence for people when the first kernel begins and whenever one is done, on the
+    thread that compiles.
+    """
+    _compilation.report = report
 
 
 def kernel(function: Callable[..., Any]) -> Kernel:

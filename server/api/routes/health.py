@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 from server.api.dependencies import EnginesDependency
 from server.api.openapi import describe_errors
 from server.api.schemas.health import LiveResponse, ReadyResponse
-from server.errors import NotReadyError, ShuttingDownError
+from server.errors import NotReadyError, ShuttingDownError, StartingError
 
 router = APIRouter(tags=["health"])
 
@@ -15,6 +15,7 @@ _NOT_READY = describe_errors(
             "the engine of copy-bytes has work, but made no step for 12 s",
             None,
         ),
+        StartingError: ("the server is starting: loading", None),
         ShuttingDownError: ("the server is shutting down", None),
     }
 )
@@ -30,7 +31,7 @@ async def live(response: Response) -> LiveResponse:
 @router.get("/health/ready", summary="Is it ready for requests?", responses=_NOT_READY)
 @router.get("/health", summary="The same as /health/ready", responses=_NOT_READY)
 async def ready(engines: EnginesDependency, response: Response) -> ReadyResponse:
-    """Answer 200 while all engines work; 503 when one is stuck or dead, or the server shuts down.
+    """Answer 200 while all engines work; 503 when one is stuck or dead, or the server is not up.
 
     Each model has an engine of its own.
     """

@@ -1,14 +1,20 @@
 import asyncio
 import concurrent.futures
+import shutil
 import socket
 import struct
+import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.requests import ClientDisconnect
 
-from server.api.streaming import unless_disconnected
+from server.api.streaming import EventStream, unless_disconnected
 from tests.server.conftest import Gate, make_settings, pool_of
 from tests.server.fake_model import FakeModel, VerboseTokenizer
 from tests.server.live_server import LiveServer, events, serve
@@ -84,6 +90,104 @@ def test_half_of_32_clients_drop_and_the_rest_get_exact_copies(model: FakeModel)
             assert all(clients.map(run_client, range(32)))
         live.wait_until_idle()
         assert max(n for n, _ in model.decoder.batches) > 1
+
+
+def test_a_silent_stream_has_comments_from_its_beginning(
+    model: FakeModel, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EventStream, "comment_seconds", 0.05)
+    with (
+        serve(model, make_settings()) as live,
+        live.client() as client,
+        held(model, gate),
+        client.stream("POST", "/generate", json={"prompt": "hi", "stream": True}) as response,
+    ):
+        assert response.status_code == 200
+        lines = response.iter_lines()
+        assert [next(lines) for _ in range(6)] == [":", ""] * 3  # before any token is made
+        gate.open()
+        data = [line for line in lines if line and line != ":"]
+        assert data[0].startswith('data: {"id":')
+        assert data[-1] == "data: [DONE]"
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx, of Debian's nginx-light")
+@pytest.mark.parametrize("comment_seconds", [0.25, 60.0])
+def test_a_proxy_that_loses_patience_with_silence_passes_the_whole_stream_on(
+    model: FakeModel,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    comment_seconds: float,
+) -> None:
+    monkeypatch.setattr(EventStream, "comment_seconds", comment_seconds)
+    with (
+        serve(model, make_settings()) as live,
+        nginx(tmp_path, live.port, read_timeout=2) as url,
+        httpx.Client(base_url=url, timeout=20) as client,
+        held(model, gate),
+        client.stream("POST", "/generate", json={"prompt": "hi", "stream": True}) as response,
+    ):
+        assert response.status_code == 200
+        lines = response.iter_lines()
+        if comment_seconds > 2:  # what the comments are for
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(lines)
+        else:
+            assert [next(lines) for _ in range(24)] == [":", ""] * 12  # which take 3 seconds
+            gate.open()
+            assert list(lines)[-2:] == ["data: [DONE]", ""]
+
+
+@contextmanager
+def held(model: FakeModel, gate: Gate) -> Iterator[None]:
+    """Let a model that is served make no step until the gate is open, or the block ends."""
+    model.decoder.before_extend = gate
+    try:
+        yield
+    finally:
+        gate.open()
+
+
+@contextmanager
+def nginx(folder: Path, port: int, *, read_timeout: int) -> Iterator[str]:
+    """The address of an nginx in front of a server, which waits that many seconds for more."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        front = free.getsockname()[1]
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    (folder / "nginx.conf").write_text(
+        f"""
+        daemon off; master_process off; pid {folder}/pid; error_log stderr;
+        events {{ }}
+        http {{
+            access_log off;
+            {" ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)}
+            server {{
+                listen 127.0.0.1:{front};
+                location / {{
+                    proxy_pass http://127.0.0.1:{port};
+                    proxy_read_timeout {read_timeout}s;
+                }}
+            }}
+        }}
+        """
+    )
+    command = ["nginx", "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while True:
+                assert process.poll() is None
+                try:
+                    socket.create_connection(("127.0.0.1", front), 1).close()
+                    break
+                except OSError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
+            yield f"http://127.0.0.1:{front}"
+        finally:
+            process.terminate()
+            process.wait(20)
 
 
 @pytest.fixture

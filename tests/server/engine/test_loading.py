@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from model.checkpoint import CheckpointError
-from server.errors import ModelLoadError, ModelNotFoundError
+from server.errors import ModelLoadError, ModelNotFoundError, ShuttingDownError
 from tests.server.conftest import Gate
 from tests.server.engine.running import (
     engine_threads,
@@ -207,3 +207,17 @@ async def test_twenty_loads_and_unloads_leave_nothing_behind(shelf: Shelf) -> No
         assert engine_threads() == ["engine a"]
         assert len(asyncio.all_tasks()) == tasks
         assert await read(engines.default.submit("hello")) == "hello"
+
+
+@in_loop
+async def test_a_server_that_stops_waits_for_no_build(shelf: Shelf, gate: Gate) -> None:
+    shelf.before_load = gated(gate)
+    async with running_engines(shelf, shelf.settings("a")) as engines:
+        loading = asyncio.create_task(engines.load("b"))
+        await until(gate.reached.is_set)
+        await engines.stop()
+        with pytest.raises(ShuttingDownError):
+            await loading
+        assert engines.are_building
+        gate.open()
+        await until(lambda: not engines.are_building)

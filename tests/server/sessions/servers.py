@@ -15,7 +15,7 @@ import pytest
 
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
-from tests.server.live_server import LiveServer, serve
+from tests.server.live_server import LiveServer, serve, wait_until_ready
 from tests.server.session_client import SessionClient, error_type
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -37,6 +37,7 @@ class Process(SessionClient):
         # What it goes on to write is read, so that it never waits for that.
         self._reader = threading.Thread(target=self._read, args=(process.stderr,))
         self._reader.start()
+        wait_until_ready(str(client.base_url))
 
     def _read(self, lines: Iterator[str]) -> None:
         self.log_lines += lines

@@ -6,6 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 export const ROOT = fileURLToPath(new URL("../../../../", import.meta.url));
@@ -52,6 +53,9 @@ export class Server implements AsyncDisposable {
       });
       lines.on("close", () => reject(new Error(`the server did not start:\n${log.join("\n")}`)));
     });
+    while (!(await fetch(`${url}/health/ready`)).ok) {
+      await setTimeout(20);
+    }
     return new Server(url, child, state);
   }
 

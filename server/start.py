@@ -1,0 +1,103 @@
+"""The start of a server that listens already: its models are loaded, and the rest has to wait."""
+
+import asyncio
+import logging
+import os
+import threading
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.draining import START_FAILED
+from server.engine.engines import Engines
+from server.errors import ShuttingDownError, StartingError, StartupError
+from server.http.errors import error_response
+from server.sessions.sessions import Sessions
+
+logger = logging.getLogger(__name__)
+
+_LIVE = "/health/live"
+
+
+class Start:
+    """Loads the models and opens the sessions, while the server answers that it is starting.
+
+    If that fails, the log says why and the process ends.
+
+    Args:
+        engines: to start.
+        sessions: to start after them.
+    """
+
+    def __init__(self, engines: Engines, sessions: Sessions) -> None:
+        self._engines = engines
+        self._sessions = sessions
+        self._doing = "loading"
+        self._task: asyncio.Task[None] | None = None
+        self.is_over = False
+
+    def begin(self, listening: asyncio.Event) -> None:
+        """Begin as soon as the server listens; called from the event loop."""
+        self._task = asyncio.create_task(self._run(listening))
+
+    async def stop(self) -> None:
+        """Start no more; the engines must have been stopped."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def report(self, doing: str) -> None:
+        """Note on any thread what takes long, for the log and for whoever asks."""
+        self._doing = doing
+        logger.info("%s", doing)
+
+    def check(self) -> None:
+        """Return if the start is over.
+
+        Raises:
+            StartingError: it is not.
+        """
+        if not self.is_over:
+            raise StartingError(f"the server is starting: {self._doing}")
+
+    async def _run(self, listening: asyncio.Event) -> None:
+        await listening.wait()
+        try:
+            await self._engines.start()
+            await self._sessions.start()
+        except ShuttingDownError:
+            return
+        except StartupError as error:
+            logger.error("%s", error)
+            self._fail(str(error))
+        except Exception as error:
+            logger.exception("the server cannot start")
+            self._fail(f"{type(error).__name__}: {error}")
+        else:
+            self.is_over = True
+            logger.info("ready")
+
+    def _fail(self, reason: str) -> None:
+        if threading.current_thread() is threading.main_thread():
+            os._exit(START_FAILED)  # nothing has been done yet that would have to be ended
+        self._doing = f"failed, {reason}"  # another program's thread, which goes on
+
+
+class StartGate:
+    """Answers every request but that for liveness with 503 until the start is over.
+
+    Args:
+        app: what this wraps; the `Start` is in the state of the whole app.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http" and scope["path"].removeprefix(scope["root_path"]) != _LIVE:
+            try:
+                scope["app"].state.start.check()
+            except StartingError as error:
+                await error_response(scope, error)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)

@@ -1,0 +1,110 @@
+"""A server that starts, on a real process: what it answers meanwhile, and how it ends."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+UVICORN = (sys.executable, "-m", "uvicorn", "server.app:app", "--port", "0")
+FAILING = """
+import uvicorn
+from server.app import create_app
+uvicorn.run(create_app(load=lambda _: 1 / 0), port=0)
+"""
+
+
+@contextmanager
+def starting(**environment: str) -> Iterator[tuple[httpx.Client, "subprocess.Popen[str]"]]:
+    """A server that listens, and a client for it."""
+    with subprocess.Popen(
+        UVICORN, cwd=ROOT, env=os.environ | environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            log = ""
+            while (found := re.search(r"running on (http://\S+)", log)) is None:
+                line = process.stderr.readline()
+                assert line, log
+                log += line
+            with httpx.Client(base_url=found[1], timeout=20) as client:
+                yield client, process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_compiles_says_so_and_obeys_signals(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with starting(NUMBA_CACHE_DIR=str(tmp_path)) as (client, process):
+        while "compiling kernels, once, about a minute" not in client.get("/health/ready").text:
+            time.sleep(0.05)
+        assert client.get("/health/live").json() == {"status": "live"}
+        for path in ("/health/ready", "/health", "/generate", "/metrics", "/nowhere"):
+            refused = client.get(path)
+            assert refused.status_code == 503
+            assert int(refused.headers["retry-after"]) > 0
+            assert refused.headers["x-request-id"]
+            assert refused.json()["error"]["type"] == "starting"
+        assert client.get("/v1/models").json()["error"]["code"] == "starting"
+        began = time.monotonic()
+        process.send_signal(number)
+        _, log = process.communicate(timeout=60)
+        # The compiler takes more than a minute here, and cannot be interrupted.
+        assert process.returncode == -number
+        assert time.monotonic() - began < 20
+    assert "INFO server.start: compiling kernels, once, about a minute" in log
+    assert "Traceback" not in log
+
+
+def failed(*command: str, **environment: str) -> str:
+    """What a server writes that cannot start, and so ends with the status of a failed start."""
+    process = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert process.returncode == 3, process.stderr
+    return process.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "advice"),
+    [
+        ("CHECKPOINT", "/nowhere/at-all", "/nowhere/at-all: no such folder; .* Set CAUSALRN_CHECK"),
+        ("POOL_BYTES", "500", "CAUSALRN_POOL_BYTES"),
+    ],
+)
+def test_a_start_that_fails_ends_with_one_clear_line(name: str, value: str, advice: str) -> None:
+    log = failed(*UVICORN, **{f"CAUSALRN_{name}": value})
+    (line,) = [line for line in log.splitlines() if "ERROR" in line]
+    assert re.search(advice, line)
+    assert line == log.splitlines()[-1]
+
+
+def test_a_failure_that_nobody_expected_keeps_its_traceback() -> None:
+    log = failed(sys.executable, "-c", FAILING)
+    assert "Traceback" in log
+    assert log.splitlines()[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_a_port_in_use_is_told_before_a_model_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        log = failed(*UVICORN[:-1], port, CAUSALRN_CHECKPOINT="/nowhere/at-all")
+    (line,) = [line for line in log.splitlines() if "ERROR" in line]
+    assert "address already in use" in line
