@@ -36,6 +36,7 @@ from server.http.cors import Cors
 from server.http.cross_site import CrossSite
 from server.http.error_handlers import install_error_handlers
 from server.http.head_limits import HeadLimits
+from server.http.head_method import HeadAsGet
 from server.http.hosts import Hosts
 from server.http.request_id import RequestIdMiddleware
 from server.http.secure_headers import SecureHeaders
@@ -95,6 +96,7 @@ def create_app(
     )
     install_error_handlers(app)
     for middleware in (  # the outermost last
+        HeadAsGet,
         SettleAccounts,
         CrossSite,
         Hosts,

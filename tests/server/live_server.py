@@ -139,6 +139,7 @@ def serve(
     *,
     load: Callable[[Path], ServedModel] | None = None,
     http: type[asyncio.Protocol] | str = "auto",
+    root_path: str = "",
     ends_idle: bool = True,
 ) -> Iterator[LiveServer]:
     """Serve a fake model until the block ends; the model must never be misused.
@@ -148,11 +149,14 @@ def serve(
         settings: of the server.
         load: gives other models in its place.
         http: uvicorn's protocol; by default, that of plain uvicorn.
+        root_path: below which a proxy would serve the server, and which it would remove.
         ends_idle: check that nothing is held at the end; False if the test breaks the engine.
     """
     jit.num_threads()  # here, as a server that has the main thread would; see `create_app`
     app = create_app(settings, load=load or (lambda _: model))
-    config = uvicorn.Config(app, lifespan="on", log_level="warning", ws="none", http=http)
+    config = uvicorn.Config(
+        app, lifespan="on", log_level="warning", ws="none", http=http, root_path=root_path
+    )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         loop = (config.get_loop_factory() or asyncio.new_event_loop)()
