@@ -46,14 +46,14 @@ def test_a_mark_of_the_byte_order_is_skipped(shared: LiveServer) -> None:
         parse_json(b'\xef\xbb\xbf{"a\xff":1}')
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "identity, gzip", "x\xe9"])
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "identity, gzip", "x; y"])
 @pytest.mark.parametrize("method_and_path", ["POST /generate", f"PUT {SNAPSHOT}"])
 def test_a_compressed_body_is_415_and_says_what_is_right(
     shared: LiveServer, encoding: str, method_and_path: str
 ) -> None:
     method, path = method_and_path.split()
     media_type = "application/json" if method == "POST" else "application/octet-stream"
-    headers = {"content-type": media_type, "content-encoding": encoding.encode("latin-1")}
+    headers = [("content-type", media_type), ("content-encoding", encoding)]
     content = gzip.compress(b'{"prompt": "hi"}')
     with shared.client() as client:
         response = client.request(method, path, content=content, headers=headers)
