@@ -50,6 +50,7 @@ from server.http.cross_site import CrossSite
 from server.http.error_handlers import install_error_handlers
 from server.http.failures import AnswerFailures
 from server.http.head_limits import HeadLimits
+from server.http.head_method import HeadAsGet
 from server.http.hosts import Hosts
 from server.http.note_answers import NoteAnswers
 from server.http.request_id import RequestIdMiddleware
@@ -120,6 +121,7 @@ def create_app(
     )
     install_error_handlers(app)
     for middleware in (  # the outermost last
+        HeadAsGet,
         SettleAccounts,
         CrossSite,
         Hosts,

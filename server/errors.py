@@ -57,6 +57,12 @@ class UnsupportedMediaTypeError(ServiceError):
     type = "unsupported_media_type"
 
 
+class UnsupportedEncodingError(UnsupportedMediaTypeError):
+    """The body is compressed."""
+
+    type = "unsupported_encoding"
+
+
 class InvalidRequestError(ServiceError):
     """The request is well-formed, but asks for something impossible."""
 

@@ -25,6 +25,10 @@ async def _session_id(session_id: str) -> str:
     return session_id
 
 
+async def _root_path(request: Request) -> str:
+    return str(request.scope.get("root_path", "")).rstrip("/")
+
+
 async def _request_id(request: Request) -> str:
     return cast(str, request.state.request_id)
 
@@ -34,6 +38,9 @@ EnginesDependency = Annotated[Engines, Depends(_engines)]
 
 SessionsDependency = Annotated[Sessions, Depends(_sessions)]
 """The sessions of the app."""
+
+RootPath = Annotated[str, Depends(_root_path)]
+"""What comes before the paths of all routes, where a proxy serves them below a path of its own."""
 
 RequestId = Annotated[str, Depends(_request_id)]
 """The id that the response carries as `x-request-id`."""

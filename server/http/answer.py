@@ -30,7 +30,7 @@ class Answer:
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._begin(Headers(raw=message["headers"]))
+                self._begin(Headers(raw=message.get("headers", [])))
             elif self._ends_with_connection:  # uvicorn counts what is left of a known length
                 self._cycle.expected_content_length = len(message.get("body", b""))
             await send(message)

@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.settings import Settings
 
-_METHODS = ("GET", "POST", "PUT", "DELETE")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 _EXPOSED = (
     "location",
     "retry-after",

@@ -43,7 +43,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     scope, status = request.scope, error.status_code
-    where = printable(f"{request.method} {request.url.path}", LONGEST_ECHO)
+    where = printable(f"{request.method} {scope['path']}", LONGEST_ECHO)
     if status == HTTPStatus.NOT_FOUND:
         message = f"{where}: there is nothing here; {_elsewhere(request)}"
         return answer(scope, status, "not_found", message)
@@ -60,10 +60,17 @@ async def _on_disconnect(request: Request, error: Exception) -> Response:  # noq
 
 def _elsewhere(request: Request) -> str:
     """Where to look instead, for whoever asked for a path that does not exist."""
-    if not is_openai(request.scope):
-        return "see /docs"
+    scope = request.scope
+    given = scope.get("root_path", "")
+    root = given.rstrip("/")
+    # What is right is said and not done: rules of a proxy, which go by paths, may not know of it.
+    path = re.sub("/+", "/", "/" + scope["path"].removeprefix(given)).rstrip("/")
+    if _routes(request, given + path):
+        return f"did you mean {printable(root + path, LONGEST_ECHO)}?"
+    if not is_openai(scope):
+        return f"see {root}/docs"
     there = [
-        f"{method} {route.path}"
+        f"{method} {root}{route.path}"
         for router in request.app.state.routers
         for route in router.routes
         for method in sorted(route.methods)
@@ -74,10 +81,16 @@ def _elsewhere(request: Request) -> str:
 
 def _methods(request: Request) -> list[str]:
     """The methods of all routes that have the path of a request."""
+    routes = _routes(request, request.scope["path"])
+    methods = {method for route in routes for method in route.methods}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
+
+
+def _routes(request: Request, path: str) -> list[Any]:
+    """The routes that have a path, whatever their methods."""
+    scope = {**request.scope, "path": path}
     routes = [route for router in request.app.state.routers for route in router.routes]
-    fitting = [route for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
-    methods = {method for route in fitting for method in route.methods}
-    return sorted(methods) or ["GET"]  # the documentation's own routes are not among these
+    return [route for route in routes if route.matches(scope)[0] is not Match.NONE]
 
 
 def _explain(problem: Mapping[str, Any]) -> InvalidRequestError:

@@ -54,6 +54,7 @@ _STATUSES: dict[type[ServiceError], HTTPStatus] = {
 _HEADERS: dict[type[ServiceError], dict[str, str]] = {
     errors.UnauthorizedError: {"www-authenticate": "Bearer"},
     errors.RequestTimeoutError: {"connection": "close"},
+    errors.UnsupportedEncodingError: {"accept-encoding": "identity"},
 }
 
 _OPENAI_TYPES: dict[int, str] = {
@@ -130,7 +131,7 @@ def answer(
 def is_openai(scope: Scope) -> bool:
     """Whether answers to a request have OpenAI's shape."""
     path: str = scope.get("path", "")
-    path = path.removeprefix(scope.get("root_path", ""))
+    path = "/" + path.removeprefix(scope.get("root_path", "")).lstrip("/")
     return path == OPENAI_PREFIX or path.startswith(OPENAI_PREFIX + "/")
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from email.message import Message
 from json.decoder import JSONArray, JSONObject  # type: ignore[attr-defined]
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from typing import Any
@@ -14,9 +13,11 @@ from server.errors import (
     BodyTooLargeError,
     MalformedBodyError,
     RequestTimeoutError,
+    UnsupportedEncodingError,
     UnsupportedMediaTypeError,
 )
 from server.http.body_room import BodyRoom
+from server.http.content_type import content_type
 from server.printable import LONGEST_ECHO, printable
 
 MAX_KEYS = 1024  # of one object; refusing a million of them one by one would hold up other requests
@@ -41,7 +42,7 @@ class JsonRequest(Request):
         """Read the body, once.
 
         Raises:
-            UnsupportedMediaTypeError: its `content-type` is not JSON in UTF-8.
+            UnsupportedMediaTypeError: its `content-type` is not JSON in UTF-8, or it is compressed.
             BodyTooLargeError: it has more bytes than the server's limit.
             OverloadedError: it is not short, and others on their way leave no room for it.
             RequestTimeoutError: it does not arrive in time.
@@ -76,15 +77,12 @@ class JsonRequest(Request):
         return self._json
 
     def _check_media_type(self) -> None:
-        message = Message()
-        message["content-type"] = self.headers.get("content-type", "")
-        main, sub = message.get_content_maintype(), message.get_content_subtype()
-        charset = message.get_content_charset("utf-8")
+        given = content_type(self.headers)
+        sub = given.get_content_subtype()
         if (
-            not self.headers.get("content-type")
-            or main != "application"
+            given.get_content_maintype() != "application"
             or not (sub == "json" or sub.endswith("+json"))
-            or charset not in ("utf-8", "utf8", "us-ascii")
+            or given.get_content_charset("utf-8") not in ("utf-8", "utf8", "us-ascii")
         ):
             raise UnsupportedMediaTypeError(
                 "the body must be JSON in UTF-8, sent with 'content-type: application/json'"
@@ -113,9 +111,16 @@ async def limited_body(request: Request, limit: int) -> AsyncIterator[bytes]:
     """The pieces of a body.
 
     Raises:
+        UnsupportedEncodingError: it is compressed: a small one could become one of any size.
         BodyTooLargeError: it says that it has more than `limit` bytes, or has.
         ClientDisconnect: the client left before the end.
     """
+    encodings = ", ".join(request.headers.getlist("content-encoding"))
+    if encodings.strip().lower() not in ("", "identity"):
+        raise UnsupportedEncodingError(
+            f"the body must be sent as it is, without 'content-encoding: "
+            f"{printable(encodings, LONGEST_ECHO)}'"
+        )
     too_large = BodyTooLargeError(f"the body is larger than the limit of {limit} bytes")
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdecimal() and _exceeds(declared, limit):
@@ -136,6 +141,7 @@ def too_slow(seconds: float) -> RequestTimeoutError:
 def parse_json(body: bytes) -> Any:
     """Parse JSON strictly. Only `NaN` and `Infinity` get through, as floats that no field takes.
 
+    A mark of the byte order may come first, as some programs begin each text in UTF-8 with it.
     No other thread waits for it longer than for any other code, however large the body is.
 
     Raises:
@@ -144,9 +150,8 @@ def parse_json(body: bytes) -> Any:
     n_values = sum(body.count(mark) for mark in (b",", b"[", b"{"))  # or more, if texts have these
     decoder = json.JSONDecoder if n_values <= _FEW_VALUES else _YieldingDecoder
     try:
-        return json.loads(
-            body.decode(), cls=decoder, object_pairs_hook=_object, parse_float=_number
-        )
+        text = body.decode().removeprefix("\ufeff")
+        return json.loads(text, cls=decoder, object_pairs_hook=_object, parse_float=_number)
     except UnicodeDecodeError as error:
         raise MalformedBodyError(f"the body is not UTF-8 from byte {error.start} on") from None
     except json.JSONDecodeError as error:

@@ -11,6 +11,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from server.api.dependencies import RootPath
+
 router = APIRouter(include_in_schema=False)
 
 _CDN = "https://cdn.jsdelivr.net"
@@ -18,34 +20,31 @@ _ICON = "data:,"  # none, so that no third host is asked for one
 
 
 @router.get("/openapi.json")
-def openapi(request: Request) -> Response:
+def openapi(request: Request, root_path: RootPath) -> Response:
     """Describe every route, in OpenAPI; at first that takes a while, on a thread of its own."""
-    return JSONResponse(request.app.openapi())
+    servers = {"servers": [{"url": root_path}]} if root_path else {}
+    return JSONResponse(request.app.openapi() | servers)
 
 
 @router.get("/docs")
-async def swagger(request: Request) -> Response:
+async def swagger(request: Request, root_path: RootPath) -> Response:
     """Show the routes, to be tried out."""
     page = get_swagger_ui_html(
-        openapi_url=_document(request), title=_title(request), swagger_favicon_url=_ICON
+        openapi_url=f"{root_path}/openapi.json", title=_title(request), swagger_favicon_url=_ICON
     )
     return _page(page)
 
 
 @router.get("/redoc")
-async def redoc(request: Request) -> Response:
+async def redoc(request: Request, root_path: RootPath) -> Response:
     """Show the routes, to be read."""
     page = get_redoc_html(
-        openapi_url=_document(request),
+        openapi_url=f"{root_path}/openapi.json",
         title=_title(request),
         redoc_favicon_url=_ICON,
         with_google_fonts=False,
     )
     return _page(page)
-
-
-def _document(request: Request) -> str:
-    return str(request.scope.get("root_path", "")).rstrip("/") + "/openapi.json"
 
 
 def _title(request: Request) -> str:

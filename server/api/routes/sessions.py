@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.api.accounts import AccountDependency
-from server.api.dependencies import SessionId, SessionsDependency
+from server.api.dependencies import RootPath, SessionId, SessionsDependency
 from server.api.json_route import OptionalJsonRoute
 from server.api.openapi import (
     BODY_ERRORS,
@@ -77,13 +77,14 @@ class _Include(BaseModel):
 async def create(
     sessions: SessionsDependency,
     account: AccountDependency,
+    root_path: RootPath,
     response: Response,
     body: Annotated[CreateSessionRequest | None, Body()] = None,
 ) -> Session:
     """Make an empty session."""
     body = body or CreateSessionRequest()
     info = await sessions.create(account, body.ttl_seconds, body.model)
-    return _made(info, response)
+    return _made(info, root_path, response)
 
 
 @router.get(
@@ -154,12 +155,13 @@ async def fork(
     session_id: SessionId,
     sessions: SessionsDependency,
     account: AccountDependency,
+    root_path: RootPath,
     response: Response,
     body: Annotated[ForkSessionRequest | None, Body()] = None,
 ) -> Session:
     """Make a session that continues from where another is, and shares its memory."""
     info = await sessions.fork(account, session_id, body.ttl_seconds if body else None)
-    return _made(info, response)
+    return _made(info, root_path, response)
 
 
 def describe(info: SessionInfo) -> Session:
@@ -185,7 +187,7 @@ def describe(info: SessionInfo) -> Session:
     )
 
 
-def _made(info: SessionInfo, response: Response) -> Session:
-    response.headers["location"] = f"/sessions/{info.record.id}"
+def _made(info: SessionInfo, root_path: str, response: Response) -> Session:
+    response.headers["location"] = f"{root_path}/sessions/{info.record.id}"
     response.headers["cache-control"] = "no-store"
     return describe(info)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
 
 from server.api.accounts import AccountDependency
-from server.api.dependencies import SessionId, SessionsDependency
+from server.api.dependencies import RootPath, SessionId, SessionsDependency
 from server.api.openapi import SESSION_ERRORS, describe_errors
 from server.api.routes.sessions import describe
 from server.api.schemas.generation_fields import SESSION_ID
@@ -30,6 +30,7 @@ from server.errors import (
     UnsupportedMediaTypeError,
 )
 from server.http import spool
+from server.http.content_type import content_type
 from server.sessions.snapshot import write_snapshot
 
 router = APIRouter(tags=["sessions"])
@@ -119,9 +120,10 @@ async def restore(
     response: Response,
     sessions: SessionsDependency,
     account: AccountDependency,
+    root_path: RootPath,
 ) -> Session:
     """Make a session from a file, or replace an existing one with it."""
-    if request.headers.get("content-type") != _MEDIA_TYPE:
+    if content_type(request.headers).get_content_type() != _MEDIA_TYPE:
         raise UnsupportedMediaTypeError(f"the body must be sent as '{_MEDIA_TYPE}'")
     snapshots = sessions.snapshots
     with snapshots.upload(), await spool.receive(request, snapshots.max_bytes) as file:
@@ -132,5 +134,5 @@ async def restore(
     response.headers["cache-control"] = "no-store"
     if is_new:
         response.status_code = 201
-        response.headers["location"] = f"/sessions/{session_id}"
+        response.headers["location"] = f"{root_path}/sessions/{session_id}"
     return describe(await sessions.describe(record))

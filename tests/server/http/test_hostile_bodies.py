@@ -21,7 +21,7 @@ from tests.server.raw_http import assert_harmless, assert_refused, exchange, pos
         b"\xff\xfe{\0}\0",
         b'{"prompt": "\xc3"}',
         b'{"prompt": "\xed\xa0\x80"}',
-        b'\xef\xbb\xbf{"prompt": "hi"}',
+        b'\xef\xbb\xbf\xef\xbb\xbf{"prompt": "hi"}',
         b'{"prompt": "a\0b"}',
         b'{"prompt": "hi"}\0',
         b'{"prompt": "hi"}{"prompt": "hi"}',

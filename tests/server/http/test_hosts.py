@@ -1,13 +1,21 @@
 """A name that leads to this machine does not make a page one of its own."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from pydantic import ValidationError
 
+from model.ops.cpu import jit
+from server.app import create_app
 from server.auth.key_format import new_key
+from server.settings import Settings
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, serve
@@ -86,6 +94,36 @@ def test_a_server_with_keys_answers_to_any_name() -> None:
         assert client.get("/info", headers=headers).status_code == 200
         del headers["authorization"]
         assert client.get("/info", headers=headers).status_code == 401
+
+
+@contextmanager
+def client_of_socket(settings: Settings, path: Path) -> Iterator[httpx.Client]:
+    """A client of a server whose address is no loopback address, and which no network reaches."""
+    jit.num_threads()  # here, as a server that has the main thread would
+    app = create_app(settings, load=lambda _: FakeModel())
+    server = uvicorn.Server(uvicorn.Config(app, uds=str(path), log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.002)
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(("hosts", "status"), [("", 200), ("models.example.org", 421)])
+def test_elsewhere_than_on_loopback_the_settings_decide(
+    tmp_path: Path, hosts: str, status: int
+) -> None:
+    with client_of_socket(make_settings(hosts=hosts), tmp_path / "socket") as client:
+        assert client.get("http://any.example/info").status_code == status
+        for host in ("models.example.org", "localhost"):
+            assert client.get(f"http://{host}/info").status_code == 200
 
 
 @pytest.mark.parametrize("hosts", ["http://a.b", "a.b:80", "*", "*.a.b", "a b", "a/b"])

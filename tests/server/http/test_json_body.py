@@ -1,3 +1,4 @@
+import gzip
 import json
 import socket
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from tests.server.live_server import LiveServer
 from tests.server.raw_http import unharmed
 
 LIMIT = 64 * 1024
+SNAPSHOT = "/sessions/ses-" + "0" * 32 + "/snapshot"
 FITS = json.dumps({"prompt": "hi"}).encode().ljust(LIMIT)
 
 
@@ -27,11 +29,45 @@ def test_what_does_not_call_itself_json_is_415(shared: LiveServer, content_type:
 
 @pytest.mark.parametrize(
     "content_type",
-    ["application/json; charset=UTF-8", "Application/JSON", "application/vnd.copy+json"],
+    [
+        "application/json; charset=UTF-8",
+        'application/json;charset="utf-8";x=y',
+        "Application/JSON",
+        "application/vnd.copy+json",
+    ],
 )
 def test_names_of_json(shared: LiveServer, content_type: str) -> None:
     response = shared.post({"prompt": "hi"}, headers={"content-type": content_type})
     assert response.status_code == 200
+
+
+def test_a_mark_of_the_byte_order_is_skipped(shared: LiveServer) -> None:
+    assert shared.post(b'\xef\xbb\xbf{"prompt": "hi"}').json()["text"] == "hi"
+    with pytest.raises(MalformedBodyError, match="not UTF-8 from byte 6 on"):
+        parse_json(b'\xef\xbb\xbf{"a\xff":1}')
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "identity, gzip", "x; y"])
+@pytest.mark.parametrize("method_and_path", ["POST /generate", f"PUT {SNAPSHOT}"])
+def test_a_compressed_body_is_415_and_says_what_is_right(
+    shared: LiveServer, encoding: str, method_and_path: str
+) -> None:
+    method, path = method_and_path.split()
+    media_type = "application/json" if method == "POST" else "application/octet-stream"
+    headers = [("content-type", media_type), ("content-encoding", encoding)]
+    content = gzip.compress(b'{"prompt": "hi"}')
+    with shared.client() as client:
+        response = client.request(method, path, content=content, headers=headers)
+    assert response.status_code == 415
+    assert response.headers["accept-encoding"] == "identity"
+    error = response.json()["error"]
+    assert error["type"] == "unsupported_encoding"
+    assert "without 'content-encoding: " in error["message"]
+
+
+def test_an_encoding_that_changes_nothing_is_read(shared: LiveServer) -> None:
+    headers = {"content-encoding": "Identity"}
+    assert shared.post({"prompt": "hi"}, headers=headers).json()["text"] == "hi"
 
 
 def test_a_body_of_exactly_the_limit_is_read(shared: LiveServer) -> None:

@@ -131,6 +131,15 @@ def test_a_snapshot_of_another_media_type_is_refused(api: SessionClient, media_t
     assert error_type(refused, 415) == "unsupported_media_type"
 
 
+@pytest.mark.parametrize(
+    "media_type", ["Application/Octet-Stream", "application/octet-stream; x=y"]
+)
+def test_names_of_octets(api: SessionClient, media_type: str) -> None:
+    headers = {"content-type": media_type}
+    refused = api.http.put(f"/sessions/{NOBODY}/snapshot", content=b"x", headers=headers)
+    assert error_type(refused, 422) == "invalid_snapshot"
+
+
 @pytest.mark.parametrize("declared", [False, True])
 def test_a_snapshot_that_is_too_large_is_not_read_whole(
     live: LiveServer, own: SessionClient, declared: bool
