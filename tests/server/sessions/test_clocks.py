@@ -11,7 +11,7 @@ import pytest
 
 from server.auth.key_format import new_key
 from tests.server.session_client import copied
-from tests.server.sessions.servers import TEXT, Process, process, thread
+from tests.server.sessions.servers import Process, process, thread
 
 _LIBRARIES = list(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 
@@ -89,10 +89,10 @@ def test_quotas_do_not_depend_on_the_clock(clock: Clock, tmp_path: Path) -> None
 
 def test_a_server_that_stood_still_goes_on(tmp_path: Path) -> None:
     with process(
-        str(tmp_path / "sessions.db"), "env", "STALL_SECONDS=2", step_seconds=0.05
+        str(tmp_path / "sessions.db"), "env", "STALL_SECONDS=2", step_seconds=0.4
     ) as server:
         id = server.create()
-        with server.stream(id, TEXT) as stream:
+        with server.stream(id, "hello") as stream:
             events = [next(stream)]
             server.process.send_signal(signal.SIGSTOP)
             time.sleep(3)
@@ -101,8 +101,8 @@ def test_a_server_that_stood_still_goes_on(tmp_path: Path) -> None:
             assert server.get(id)["busy"]
             events += stream
         assert events[-1] == "[DONE]"
-        assert "".join(event["text"] for event in events[:-1]) == TEXT
-        assert server.log(id) == copied(TEXT)
+        assert "".join(event["text"] for event in events[:-1]) == "hello"
+        assert server.log(id) == copied("hello")
 
 
 def wait_for_date(server: Process, ahead: int) -> None:
