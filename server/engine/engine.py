@@ -1,6 +1,5 @@
 """The engine: requests in, streams of tokens out."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Items
@@ -28,7 +27,7 @@ from server.engine.token_stream import TokenStream
 from server.engine.turnstile import Turnstile
 from server.engine.usage import measure_usage
 from server.engine.watchdog import Watchdog
-from server.errors import NotReadyError, ServiceError
+from server.errors import ServiceError
 from server.settings import Settings
 
 P = ParamSpec("P")
@@ -268,11 +267,7 @@ class Engine:
             NotReadyError: the thread does not run, or is stuck; a stuck one may still do it later.
         """
         answer = self._thread.call(lambda core: work(core.sessions, *args, **kwargs))
-        try:
-            async with asyncio.timeout(self.settings.stall_seconds):
-                return await answer
-        except TimeoutError:
-            raise NotReadyError(f"the engine of {self.model.name} is stuck") from None
+        return await self._watchdog.wait(answer)
 
     def check_ready(self) -> None:
         """Return if requests can be served now.
@@ -282,11 +277,11 @@ class Engine:
             NotReadyError: the thread is dead or stuck.
         """
         self._check_open()
-        still = self._thread.seconds_still()
-        if still > self.settings.stall_seconds:
-            raise NotReadyError(
-                f"the engine of {self.model.name} has work, but made no step for {still:.0f} s"
-            )
+        self._watchdog.check()
+
+    def is_too_long(self, seconds: float) -> bool:
+        """Whether something that has lasted so long is stuck; see `Watchdog`."""
+        return self._watchdog.is_too_long(seconds)
 
     async def drain(self, seconds: float, *, unloading: bool = False) -> None:
         """Take no new requests, and wait until the others are finished or the time is over.

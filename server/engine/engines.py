@@ -199,7 +199,7 @@ class Engines:
             except NotReadyError as error:
                 problems.append(error.message)
         held = self._turnstile.seconds_held()
-        if not problems and held > self._settings.stall_seconds:  # by an engine that was unloaded
+        if not problems and self.default.is_too_long(held):  # by an engine that was unloaded
             problems.append(f"a step of {self._turnstile.holder} has not ended for {held:.0f} s")
         if problems:
             raise NotReadyError("; ".join(problems))

@@ -1,7 +1,6 @@
 """New sessions, within the limits of the server and of their owners."""
 
 import secrets
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -37,7 +36,7 @@ class SessionMaker:
             )
         return longest if wanted is None else wanted
 
-    def record(
+    async def record(
         self, model: ServedModel, ttl: float, caller: Caller, id: str | None = None
     ) -> SessionRecord:
         """The record of an empty session.
@@ -48,14 +47,14 @@ class SessionMaker:
             caller: who asks for it, and so its owner.
             id: the session's id; a new one if None.
         """
-        now = time.time()
+        now = await self._store.now()
         return SessionRecord(
             id or _new_id(now), model.name, model.fingerprint, 0, now, now, ttl, owner=caller.owner
         )
 
-    def child(self, parent: SessionRecord, ttl: float) -> SessionRecord:
+    async def child(self, parent: SessionRecord, ttl: float) -> SessionRecord:
         """The record of a new session with the log, the model and the owner of another."""
-        now = time.time()
+        now = await self._store.now()
         return replace(parent, id=_new_id(now), created_at=now, used_at=now, ttl=ttl)
 
     async def add(self, record: SessionRecord, token_ids: Sequence[int], caller: Caller) -> None:

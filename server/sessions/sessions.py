@@ -81,7 +81,7 @@ class Sessions:
             TooManySessionsError: the server or the owner has as many sessions as it may have.
         """
         served = self._engines.get(model).model
-        record = self._maker.record(served, self._maker.ttl(ttl), caller)
+        record = await self._maker.record(served, self._maker.ttl(ttl), caller)
         await self._maker.add(record, [], caller)
         return SessionInfo(record, PoolUse())
 
@@ -121,7 +121,8 @@ class Sessions:
             check_seen(record, caller)
             if record.busy:
                 raise busy(id)
-            child = self._maker.child(record, record.ttl if ttl is None else self._maker.ttl(ttl))
+            lasts = record.ttl if ttl is None else self._maker.ttl(ttl)
+            child = await self._maker.child(record, lasts)
             await self._maker.add(child, token_ids, caller)
             await self._memory.fork(record, child.id)
         finally:

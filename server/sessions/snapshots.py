@@ -155,7 +155,7 @@ class Snapshots:
             )
         await self._turns.lock(id)
         try:
-            new = self._maker.record(model, self._settings.session_ttl, caller, id)
+            new = await self._maker.record(model, self._settings.session_ttl, caller, id)
             record, is_new = await self._put(caller, new, token_ids)
             await self._memory.restore(engine, id, held, snapshot.memory)
         finally:

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 
 from server.engine.engine import Engine
 from server.engine.engines import Engines
 from server.errors import NotReadyError, ServiceError, SessionNotFoundError
+from server.sessions.even_clocks import EvenClocks
 from server.sessions.locks import SessionLocks
 from server.sessions.memory import SessionMemory
 from server.sessions.store.base import SessionStore
@@ -42,6 +44,7 @@ class Upkeep:
         self._store = store
         self._turns = turns
         self._locks = locks
+        self._clocks = EvenClocks()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -60,7 +63,13 @@ class Upkeep:
         await self._store.renew([turn.session_id for turn in self._turns.running])
 
     async def sweep(self) -> None:
-        """Remove expired sessions, and the memory of those that are gone from the store."""
+        """Remove expired sessions, and the memory of those that are gone from the store.
+
+        Nothing is removed while a clock may be wrong: one that is set forward, even for a minute,
+        makes all sessions look as if they had expired.
+        """
+        if not self._clocks.are_trusted(time.time(), await self._store.now()):
+            return
         await self._store.sweep()
         for engine in self._engines:
             with contextlib.suppress(NotReadyError):  # an engine that is stuck or dead

@@ -17,7 +17,7 @@ from server.errors import ServiceError
 class SessionRecord:
     """What a store knows of a session, besides its tokens.
 
-    Times are those of the store's clock: the machine's for SQLite, the database's for PostgreSQL.
+    Times are those of the store's clock: see `SessionStore.now`.
 
     Attributes:
         id: `ses-` and 32 hexadecimal digits; ids sort by the time at which they were made.
@@ -102,6 +102,13 @@ class SessionStore(Protocol):
         Until `open` is called again, the store is unavailable.
         """
 
+    async def now(self) -> float:
+        """The store's clock, in seconds since 1970.
+
+        That of a database is the database's. That of a file is the machine's, without the jumps
+        that it makes when somebody sets it.
+        """
+
     async def create(
         self,
         record: SessionRecord,
@@ -168,7 +175,10 @@ class SessionStore(Protocol):
         """Remove a session and its log, even if a turn has leased it."""
 
     async def sweep(self) -> int:
-        """Remove expired sessions that no turn has leased, and return how many."""
+        """Remove expired sessions that no turn has leased, and return how many.
+
+        To be called only when the machine's clock, and the store's, have not jumped for a while.
+        """
 
     async def count(self, owner: str | None = None) -> int:
         """How many sessions there are, of one owner or of all."""

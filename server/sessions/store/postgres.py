@@ -96,6 +96,10 @@ class PostgresStore:
         self._stray.clear()
         await self._connections.close_idle()
 
+    async def now(self) -> float:
+        """See `SessionStore.now`."""
+        return await self._run(rows.now)
+
     async def create(
         self,
         record: SessionRecord,

@@ -90,6 +90,12 @@ async def get(db: Connection, id: str, *, lock: bool = False) -> Found:
     raise refusals.not_found(id)
 
 
+async def now(db: Connection) -> float:
+    """The database's clock, in seconds since 1970."""
+    (seconds,) = await (await db.execute(f"SELECT {NOW}")).fetchone() or (0.0,)
+    return float(seconds)
+
+
 async def count(db: Connection, owner: str | None = None) -> int:
     """How many sessions there are, of one owner or of all."""
     query = f"SELECT count(*) FROM causalrn_sessions WHERE {ALIVE}{of(owner)}"

@@ -16,6 +16,7 @@ from server.sessions.store.sqlite_thread import Job, SqliteThread, T, Transactio
 from server.sessions.store.token_log import LogEnd
 
 _SWEEP_SESSIONS = 32  # removed by one commit, so that others need not wait long
+_LEAST_STEP = 1.0  # second by which the machine's clock must be set to be followed
 _SHRINK_PAGES = 2048  # of 4 KiB, removed from the file at a time
 
 
@@ -44,6 +45,10 @@ class SqliteStore:
                 await self._run(_end_turns, writes=True)
         self._closed = True
         await self._thread.stop()
+
+    async def now(self) -> float:
+        """See `SessionStore.now`."""
+        return self._thread.clock.now()
 
     async def create(
         self,
@@ -128,7 +133,7 @@ class SqliteStore:
         """See `SessionStore.renew`."""
 
         def job(tx: Transaction) -> None:
-            now = time.time()
+            now = tx.clock.now()
             for id in tx.leases.keys() & set(ids):
                 tx.leases[id] = self._lease_end()
                 # This mostly changes nothing, and then writes nothing.
@@ -169,6 +174,7 @@ class SqliteStore:
 
     async def sweep(self) -> int:
         """See `SessionStore.sweep`."""
+        await self._run(self._follow_clock, writes=True)
         n_swept = 0
         while n := await self._run(_sweep, writes=True):
             n_swept += n
@@ -191,7 +197,7 @@ class SqliteStore:
             found = tx.db.execute(
                 f"SELECT {rows.COLUMNS} FROM sessions WHERE id > :after AND {rows.ALIVE}"
                 f"{rows.of(owner)} ORDER BY id LIMIT :limit",
-                {"after": after, "now": time.time(), "limit": limit, "owner": owner},
+                {"after": after, "now": tx.clock.now(), "limit": limit, "owner": owner},
             )
             return [rows.parse(tx, row).record for row in found]
 
@@ -209,6 +215,20 @@ class SqliteStore:
         """End a turn that nobody else will end."""
         if not self._closed:
             forget(self._start(lambda tx: tx.leases.pop(id, None), writes=False))
+
+    def _follow_clock(self, tx: Transaction) -> None:
+        """Follow the machine's clock, and leave every session the time that it has left."""
+        step = tx.clock.step()
+        if abs(step) < _LEAST_STEP:
+            return
+        values = {"step": step, "now": tx.clock.now(), "lease": self._lease_seconds}
+        tx.db.execute(
+            "UPDATE sessions SET used_at = min(used_at, :now) + :step, "
+            "expires_at = min(expires_at, :now + max(ttl, :lease)) + :step "
+            f"WHERE {rows.ALIVE}",
+            values,
+        )
+        tx.clock = tx.clock.stepped(step)
 
     def _lease_end(self) -> float:
         return time.monotonic() + self._lease_seconds
@@ -233,7 +253,7 @@ def _sweep(tx: Transaction) -> int:
     expired = tx.db.execute(
         "DELETE FROM sessions WHERE key IN "
         f"(SELECT key FROM sessions WHERE NOT {rows.ALIVE} LIMIT :limit) RETURNING id",
-        {"now": time.time(), "limit": _SWEEP_SESSIONS},
+        {"now": tx.clock.now(), "limit": _SWEEP_SESSIONS},
     ).fetchall()
     for (id,) in expired:
         tx.leases.pop(id, None)

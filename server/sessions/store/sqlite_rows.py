@@ -30,7 +30,7 @@ class Found(NamedTuple):
 def find(tx: Transaction, id: str) -> Found | None:
     """A session; None if none has this id."""
     query = f"SELECT {COLUMNS} FROM sessions WHERE id = :id AND {ALIVE}"
-    row = tx.db.execute(query, {"id": id, "now": time.time()}).fetchone()
+    row = tx.db.execute(query, {"id": id, "now": tx.clock.now()}).fetchone()
     return None if row is None else parse(tx, row)
 
 
@@ -77,7 +77,7 @@ def add_pieces(tx: Transaction, key: int, pieces: Sequence[tuple[int, bytes]]) -
 
 def use(tx: Transaction, key: int, seconds: float) -> None:
     """Note that a turn begins or ends, and that the session expires so many seconds from now."""
-    now = time.time()
+    now = tx.clock.now()
     tx.db.execute(
         "UPDATE sessions SET used_at = ?, expires_at = ? WHERE key = ?", (now, now + seconds, key)
     )
@@ -86,7 +86,7 @@ def use(tx: Transaction, key: int, seconds: float) -> None:
 def count(tx: Transaction, owner: str | None = None) -> int:
     """How many sessions there are, of one owner or of all."""
     query = f"SELECT count(*) FROM sessions WHERE {ALIVE}{of(owner)}"
-    (n,) = tx.db.execute(query, {"now": time.time(), "owner": owner}).fetchone()
+    (n,) = tx.db.execute(query, {"now": tx.clock.now(), "owner": owner}).fetchone()
     return int(n)
 
 

@@ -12,6 +12,7 @@ from server.errors import ServiceError, StoreUnavailableError
 from server.sessions.store.availability import Availability
 from server.sessions.store.refusals import unavailable
 from server.sessions.store.sqlite_file import SqliteFile
+from server.sessions.store.steady_clock import SteadyClock
 
 _JOBS_PER_COMMIT = 32
 
@@ -39,10 +40,12 @@ class Transaction:
         leases: which sessions are leased to a turn, by id, and until when, in seconds of the
             monotonic clock. They end with the process, so they are not written to the file; but
             they are committed, or not, together with the rest.
+        clock: the store's. It, too, is changed together with the rest.
     """
 
     db: sqlite3.Connection
     leases: dict[str, float]
+    clock: SteadyClock
 
 
 Job = Callable[[Transaction], T]
@@ -78,9 +81,13 @@ class SqliteThread:
     Args:
         file: opened when the first job comes.
         name: of the store, for the log.
+
+    Attributes:
+        clock: the store's.
     """
 
     def __init__(self, file: SqliteFile, name: str) -> None:
+        self.clock = SteadyClock()
         self._file = file
         self._availability = Availability(name)
         self._mail = threading.Condition()
@@ -171,7 +178,7 @@ class SqliteThread:
         """
         writes = any(task.writes for task in tasks)
         try:
-            draft = Transaction(self._connect(), dict(self._leases))
+            draft = Transaction(self._connect(), dict(self._leases), self.clock)
             draft.db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
             for task in tasks:
                 task.error = None
@@ -187,7 +194,7 @@ class SqliteThread:
         except BaseException:
             self._roll_back()
             raise
-        self._leases = draft.leases
+        self._leases, self.clock = draft.leases, draft.clock
 
     def _connect(self) -> sqlite3.Connection:
         old = self._connection

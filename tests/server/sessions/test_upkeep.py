@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,12 @@ def shelf(tmp_path: Path) -> Shelf:
     return Shelf(tmp_path / "models", "a", "b")
 
 
+@pytest.fixture(autouse=True)
+def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clocks are trusted at once."""
+    monkeypatch.setattr("server.sessions.even_clocks._SECONDS", 0.0)
+
+
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite://{tmp_path}/sessions.db"
@@ -36,6 +43,38 @@ async def test_a_sweep_frees_the_memory_of_sessions_that_are_gone(shelf: Shelf, 
         await server.sessions.upkeep.sweep()
         assert server.engines.default.usage.sessions_warm == 1
         assert await server.turn(kept, "world") == "world"
+
+
+@in_loop
+async def test_nothing_is_swept_for_a_while_after_a_clock_jumped(
+    shelf: Shelf, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.sessions.even_clocks._SECONDS", 600.0)
+    clock = SimpleNamespace(wall=1_800_000_000.0, elapsed=1000.0)
+    stand_in = SimpleNamespace(time=lambda: clock.wall, monotonic=lambda: clock.elapsed)
+    for module in ("even_clocks", "upkeep"):
+        monkeypatch.setattr(f"server.sessions.{module}.time", stand_in)
+    n_sweeps = 0
+
+    async def sweep() -> int:
+        nonlocal n_sweeps
+        n_sweeps += 1
+        return 0
+
+    async with serving(shelf, "a", url=url) as server:
+        upkeep = server.sessions.upkeep
+        monkeypatch.setattr(server.store, "sweep", sweep)
+        monkeypatch.setattr(server.store, "now", lambda: asyncio.sleep(0, clock.wall - 3))
+        for step in (0, 7 * 86_400, -7 * 86_400):
+            clock.wall += step
+            for _ in range(10):
+                await upkeep.sweep()
+                clock.wall += 60
+                clock.elapsed += 60
+            assert n_sweeps == 0
+            await upkeep.sweep()
+            assert n_sweeps == 1
+            n_sweeps = 0
 
 
 @in_loop

@@ -11,10 +11,12 @@ import stat
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from server.errors import StoreUnavailableError
+from server.sessions.store import steady_clock
 from server.sessions.store.base import Append
 from server.sessions.store.open_store import open_store
 from server.sessions.store.sqlite_file import SqliteFile
@@ -22,6 +24,7 @@ from tests.server.in_loop import in_loop
 from tests.server.sessions.store.stores import (
     NO_LIMIT,
     added,
+    assert_missing,
     assert_refused,
     end,
     log_of,
@@ -80,6 +83,28 @@ async def test_another_server_is_refused(path: Path, tmp_path: Path) -> None:
     await other.open()
     assert await log_of(other, id) == [1]
     await other.close()
+
+
+@in_loop
+async def test_sessions_keep_the_time_they_have_left_when_somebody_sets_the_clock(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = 0.0
+    stand_in = SimpleNamespace(time=lambda: time.time() + ahead, clock_gettime=time.clock_gettime)
+    monkeypatch.setattr(steady_clock, "time", stand_in)
+    async with opened(str(path)) as store:
+        id, gone = await added(store, 1, ttl=3600), record(used_at=time.time() - 100, ttl=99)
+        await store.create(gone, [1], NO_LIMIT)
+        for ahead in (7 * 86_400.0, 0.0, -86_400.0, 30 * 86_400.0):
+            before = await store.get(id)
+            assert before.used_at - 1 < await store.now() < before.expires_at
+            await store.sweep()  # follows the clock
+            found = await store.get(id)
+            assert await store.now() == pytest.approx(time.time() + ahead, abs=1)
+            assert found.expires_at - await store.now() == pytest.approx(3600, abs=30)
+            await assert_missing(store, gone.id)
+    async with opened(str(path)) as store:  # by the new clock
+        assert await log_of(store, id) == [1]
 
 
 @pytest.mark.parametrize("moved", [False, True])
