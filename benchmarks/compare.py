@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import arguments, integers, machine, publish
+from benchmarks.figures import arguments, integers, machine, publish, start
 from benchmarks.server_process import COMMAND, ROOT, serving
 
 PASSES = ("serving", "prefill", "decode")
@@ -179,4 +179,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -200,6 +200,7 @@ class TestTrain:
             (["copy-everything"], "no preset 'copy-everything'; there are copy-az"),
             (["[red].toml"], "[red].toml: No such file or directory"),
             ([TINY, "--output", "/dev/null"], "/dev/null: File exists; choose another --output"),
+            ([TINY, "--output", "/proc/self/task"], "choose another --output"),
             ([TINY, "--threads", 10_000], "--threads: number of threads must be between 1 and"),
         ],
     )
