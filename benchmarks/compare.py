@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import arguments, integers, machine, publish
+from benchmarks.figures import arguments, integers, machine, publish, start
 from benchmarks.server_process import COMMAND, ROOT, serving, wait_until_ready
 
 PASSES = ("serving", "prefill", "decode")
@@ -180,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -35,7 +35,7 @@ import uvloop
 from rich.progress import Progress, TaskID
 
 from benchmarks.crash_clients import Client, Reference, Tally
-from benchmarks.figures import add_checkpoint, arguments, machine, percentiles_ms, publish
+from benchmarks.figures import add_checkpoint, arguments, machine, percentiles_ms, publish, start
 from benchmarks.server_process import COMMAND, ROOT, causalrn_server, environment
 from benchmarks.session_client import SessionClient
 from benchmarks.session_ledger import Ledger, LedgerError
@@ -276,4 +276,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import uvloop
 
-from benchmarks.figures import add_checkpoint, arguments, integers, machine, publish, show_ms
+from benchmarks.figures import add_checkpoint, arguments, integers, machine, publish, show_ms, start
 from benchmarks.timeline import Timeline, summary, while_all_run
 from model.checkpoint import load_checkpoint
 from server.engine.engine import Engine
@@ -179,4 +179,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -1,16 +1,20 @@
 """What benchmarks have in common: options, the machine, percentiles, and JSON at the end."""
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import platform
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 from model.ops.cpu import jit
+from model.output_file import check_writable, write_json
 from server.settings import Settings
 
 PERCENTILES = (50, 90, 99)
@@ -22,8 +26,49 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, help="write the JSON to this file too")
+    parser.add_argument("--output", type=_output, help="write the JSON to this file too")
     return parser
+
+
+class _Output(io.TextIOBase):
+    """Standard output, which goes nowhere once its reader has left."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.has_reader = True
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._give_up()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.has_reader = False
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+def start(main: Callable[[], None]) -> None:
+    """Run a benchmark to its end, even if whoever reads its output leaves, as `head` does.
+
+    Raises:
+        SystemExit: the reader has left.
+    """
+    output = _Output(sys.stdout)
+    with contextlib.redirect_stdout(output):
+        try:
+            main()
+        finally:
+            output.flush()
+    if not output.has_reader:
+        raise SystemExit(1)
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -89,11 +134,20 @@ def publish(figures: dict[str, Any], output: Path | None) -> None:
     Raises:
         SystemExit: there are `failures` among them; these are printed first.
     """
+    if output is not None:
+        write_json(output, figures)
     failures = figures.get("failures", ())
     for failure in failures:
         print(f"FAILED: {failure}")
-    if output is not None:
-        output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures))
     if failures:
         raise SystemExit(1)
+
+
+def _output(text: str) -> Path:
+    """The file of the option `--output`, which can be written."""
+    try:
+        check_writable(Path(text))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
+    return Path(text)

@@ -25,7 +25,7 @@ from benchmarks.engine import (
     draw_prompts,
     run_streams,
 )
-from benchmarks.figures import arguments, machine, publish, show_ms
+from benchmarks.figures import arguments, machine, publish, show_ms, start
 from benchmarks.http_stream import count_ids, post_all, timelines
 from benchmarks.server_process import ServerProcess, causalrn_server
 from benchmarks.timeline import summary
@@ -100,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -27,6 +27,7 @@ from benchmarks.figures import (
     percentiles_ms,
     publish,
     show_ms,
+    start,
 )
 from benchmarks.http_stream import Recording, Reply, post
 from benchmarks.memory import MemoryLog
@@ -197,4 +198,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

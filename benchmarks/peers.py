@@ -34,7 +34,7 @@ import torch
 import uvloop
 
 from benchmarks.engine import best, draw_prompts, run_streams
-from benchmarks.figures import arguments, integers, machine, publish, show_ms
+from benchmarks.figures import arguments, integers, machine, publish, show_ms, start
 from benchmarks.http_stream import count_ids, post_all, timelines
 from benchmarks.peer_process import OFFLINE, PeerProcess, peer_process
 from benchmarks.peer_transformers import FIRST_CHARACTER
@@ -275,4 +275,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

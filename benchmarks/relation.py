@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.figures import arguments, publish
+from benchmarks.figures import arguments, publish, start
 from model.ops.cpu import jit
 from model.ops.cpu.lanes import exp2
 from model.ops.relation import normalized_relation
@@ -177,4 +177,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import engine_tables, session_tables
-from benchmarks.figures import read_results
+from benchmarks.figures import read_results, start
 from model.evaluation import copying, recall, turns
 from model.evaluation.copying import Cell
 from server.settings import Settings
@@ -212,4 +212,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -23,7 +23,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.figures import add_checkpoint, arguments, integers, machine, publish, show_ms
+from benchmarks.figures import add_checkpoint, arguments, integers, machine, publish, show_ms, start
 from benchmarks.session_copies import Outcomes
 from benchmarks.session_costs import flush_ms, measure_forks, measure_lengths, measure_streams
 from benchmarks.session_visits import ORDERS, measure_visits
@@ -170,4 +170,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

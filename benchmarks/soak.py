@@ -24,7 +24,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.figures import arguments, machine, publish
+from benchmarks.figures import arguments, machine, publish, start
 from benchmarks.memory import MemoryLog
 from benchmarks.server_process import ROOT
 from model.checkpoint import Checkpoint, load_checkpoint
@@ -271,4 +271,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -27,6 +27,7 @@ from benchmarks.figures import (
     percentiles_ms,
     publish,
     show_ms,
+    start,
 )
 from benchmarks.timeline import Timeline
 from model.checkpoint import load_checkpoint
@@ -165,4 +166,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -4,7 +4,7 @@ What needs torch is imported where it is used, so that `--help` and the Tab key 
 """
 
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from model.answer_writer import AnswerWriter
 from model.arguments import CHECKPOINT_HELP, Threads, complete_checkpoint, load, start_backend
 from model.evaluation.cli import commands as evaluating
 from model.sampling import SamplingParams
@@ -64,7 +65,26 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(evaluating)
+_CUT_OFF = 3  # the exit status of an answer that had no room
 _SIGNALLED = 128  # plus the signal's number: the exit status of a command that it ended
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"causalrn {version('causalrn')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Take the options that are none of a command."""
 
 
 def _complete_preset(incomplete: str) -> list[str]:
@@ -203,6 +223,9 @@ def generate(
             metavar="N",
         ),
     ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="On a terminal, too, write the answer as it is.")
+    ] = False,
     threads: Threads = None,
     *,
     sampling: SamplingParams,
@@ -210,7 +233,9 @@ def generate(
     """Give a text to a checkpoint, and write its answer token by token.
 
     A checkpoint that copies answers with the same text. A model of bytes takes any bytes, and its
-    output is written as it is, without a newline at the end.
+    answer is written as it is, without a newline at the end. On a terminal, escapes stand in for
+    control characters, and a newline ends the answer. The exit status is 3 if the model had no room
+    for all of it.
     """
     if text is not None and file is not None:
         fail("give a text or --file, not both")
@@ -226,17 +251,29 @@ def generate(
         ids = _encode(loaded, source)
         if not ids:
             fail("there is nothing to copy: the text is empty")
+        wanted = 0
         if max_tokens is None:
             task, mode = loaded.task, loaded.task.modes[0]
+            wanted = task.answer_length(mode, len(ids), 0)
             room = loaded.config.max_seq_len - len(task.frame(ids, mode))
-            max_tokens = max(1, min(task.answer_length(mode, len(ids), 0), room))
+            max_tokens = max(1, min(wanted, room))
         steps = generate_tokens(loaded, [ids], max_tokens=[max_tokens], sampling=sampling)
     except ValueError as error:
         fail(error)
+    answer = AnswerWriter(sys.stdout.buffer, for_people=sys.stdout.isatty() and not raw)
+    n_written = 0
     for tokens in steps:
         for token in tokens.values():
-            sys.stdout.buffer.write(_decode(loaded, token))
-            sys.stdout.buffer.flush()
+            answer.write(_decode(loaded, token))
+            n_written += 1
+    answer.end()
+    if n_written == max_tokens < wanted:
+        say(
+            f"warning: the answer is cut off after {n_written:,} tokens, as {loaded.name} holds "
+            f"{loaded.config.max_seq_len:,}, prompt and answer together",
+            "yellow",
+        )
+        raise typer.Exit(_CUT_OFF)
 
 
 def _read(text: str | None, file: Path | None) -> bytes:

@@ -8,6 +8,7 @@ import typer
 
 from model.arguments import CheckpointName, Threads, load, start_backend
 from model.evaluation.measuring import measure
+from model.output_file import check_writable
 from model.terminal import fail
 
 if TYPE_CHECKING:
@@ -17,8 +18,21 @@ commands = typer.Typer()
 _LENGTHS = "1,2,4,8,16,32,64"
 _STRINGS, _BATCHES = 50, 20
 
+
+def _writable(ctx: typer.Context, file: Path | None) -> Path | None:
+    if file is not None and not ctx.resilient_parsing:
+        try:
+            check_writable(file)
+        except OSError as error:
+            raise typer.BadParameter(f"{file}: {error.strerror}") from None
+    return file
+
+
 _Output = Annotated[
-    Path | None, typer.Option(help="Write the results to this JSON file too.", dir_okay=False)
+    Path | None,
+    typer.Option(
+        help="Write the results to this JSON file too.", metavar="FILE", callback=_writable
+    ),
 ]
 
 

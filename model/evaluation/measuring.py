@@ -1,6 +1,5 @@
 """Runs a measurement for a command: progress, tables, results as JSON, and interrupts."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from model.evaluation.errors import EvaluationError
+from model.output_file import write_json
 from model.terminal import fail, progress_bar
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ def measure(
     values: Callable[[list[_Result]], dict[str, Any]],
     output: Path | None,
 ) -> None:
-    """Measure behind a progress display, then print the tables and write the file.
+    """Measure behind a progress display, then write the file and print the tables.
 
-    On an interrupt, the results so far are printed, and no file is written.
+    On an interrupt, the results so far are printed, and no file is written. A file that cannot be
+    written ends the command with an error, below the tables.
 
     Args:
         checkpoint: the model.
@@ -38,7 +39,7 @@ def measure(
         output: file to write these to; None for none.
     """
     results: list[_Result] = []
-    problem: EvaluationError | None = None
+    problem: EvaluationError | OSError | None = None
     interrupted = False
     began = time.monotonic()
     progress = progress_bar(work[0])
@@ -55,21 +56,19 @@ def measure(
             problem = error  # told below the display, once that is closed
         except KeyboardInterrupt:
             interrupted = True
+    if output is not None and problem is None and not interrupted:
+        known = {
+            "checkpoint": checkpoint.name,
+            "fingerprint": checkpoint.fingerprint,
+            "seconds": round(time.monotonic() - began, 1),
+        }
+        try:  # before the tables, whose reader may have left
+            write_json(output, known | values(results))
+        except OSError as error:
+            problem = error
     if results:
         typer.echo(show(results), nl=False)
     if problem is not None:
         fail(problem)
     if interrupted:
         raise KeyboardInterrupt
-    if output is None:
-        return
-    whole = {
-        "checkpoint": checkpoint.name,
-        "fingerprint": checkpoint.fingerprint,
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    whole |= values(results)
-    try:
-        output.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        fail(error)

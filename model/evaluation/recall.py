@@ -82,10 +82,15 @@ def evaluate_recall(
             these add up to `n_queries` for each.
 
     Raises:
-        EvaluationError: the model does not copy; a pool is too small for a passage, or too large
-            for the model with a recall or for the texts; a prefix is longer than passages.
+        EvaluationError: the model does not copy, or was not trained for recall; a pool is too small
+            for a passage, or too large for the model with a recall or for the texts; a prefix is
+            longer than passages.
     """
-    copying_task(checkpoint)
+    if "recall" not in copying_task(checkpoint).modes:
+        raise EvaluationError(
+            f"{checkpoint.name} was not trained for recall; `causalrn evaluate` and "
+            "`causalrn evaluate-turns` measure how it copies"
+        )
     holds = checkpoint.config.max_seq_len - _LONGEST_TURN
     if not SHORTEST + 2 <= min(pools) <= max(pools) <= holds:
         raise EvaluationError(

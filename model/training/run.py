@@ -9,6 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from model.output_file import check_writable
+
 _STATE = "training-state.safetensors"
 _LOG = "log.jsonl"
 _CHECKPOINT = "model.safetensors", "config.json"
@@ -26,13 +28,14 @@ class Run:
         folder: made if it is not there.
 
     Raises:
-        RunError: the folder cannot be made.
+        RunError: the folder cannot be made, or no file in it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            check_writable(folder / _STATE)
         except OSError as error:
             raise RunError(f"{folder}: {error.strerror}; choose another --output") from None
 

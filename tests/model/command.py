@@ -1,7 +1,10 @@
 """Running the `causalrn` command in tests."""
 
+import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from model.cli import app
 from tests.model.tiny import Script, copying, scripted_checkpoint
 
 ROOT = Path(__file__).parents[2]
+_PROGRAM = (sys.executable, "-c", "from model.cli import app; app(prog_name='causalrn')")
 
 
 def run(*args: object, stdin: bytes = b"", env: dict[str, str] | None = None) -> Result:
@@ -33,14 +37,35 @@ def refusal(*args: object, stdin: bytes = b"") -> str:
 
 def start(*args: object) -> subprocess.Popen[bytes]:
     """The command in a process of its own."""
-    program = "from model.cli import app; app(prog_name='causalrn')"
     return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, args)],
+        [*_PROGRAM, *map(str, args)],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def on_terminal(*args: object, **environment: str) -> tuple[int, str]:
+    """The command in a process of its own on a terminal; its exit status, and what it shows."""
+    ours, its = pty.openpty()
+    with subprocess.Popen(
+        [*_PROGRAM, *map(str, args)],
+        cwd=ROOT,
+        env=os.environ | {"TERM": "xterm"} | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=its,
+        stderr=its,
+    ) as process:
+        os.close(its)
+        shown = b""
+        with suppress(OSError):  # which is how the end of a terminal is told
+            while piece := os.read(ours, 4096):
+                shown += piece
+        os.close(ours)
+    # Numba uses colorama if it is there, as a tool of the tests makes it; that ends with a reset.
+    text = shown.decode().replace("\r\n", "\n").removesuffix("\x1b[0m")
+    return process.returncode, text
 
 
 def use_script(monkeypatch: pytest.MonkeyPatch, script: Script, tokenizer: str) -> None:

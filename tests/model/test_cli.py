@@ -6,20 +6,35 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from click import Context
+from rich.cells import cell_len
+from typer.main import get_command
 
 from model import checkpoint as checkpoint_module
 from model.checkpoint import load_checkpoint, save_checkpoint
+from model.cli import app
 from model.ops.cpu import jit
 from model.training.preset import load_preset
 from model.training.run import Run
 from model.training.trainer import Trainer
-from tests.model.command import ROOT, perfect_copier, refusal, run, start, use_script
+from tests.model.command import (
+    ROOT,
+    on_terminal,
+    perfect_copier,
+    refusal,
+    run,
+    start,
+    use_script,
+)
 from tests.model.tiny import TINY, random_checkpoint, scripted_checkpoint
 
+ADDED = ("key", "remote", "session")  # what other packages add to the commands
 MANY_STEPS = TINY.read_text().replace("steps = 45", "steps = 1000000")
 
 
@@ -55,6 +70,23 @@ class TestHelp:
         assert result.exit_code == 0
         assert f"causalrn {command} [OPTIONS]" in result.stdout
         assert "--threads" in result.stdout
+
+    def test_the_version(self) -> None:
+        assert run("--version").stdout == f"causalrn {version('causalrn')}\n"
+
+    def test_all_help_fits_80_columns(self) -> None:
+        def paths(group: Any, *path: str) -> Iterator[tuple[str, ...]]:
+            yield path
+            for name in getattr(group, "commands", ()):
+                yield from paths(group.commands[name], *path, name)
+
+        main: Any = get_command(app)
+        main.commands |= {name: main.get_command(Context(main), name) for name in ADDED}
+        known = list(paths(main))
+        assert len(known) > 20
+        for path in known:
+            shown = run(*path, "--help", env={"COLUMNS": "80"}).stdout
+            assert max(map(cell_len, shown.splitlines())) <= 80, path
 
     def test_presets_are_named(self) -> None:
         assert "copy-letters-quick" in run("train", "--help").stdout
@@ -200,6 +232,7 @@ class TestTrain:
             (["copy-everything"], "no preset 'copy-everything'; there are copy-az"),
             (["[red].toml"], "[red].toml: No such file or directory"),
             ([TINY, "--output", "/dev/null"], "/dev/null: File exists; choose another --output"),
+            ([TINY, "--output", "/proc/self/task"], "choose another --output"),
             ([TINY, "--threads", 10_000], "--threads: number of threads must be between 1 and"),
         ],
     )
@@ -303,8 +336,15 @@ class TestGenerate:
     def test_the_room_that_is_left_is_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
         scripted = scripted_checkpoint(lambda _: 65, "bytes", max_seq_len=16)
         monkeypatch.setattr(checkpoint_module, "load_checkpoint", lambda _: scripted)
-        assert run("generate", "x" * 10).stdout == "A" * 4
-        assert run("generate", "x" * 13).stdout == "A"
+        for text, n_written in (("x" * 10, 4), ("x" * 13, 1)):
+            result = run("generate", text)
+            assert (result.exit_code, result.stdout) == (3, "A" * n_written)
+            assert result.stderr == (
+                f"warning: the answer is cut off after {n_written} tokens, as scripted holds 16, "
+                "prompt and answer together\n"
+            )
+            asked = run("generate", text, "--max-tokens", n_written)
+            assert (asked.exit_code, asked.stderr) == (0, "")
         assert "may take up to 17 tokens" in refusal("generate", "x" * 14)
         assert "may take up to 23 tokens" in refusal("generate", "x", "--max-tokens", 20)
 
@@ -346,6 +386,25 @@ class TestGenerate:
         perfect_copier(monkeypatch, "letters")
         assert "character 'Z' at position 2" in refusal("generate", "abZ")
         assert "can't decode byte 0xff in position 1" in refusal("generate", stdin=b"a\xff")
+
+    def test_an_answer_that_ends_where_the_room_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An end that is written is no cut, however little room there was."""
+        scripted = scripted_checkpoint(lambda n: 65 if len(n) < 14 else 258, "bytes", 16)
+        monkeypatch.setattr(checkpoint_module, "load_checkpoint", lambda _: scripted)
+        result = run("generate", "x" * 10)
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "AA", "")
+
+    def test_a_terminal_shows_what_it_must_not_obey(self, zeros: Path) -> None:
+        args = ("generate", "abc", "--checkpoint", zeros, "--max-tokens", 2)
+        assert on_terminal(*args) == (0, "\\x00\\x00\n")
+        assert on_terminal(*args, "--raw") == (0, "\0\0")
+
+    def test_no_color(self) -> None:
+        args = ("generate", "abc", "--checkpoint", "/absent/model")
+        assert on_terminal(*args, NO_COLOR="")[1].startswith("\x1b[31merror: ")
+        assert on_terminal(*args, NO_COLOR="1")[1].startswith(
+            "error: /absent/model: no such folder"
+        )
 
     def test_a_reader_that_leaves(self, zeros: Path) -> None:
         """As in `causalrn generate … | head -c 1`."""

@@ -168,8 +168,8 @@ class ScriptedDecoder:
 def scripted_checkpoint(
     script: Script, tokenizer: str = "letters", max_seq_len: int = 4096
 ) -> Checkpoint:
-    """A checkpoint whose decoder follows a script."""
-    config = tiny_config(tokenizer, max_seq_len=max_seq_len)
+    """A checkpoint whose decoder follows a script, which is asked for recalls, too."""
+    config = tiny_config(tokenizer, max_seq_len=max_seq_len, recall=True)
     decoder = cast(Decoder, ScriptedDecoder(config.vocab_size, script))
     task = tiny_task(config, tokenizer)
     return Checkpoint(

@@ -12,7 +12,7 @@ from model.checkpoint import load_checkpoint
 from model.evaluation.passages import KINDS
 from model.evaluation.strings import LETTER_KINDS
 from model.tasks.strings import Ids, letter_string
-from tests.model.command import perfect_copier, refusal, run, use_script
+from tests.model.command import perfect_copier, refusal, run, start, use_script
 from tests.model.tiny import answering, copying, random_checkpoint, scripted_checkpoint
 
 CONFIG = scripted_checkpoint(len).config
@@ -90,13 +90,52 @@ class TestEvaluate:
         assert "absent: no such folder" in refusal("evaluate", tmp_path / "absent")
         assert "config.json is missing" in refusal("evaluate", tmp_path)
 
-    def test_results_that_cannot_be_written(self, tmp_path: Path) -> None:
+    def test_a_disk_that_is_full_in_the_end(self, tmp_path: Path) -> None:
         random_checkpoint(tmp_path / "model")
-        args = ("--lengths", 1, "--strings", 1, "--output", tmp_path / "absent" / "x.json")
+        args = ("--lengths", 1, "--strings", 1, "--output", "/dev/full")
         result = run("evaluate", tmp_path / "model", *args)
         assert result.exit_code == 1
         assert "| strings exact | 1 |" in result.stdout  # not lost
-        assert "No such file or directory" in result.stderr
+        assert "No space left on device" in result.stderr
+
+    def test_a_reader_that_leaves_costs_no_results(self, tmp_path: Path) -> None:
+        """As in `causalrn evaluate … | head -0`."""
+        random_checkpoint(tmp_path / "model")
+        out = tmp_path / "results.json"
+        args = ("--lengths", 1, "--strings", 1, "--output", out)
+        with start("evaluate", tmp_path / "model", *args) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            assert b"Traceback" not in process.stderr.read()
+        assert process.returncode == 1
+        assert results(out)["cells"]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "evaluate-turns", "evaluate-recall"])
+class TestOutput:
+    """Where the results shall go is looked at before anything is measured."""
+
+    @pytest.mark.parametrize(
+        ("file", "reason"),
+        [("absent/x.json", "No such file or directory"), (".", "Is a directory")],
+    )
+    def test_what_cannot_be_written_is_refused_at_once(
+        self, command: str, file: str, reason: str, tmp_path: Path
+    ) -> None:
+        result = run(command, "/absent/model", "--output", tmp_path / file)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "--output" in result.stderr
+        assert reason in " ".join(result.stderr.replace("│", " ").split())
+
+    def test_looking_leaves_nothing_behind(self, command: str, tmp_path: Path) -> None:
+        kept = tmp_path / "kept.json"
+        kept.write_text("kept")
+        for file in (tmp_path / "new.json", kept):
+            assert "no such folder" in refusal(command, "/absent/model", "--output", file)
+        assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [
+            ("kept.json", "kept")
+        ]
 
 
 class TestTurns:
@@ -200,8 +239,13 @@ class TestRecall:
         ],
     )
     def test_errors(self, args: list[str], message: str, tmp_path: Path) -> None:
-        random_checkpoint(tmp_path / "model", max_seq_len=600)
+        random_checkpoint(tmp_path / "model", max_seq_len=600, recall=True)
         assert message in refusal("evaluate-recall", tmp_path / "model", "--pools", "100", *args)
+
+    def test_a_model_that_knows_no_recall(self, tmp_path: Path) -> None:
+        random_checkpoint(tmp_path / "model")
+        said = refusal("evaluate-recall", tmp_path / "model", *self.ARGS)
+        assert said.startswith("model was not trained for recall; ")
 
     def test_what_was_measured_before_an_error_is_not_lost(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -118,10 +118,10 @@ def test_what_cannot_be_measured(changes: dict[str, tuple[int, ...]], message: s
         measure(**changes)  # type: ignore[arg-type]
 
 
-def test_a_model_without_recall_recalls_nothing(tmp_path: Path) -> None:
+def test_a_model_that_learned_nothing_recalls_nothing(tmp_path: Path) -> None:
     cells = list(
         evaluate_recall(
-            random_checkpoint(tmp_path / "model", "bytes"),
+            random_checkpoint(tmp_path / "model", "bytes", recall=True),
             pools=[200],
             prefixes=[8],
             n_queries=3,
