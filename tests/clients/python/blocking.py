@@ -192,16 +192,21 @@ AnyStream = Stream | BlockingStream
 AnySession = Session | BlockingSession
 
 
-def http_of(client: AnyClient | AsyncClient) -> httpx.Client | httpx.AsyncClient:
+def http_clients_of(client: AnyClient | AsyncClient) -> list[httpx.Client | httpx.AsyncClient]:
+    """The client of `httpx` that keeps its connections, and that which does not."""
     inner = client._client if isinstance(client, BlockingAsyncClient) else client
-    return inner._connection.http
+    kept, fresh = inner._connection.http, inner._connection.fresh
+    return [kept] if kept is fresh else [kept, fresh]
 
 
 def open_connections(client: AnyClient | AsyncClient) -> list[str]:
-    """Connections of the client's pool, as their state: empty once it is closed."""
-    transport = http_of(client)._transport
-    assert isinstance(transport, httpx.HTTPTransport | httpx.AsyncHTTPTransport)
-    return [connection.info() for connection in transport._pool.connections]
+    """Connections of the client's pools, as their state: empty once it is closed."""
+    found = []
+    for http in http_clients_of(client):
+        transport = http._transport
+        assert isinstance(transport, httpx.HTTPTransport | httpx.AsyncHTTPTransport)
+        found += [connection.info() for connection in transport._pool.connections]
+    return found
 
 
 def busy_connections(client: AnyClient | AsyncClient) -> list[str]:
@@ -216,7 +221,7 @@ def expect_the_rest_within(client: AnyClient, seconds: float) -> None:
 
     What a server sends together with the head is there with it.
     """
-    http = http_of(client)
+    (http,) = http_clients_of(client)  # one that was given
 
     def shorten(response: httpx.Response) -> None:
         response.request.extensions["timeout"]["read"] = seconds

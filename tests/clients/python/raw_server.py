@@ -17,12 +17,14 @@ STREAM_HEAD = (
 class Reply:
     """What one connection gets: bytes, then the end, or silence until the client leaves.
 
-    The bytes come after the request's body, or before it is read.
+    The bytes come after the request's body, or before it is read. More may drip after them, a piece
+    every fifth of a second.
     """
 
     content: bytes = b""
     then_silence: bool = False
     before_body: bool = False
+    drip: tuple[bytes, ...] = ()
 
 
 @dataclass
@@ -68,6 +70,9 @@ class RawServer:
             if not reply.before_body:
                 writer.write(reply.content)
             await writer.drain()
+            for piece in reply.drip:
+                await asyncio.sleep(0.2)
+                writer.write(piece)
             if reply.then_silence:
                 await reader.read()
         except (asyncio.IncompleteReadError, ConnectionError):

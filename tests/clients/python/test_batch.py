@@ -50,7 +50,7 @@ def test_none(client: AnyClient, server: ContractServer) -> None:
 
 @pytest.mark.parametrize("n", [0, -1])
 def test_concurrency_is_checked(client: AnyClient, n: int) -> None:
-    with pytest.raises(ValueError, match="max_concurrency must be at least 1"):
+    with pytest.raises(InvalidRequestError, match="max_concurrency must be at least 1"):
         client.generate_many(["a"], max_concurrency=n)
 
 

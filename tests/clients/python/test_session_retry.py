@@ -129,6 +129,40 @@ def test_refusals(
     assert is_sent_again(failure, repeatable=True) == (transient or kind == "session_busy")
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "word", "repeated", "turn"),
+    [
+        (503, "overloaded", "false", False, False),
+        (503, "overloaded", "true", True, True),
+        (503, "overloaded", "maybe", True, True),
+        (429, None, "false", False, False),
+        (409, "session_busy", "false", False, False),
+        (500, None, "true", True, False),
+        (409, "session_exists", "true", True, False),
+        (504, "deadline_exceeded", "true", True, False),
+    ],
+)
+def test_the_server_has_the_last_word(
+    client: AnyClient,
+    server: ContractServer,
+    status: int,
+    kind: str | None,
+    word: str,
+    repeated: bool,
+    turn: bool,
+) -> None:
+    log = server.sessions.add()
+    for act, sent_again in ((client.generate, repeated), (client.session(log.id).generate, turn)):
+        server.received.clear()
+        server.answer_next(error(status, kind, **{"x-should-retry": word}))
+        if sent_again:
+            act("x")
+        else:
+            with pytest.raises(APIStatusError):
+                act("x")
+        assert len(server.received) == 1 + sent_again
+
+
 @pytest.mark.parametrize("repeatable", [True, False])
 def test_a_busy_session_is_asked_again_only_if_the_server_says_when(repeatable: bool) -> None:
     assert not is_sent_again(refused(409, "session_busy", None), repeatable=repeatable)

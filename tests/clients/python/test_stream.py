@@ -319,6 +319,17 @@ def test_a_stalled_stream_times_out(connect: Connect, content: bytes) -> None:
         assert server.connections == 1
 
 
+def test_comments_are_signs_of_life(connect: Connect) -> None:
+    head = STREAM_HEAD + FIRST_EVENT
+    rest = LAST_EVENT + DONE_EVENT + chunked(b"")
+    drip = (chunked(b": still there\n\n"),) * 10  # for two seconds
+    with raw_server(Reply(head, drip=(*drip, rest))) as server:
+        client = connect(server.url, timeout=PATIENCE_S)
+        expect_the_rest_within(client, 1.5)
+        chunks = list(client.stream("hello"))
+        assert [chunk.text for chunk in chunks] == ["a", "a"]
+
+
 def test_many_streams_at_once_do_not_mix(client: AnyClient) -> None:
     texts = [f"stream {n}" for n in range(8)]
     streams = [client.stream(text) for text in texts]

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from causalrn_client.arguments import is_count
 from causalrn_client.errors import (
     AuthenticationError,
     BatchError,
     CausalRNError,
+    InvalidRequestError,
     ModelNotFoundError,
+    NotOpenError,
     PermissionDeniedError,
 )
 
@@ -18,8 +21,8 @@ Report = Callable[[int, ResultT | CausalRNError], object]
 
 DEFAULT_CONCURRENCY = 8
 
-# The answer to every other request of the batch would be the same.
-_HOPELESS = (AuthenticationError, ModelNotFoundError, PermissionDeniedError)
+# It would be the same with every other request of the batch.
+_HOPELESS = (AuthenticationError, ModelNotFoundError, NotOpenError, PermissionDeniedError)
 
 
 class Batch(Generic[ResultT]):
@@ -41,10 +44,12 @@ class Batch(Generic[ResultT]):
             report: Called after each request.
 
         Raises:
-            ValueError: `max_concurrency` is less than 1.
+            InvalidRequestError: `max_concurrency` is not an integer of at least 1.
         """
-        if max_concurrency < 1:
-            raise ValueError(f"max_concurrency must be at least 1: {max_concurrency}")
+        if not is_count(max_concurrency, least=1):
+            raise InvalidRequestError(
+                f"max_concurrency must be at least 1, and an integer: {max_concurrency!r}"
+            )
         self.workers = max(1, min(max_concurrency, size))
         self._report = report
         self._results: list[ResultT | CausalRNError | None] = [None] * size

@@ -19,6 +19,14 @@ class InvalidRequestError(CausalRNError, ValueError):
     """The request cannot be sent, for example because of a lone surrogate or a NaN."""
 
 
+class ConfigurationError(CausalRNError, ValueError):
+    """The client cannot be made: an argument, or a variable of the environment, is unusable."""
+
+
+class NotOpenError(CausalRNError, RuntimeError):
+    """The client is closed, or the session has not been opened yet."""
+
+
 class APIConnectionError(CausalRNError):
     """The server could not be reached, or the connection broke.
 

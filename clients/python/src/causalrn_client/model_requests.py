@@ -1,8 +1,8 @@
 """Requests about models and their tokenizers."""
 
-import operator
 from collections.abc import Sequence
 
+from causalrn_client.arguments import integers
 from causalrn_client.requests import JSON, Call, encode, path_segment, query
 
 _HEADERS = {"Accept": JSON, "Content-Type": JSON}
@@ -41,7 +41,7 @@ def tokenize_call(
 
 def detokenize_call(token_ids: Sequence[int], *, model: str | None) -> Call:
     """Asks for the text of token ids."""
-    fields = {"tokens": [operator.index(i) for i in token_ids], "model": model}
+    fields = {"tokens": integers("tokens", token_ids), "model": model}
     return Call("POST", "/detokenize", _HEADERS, encode(fields))
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from causalrn_client.errors import InvalidRequestError
+
 
 class PartialFile:
     """Writes a file under a temporary name in the folder where it is to end up.
@@ -20,9 +22,13 @@ class PartialFile:
         """Chooses the temporary name, without writing anything.
 
         Raises:
+            InvalidRequestError: It is not a path.
             OSError: The path is that of a folder.
         """
-        self._path = Path(path)
+        try:
+            self._path = Path(path)
+        except TypeError as error:
+            raise InvalidRequestError(f"not the path of a file: {path!r}") from error
         if self._path.is_dir():  # find out now, not after all the work
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         self._partial = self._path.with_name(f".causalrn-{secrets.token_hex(8)}.partial")

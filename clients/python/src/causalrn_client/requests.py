@@ -1,17 +1,20 @@
 """Requests as plain values, which both clients build in the same way and then send."""
 
 import json
+import numbers
 import operator
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict, Unpack
+from typing import SupportsIndex, TypedDict, Unpack
 from urllib.parse import quote, urlencode
 
 import httpx
 
 from causalrn_client._version import __version__
-from causalrn_client.errors import InvalidRequestError
+from causalrn_client.arguments import integers, kind_of, matches
+from causalrn_client.errors import ConfigurationError, InvalidRequestError
 from causalrn_client.generation_options import GenerateOptions
 from causalrn_client.upload import Upload
 
@@ -67,30 +70,33 @@ class Endpoint:
         """Checks the arguments of a client, and takes what is None from the environment.
 
         Raises:
-            ValueError: `base_url` is not the address of a server, or `api_key` cannot be a key.
+            ConfigurationError: One of them is unusable; the message names it.
         """
+        name = "base_url" if base_url is not None else BASE_URL_VARIABLE
         if base_url is None:
             base_url = os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL
         if api_key is None:
             api_key = os.environ.get(API_KEY_VARIABLE) or None
         try:
             url = httpx.URL(base_url)
-        except httpx.InvalidURL as error:
-            raise ValueError(f"base_url is not a URL: {base_url!r} ({error})") from error
+        except (httpx.InvalidURL, TypeError) as error:
+            raise ConfigurationError(f"{name} is not a URL: {base_url!r} ({error})") from error
         if url.scheme not in {"http", "https"} or not url.host:
-            raise ValueError(f"base_url must begin with http:// or https:// and a host: {url!s}")
+            raise ConfigurationError(
+                f"{name} must begin with http:// or https:// and a host: {url!s}"
+            )
         if url.query or url.fragment:
-            raise ValueError(f"base_url must have neither query nor fragment: {url!s}")
+            raise ConfigurationError(f"{name} must have neither query nor fragment: {url!s}")
         every = httpx.Headers({"User-Agent": f"causalrn-client/{__version__}"})
         if api_key is not None:
-            if not api_key or not all("!" <= character <= "~" for character in api_key):
+            if not matches("[!-~]+", api_key):
                 # Without the key itself, which must not end up in a log.
-                raise ValueError(
+                raise ConfigurationError(
                     f"api_key, or {API_KEY_VARIABLE}, must be printable ASCII without spaces"
                 )
             every["Authorization"] = f"Bearer {api_key}"
-        every.update(headers)
-        return cls(url, every, httpx.Timeout(timeout))
+        every.update(_parse_headers(headers))
+        return cls(url, every, _parse_timeout(timeout))
 
     def request(self, http: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Request:
         """Turns a call into a request for `http` to send."""
@@ -113,6 +119,30 @@ class Endpoint:
         )
 
 
+def _parse_headers(headers: Mapping[str, str] | None) -> httpx.Headers:
+    try:
+        parsed = httpx.Headers(headers)
+        for name, value in parsed.raw:
+            (name + value).decode("ascii")
+    except (AttributeError, TypeError, ValueError) as error:
+        # Without the values, which may be secrets.
+        raise ConfigurationError(
+            "headers must be a mapping of names to values, all of them ASCII texts"
+        ) from error
+    return parsed
+
+
+def _parse_timeout(timeout: float | httpx.Timeout | None) -> httpx.Timeout:
+    parsed = httpx.Timeout(timeout)
+    for seconds in parsed.as_dict().values():
+        is_number = isinstance(seconds, numbers.Real)
+        if seconds is not None and not (is_number and 0 < seconds < threading.TIMEOUT_MAX):
+            raise ConfigurationError(
+                f"timeout must be a number of seconds above 0, or None to wait forever: {timeout!r}"
+            )
+    return parsed
+
+
 class Source(TypedDict, total=False):
     """A prompt as keyword arguments of `generate`."""
 
@@ -126,8 +156,27 @@ def model_for(named: str | None, default: str | None, session_id: str | None) ->
 
 
 def source(prompt: str | Sequence[int]) -> Source:
-    """Returns a text, or token ids, as keyword arguments of `generate`."""
+    """Returns a text, or token ids, as keyword arguments of `generate`.
+
+    Raises:
+        InvalidRequestError: It is neither.
+    """
+    if isinstance(prompt, bytes | bytearray) or not isinstance(prompt, str | Iterable):
+        raise InvalidRequestError(
+            f"a prompt is a text or a list of token ids, not {kind_of(prompt)}"
+        )
     return {"prompt": prompt} if isinstance(prompt, str) else {"token_ids": prompt}
+
+
+def sources(prompts: Iterable[str | Sequence[int]]) -> list[Source]:
+    """Does the same for many of them.
+
+    Raises:
+        InvalidRequestError: One of them is neither, or this is a single text.
+    """
+    if isinstance(prompts, str | bytes) or not isinstance(prompts, Iterable):
+        raise InvalidRequestError(f"prompts must be a list of prompts, not {kind_of(prompts)}")
+    return [source(prompt) for prompt in prompts]
 
 
 def generate_call(prompt: str | None, *, stream: bool, **options: Unpack[GenerateOptions]) -> Call:
@@ -144,20 +193,28 @@ def generate_call(prompt: str | None, *, stream: bool, **options: Unpack[Generat
     fields: dict[str, object] = {"prompt": prompt} | dict(options)
     request_id = options.get("request_id")
     token_ids, stop, bias = options.get("token_ids"), options.get("stop"), options.get("logit_bias")
+    if prompt is not None and not isinstance(prompt, str):
+        raise InvalidRequestError(
+            f"prompt must be a text, but is {kind_of(prompt)}: decode bytes first, and pass token "
+            "ids as token_ids"
+        )
     if token_ids is not None:
-        # Plain ints, whatever integers the sequence holds, such as NumPy's.
-        fields["token_ids"] = [operator.index(i) for i in token_ids]
-    if stop is not None and not isinstance(stop, str):
+        fields["token_ids"] = integers("token_ids", token_ids)
+    if isinstance(stop, Iterable) and not isinstance(stop, str | bytes):
         fields["stop"] = list(stop)
     if bias is not None:
-        fields["logit_bias"] = {str(operator.index(i)): value for i, value in bias.items()}
+        if not isinstance(bias, Mapping):
+            raise InvalidRequestError(f"logit_bias must be a mapping, but is {kind_of(bias)}")
+        ids = integers("logit_bias", bias)
+        fields["logit_bias"] = dict(zip(map(str, ids), bias.values(), strict=True))
+    _json("deadline", options.get("deadline"))  # an error calls it by the name that it has here
     # The client's own `timeout` is something else.
     fields["timeout"] = fields.pop("deadline", None)
     fields["stream"] = True if stream else None
     fields.pop("request_id", None)
     headers = {"Accept": EVENTS if stream else JSON, "Content-Type": JSON}
     if request_id is not None:
-        if not (request_id.isascii() and request_id.isprintable()):
+        if not matches("[ -~]*", request_id):
             raise InvalidRequestError(f"request_id must be printable ASCII: {request_id!r}")
         headers["x-request-id"] = request_id
     # A session would then hold the prompt twice.
@@ -188,7 +245,7 @@ def path_segment(name: str, what: str) -> str:
     Raises:
         InvalidRequestError: The path would lead to something else.
     """
-    if name in {"", ".", ".."}:
+    if name in {"", ".", ".."} or not matches("(?s:.*)", name):
         raise InvalidRequestError(f"not {what}: {name!r}")
     try:
         return quote(name, safe="")
@@ -203,14 +260,29 @@ def encode(fields: Mapping[str, object]) -> bytes:
         InvalidRequestError: A value cannot be sent.
     """
     body = {name: value for name, value in fields.items() if value is not None}
+    text = ",".join(f'"{name}":{_json(name, value)}' for name, value in body.items())
     try:
-        text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except ValueError as error:
-        raise InvalidRequestError(str(error)) from error
-    try:
-        return text.encode("utf-8")
+        return f"{{{text}}}".encode()
     except UnicodeEncodeError as error:
         raise InvalidRequestError(_describe_surrogate(body)) from error
+
+
+def _json(name: str, value: object) -> str:
+    try:
+        return json.dumps(
+            value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_number
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"{name} cannot be sent: {error}") from error
+
+
+def _number(value: object) -> float:
+    """Returns a number of another library, such as NumPy, as one of Python."""
+    if isinstance(value, SupportsIndex):
+        return operator.index(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    raise TypeError(f"a value is {kind_of(value)}, which JSON does not have")
 
 
 def _describe_surrogate(body: Mapping[str, object]) -> str:
@@ -220,4 +292,4 @@ def _describe_surrogate(body: Mapping[str, object]) -> str:
                 if "\ud800" <= character <= "\udfff":
                     code = f"U+{ord(character):04X}"
                     return f"{name} holds a lone surrogate, {code}, at position {position}"
-    raise AssertionError("only a lone surrogate cannot be encoded as UTF-8")
+    return "a text holds a lone surrogate"

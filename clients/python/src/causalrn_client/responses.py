@@ -15,9 +15,11 @@ from causalrn_client.errors import (
     CausalRNError,
     IncompleteStreamError,
     InvalidRequestError,
+    NotOpenError,
     ResponseFormatError,
     TimeoutPhase,
 )
+from causalrn_client.proxy import EnvironmentProxy
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -106,12 +108,15 @@ def refusal(response: httpx.Response) -> APIStatusError:
     return kind(status, error_type, message, param, response.headers)
 
 
-def failure(error: httpx.RequestError) -> CausalRNError:
-    """Returns the error to raise if no answer arrives."""
+def failure(error: httpx.RequestError, proxy: EnvironmentProxy | None = None) -> CausalRNError:
+    """Returns the error to raise if no answer arrives, from a server or from a proxy before it."""
     reason = str(error) or type(error).__name__
+    place = _address(error)
+    if proxy is not None:
+        place += f" through the proxy of {proxy.variable}"
     if isinstance(error, httpx.TimeoutException):
         phase = _TIMEOUT_PHASES.get(type(error), "read")
-        return APITimeoutError(f"timed out ({phase}) at {_address(error)}", phase)
+        return APITimeoutError(f"timed out ({phase}) at {place}", phase)
     if isinstance(error, httpx.LocalProtocolError):
         if reason.startswith("Illegal header value"):  # followed by the value, maybe a secret
             reason = "a header holds characters that no header can hold"
@@ -119,9 +124,20 @@ def failure(error: httpx.RequestError) -> CausalRNError:
     if isinstance(error, httpx.DecodingError):
         return ResponseFormatError(f"the answer cannot be decompressed: {reason}")
     return APIConnectionError(
-        f"no answer from {_address(error)}: {reason}",
+        f"no answer from {place}: {reason}",
         may_have_arrived=not isinstance(error, _NOT_CONNECTED),
     )
+
+
+def misuse(error: RuntimeError, *, is_closed: bool) -> RuntimeError:
+    """Returns the error to raise if `httpx` refuses a request."""
+    if is_closed:
+        return NotOpenError("the client is closed: make a new one, or keep its with block open")
+    if "event loop" in str(error).lower():
+        return NotOpenError(
+            "an AsyncClient belongs to one event loop: make one inside each asyncio.run()"
+        )
+    return error
 
 
 def interruption(error: httpx.RequestError) -> CausalRNError:

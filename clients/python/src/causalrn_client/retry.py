@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from causalrn_client.arguments import is_count
 from causalrn_client.errors import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
     CausalRNError,
+    ConfigurationError,
     DeadlineExceededError,
     SessionBusyError,
 )
@@ -46,6 +48,9 @@ class RetryPolicy:
     A request for a busy session is retried if the server says how long to wait. Nothing is retried
     if the server says that it would fail again, with `x-should-retry: false`.
 
+    The server has the last word: an answer with `x-should-retry: false` is not retried, and one
+    with `true` is, whatever its status, if doing it twice does no harm.
+
     Attributes:
         max_retries: How many times a request can be retried.
         clock: Returns the current time in seconds since 1970, to compare with a `Retry-After` that
@@ -59,8 +64,10 @@ class RetryPolicy:
     jitter: Callable[[], float] = random.random
 
     def __post_init__(self) -> None:
-        if self.max_retries < 0:
-            raise ValueError(f"max_retries must not be negative: {self.max_retries}")
+        if not is_count(self.max_retries, least=0):
+            raise ConfigurationError(
+                f"max_retries must be an integer, 0 or more: {self.max_retries!r}"
+            )
 
     def delay(self, error: CausalRNError, attempt: int, *, repeatable: bool = True) -> float | None:
         """Returns how many seconds to wait before the next attempt; None not to try again.
@@ -84,6 +91,9 @@ class RetryPolicy:
 
 
 def _is_transient(error: CausalRNError) -> bool:
+    word = error.headers.get("x-should-retry") if isinstance(error, APIStatusError) else None
+    if word in {"true", "false"}:
+        return bool(word == "true")
     if isinstance(error, DeadlineExceededError):
         return False
     if isinstance(error, APIStatusError) and error.headers.get("x-should-retry") == "false":

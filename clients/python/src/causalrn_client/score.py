@@ -1,7 +1,7 @@
 """How likely a model finds a text: the request, and how to read the answer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
@@ -64,6 +64,23 @@ class Score(BaseModel):
             return math.exp(-self.logprob / len(self.tokens))
         except OverflowError:
             return math.inf
+
+
+def score_pairs(
+    pairs: Iterable[tuple[str | Sequence[int], str | Sequence[int]]],
+) -> list[tuple[str | Sequence[int], str | Sequence[int]]]:
+    """Checks that each is a prompt with its completion.
+
+    Raises:
+        InvalidRequestError: One of them is something else.
+    """
+    try:
+        listed = list(pairs)
+        if not any(isinstance(pair, str) for pair in listed):
+            return [(prompt, completion) for prompt, completion in listed]
+    except (TypeError, ValueError):
+        pass
+    raise InvalidRequestError("pairs must be a list of prompts with their completions")
 
 
 def score_call(

@@ -83,12 +83,18 @@ def uploading(
         progress: See `Upload`.
 
     Raises:
+        InvalidRequestError: It is something else.
         OSError: The file cannot be read.
     """
     if isinstance(source, str | os.PathLike):
         with Path(source).open("rb") as file:
             yield Upload(file, progress)
-    elif isinstance(source, bytes):
-        yield Upload(io.BytesIO(source), progress)  # which does not copy them
-    else:
+    elif isinstance(source, bytes | bytearray | memoryview):
+        yield Upload(io.BytesIO(source), progress)  # which does not copy bytes
+    elif hasattr(source, "seek") and not isinstance(source, io.TextIOBase):
         yield Upload(source, progress)
+    else:
+        raise InvalidRequestError(
+            "a snapshot is the path of a file, its content as bytes, or a file that is open in "
+            f"binary mode, not of type {type(source).__name__}"
+        )

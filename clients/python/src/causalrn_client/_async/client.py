@@ -1,6 +1,5 @@
 """The client."""
 
-import operator
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -11,10 +10,18 @@ import httpx
 from causalrn_client._async.connection import AsyncConnection
 from causalrn_client._async.session import AsyncSession
 from causalrn_client._async.stream import AsyncStream
+from causalrn_client.arguments import integers
 from causalrn_client.async_run_batch import async_run_batch
 from causalrn_client.batch import DEFAULT_CONCURRENCY, Batch, Report
-from causalrn_client.errors import APIConnectionError, APIStatusError, ResponseFormatError
+from causalrn_client.errors import (
+    APIConnectionError,
+    APIStatusError,
+    ConfigurationError,
+    InvalidRequestError,
+    ResponseFormatError,
+)
 from causalrn_client.generation_options import BatchOptions, GenerateOptions
+from causalrn_client.http_options import FRESH, KEPT, http_options
 from causalrn_client.model_info import (
     AdminModel,
     AdminModelList,
@@ -36,6 +43,7 @@ from causalrn_client.model_requests import (
     unload_call,
 )
 from causalrn_client.models import Generation, ServerInfo
+from causalrn_client.proxy import EnvironmentProxy
 from causalrn_client.requests import (
     DEFAULT_TIMEOUT,
     HEALTH,
@@ -45,10 +53,11 @@ from causalrn_client.requests import (
     generate_call,
     model_for,
     source,
+    sources,
 )
 from causalrn_client.responses import parse_answer
 from causalrn_client.retry import RETRIED_STATUSES, RetryPolicy
-from causalrn_client.score import Score, read_score, score_call
+from causalrn_client.score import Score, read_score, score_call, score_pairs
 from causalrn_client.session_id import new_session_id
 from causalrn_client.session_info import SessionInfo, SessionPage
 from causalrn_client.session_requests import list_call, restore_call
@@ -96,18 +105,31 @@ class AsyncClient:
                 the server has certainly not acted on it.
             headers: Headers to send with every request. They take precedence over `api_key`.
             http_client: The client of `httpx` to send requests with. It stays open when this client
-                is closed. `timeout` and `headers` still apply.
+                is closed. `timeout` and `headers` still apply. Without one, the environment says
+                which proxy to use (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) and whom to trust
+                (SSL_CERT_FILE, SSL_CERT_DIR). Servers on this machine are reached without a proxy.
 
         Raises:
-            ValueError: `base_url` is not an address, `api_key` cannot be a key, or `max_retries` is
-                negative.
+            ConfigurationError: An argument, or a variable of the environment, is unusable; the
+                message names it.
         """
         endpoint = Endpoint.parse(base_url, api_key, headers, timeout)
         retries = RetryPolicy(max_retries)
         self._model = model
         self._owns_http = http_client is None
-        http = http_client if http_client is not None else httpx.AsyncClient()
-        self._connection = AsyncConnection(http, endpoint, retries)
+        if http_client is None:
+            proxy = EnvironmentProxy.to(endpoint.base_url)
+            options = http_options(endpoint.base_url, proxy)
+            http = httpx.AsyncClient(**options, limits=KEPT)
+            fresh = httpx.AsyncClient(**options, limits=FRESH)
+        elif isinstance(http_client, httpx.AsyncClient):
+            http = fresh = http_client
+            proxy = None
+        else:
+            raise ConfigurationError(
+                f"http_client must be an httpx.AsyncClient, not {type(http_client).__name__}"
+            )
+        self._connection = AsyncConnection(http, fresh, proxy, endpoint, retries)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._connection.address)!r})"
@@ -130,6 +152,7 @@ class AsyncClient:
         finally:
             if self._owns_http:
                 await self._connection.http.aclose()
+                await self._connection.fresh.aclose()
 
     async def generate(
         self, prompt: str | None = None, **options: Unpack[GenerateOptions]
@@ -189,9 +212,10 @@ class AsyncClient:
 
         Raises:
             BatchError: Some prompts failed; its `results` include the answers to the others.
-            ValueError: `max_concurrency` is less than 1.
+            InvalidRequestError: A prompt is neither a text nor a list of token ids, or
+                `max_concurrency` is less than 1.
         """
-        asked = [source(prompt) for prompt in prompts]
+        asked = sources(prompts)
         batch = Batch[Generation](len(asked), max_concurrency, progress)
         return await async_run_batch(batch, lambda i: self.generate(**asked[i], **options))
 
@@ -256,9 +280,9 @@ class AsyncClient:
 
         Raises:
             BatchError: Some pairs failed; its `results` include the scores of the others.
-            ValueError: `max_concurrency` is less than 1.
+            InvalidRequestError: They are not pairs, or `max_concurrency` is less than 1.
         """
-        texts = list(pairs)
+        texts = score_pairs(pairs)
         batch = Batch[Score](len(texts), max_concurrency, progress)
         return await async_run_batch(
             batch,
@@ -360,11 +384,11 @@ class AsyncClient:
             keep: Whether a new session stays on the server when the block is left.
 
         Raises:
-            ValueError: `model` or `ttl` is given together with `id`.
+            InvalidRequestError: `model` or `ttl` is given together with `id`.
         """
         for name, value in {"model": model, "ttl": ttl}.items():
             if id is not None and value is not None:
-                raise ValueError(
+                raise InvalidRequestError(
                     f"{name} is for a session that is yet to be made, and this one has an id"
                 )
         model = model_for(model, self._model, id)
@@ -462,9 +486,12 @@ class AsyncClient:
         return generate_call(prompt, stream=stream, **options)
 
     async def _ids(
-        self, source: str | Sequence[int], model: str | None, *, special: bool, mode: str | None
+        self, given: str | Sequence[int], model: str | None, *, special: bool, mode: str | None
     ) -> list[int]:
-        if not isinstance(source, str):
-            return [operator.index(token_id) for token_id in source]
-        found = await self.tokenize(source, model=model, add_special_tokens=special, mode=mode)
+        asked = source(given)
+        if "token_ids" in asked:
+            return integers("token_ids", asked["token_ids"])
+        found = await self.tokenize(
+            asked["prompt"], model=model, add_special_tokens=special, mode=mode
+        )
         return found.tokens

@@ -9,17 +9,20 @@ from typing import BinaryIO, TypeVar
 import httpx
 
 from causalrn_client.errors import CausalRNError, NotFoundError
+from causalrn_client.proxy import EnvironmentProxy
 from causalrn_client.requests import Call, Endpoint
 from causalrn_client.responses import (
     ModelT,
     check_type,
     failure,
     interruption,
+    misuse,
     parse_answer,
     refusal,
     total_bytes,
 )
 from causalrn_client.retry import RetryPolicy
+from causalrn_client.trace import AsyncTrace
 from causalrn_client.upload import PIECE_BYTES, Progress
 from causalrn_client.waiting import AsyncShield, async_run_blocking, async_sleep
 
@@ -30,16 +33,26 @@ class AsyncConnection:
     """Sends requests to one server, and retries them as the policy says. Can be shared.
 
     Attributes:
-        http: The client of `httpx` that sends the requests.
+        http: The client of `httpx` that sends what can be repeated.
+        fresh: The one that sends everything else, on a connection of its own.
         address: The server's address, without the name and password that a URL can contain.
         shield: Protects what must be finished, such as the deletion of a session.
     """
 
-    def __init__(self, http: httpx.AsyncClient, endpoint: Endpoint, retries: RetryPolicy) -> None:
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        fresh: httpx.AsyncClient,
+        proxy: EnvironmentProxy | None,
+        endpoint: Endpoint,
+        retries: RetryPolicy,
+    ) -> None:
         self.http = http
+        self.fresh = fresh
         self.address = endpoint.base_url.copy_with(userinfo=b"")
         self.shield = AsyncShield()
         self._endpoint = endpoint
+        self._proxy = proxy
         self._retries = retries
 
     async def ask(self, call: Call, kind: type[ModelT]) -> ModelT:
@@ -130,14 +143,29 @@ class AsyncConnection:
         return response
 
     async def _exchange(self, call: Call, *, stream: bool) -> httpx.Response:
-        request = self._endpoint.request(self.http, call)
+        trace = AsyncTrace()
         try:
-            response = await self.http.send(request, stream=stream)
+            try:
+                response = await self._send(call, trace, stream=stream)
+            except httpx.TransportError:
+                if not (call.repeatable and trace.went_nowhere):
+                    raise
+                response = await self._send(call, None, stream=stream)
             if stream and not response.is_success:
                 async with contextlib.aclosing(response):
                     await response.aread()
         except httpx.RequestError as error:
-            raise failure(error) from error
+            raise failure(error, self._proxy) from error
+        except RuntimeError as error:
+            raise misuse(error, is_closed=self.http.is_closed) from error
         if not response.is_success:
             raise refusal(response)
         return response
+
+    async def _send(self, call: Call, trace: AsyncTrace | None, *, stream: bool) -> httpx.Response:
+        """Sends a request once; without a trace, on a new connection."""
+        http = self.http if call.repeatable and trace is not None else self.fresh
+        request = self._endpoint.request(http, call)
+        if trace is not None:
+            request.extensions["trace"] = trace
+        return await http.send(request, stream=stream)

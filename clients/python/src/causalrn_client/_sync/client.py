@@ -1,7 +1,6 @@
 # Written by unasync.py from _async/client.py; change that one.
 """The client."""
 
-import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -12,9 +11,17 @@ import httpx
 from causalrn_client._sync.connection import Connection
 from causalrn_client._sync.session import Session
 from causalrn_client._sync.stream import Stream
+from causalrn_client.arguments import integers
 from causalrn_client.batch import DEFAULT_CONCURRENCY, Batch, Report
-from causalrn_client.errors import APIConnectionError, APIStatusError, ResponseFormatError
+from causalrn_client.errors import (
+    APIConnectionError,
+    APIStatusError,
+    ConfigurationError,
+    InvalidRequestError,
+    ResponseFormatError,
+)
 from causalrn_client.generation_options import BatchOptions, GenerateOptions
+from causalrn_client.http_options import FRESH, KEPT, http_options
 from causalrn_client.model_info import (
     AdminModel,
     AdminModelList,
@@ -36,6 +43,7 @@ from causalrn_client.model_requests import (
     unload_call,
 )
 from causalrn_client.models import Generation, ServerInfo
+from causalrn_client.proxy import EnvironmentProxy
 from causalrn_client.requests import (
     DEFAULT_TIMEOUT,
     HEALTH,
@@ -45,11 +53,12 @@ from causalrn_client.requests import (
     generate_call,
     model_for,
     source,
+    sources,
 )
 from causalrn_client.responses import parse_answer
 from causalrn_client.retry import RETRIED_STATUSES, RetryPolicy
 from causalrn_client.run_batch import run_batch
-from causalrn_client.score import Score, read_score, score_call
+from causalrn_client.score import Score, read_score, score_call, score_pairs
 from causalrn_client.session_id import new_session_id
 from causalrn_client.session_info import SessionInfo, SessionPage
 from causalrn_client.session_requests import list_call, restore_call
@@ -97,18 +106,31 @@ class Client:
                 the server has certainly not acted on it.
             headers: Headers to send with every request. They take precedence over `api_key`.
             http_client: The client of `httpx` to send requests with. It stays open when this client
-                is closed. `timeout` and `headers` still apply.
+                is closed. `timeout` and `headers` still apply. Without one, the environment says
+                which proxy to use (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) and whom to trust
+                (SSL_CERT_FILE, SSL_CERT_DIR). Servers on this machine are reached without a proxy.
 
         Raises:
-            ValueError: `base_url` is not an address, `api_key` cannot be a key, or `max_retries` is
-                negative.
+            ConfigurationError: An argument, or a variable of the environment, is unusable; the
+                message names it.
         """
         endpoint = Endpoint.parse(base_url, api_key, headers, timeout)
         retries = RetryPolicy(max_retries)
         self._model = model
         self._owns_http = http_client is None
-        http = http_client if http_client is not None else httpx.Client()
-        self._connection = Connection(http, endpoint, retries)
+        if http_client is None:
+            proxy = EnvironmentProxy.to(endpoint.base_url)
+            options = http_options(endpoint.base_url, proxy)
+            http = httpx.Client(**options, limits=KEPT)
+            fresh = httpx.Client(**options, limits=FRESH)
+        elif isinstance(http_client, httpx.Client):
+            http = fresh = http_client
+            proxy = None
+        else:
+            raise ConfigurationError(
+                f"http_client must be an httpx.Client, not {type(http_client).__name__}"
+            )
+        self._connection = Connection(http, fresh, proxy, endpoint, retries)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._connection.address)!r})"
@@ -131,6 +153,7 @@ class Client:
         finally:
             if self._owns_http:
                 self._connection.http.close()
+                self._connection.fresh.close()
 
     def generate(self, prompt: str | None = None, **options: Unpack[GenerateOptions]) -> Generation:
         """Generates, and returns the whole answer once it is complete.
@@ -188,9 +211,10 @@ class Client:
 
         Raises:
             BatchError: Some prompts failed; its `results` include the answers to the others.
-            ValueError: `max_concurrency` is less than 1.
+            InvalidRequestError: A prompt is neither a text nor a list of token ids, or
+                `max_concurrency` is less than 1.
         """
-        asked = [source(prompt) for prompt in prompts]
+        asked = sources(prompts)
         batch = Batch[Generation](len(asked), max_concurrency, progress)
         return run_batch(batch, lambda i: self.generate(**asked[i], **options))
 
@@ -255,9 +279,9 @@ class Client:
 
         Raises:
             BatchError: Some pairs failed; its `results` include the scores of the others.
-            ValueError: `max_concurrency` is less than 1.
+            InvalidRequestError: They are not pairs, or `max_concurrency` is less than 1.
         """
-        texts = list(pairs)
+        texts = score_pairs(pairs)
         batch = Batch[Score](len(texts), max_concurrency, progress)
         return run_batch(
             batch,
@@ -359,11 +383,11 @@ class Client:
             keep: Whether a new session stays on the server when the block is left.
 
         Raises:
-            ValueError: `model` or `ttl` is given together with `id`.
+            InvalidRequestError: `model` or `ttl` is given together with `id`.
         """
         for name, value in {"model": model, "ttl": ttl}.items():
             if id is not None and value is not None:
-                raise ValueError(
+                raise InvalidRequestError(
                     f"{name} is for a session that is yet to be made, and this one has an id"
                 )
         model = model_for(model, self._model, id)
@@ -458,9 +482,10 @@ class Client:
         return generate_call(prompt, stream=stream, **options)
 
     def _ids(
-        self, source: str | Sequence[int], model: str | None, *, special: bool, mode: str | None
+        self, given: str | Sequence[int], model: str | None, *, special: bool, mode: str | None
     ) -> list[int]:
-        if not isinstance(source, str):
-            return [operator.index(token_id) for token_id in source]
-        found = self.tokenize(source, model=model, add_special_tokens=special, mode=mode)
+        asked = source(given)
+        if "token_ids" in asked:
+            return integers("token_ids", asked["token_ids"])
+        found = self.tokenize(asked["prompt"], model=model, add_special_tokens=special, mode=mode)
         return found.tokens

@@ -11,7 +11,7 @@ from typing import Self, Unpack, overload
 
 from causalrn_client._sync.connection import Connection
 from causalrn_client._sync.stream import Stream
-from causalrn_client.errors import NotFoundError
+from causalrn_client.errors import NotFoundError, NotOpenError
 from causalrn_client.generation_options import TurnOptions
 from causalrn_client.models import Generation
 from causalrn_client.partial_file import PartialFile
@@ -100,10 +100,10 @@ class Session:
         """The session's id, by which any client can open it.
 
         Raises:
-            RuntimeError: The session has none yet, because it has not been opened.
+            NotOpenError: The session has none yet, because it has not been opened.
         """
         if self._id is None:
-            raise RuntimeError("the session is not open: use it in a with block, or call open()")
+            raise NotOpenError("the session is not open: use it in a with block, or call open()")
         return self._id
 
     def open(self) -> Self:

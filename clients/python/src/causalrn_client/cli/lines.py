@@ -78,11 +78,17 @@ def run_lines(job: Job[ResultT], url: str, api_key: str | None) -> None:
 
     Ctrl-C stops the requests in progress, and prints what is done.
     """
-    from causalrn_client import APIConnectionError, AsyncClient, BatchError, CausalRNError
+    from causalrn_client import (
+        APIConnectionError,
+        AsyncClient,
+        BatchError,
+        CausalRNError,
+        ConfigurationError,
+    )
 
     try:
         client = AsyncClient(url, api_key=api_key)
-    except ValueError as error:
+    except ConfigurationError as error:
         wrong_option(error)
     output = _Output(job.show)
     interrupted = False

@@ -10,7 +10,7 @@ import typer
 from causalrn_client.cli.terminal import fail
 
 if TYPE_CHECKING:
-    from causalrn_client import CausalRNError, Client
+    from causalrn_client import CausalRNError, Client, ConfigurationError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -30,12 +30,12 @@ def connected(url: str, api_key: str | None, **options: Any) -> Iterator["Client
         api_key: The key for it, if it requires one.
         options: Other arguments of `Client`.
     """
-    from causalrn_client import Client
+    from causalrn_client import Client, ConfigurationError
 
     with told():
         try:
             client = Client(url, api_key=api_key, max_retries=0, **options)
-        except ValueError as error:
+        except ConfigurationError as error:
             wrong_option(error)
         with client:
             yield client
@@ -56,10 +56,10 @@ def told() -> Iterator[None]:
         fail(error)
 
 
-def wrong_option(error: ValueError) -> NoReturn:
-    """End the command because the client does not accept an option."""
-    option = "--api-key" if "api_key" in str(error) else "--url"
-    fail(f"{option}: {error}")
+def wrong_option(error: "ConfigurationError") -> NoReturn:
+    """End the command because the client does not accept an option, or the environment."""
+    options = {"api_key,": "--api-key: ", "base_url": "--url: "}
+    fail(options.get(str(error).split()[0], "") + str(error))
 
 
 def explain(error: "CausalRNError") -> str:
