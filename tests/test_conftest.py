@@ -13,7 +13,7 @@ import torch
 from hypothesis import settings
 
 from model.ops.cpu import jit
-from tests.programs import packages, program
+from tests.programs import packages
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,10 +69,29 @@ def test_missing_programs_are_named_at_once_and_stop_nothing(tmp_path: Path) -> 
     assert "npm" not in named
 
 
-def test_a_missing_program_skips_its_test_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(pytest.skip.Exception, match="chromium is missing: install the package `ch"):
-        program("chromium")
+def test_a_missing_program_skips_its_test_by_name(tmp_path: Path) -> None:
+    test = tmp_path / "test_skipped.py"
+    test.write_text("""
+from tests.programs import program
+
+def test_in_a_browser():
+    program("chromium")
+
+def test_without_one():
+    pass
+""")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--rootdir={tmp_path}"]
+    done = subprocess.run(
+        [*command, f"--confcutdir={tmp_path}", "-c", ROOT / "pyproject.toml", test],
+        cwd=ROOT,
+        env=os.environ | {"PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "test_skipped.py::test_in_a_browser - Skipped: chromium is missing: " in done.stdout
+    assert "install the package `chromium`" in done.stdout
+    assert "1 passed, 1 skipped" in done.stdout
 
 
 def test_what_a_test_starts_heeds_ctrl_c() -> None:

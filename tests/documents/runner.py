@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.documents.blocks import ROOT, Block
+from tests.programs import program
 
 ADDRESS = "http://127.0.0.1:8000"
 _STAND_INS = Path(__file__).with_name("stand_ins.sh")
@@ -65,6 +66,8 @@ def run(blocks: Sequence[Block], url: str, folder: Path) -> Printed:
     if blocks[0].language == "python":
         command = [sys.executable, "-W", "error", "-c", *texts]
     else:
+        if any("curl " in text for text in texts):
+            program("curl")
         begin = f"exec 3>stand-ins; source {_STAND_INS}"
         script = "\n".join([begin, *(f"{text}\nprintf '{_END}'" for text in texts)])
         command = ["bash", "-euo", "pipefail", "-c", script]

@@ -14,6 +14,7 @@ import pytest
 
 from causalrn_client import Client
 from model.evaluation.strings import BYTE_KINDS
+from tests.programs import program
 
 TEXTS = sorted((Path(__file__).parent / "texts").iterdir())
 
@@ -30,7 +31,7 @@ def test_curl_gives_back_the_bytes_of_a_file(server_url: str, file: Path, tmp_pa
     body = tmp_path / "body.json"
     body.write_text(json.dumps({"prompt": content.decode()}), encoding="utf-8")
     done = subprocess.run(
-        ["curl", "--silent", "--fail-with-body", f"{server_url}/generate",
+        [program("curl"), "--silent", "--fail-with-body", f"{server_url}/generate",
          "--header", "content-type: application/json", "--data", f"@{body}"],
         capture_output=True, check=True,
     )  # fmt: skip

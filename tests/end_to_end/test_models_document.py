@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from tests.programs import program
 from tests.server.admin_client import KEY
 
 ROOT = Path(__file__).parents[2]
@@ -14,6 +15,7 @@ ADDRESS = "http://127.0.0.1:8000"
 
 
 def test_every_curl_runs(two_models_url: str) -> None:
+    program("curl")
     blocks = re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL)
     start, *commands = blocks
     assert "CAUSALRN_CHECKPOINT=checkpoints/copy-bytes:checkpoints/copy-az" in start

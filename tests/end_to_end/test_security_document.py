@@ -21,6 +21,7 @@ from server.http.json_body import MAX_KEYS
 from server.http.protocol import GuardedProtocol
 from server.http.secure_headers import SECURE_HEADERS
 from tests.end_to_end.served import served
+from tests.programs import program
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
@@ -30,6 +31,7 @@ COMMANDS = "[causalrn.commands]\nkey = server.auth.key_command:app\n"
 
 def run(script: str, folder: Path, **environment: str) -> tuple[str, str]:
     """Output and error output of commands that must succeed."""
+    program("curl")
     done = subprocess.run(
         ["bash", "-ec", script],
         cwd=folder,

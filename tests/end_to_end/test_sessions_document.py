@@ -4,12 +4,15 @@ import re
 import subprocess
 from pathlib import Path
 
+from tests.programs import program
+
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "sessions.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8000"
 
 
 def test_every_curl_runs(server_url: str, tmp_path: Path) -> None:
+    program("curl")
     blocks = [
         block for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL) if "curl" in block
     ]

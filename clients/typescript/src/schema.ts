@@ -252,7 +252,9 @@ export interface paths {
         };
         /**
          * Figures for Prometheus
-         * @description Say for each model what is in use at this moment, and what was done so far.
+         * @description Say what is in use at this moment, and what was done so far.
+         *
+         *     Most figures are of one model, those of HTTP and of the process of the whole server.
          */
         get: operations["metrics_metrics_get"];
         put?: never;

@@ -212,7 +212,8 @@ test("a session has one turn at a time", async () => {
   );
   const waiting = session.generate("my turn", { wait: true, deadlineMs: 60_000 });
   await stream.close();
-  assert.equal((await waiting).text, "my turn");
+  // What it says depends on where the turn before, which no longer copied anything, broke off.
+  assert.match((await waiting).finishReason ?? "", /^(stop|length)$/);
 });
 
 test("a snapshot is a session again", async () => {

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.programs import program
 from tests.server.sessions.store.appending import IDS, token
 from tests.server.sessions.store.stores import log_of, opened
 
@@ -64,7 +65,7 @@ def run_limited(case: str, path: Path) -> str:
     """Run a program of `limited`, without root's right to write to what is read-only."""
     command = [sys.executable, "-m", "tests.server.sessions.store.limited", case, str(path)]
     if os.getuid() == 0:
-        command = ["setpriv", "--bounding-set=-dac_override", *command]
+        command = [program("setpriv"), "--bounding-set=-dac_override", *command]
     done = subprocess.run(
         command, check=False, cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=60
     )
