@@ -34,7 +34,6 @@ COMPANIONS = {"llvmlite": "numba", "pydantic_core": "pydantic"}
 
 # What any file of the server may know.
 COMMON = (
-    "server.environment",
     "server.errors",
     "server.machine",
     "server.printable",
