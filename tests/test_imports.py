@@ -34,9 +34,9 @@ COMPANIONS = {"llvmlite": "numba", "pydantic_core": "pydantic"}
 
 # What any file of the server may know.
 COMMON = (
+    "model.machine",
     "server.environment",
     "server.errors",
-    "server.machine",
     "server.printable",
     "server.settings",
 )

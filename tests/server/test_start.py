@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,10 +25,16 @@ uvicorn.run(create_app(load=lambda _: 1 / 0), port=0)
 
 
 @contextmanager
-def starting(**environment: str) -> Iterator[tuple[httpx.Client, "subprocess.Popen[str]"]]:
+def starting(
+    before: tuple[str, ...] = (), folder: Path = ROOT, **environment: str
+) -> Iterator[tuple[httpx.Client, "subprocess.Popen[str]"]]:
     """A server that listens, and a client for it."""
     with subprocess.Popen(
-        UVICORN, cwd=ROOT, env=os.environ | environment, stderr=subprocess.PIPE, text=True
+        [*before, *UVICORN],
+        cwd=folder,
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             assert process.stderr is not None
@@ -108,3 +115,28 @@ def test_a_port_in_use_is_told_before_a_model_is_loaded() -> None:
         log = failed(*UVICORN[:-1], port, CAUSALRN_CHECKPOINT="/nowhere/at-all")
     (line,) = [line for line in log.splitlines() if "ERROR" in line]
     assert "address already in use" in line
+
+
+@pytest.mark.skipif(
+    shutil.which("setpriv") is None or os.geteuid() != 0, reason="needs root and setpriv"
+)
+def test_a_user_without_a_home_who_may_write_nothing_can_serve(tmp_path: Path) -> None:
+    """It may read everything, as it could in a container."""
+    for name in ("model", "server", "checkpoints/recall-bytes"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    privileges = (
+        "setpriv", "--reuid=12345", "--regid=12345", "--clear-groups",
+        "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
+        "env", "--unset=HOME", "--unset=XDG_STATE_HOME",
+    )  # fmt: skip
+    with starting(privileges, tmp_path) as (client, process):
+        again = "compiling kernels, about a minute at every start"
+        while again not in (text := client.get("/health/ready").text):
+            assert "the server is starting: loading" in text
+            time.sleep(0.05)
+        assert "NUMBA_CACHE_DIR" in text
+        process.terminate()
+        _, log = process.communicate(timeout=60)
+    assert "Traceback" not in log
+    assert log.count(again) == 1
