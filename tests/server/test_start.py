@@ -106,7 +106,7 @@ def test_a_start_that_fails_ends_with_one_clear_line(name: str, value: str, advi
 def test_a_failure_that_nobody_expected_keeps_its_traceback() -> None:
     log = failed(sys.executable, "-c", FAILING)
     assert "Traceback" in log
-    assert log.splitlines()[-1] == "ZeroDivisionError: division by zero"
+    assert "ZeroDivisionError: division by zero" in log
 
 
 def test_a_port_in_use_is_told_before_a_model_is_loaded() -> None:
@@ -140,3 +140,29 @@ def test_a_user_without_a_home_who_may_write_nothing_can_serve(tmp_path: Path) -
         _, log = process.communicate(timeout=60)
     assert "Traceback" not in log
     assert log.count(again) == 1
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A control group, whose limit can be set."""
+    group = Path("/sys/fs/cgroup/memory", f"causalrn-test-{os.getpid()}")
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        yield group
+    finally:
+        group.rmdir()
+
+
+@pytest.mark.parametrize(("mebibytes", "what"), [(300, "serving"), (500, "compiling kernels")])
+def test_too_little_memory_is_told_in_one_line(
+    memory_group: Path, tmp_path: Path, mebibytes: int, what: str
+) -> None:
+    (memory_group / "memory.limit_in_bytes").write_text(str(mebibytes * 2**20))
+    join = f'echo $$ > {memory_group}/cgroup.procs && exec "$0" "$@"'
+    log = failed("sh", "-c", join, *UVICORN, NUMBA_CACHE_DIR=str(tmp_path))
+    (line,) = [line for line in log.splitlines() if f"{what} takes" in line]
+    assert f"this process may use {mebibytes} MiB: allow its control group more" in line
+    assert "Traceback" not in log
