@@ -4,7 +4,7 @@
 #   docker run --rm -p 8000:8000 -v causalrn:/var/lib/causalrn causalrn
 #
 # Settings are environment variables (CAUSALRN_..., UVICORN_...). Sessions are kept in the volume.
-# With --read-only, mount a tmpfs on /var/cache/numba.
+# Runs with --read-only, and as any user of the group 0.
 
 FROM python:3.11-slim AS builder
 WORKDIR /app
@@ -33,7 +33,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     UVICORN_WS=none \
     UVICORN_SERVER_HEADER=false
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin causalrn \
-    && install --directory --owner=causalrn /var/cache/numba /var/lib/causalrn
+    && install --directory --owner=causalrn --group=0 --mode=2775 /var/cache/numba /var/lib/causalrn
 COPY --from=builder /opt/venv /opt/venv
 COPY LICENSE ./
 COPY model model
@@ -50,5 +50,5 @@ RUN python -m server.precompile
 RUN test "$(causalrn generate 'A copy, byte by byte.')" = 'A copy, byte by byte.'
 VOLUME /var/lib/causalrn
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=120s CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['UVICORN_PORT']), timeout=2); c.request('GET', '/health/ready'); sys.exit(c.getresponse().status != 200)"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=120s CMD ["python", "-c", "import http.client, os, sys; h = os.environ['UVICORN_HOST']; c = http.client.HTTPConnection('localhost' if h in ('0.0.0.0', '::') else h, int(os.environ['UVICORN_PORT']), timeout=2); c.request('GET', '/health/ready'); sys.exit(c.getresponse().status != 200)"]
 CMD ["uvicorn", "server.app:app"]

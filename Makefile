@@ -1,6 +1,7 @@
 # `make` lists the targets. The environment is .venv; whatever needs it makes it first.
 
-# HOST is not taken from the environment: some shells export the machine's name under it.
+# HOST is not taken from the environment: some shells export the machine's name under it. With
+# `HOST=` or `HOST=::` the server is there for every network, IPv4 and IPv6.
 HOST = 127.0.0.1
 PORT ?= 8000
 ARGS ?=
@@ -16,11 +17,13 @@ FLOCK := $(shell command -v flock 2>/dev/null)
 TYPESCRIPT := clients/typescript
 NODE_MODULES := $(TYPESCRIPT)/node_modules/.package-lock.json
 
-# The first interpreter that is new enough, if possible one that can make environments;
+# The versions of Python for which there are packages of all pinned versions.
+FITS := (3, 11) <= sys.version_info < (3, 15)
+# The first interpreter that fits, if possible one that can make environments;
 # `make install PYTHON=/path/to/python` overrides.
 PYTHON ?= $(shell for modules in sys,ensurepip sys; do \
 	for p in python3 python3.14 python3.13 python3.12 python3.11; do \
-	$$p -c "import $$modules; sys.exit(sys.version_info < (3, 11))" 2>/dev/null && \
+	$$p -c "import $$modules; sys.exit(not $(FITS))" 2>/dev/null && \
 	echo $$p && exit; done; done; echo python3)
 
 .DEFAULT_GOAL := help
@@ -32,7 +35,7 @@ help: ## List the targets
 install: $(STAMP) ## Install everything into .venv
 
 serve: $(STAMP) ## Run the server on HOST and PORT (127.0.0.1 and 8000)
-	@exec $(VENV)/bin/python -m uvicorn server.app:app --host $(HOST) --port $(PORT) \
+	@exec $(VENV)/bin/python -m uvicorn server.app:app --host '$(HOST)' --port $(PORT) \
 		--ws none --no-server-header
 
 # Not in the list of targets: what tests start is installed, or named, before anything else happens.
@@ -78,9 +81,9 @@ ifdef INSTALLING
 $(STAMP): EXTRAS = dev
 $(TEST_STAMP): EXTRAS = dev,conformance
 $(STAMP) $(TEST_STAMP): pyproject.toml constraints.txt clients/python/pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	@$(PYTHON) -c 'import sys; sys.exit(not $(FITS))' 2>/dev/null || { \
 		found=$$(command -v $(PYTHON) >/dev/null && $(PYTHON) --version 2>&1 || echo missing); \
-		echo "error: CausalRN needs Python 3.11 or newer, and $(PYTHON) is $$found." >&2; \
+		echo "error: CausalRN needs Python 3.11 to 3.14, and $(PYTHON) is $$found." >&2; \
 		echo "Name another: make $(GOAL) PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "error: $(PYTHON) cannot make virtual environments: venv or ensurepip is missing." >&2; \

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from server.machine import usable_bytes, usable_cores
+from model.machine import usable_bytes, usable_cores
 
 _CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 # As browsers send it; apps and extensions have schemes of their own.
@@ -32,7 +32,11 @@ def default_session_store() -> str:
     """`causalrn/sessions.db` where the user's programs keep their state."""
     folder = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not folder.is_absolute():
-        folder = Path.home() / ".local" / "state"
+        try:
+            home = Path.home()
+        except RuntimeError:  # a user whom the system does not know; containers give these the root
+            home = Path("/")
+        folder = home / ".local" / "state"
     return str(folder / "causalrn" / "sessions.db")
 
 

@@ -7,6 +7,7 @@ import threading
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from model.machine import usable_bytes
 from server.draining import START_FAILED
 from server.engine.engines import Engines
 from server.errors import ShuttingDownError, StartingError, StartupError
@@ -15,6 +16,9 @@ from server.sessions.sessions import Sessions
 
 logger = logging.getLogger(__name__)
 
+# Measured with the smallest pool that is of use, and rounded up.
+_SERVING_BYTES = 384 * 2**20
+_COMPILING_BYTES = 640 * 2**20
 _LIVE = "/health/live"
 
 
@@ -32,11 +36,18 @@ class Start:
         self._engines = engines
         self._sessions = sessions
         self._doing = "loading"
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self.is_over = False
 
     def begin(self, listening: asyncio.Event) -> None:
-        """Begin as soon as the server listens; called from the event loop."""
+        """Begin as soon as the server listens; called from the event loop.
+
+        Raises:
+            StartupError: there is too little memory.
+        """
+        _check_memory(_SERVING_BYTES, "serving")
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run(listening))
 
     async def stop(self) -> None:
@@ -46,9 +57,17 @@ class Start:
             await asyncio.wait([self._task])
 
     def report(self, doing: str) -> None:
-        """Note on any thread what takes long, for the log and for whoever asks."""
+        """Note on any thread that the backend compiles, for the log and for whoever asks.
+
+        With too little memory for that, the start fails before the system kills the process.
+        """
         self._doing = doing
         logger.info("%s", doing)
+        if not self.is_over and self._loop is not None:
+            try:
+                _check_memory(_COMPILING_BYTES, "compiling kernels")
+            except StartupError as error:
+                self._loop.call_soon_threadsafe(self._fail, str(error))
 
     def check(self) -> None:
         """Return if the start is over.
@@ -67,19 +86,27 @@ class Start:
         except ShuttingDownError:
             return
         except StartupError as error:
-            logger.error("%s", error)
             self._fail(str(error))
-        except Exception as error:
-            logger.exception("the server cannot start")
-            self._fail(f"{type(error).__name__}: {error}")
+        except Exception:
+            logger.exception("a failure that nobody expected")
+            self._fail("the server cannot start; its log has the reason")
         else:
             self.is_over = True
             logger.info("ready")
 
     def _fail(self, reason: str) -> None:
+        logger.error("%s", reason)
         if threading.current_thread() is threading.main_thread():
             os._exit(START_FAILED)  # nothing has been done yet that would have to be ended
         self._doing = f"failed, {reason}"  # another program's thread, which goes on
+
+
+def _check_memory(needed: int, what: str) -> None:
+    if (usable := usable_bytes()) < needed:
+        raise StartupError(
+            f"{what} takes {needed >> 20} MiB of memory, and this process may use "
+            f"{usable >> 20} MiB: allow its control group more"
+        )
 
 
 class StartGate:

@@ -2,7 +2,11 @@
 
 import importlib.util
 import json
+import os
 import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,5 +69,32 @@ def test_the_user_who_runs_it_may_write_what_it_keeps() -> None:
     (volume,) = instructions("VOLUME")
     assert user != "root"
     assert f"CAUSALRN_SESSION_STORE={volume}/" in DOCKERFILE
-    (install,) = re.findall(rf"install --directory --owner={user} (.*)$", DOCKERFILE, re.MULTILINE)
+    # Some clusters give each container a user of its own, always in the group 0.
+    directory = f"install --directory --owner={user} --group=0 --mode=2775"
+    (install,) = re.findall(rf"{directory} (.*)$", DOCKERFILE, re.MULTILINE)
     assert {volume, "/var/cache/numba"} == set(install.split())
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", "::", "::1"])
+def test_the_health_check_finds_the_server_wherever_it_listens(host: str) -> None:
+    (check,) = instructions("HEALTHCHECK")
+    command = json.loads(check.partition("CMD ")[2])
+    command[0] = sys.executable
+    with socket.create_server(("", 0)) as free:
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "UVICORN_HOST": host,
+        "UVICORN_PORT": str(port),
+        "STEP_SECONDS": "0",
+        "DRAIN_SECONDS": "0",
+    }
+    uvicorn = [sys.executable, "-m", "uvicorn", "tests.server.slow_app:app"]
+    assert subprocess.run(command, env=environment, check=False).returncode != 0
+    with subprocess.Popen(uvicorn, cwd=ROOT, env=environment, stderr=subprocess.PIPE) as server:
+        try:
+            assert server.stderr is not None
+            while b"INFO server.start: ready" not in (line := server.stderr.readline()):
+                assert line
+            assert subprocess.run(command, env=environment, check=False).returncode == 0
+        finally:
+            server.kill()

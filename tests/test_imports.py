@@ -34,8 +34,8 @@ COMPANIONS = {"llvmlite": "numba", "pydantic_core": "pydantic"}
 
 # What any file of the server may know.
 COMMON = (
+    "model.machine",
     "server.errors",
-    "server.machine",
     "server.printable",
     "server.settings",
 )

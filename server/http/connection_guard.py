@@ -23,6 +23,7 @@ uvicorn's own 5 seconds are also those after which common clients give a connect
 server is the first, it hangs up in the middle of the client's next request.
 """
 
+_EVERYWHERE = "::"  # of IPv6 alone, for uvicorn; no host is every host, of IPv4 as well
 _DEFAULT_KEEP_ALIVE = inspect.signature(uvicorn.Config).parameters["timeout_keep_alive"].default
 
 
@@ -61,6 +62,8 @@ def _guard(receive: Receive, listening: asyncio.Event) -> None:
     else:
         _tell_when_listening(config, listening)
         _limit_connections(config)
+        if config.host == _EVERYWHERE:
+            config.host = ""
         if config.http_protocol_class is HttpToolsProtocol:
             config.http_protocol_class = GuardedProtocol
         if issubclass(config.http_protocol_class, GuardedProtocol):

@@ -9,8 +9,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from server.http.answer import Answer
 from server.http.request_parser import RequestParser
 
-_FIRST_PROBE_SECONDS = 0.25  # most answers are given before that
-_RAREST_PROBE_SECONDS = 15.0
+_UNPROBED_SECONDS = 0.25  # most answers are given before that
+_FIRST_PAUSE_SECONDS = 0.05  # between probes; it then doubles
+_LONGEST_PAUSE_SECONDS = 15.0
 
 
 class Http1Protocol(HttpToolsProtocol):
@@ -48,7 +49,7 @@ class Http1Protocol(HttpToolsProtocol):
         if not self.transport.can_write_eof():  # TLS, where both sides are closed at once
             return False
         cycle.keep_alive = False
-        self._probe_in(_FIRST_PROBE_SECONDS)
+        self._probe_in(_UNPROBED_SECONDS, _FIRST_PAUSE_SECONDS)
         return True
 
     def head_without_offer(self) -> bytes:
@@ -88,10 +89,10 @@ class Http1Protocol(HttpToolsProtocol):
         self._answer = Answer(app, cycle)
         super()._start_asgi_task(cycle, self._answer)  # type: ignore[arg-type]
 
-    def _probe_in(self, seconds: float) -> None:
-        self._next_probe = self.loop.call_later(seconds, self._probe, seconds)
+    def _probe_in(self, seconds: float, pause: float) -> None:
+        self._next_probe = self.loop.call_later(seconds, self._probe, pause)
 
-    def _probe(self, seconds: float) -> None:
+    def _probe(self, pause: float) -> None:
         if self._answer is None or self.transport.is_closing():
             return
         probe = self._answer.probe()
@@ -100,4 +101,4 @@ class Http1Protocol(HttpToolsProtocol):
             return
         if not self.flow.write_paused:
             self.transport.write(probe)
-        self._probe_in(min(2 * seconds, _RAREST_PROBE_SECONDS))
+        self._probe_in(pause, min(2 * pause, _LONGEST_PAUSE_SECONDS))

@@ -18,6 +18,7 @@ from types import FunctionType
 from typing import Any
 
 import numba
+import numba.core.caching
 import numba.core.cgutils
 import numba.core.event
 import numba.extending
@@ -48,6 +49,61 @@ _launch = threading.Lock()  # not every threading layer tolerates two threads th
 # With fewer exponentials, starting threads several times in a kernel costs what they gain.
 _PARALLEL_WORK = 200_000
 _COMPILING = "compiling kernels, once, about a minute"
+_COMPILING_AGAIN = (
+    "compiling kernels, about a minute at every start, as they can be kept nowhere: name a folder "
+    "that can be written in NUMBA_CACHE_DIR"
+)
+
+
+class _ReadOnly:
+    """Finds the folder of a cache that was filled before and cannot be written now."""
+
+    def ensure_cache_path(self) -> None:
+        if not Path(self.get_cache_path()).is_dir():  # type: ignore[attr-defined]
+            raise NotADirectoryError
+
+
+class _ReadOnlyGivenFolder(_ReadOnly, numba.core.caching.UserProvidedCacheLocator):  # type: ignore[misc]
+    pass
+
+
+class _ReadOnlyTree(_ReadOnly, numba.core.caching.InTreeCacheLocator):  # type: ignore[misc]
+    pass
+
+
+class _CachedResults(numba.core.caching.CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = (
+        *numba.core.caching.CompileResultCacheImpl._locator_classes,
+        _ReadOnlyGivenFolder,
+        _ReadOnlyTree,
+    )
+
+
+class _DiskCache(numba.core.caching.FunctionCache):  # type: ignore[misc]
+    """Numba's cache on disk, but what cannot be read or written is compiled again."""
+
+    _impl_class = _CachedResults
+
+    def load_overload(self, *args: Any) -> Any:
+        try:
+            return super().load_overload(*args)
+        except Exception:  # a damaged file may raise anything
+            return None
+
+    def save_overload(self, *args: Any) -> None:
+        try:
+            super().save_overload(*args)
+        except Exception:  # the disk is full, or as above
+            _compilation.is_kept = False
+
+
+def _keep_on_disk(dispatcher: Any) -> None:
+    try:
+        dispatcher._cache = cache = _DiskCache(dispatcher.py_func)
+    except RuntimeError:  # there is no folder
+        _compilation.is_kept = False
+    else:
+        _compilation.is_kept &= not isinstance(cache._impl.locator, _ReadOnly)
 
 
 class Kernel:
@@ -65,9 +121,11 @@ class Kernel:
 
     def __init__(self, function: Callable[..., Any], *, dealt: bool = False) -> None:
         self._chunk = int(dealt)
-        options = {"nogil": True, "cache": True, "error_model": "numpy"}
+        options = {"nogil": True, "error_model": "numpy"}
         self.parallel = numba.njit(parallel=True, **options)(_renamed(function, "parallel"))
         self.serial = numba.njit(**options)(_renamed(function, "serial"))
+        for form in (self.parallel, self.serial):
+            _keep_on_disk(form)
 
     def __call__(self, *args: Any, work: float = math.inf) -> None:
         """Run the kernel.
@@ -107,20 +165,26 @@ class _Compilation(numba.core.event.Listener):  # type: ignore[misc]
 
     Attributes:
         report: is told.
+        is_kept: whether what is compiled will be there at the next start.
     """
 
     def __init__(self) -> None:
         self.report: Callable[[str], object] = lambda _: None
+        self.is_kept = True
         self._begun: list[float] = []  # a kernel compiles what it calls, too
         self._interrupts = contextlib.ExitStack()
         self._n_kernels = 0
         self._seconds = 0.0
 
+    @property
+    def _what(self) -> str:
+        return _COMPILING if self.is_kept else _COMPILING_AGAIN
+
     def on_start(self, event: Any) -> None:  # noqa: ARG002
         if not self._begun:
             self._interrupts.enter_context(_deadly_interrupts())
             if not self._n_kernels:
-                self.report(_COMPILING)
+                self.report(self._what)
         self._begun.append(time.monotonic())
 
     def on_end(self, event: Any) -> None:  # noqa: ARG002
@@ -129,7 +193,7 @@ class _Compilation(numba.core.event.Listener):  # type: ignore[misc]
             self._interrupts.close()
             self._n_kernels += 1
             self._seconds += time.monotonic() - began
-            self.report(f"{_COMPILING} ({self._n_kernels} done in {self._seconds:.0f} s)")
+            self.report(f"{self._what} ({self._n_kernels} done in {self._seconds:.0f} s)")
 
 
 @contextlib.contextmanager

@@ -174,6 +174,14 @@ def test_a_client_that_closes_its_side_may_wait_for_its_answer(
     assert b'"hi"' in answer or b"[DONE]" in answer
 
 
+def test_http_1_0_has_nothing_to_be_ignored_and_is_not_waited_for(
+    patient: LiveServer, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proxies speak it, and leave when their clients do."""
+    monkeypatch.setattr(patient.model.decoder, "before_extend", gate)
+    assert half_closed(patient, old(GOOD)) == b""
+
+
 @pytest.mark.parametrize("body", [BODY, STREAM], ids=["whole", "stream"])
 @pytest.mark.parametrize("version", [b"1.1", b"1.0"])
 def test_a_client_that_has_read_all_and_leaves_frees_its_place(

@@ -1,4 +1,6 @@
 import math
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -83,3 +85,68 @@ def test_a_second_process_does_not_compile_again(tmp_path: Path) -> None:
 
     assert run() == [0, 1]
     assert run() == [1, 0]
+
+
+KERNEL = """
+import sys
+from pathlib import Path
+import numpy as np
+from model.ops.cpu import jit
+
+@jit.kernel
+def double(x):
+    for i in jit.prange(len(x)):
+        x[i] *= 2
+
+said = []
+jit.report_compiling(said.append)
+x = np.ones(3, np.float32)
+double(x, work=0)
+assert x.tolist() == [2, 2, 2]
+print(*said, sep="\\n")
+"""
+# May read everything and write nothing of root's, as in a container with a user of its own.
+STRANGER = (
+    "setpriv", "--reuid=12345", "--regid=12345", "--clear-groups",
+    "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
+)  # fmt: skip
+
+
+def use_kernel(file: Path, cache: Path, *before: str) -> str:
+    """What a process is told that uses the kernel; nothing if the disk cache has it."""
+    file.write_text(KERNEL)
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+    done = subprocess.run(
+        [*before, sys.executable, str(file)],
+        cwd=ROOT,
+        env=environment | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+def test_a_damaged_cache_is_compiled_again(tmp_path: Path) -> None:
+    file, cache = tmp_path / "kernel.py", tmp_path / "cache"
+    assert use_kernel(file, cache).startswith("compiling kernels, once")
+    assert use_kernel(file, cache) == ""
+    for damaged in cache.rglob("*.nb?"):
+        damaged.write_bytes(damaged.read_bytes()[:50])
+    assert use_kernel(file, cache).startswith("compiling kernels")
+
+
+@pytest.mark.skipif(
+    shutil.which("setpriv") is None or os.geteuid() != 0, reason="needs root and setpriv"
+)
+def test_a_cache_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    file, cache = tmp_path / "kernel.py", tmp_path / "cache"
+    again = use_kernel(file, cache, *STRANGER)
+    assert again.startswith("compiling kernels, about a minute at every start")
+    assert "NUMBA_CACHE_DIR" in again
+    assert use_kernel(file, cache).startswith("compiling kernels, once")
+    assert use_kernel(file, cache, *STRANGER) == ""
