@@ -76,15 +76,17 @@ def create_app(
         app.state.settings, app.state.engines, app.state.sessions = chosen, engines, sessions
         app.state.body_room = BodyRoom(_BODIES_AT_ONCE * chosen.max_body_bytes)
         BACKENDS.find(DEFAULT)().start()  # here: models are loaded on other threads
-        await engines.start()
-        await sessions.start()
-        drain = SignalDrain(engines, chosen.drain_seconds)
-        drain.install()
         try:
-            yield
+            await sessions.start()  # first: another process may have the store
+            await engines.start()
+            drain = SignalDrain(engines, chosen.drain_seconds)
+            drain.install()
+            try:
+                yield
+            finally:
+                drain.uninstall()
+                await engines.stop()
         finally:
-            drain.uninstall()
-            await engines.stop()
             await sessions.stop()
 
     app = _App(

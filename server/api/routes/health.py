@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter, Response
 
-from server.api.dependencies import EnginesDependency
-from server.api.openapi import describe_errors
+from server.api.dependencies import EnginesDependency, SessionsDependency
+from server.api.openapi import SESSION_ERRORS, describe_errors
 from server.api.schemas.health import LiveResponse, ReadyResponse
-from server.errors import NotReadyError, ShuttingDownError
+from server.errors import NotReadyError, ShuttingDownError, StoreUnavailableError
 
 router = APIRouter(tags=["health"])
 
@@ -16,6 +16,7 @@ _NOT_READY = describe_errors(
             None,
         ),
         ShuttingDownError: ("the server is shutting down", None),
+        StoreUnavailableError: SESSION_ERRORS[StoreUnavailableError],
     }
 )
 
@@ -29,12 +30,15 @@ async def live(response: Response) -> LiveResponse:
 
 @router.get("/health/ready", summary="Is it ready for requests?", responses=_NOT_READY)
 @router.get("/health", summary="The same as /health/ready", responses=_NOT_READY)
-async def ready(engines: EnginesDependency, response: Response) -> ReadyResponse:
-    """Answer 200 while all engines work; 503 when one is stuck or dead, or the server shuts down.
+async def ready(
+    engines: EnginesDependency, sessions: SessionsDependency, response: Response
+) -> ReadyResponse:
+    """Answer 200 while all engines and the session store work, and the server does not shut down.
 
-    Each model has an engine of its own.
+    Otherwise answer 503. Each model has an engine of its own; one may be stuck or dead.
     """
     engines.check_ready()
+    sessions.check_ready()
     response.headers["cache-control"] = "no-store"
     usages = [engine.usage for engine in engines]
     return ReadyResponse(
