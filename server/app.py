@@ -97,11 +97,12 @@ def create_app(
         app.state.body_room = BodyRoom(_BODIES_AT_ONCE * chosen.max_body_bytes)
         app.state.registry = _registry(answers, ModelCollector(lambda: engines.metrics))
         drain = SignalDrain(engines, chosen.drain_seconds)
-        drain.install()
-        start = app.state.start = Start(engines, sessions)
+        start = app.state.start = Start(engines)
         BACKENDS.find(DEFAULT)().start(start.report)  # here: models are loaded on other threads
-        start.begin(app.state.listening)
         try:
+            await sessions.start()  # first: another process may have the store
+            drain.install()
+            start.begin(app.state.listening)
             yield {"answers": answers}  # the state of every request, and of every connection
         finally:
             drain.uninstall()

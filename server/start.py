@@ -12,7 +12,6 @@ from server.draining import START_FAILED
 from server.engine.engines import Engines
 from server.errors import ShuttingDownError, StartingError, StartupError
 from server.http.errors import error_response
-from server.sessions.sessions import Sessions
 
 logger = logging.getLogger(__name__)
 
@@ -23,18 +22,16 @@ _LIVE = "/health/live"
 
 
 class Start:
-    """Loads the models and opens the sessions, while the server answers that it is starting.
+    """Loads the models, while the server answers that it is starting.
 
     If that fails, the log says why and the process ends.
 
     Args:
         engines: to start.
-        sessions: to start after them.
     """
 
-    def __init__(self, engines: Engines, sessions: Sessions) -> None:
+    def __init__(self, engines: Engines) -> None:
         self._engines = engines
-        self._sessions = sessions
         self._doing = "loading"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -82,7 +79,6 @@ class Start:
         await listening.wait()
         try:
             await self._engines.start()
-            await self._sessions.start()
         except ShuttingDownError:
             return
         except StartupError as error:

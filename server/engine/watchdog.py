@@ -12,6 +12,7 @@ from server.errors import EngineError, NotReadyError
 logger = logging.getLogger(__name__)
 
 _CHECKS_PER_STALL = 4
+_LATE_SECONDS = 1.0  # by which a check on a busy machine may well be late
 
 T = TypeVar("T")
 
@@ -102,4 +103,5 @@ class Watchdog:
     def _seconds_awake(self) -> float:
         """How long the process has run without standing still; 0 if it has only just gone on."""
         now = time.monotonic()
-        return 0.0 if now - self._checked > 2 * self._pause else now - self._awake_since
+        late = now - self._checked - self._pause
+        return 0.0 if late > max(self._pause, _LATE_SECONDS) else now - self._awake_since

@@ -52,12 +52,24 @@ class Sessions:
         self.upkeep = Upkeep(engines, self._memory, store, self.turns, self.locks)
 
     async def start(self) -> None:
-        """Open the store; if that fails, sessions are unavailable until it succeeds."""
+        """Open the store; if that fails, sessions are unavailable until it succeeds.
+
+        Raises:
+            StartupError: the store is another process's.
+        """
         try:
             await self._store.open()
         except ServiceError as error:
             logger.error("sessions are unavailable: %s", error.message)
         self.upkeep.start()
+
+    def check_ready(self) -> None:
+        """Return if the store works.
+
+        Raises:
+            StoreUnavailableError: it does not; requests without a session are served.
+        """
+        self._store.check_ready()
 
     async def stop(self) -> None:
         """Commit what is left to commit, give all sessions back, and close the store."""

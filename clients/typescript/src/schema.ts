@@ -354,9 +354,9 @@ export interface paths {
         };
         /**
          * The same as /health/ready
-         * @description Answer 200 while all engines work; 503 when one is stuck or dead, or the server shuts down.
+         * @description Answer 200 while all engines and the session store work, and the server does not shut down.
          *
-         *     Each model has an engine of its own.
+         *     Otherwise answer 503. Each model has an engine of its own; one may be stuck or dead.
          */
         get: operations["ready_health_get"];
         put?: never;
@@ -376,9 +376,9 @@ export interface paths {
         };
         /**
          * Is it ready for requests?
-         * @description Answer 200 while all engines work; 503 when one is stuck or dead, or the server shuts down.
+         * @description Answer 200 while all engines and the session store work, and the server does not shut down.
          *
-         *     Each model has an engine of its own.
+         *     Otherwise answer 503. Each model has an engine of its own; one may be stuck or dead.
          */
         get: operations["ready_health_ready_get"];
         put?: never;
@@ -3218,7 +3218,7 @@ export interface operations {
                     "application/json": components["schemas"]["ReadyResponse"];
                 };
             };
-            /** @description The engine is stuck, or not running. The server is shutting down. */
+            /** @description The engine is stuck, or not running. The server is shutting down. The store of sessions cannot be used now; requests without a session are served. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3247,7 +3247,7 @@ export interface operations {
                     "application/json": components["schemas"]["ReadyResponse"];
                 };
             };
-            /** @description The engine is stuck, or not running. The server is shutting down. */
+            /** @description The engine is stuck, or not running. The server is shutting down. The store of sessions cannot be used now; requests without a session are served. */
             503: {
                 headers: {
                     [name: string]: unknown;

@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import importlib.metadata
 import math
+import os
 import signal
 import threading
 import time
@@ -106,6 +107,27 @@ def _keep_on_disk(dispatcher: Any) -> None:
         _compilation.is_kept &= not isinstance(cache._impl.locator, _ReadOnly)
 
 
+class _Fork:
+    """Whether this process was forked from one that had threads for kernels, and so has none.
+
+    No threading layer survives that: one waits for its threads for ever, another ends the process.
+
+    Attributes:
+        launched: whether threads have been started in this process, or in one that it is a fork of.
+        orphaned: whether they were left behind.
+    """
+
+    def __init__(self) -> None:
+        self.launched = self.orphaned = False
+        os.register_at_fork(after_in_child=self._note)
+
+    def _note(self) -> None:
+        self.orphaned = self.launched
+
+
+_fork = _Fork()
+
+
 class Kernel:
     """A compiled kernel in two forms: on all threads, or on the caller's alone.
 
@@ -133,11 +155,12 @@ class Kernel:
         Args:
             args: of the kernel.
             work: about how many channels it touches or exponentials it computes; with little work
-                it stays on the caller's thread.
+                it stays on the caller's thread, as it does in a fork of a process that has threads.
         """
-        if work < _PARALLEL_WORK:
+        if work < _PARALLEL_WORK or _fork.orphaned:
             self.serial(*args)
         else:
+            _fork.launched = True
             if not self.parallel.overloads:  # other kernels need not wait for the compiler
                 self.parallel.compile(tuple(map(numba.typeof, args)))
             with _launch:
@@ -245,6 +268,9 @@ def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def num_threads() -> int:
     """Threads that the next kernel uses."""
+    if _fork.orphaned:
+        return 1
+    _fork.launched = True
     return int(numba.get_num_threads())
 
 
@@ -257,4 +283,5 @@ def set_num_threads(n: int) -> None:
     limit = numba.config.NUMBA_NUM_THREADS
     if not 1 <= n <= limit:
         raise ValueError(f"number of threads must be between 1 and {limit}, got {n}")
+    _fork.launched = True
     numba.set_num_threads(n)

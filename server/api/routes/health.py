@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter, Response
 
-from server.api.dependencies import EnginesDependency
-from server.api.openapi import describe_errors
+from server.api.dependencies import EnginesDependency, SessionsDependency
+from server.api.openapi import SESSION_ERRORS, describe_errors
 from server.api.schemas.health import LiveResponse, ReadyResponse
-from server.errors import NotReadyError, ShuttingDownError, StartingError
+from server.errors import NotReadyError, ShuttingDownError, StartingError, StoreUnavailableError
 
 router = APIRouter(tags=["health"])
 
@@ -17,6 +17,7 @@ _NOT_READY = describe_errors(
         ),
         StartingError: ("the server is starting: loading", None),
         ShuttingDownError: ("the server is shutting down", None),
+        StoreUnavailableError: SESSION_ERRORS[StoreUnavailableError],
     }
 )
 
@@ -30,12 +31,15 @@ async def live(response: Response) -> LiveResponse:
 
 @router.get("/health/ready", summary="Is it ready for requests?", responses=_NOT_READY)
 @router.get("/health", summary="The same as /health/ready", responses=_NOT_READY)
-async def ready(engines: EnginesDependency, response: Response) -> ReadyResponse:
-    """Answer 200 while all engines work; 503 when one is stuck or dead, or the server is not up.
+async def ready(
+    engines: EnginesDependency, sessions: SessionsDependency, response: Response
+) -> ReadyResponse:
+    """Answer 200 while the server is up, and all engines and the session store work.
 
-    Each model has an engine of its own.
+    Otherwise answer 503. Each model has an engine of its own; one may be stuck or dead.
     """
     engines.check_ready()
+    sessions.check_ready()
     response.headers["cache-control"] = "no-store"
     usages = [engine.usage for engine in engines]
     return ReadyResponse(

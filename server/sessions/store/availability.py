@@ -1,12 +1,14 @@
-"""Logs whether a store works."""
+"""Knows and logs whether a store works."""
 
 import logging
+
+from server.sessions.store.refusals import unavailable
 
 logger = logging.getLogger(__name__)
 
 
 class Availability:
-    """Logs when and why a store stops working, and when it works again; not every request between.
+    """Knows when and why a store stops working, and logs that, but not every request between.
 
     Args:
         name: of the store, for the log.
@@ -30,6 +32,20 @@ class Availability:
         (self._lasting if lasting else self._reasons[writing]).add(reason)
         if reason not in known:
             logger.error("%s is unavailable: %s%s", self._name, reason, detail and f" ({detail})")
+
+    def check(self) -> None:
+        """Return if the store works as far as is known; may be called on any thread.
+
+        Raises:
+            StoreUnavailableError: it does not.
+        """
+        for reasons in self._reasons.values():
+            for reason in tuple(reasons):
+                raise unavailable(reason)
+
+    def can_write(self) -> bool:
+        """Whether it could when it last tried to."""
+        return not self._reasons[True]
 
     def works(self, *, writing: bool) -> None:
         """Note that the store did something. One that can write can read, but not vice versa."""

@@ -94,6 +94,16 @@ class SessionStore(Protocol):
         """Connect, and create what is missing. May be called again after it failed.
 
         The other methods do the same when they need to.
+
+        Raises:
+            StartupError: the store can have one process only, and another has it.
+        """
+
+    def check_ready(self) -> None:
+        """Return if the store worked when it was last used, which `renew` does every few seconds.
+
+        Raises:
+            StoreUnavailableError: it did not.
         """
 
     async def close(self) -> None:

@@ -83,6 +83,10 @@ class PostgresStore:
         self._closed = self._ready = False
         await self._run(rows.count)
 
+    def check_ready(self) -> None:
+        """See `SessionStore.check_ready`."""
+        self._availability.check()
+
     async def close(self) -> None:
         """See `SessionStore.close`."""
         self._closed = True

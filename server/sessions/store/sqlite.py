@@ -6,18 +6,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from server.errors import ServiceError
+from server.errors import ServiceError, StartupError, StoreUnavailableError
 from server.sessions.store import refusals
 from server.sessions.store import sqlite_rows as rows
 from server.sessions.store.base import Append, SessionRecord, could_be_id
 from server.sessions.store.settle import forget, settle
-from server.sessions.store.sqlite_file import SqliteFile
-from server.sessions.store.sqlite_thread import Job, SqliteThread, T, Transaction
+from server.sessions.store.sqlite_file import SqliteFile, touch
+from server.sessions.store.sqlite_thread import Job, SqliteThread, T, Transaction, shrink
 from server.sessions.store.token_log import LogEnd
 
 _SWEEP_SESSIONS = 32  # removed by one commit, so that others need not wait long
 _LEAST_STEP = 1.0  # second by which the machine's clock must be set to be followed
-_SHRINK_PAGES = 2048  # of 4 KiB, removed from the file at a time
 
 
 class SqliteStore:
@@ -30,13 +29,23 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, lease_seconds: float) -> None:
         self._lease_seconds = lease_seconds
-        self._thread = SqliteThread(SqliteFile(path), f"the session store {path}")
+        self._file = SqliteFile(path)
+        self._thread = SqliteThread(self._file, f"the session store {path}")
         self._closed = False
 
     async def open(self) -> None:
         """See `SessionStore.open`."""
         self._closed = False
+        try:
+            with contextlib.suppress(OSError):  # which comes again in a moment
+                await asyncio.to_thread(self._file.lock)
+        except StoreUnavailableError as error:
+            raise StartupError(error.message) from None
         await self._run(lambda _: None, writes=False)
+
+    def check_ready(self) -> None:
+        """See `SessionStore.check_ready`."""
+        self._thread.availability.check()
 
     async def close(self) -> None:
         """See `SessionStore.close`."""
@@ -133,6 +142,9 @@ class SqliteStore:
         """See `SessionStore.renew`."""
 
         def job(tx: Transaction) -> None:
+            if not self._thread.availability.can_write():
+                touch(tx.db)  # nobody may ask for more before this server is ready again
+                tx.wrote = True
             now = tx.clock.now()
             for id in tx.leases.keys() & set(ids):
                 tx.leases[id] = self._lease_end()
@@ -170,15 +182,16 @@ class SqliteStore:
             tx.db.execute("DELETE FROM sessions WHERE key = ?", (rows.get(tx, id).key,))
             tx.leases.pop(id, None)
 
-        await self._run(job, writes=True)
+        await self._run(job, writes=True, frees=True)
 
     async def sweep(self) -> int:
         """See `SessionStore.sweep`."""
         await self._run(self._follow_clock, writes=True)
         n_swept = 0
-        while n := await self._run(_sweep, writes=True):
+        while n := await self._run(_sweep, writes=True, frees=True):
             n_swept += n
-        await self._run(_shrink, writes=True)
+        await self._run(lambda tx: shrink(tx.db), writes=True)
+        await asyncio.to_thread(self._file.reserve.keep)
         return n_swept
 
     async def count(self, owner: str | None = None) -> int:
@@ -203,13 +216,13 @@ class SqliteStore:
 
         return await self._run(job, writes=False)
 
-    async def _run(self, job: Job[T], *, writes: bool) -> T:
-        return await settle(self._start(job, writes=writes))
+    async def _run(self, job: Job[T], *, writes: bool, frees: bool = False) -> T:
+        return await settle(self._start(job, writes=writes, frees=frees))
 
-    def _start(self, job: Job[T], *, writes: bool) -> asyncio.Future[T]:
+    def _start(self, job: Job[T], *, writes: bool, frees: bool = False) -> asyncio.Future[T]:
         if self._closed:
             raise refusals.unavailable("it is closed")
-        return self._thread.run(job, writes=writes)
+        return self._thread.run(job, writes=writes, frees=frees)
 
     def _give_back(self, id: str) -> None:
         """End a turn that nobody else will end."""
@@ -258,13 +271,6 @@ def _sweep(tx: Transaction) -> int:
     for (id,) in expired:
         tx.leases.pop(id, None)
     return len(expired)
-
-
-def _shrink(tx: Transaction) -> None:
-    """Give pages that are not needed back to the file system."""
-    (n_free,) = tx.db.execute("PRAGMA freelist_count").fetchone()
-    for _ in range(min(n_free, _SHRINK_PAGES)):
-        tx.db.execute("PRAGMA incremental_vacuum(1)")  # for more, Python gives up after the first
 
 
 def _end_turns(tx: Transaction) -> None:

@@ -5,15 +5,18 @@ import fcntl
 import os
 import sqlite3
 import tempfile
+import threading
 from pathlib import Path
 
 from server.errors import StoreUnavailableError
+from server.sessions.store.disk_reserve import DiskReserve
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
 _APPLICATION_ID = 0x43524E53  # "CRNS"; in the file's header, where other programs find it
 _VERSION = 3
 _BUSY_SECONDS = 3.0  # to wait for a tool that has locked the database, such as one that copies it
+_RESERVE_BYTES = 1024 * 1024  # enough to delete a session of a million tokens
 _LOG_BYTES = 16 * 1024 * 1024  # that an empty write-ahead log may keep on disk
 
 _SCHEMA = f"""
@@ -56,15 +59,21 @@ _MIGRATIONS = {
 class SqliteFile:
     """A database file that belongs to this process as long as it has locked it.
 
-    A file that is not what it should be is left alone. Only `unlock` may be called from more than
-    one thread.
+    A file that is not what it should be is left alone. Only `lock` and `unlock` may be called
+    from more than one thread.
 
     Args:
         path: of the file, which need not exist.
+
+    Attributes:
+        path: as above, without links once it was opened.
+        reserve: room that is kept beside it, so that sessions can be deleted when the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.reserve = DiskReserve(path.with_name(f"{path.name}.reserve"), _RESERVE_BYTES)
+        self._locking = threading.Lock()
         self._lock: int | None = None
         self._identity: tuple[int, int] | None = None  # of the file that was opened first
 
@@ -75,15 +84,13 @@ class SqliteFile:
             StoreUnavailableError: another server uses it, or it is no file of a session store.
             OSError, sqlite3.Error: the system or SQLite refuses it.
         """
-        if self._lock is None:
-            self.path = self.path.resolve()  # one lock, whichever link leads here
-            _make_folder(self.path.parent)
-            self._lock = _lock(self.path.with_name(f"{self.path.name}.lock"))
+        self.lock()
         if self._identity is None:
             if not self.path.exists() or self.path.stat().st_size == 0:
                 _check_no_remains(self.path)
                 _create(self.path)
             self._identity = self._identify()
+            self.reserve.keep()
         self.check_still_there()
         _check_header(self.path)
         connection = sqlite3.connect(
@@ -95,6 +102,19 @@ class SqliteFile:
             connection.close()
             raise
         return connection
+
+    def lock(self) -> None:
+        """Lock the file for this process, if it has not done that yet.
+
+        Raises:
+            StoreUnavailableError: another process has locked it.
+            OSError: the system refuses it.
+        """
+        with self._locking:
+            if self._lock is None:
+                self.path = self.path.resolve()  # one lock, whichever link leads here
+                _make_folder(self.path.parent)
+                self._lock = _lock(self.path.with_name(f"{self.path.name}.lock"))
 
     def check_still_there(self) -> None:
         """Notice when the file was removed or replaced.
@@ -123,6 +143,11 @@ class SqliteFile:
         return None
 
 
+def touch(connection: sqlite3.Connection) -> None:
+    """Write to the file what it says already, to see whether that works."""
+    connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+
 def _make_folder(path: Path) -> None:
     """Create a folder and its parents so that they outlast a crash of the machine."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
@@ -132,9 +157,10 @@ def _make_folder(path: Path) -> None:
 
 
 def _lock(path: Path) -> int:
-    """The descriptor that holds the lock; the system lets go of it however the process ends.
+    """The descriptor that holds the lock.
 
-    The file stays when the lock is gone: were it removed, two processes could each lock one.
+    The system lets go of it however the process ends. The file stays when the lock is gone: were it
+    removed, two processes could each lock one.
     """
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -145,8 +171,9 @@ def _lock(path: Path) -> int:
         if not isinstance(error, BlockingIOError):
             raise
         raise StoreUnavailableError(
-            f"another server process (pid {pid}) uses the session store; several servers need "
-            "one in PostgreSQL"
+            f"another server process (pid {pid}) uses the session store {path.with_suffix('')}, "
+            "which only one can: start one process, without --workers, or set "
+            "CAUSALRN_SESSION_STORE to another file, or to PostgreSQL for several servers"
         ) from None
     with contextlib.suppress(OSError):  # only for the message above
         os.ftruncate(lock, 0)

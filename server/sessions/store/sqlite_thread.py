@@ -15,6 +15,8 @@ from server.sessions.store.sqlite_file import SqliteFile
 from server.sessions.store.steady_clock import SteadyClock
 
 _JOBS_PER_COMMIT = 32
+_SHRINK_PAGES = 2048  # of 4 KiB, removed from the file at a time
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)  # the second where a file may not grow
 
 # What is wrong, and what to do about it, by SQLite's primary result code.
 _REASONS = {
@@ -41,11 +43,13 @@ class Transaction:
             monotonic clock. They end with the process, so they are not written to the file; but
             they are committed, or not, together with the rest.
         clock: the store's. It, too, is changed together with the rest.
+        wrote: set when something was written that changes no row.
     """
 
     db: sqlite3.Connection
     leases: dict[str, float]
     clock: SteadyClock
+    wrote: bool = False
 
 
 Job = Callable[[Transaction], T]
@@ -56,6 +60,7 @@ Job = Callable[[Transaction], T]
 class _Task:
     job: Job[Any]
     writes: bool
+    frees: bool
     future: asyncio.Future[Any]
     result: Any = None
     error: Exception | None = None
@@ -83,13 +88,14 @@ class SqliteThread:
         name: of the store, for the log.
 
     Attributes:
+        availability: whether it works.
         clock: the store's.
     """
 
     def __init__(self, file: SqliteFile, name: str) -> None:
         self.clock = SteadyClock()
         self._file = file
-        self._availability = Availability(name)
+        self.availability = Availability(name)
         self._mail = threading.Condition()
         self._waiting: list[_Task] = []
         self._stopping = False
@@ -104,14 +110,19 @@ class SqliteThread:
         """Whether it has had a job since it was last stopped."""
         return self._thread is not None
 
-    def run(self, job: Job[T], *, writes: bool) -> asyncio.Future[T]:
+    def run(self, job: Job[T], *, writes: bool, frees: bool = False) -> asyncio.Future[T]:
         """Have a job done.
+
+        Args:
+            job: to do.
+            writes: whether it may write.
+            frees: whether it makes room on the disk, so that it must be done when that is full.
 
         Returns:
             Its result, once that is committed; or a `ServiceError`, which is a
             `StoreUnavailableError` if the system or SQLite refused.
         """
-        task = _Task(job, writes, asyncio.get_running_loop().create_future())
+        task = _Task(job, writes, frees, asyncio.get_running_loop().create_future())
         with self._mail:
             self._waiting.append(task)
             self._mail.notify()
@@ -155,22 +166,32 @@ class SqliteThread:
     def _serve(self, tasks: list[_Task]) -> None:
         """Give every task its result or error."""
         try:
-            self._commit(tasks)
+            wrote = self._commit(tasks)
         except _OneFailedError:
             for task in tasks:
                 self._serve([task])
         except Exception as error:
             failed = [task for task in tasks if task.writes] or tasks
+            freeing = [task for task in failed if task.frees]
+            if freeing and _code(error) in _NO_ROOM and self._file.reserve.spend():
+                self._serve(freeing)
+                self._regain_reserve()
+                failed = [task for task in failed if not task.frees]
+            else:
+                freeing = []
             for task in failed:
                 task.error = self._explain(error, task.writes)
             # It may still be possible to read.
-            if rest := [task for task in tasks if task not in failed]:
+            if rest := [task for task in tasks if task not in failed + freeing]:
                 self._serve(rest)
         else:
-            self._availability.works(writing=any(task.writes for task in tasks))
+            self.availability.works(writing=wrote)
 
-    def _commit(self, tasks: list[_Task]) -> None:
+    def _commit(self, tasks: list[_Task]) -> bool:
         """Do all of them, or none.
+
+        Returns:
+            Whether anything was written: a full disk holds nobody up who writes nothing.
 
         Raises:
             _OneFailedError: one of several failed, and the others need not.
@@ -179,6 +200,7 @@ class SqliteThread:
         writes = any(task.writes for task in tasks)
         try:
             draft = Transaction(self._connect(), dict(self._leases), self.clock)
+            n_changes = draft.db.total_changes
             draft.db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
             for task in tasks:
                 task.error = None
@@ -195,6 +217,15 @@ class SqliteThread:
             self._roll_back()
             raise
         self._leases, self.clock = draft.leases, draft.clock
+        return draft.wrote or draft.db.total_changes > n_changes
+
+    def _regain_reserve(self) -> None:
+        """Give what was freed back to the file system, and take the reserve from it again."""
+        with contextlib.suppress(sqlite3.Error, OSError):
+            db = self._connect()
+            shrink(db)
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._file.reserve.keep()
 
     def _connect(self) -> sqlite3.Connection:
         old = self._connection
@@ -234,12 +265,20 @@ class SqliteThread:
         elif isinstance(error, sqlite3.Error | OSError | UnicodeDecodeError):
             reason = _reason(error)
             answer = unavailable(reason)
-            lasting = _code(error) == sqlite3.SQLITE_CORRUPT  # other sessions may be sound
+            # Of a file that can be opened, other sessions may be sound.
+            lasting = _code(error) == sqlite3.SQLITE_CORRUPT and self._connection is not None
         else:
             return error
         detail = f"{self._file.path}: {type(error).__name__}: {error}"
-        self._availability.fails(reason, detail, writing=writes, lasting=lasting)
+        self.availability.fails(reason, detail, writing=writes, lasting=lasting)
         return answer
+
+
+def shrink(db: sqlite3.Connection) -> None:
+    """Give pages of the file that are not needed back to the file system."""
+    (n_free,) = db.execute("PRAGMA freelist_count").fetchone()
+    for _ in range(min(n_free, _SHRINK_PAGES)):
+        db.execute("PRAGMA incremental_vacuum(1)")  # for more, Python gives up after the first
 
 
 def _deliver(tasks: list[_Task]) -> None:

@@ -87,12 +87,18 @@ def thread(store: str) -> Iterator[tuple[LiveServer, SessionClient]]:
 
 def assert_unavailable(api: SessionClient, id: str) -> None:
     """Whatever needs the store is refused in the same way, and nothing else is."""
+    assert_unwritable(api, id)
+    assert error_type(api.http.delete(f"/sessions/{id}"), 503) == "session_store_unavailable"
+
+
+def assert_unwritable(api: SessionClient, id: str) -> None:
+    """The same, but sessions may be deleted."""
     calls = [
         api.http.post("/sessions"),
         api.http.post(f"/sessions/{id}/fork"),
-        api.http.delete(f"/sessions/{id}"),
         api.post(id, "hello"),
         api.post(id, "hello", stream=True, wait_for_session=True),
+        api.http.get("/health/ready"),
     ]
     for response in calls:
         assert error_type(response, 503) == "session_store_unavailable"
@@ -104,7 +110,7 @@ def assert_unavailable(api: SessionClient, id: str) -> None:
 def assert_served(api: SessionClient) -> None:
     """Requests without a session do not notice."""
     assert api.post(None, "hello").json()["text"] == "hello"
-    for path in ("/health/ready", "/info", "/metrics"):
+    for path in ("/health/live", "/info", "/metrics"):
         assert api.http.get(path).status_code == 200
 
 

@@ -2,15 +2,31 @@
 
 import os
 import resource
+import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from server.app import create_app
 from tests.programs import program
-from tests.server.session_client import copied, error_type
-from tests.server.sessions.servers import assert_unavailable, process, thread, wait_until, works
+from tests.server.conftest import make_settings
+from tests.server.failed_start import failed_start
+from tests.server.fake_model import FakeModel
+from tests.server.session_client import SessionClient, copied, error_type
+from tests.server.sessions.servers import (
+    ROOT,
+    assert_unavailable,
+    assert_unwritable,
+    process,
+    thread,
+    wait_until,
+    works,
+)
 
 
 @pytest.mark.parametrize("kind", ["text", "folder", "other database", "newer"])
@@ -61,19 +77,36 @@ def test_a_damaged_file_is_reported_and_works_again_when_it_is_put_back(tmp_path
             assert works(api, id)
 
 
-def test_a_second_server_on_the_same_file_works_once_the_first_has_ended(tmp_path: Path) -> None:
+def test_a_second_server_on_the_same_file_does_not_start(tmp_path: Path) -> None:
     path = str(tmp_path / "sessions.db")
     with process(path) as first:
         id = first.create()
-        first.turn(id, "hello")
-        with thread(path) as (_, second):
-            assert_unavailable(second, id)
-            refused = second.http.post("/sessions").json()["error"]["message"]
-            assert "another server" in refused or "in use" in refused, refused
-            assert works(first, id)
-            assert first.end() == -signal.SIGTERM
-            wait_until(lambda: works(second, id))
-            assert second.log(id) == copied("hello") + copied("again") * 2
+        second = create_app(make_settings(session_store=path), load=lambda _: FakeModel())
+        told = failed_start(second)
+        assert f"(pid {first.process.pid}) uses the session store {path}" in told
+        assert "without --workers" in told
+        assert "\n" not in told
+        assert works(first, id)
+        assert first.end() == -signal.SIGTERM
+    with thread(path) as (_, api):
+        assert api.log(id) == copied("again")
+
+
+def test_two_workers_on_one_file_do_not_start(tmp_path: Path) -> None:
+    store = tmp_path / "sessions.db"
+    command = (sys.executable, "-m", "uvicorn", "tests.server.session_app:app", "--port", "0")
+    done = subprocess.run(
+        (*command, "--workers", "2"),
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"SESSION_STORE": str(store)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    (told,) = [line for line in done.stderr.splitlines() if "uses the session store" in line]
+    assert str(store) in told
+    assert "Traceback" not in done.stderr
 
 
 def test_a_full_disk_refuses_turns_and_loses_none(tmp_path: Path) -> None:
@@ -96,7 +129,7 @@ def test_a_full_disk_refuses_turns_and_loses_none(tmp_path: Path) -> None:
                 break
             logs[id] += copied("world")
         assert refused
-        assert_unavailable(api, ids[0])
+        assert_unwritable(api, ids[i % 3 - 1])  # not the one whose turn may have failed midway
         # What is there can be looked at.
         for id in ids:
             got = api.log(id)
@@ -107,6 +140,44 @@ def test_a_full_disk_refuses_turns_and_loses_none(tmp_path: Path) -> None:
             assert api.log(id)[: len(logs[id])] == logs[id]
         api.turn(api.create(), "hello")
         assert api.end() == -signal.SIGTERM
+
+
+def test_a_disk_that_is_really_full_lets_sessions_be_deleted(tmp_path: Path) -> None:
+    mount = ("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(tmp_path))
+    if (
+        not shutil.which("mount")
+        or subprocess.run(mount, check=False, capture_output=True).returncode
+    ):
+        pytest.skip("needs the right to mount a small file system, as root has it")
+    try:
+        with process(str(tmp_path / "sessions.db")) as api:
+            ids = [api.create() for _ in range(8)]
+            for id in ids:
+                api.turn(id, "x" * 400)
+            for _ in range(2):  # the reserve is there again after the first
+                fill(api, tmp_path / "filler")
+                assert error_type(api.http.get("/health/ready"), 503) == "session_store_unavailable"
+                api.delete(ids.pop(0))
+            for id in ids:
+                assert api.log(id)[:1] == [256]
+                api.delete(id)
+            (tmp_path / "filler").unlink()
+            wait_until(lambda: api.http.get("/health/ready").status_code == 200)
+            assert works(api, api.create())
+            assert api.end() == -signal.SIGTERM
+    finally:
+        subprocess.run(("umount", "-l", str(tmp_path)), check=True)
+
+
+def fill(api: SessionClient, path: Path) -> None:
+    """Write until the server can write no more."""
+    for _ in range(1000):
+        with path.open("ab", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)) == 4096:
+                pass
+        if api.http.post("/sessions").status_code == 503:
+            return
+    pytest.fail("the disk is never full")
 
 
 def test_a_folder_that_cannot_be_written_refuses_sessions(tmp_path: Path) -> None:
