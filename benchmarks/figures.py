@@ -6,7 +6,9 @@ import io
 import json
 import os
 import platform
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,11 +23,29 @@ PERCENTILES = (50, 90, 99)
 RESULTS = Path(__file__).parent / "results"
 
 
+class Paragraphs(argparse.HelpFormatter):
+    """Wraps each paragraph, item and command of a docstring by itself, to the terminal's width."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        filled = []
+        for block in re.split(r"\n(?=\n|- |    )", text.strip()):
+            lines = block.removeprefix("\n")
+            is_command = lines.startswith("    ")
+            begin = indent + "    " * is_command
+            wrapped = textwrap.fill(
+                lines.strip() if is_command else " ".join(lines.split()),
+                width,
+                initial_indent=begin,
+                subsequent_indent=begin + "  " * (is_command or lines.startswith("- ")),
+                break_on_hyphens=False,
+            )
+            filled.append(block[: len(block) - len(lines)] + wrapped)
+        return "\n".join(filled)
+
+
 def arguments(doc: str | None) -> argparse.ArgumentParser:
     """A parser with the option that all benchmarks have; `doc` is the benchmark's docstring."""
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=doc, formatter_class=Paragraphs)
     parser.add_argument("--output", type=_output, help="write the JSON to this file too")
     return parser
 

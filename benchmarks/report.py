@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import engine_tables, session_tables
-from benchmarks.figures import read_results, start
+from benchmarks.figures import Paragraphs, read_results, start
 from model.evaluation import copying, recall, turns
 from model.evaluation.copying import Cell
 from server.settings import Settings
@@ -198,9 +198,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
 
 def main() -> None:
     """Write all documents, or check them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Paragraphs)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if out of date")
     check = parser.parse_args().check
     stale = [file for file in documents() if file.read_text(encoding="utf-8") != render(file)]

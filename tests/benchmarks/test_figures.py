@@ -1,5 +1,6 @@
 """What all benchmarks do with their output."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -23,6 +24,19 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(
     options = arguments("A benchmark.").parse_args(["--output", str(tmp_path / "x.json")])
     assert options.output == tmp_path / "x.json"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda file: file.stem
+)
+def test_help_fits_80_columns(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    doc = ast.get_docstring(ast.parse(file.read_text()))
+    assert doc is not None
+    shown = arguments(doc).format_help()
+    assert max(map(len, shown.splitlines())) <= 80
+    assert doc.split() == shown.split()[shown.split().index(doc.split()[0]) :][: len(doc.split())]
+    assert shown.count("\n    python -m") == doc.count("\n    python -m")
 
 
 def leave(main: str, *args: str) -> tuple[int, str]:

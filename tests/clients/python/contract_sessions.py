@@ -113,7 +113,7 @@ class ContractSessions:
             return _busy(log)
         prompt = body.get("prompt")
         ids = body["token_ids"] if prompt is None else list(prompt.encode())
-        text = bytes(i for i in ids if i < BOS).decode()
+        text = bytes(i for i in ids if i < BOS).decode(errors="replace")
         match body.get("mode", "copy"):
             case "recall":
                 passage = next((p for p in log.passages if p.startswith(text)), None)

@@ -1,6 +1,7 @@
 """`causalrn remote generate` for one text."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from causalrn_client.cli.remote import app
 from tests.clients.python.cli.commands import PATIENCE_S, Commands
 from tests.clients.python.contract_server import Canned, ContractServer
 from tests.clients.python.raw_server import Reply, raw_server
+from tests.server.live_server import LiveServer
 
 REMOTE = Commands(app, "remote")
 run, printed, started = REMOTE.run, REMOTE.printed, REMOTE.started
@@ -30,6 +32,29 @@ class TestGenerate:
         args, stdin = ways[way]
         result = run("generate", *args, stdin=stdin)
         assert (result.stdout_bytes, result.stderr) == (text.encode(), "")
+
+    @pytest.mark.parametrize("way", ["argument", "file", "stdin"])
+    def test_any_bytes(self, served: LiveServer, tmp_path: Path, way: str) -> None:
+        data = b"\xff not UTF-8 \xc3\x28 \x80"
+        (tmp_path / "bytes").write_bytes(data)
+        ways: dict[str, tuple[list[object], bytes]] = {
+            "argument": ([os.fsdecode(data)], b""),
+            "file": (["--file", tmp_path / "bytes"], b""),
+            "stdin": ([], data),
+        }
+        args, stdin = ways[way]
+        result = run("generate", *args, "--url", served.url, stdin=stdin)
+        assert (result.stdout_bytes, result.stderr) == (data, "")
+
+    def test_a_terminal_shows_what_it_must_not_obey(
+        self, served: LiveServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("causalrn_client.cli.terminal._on_terminal", lambda: True)
+        ask = ("generate", "--url", served.url)
+        said = "\x1b[2Jné\r\u0085\u202e\tx\n"
+        assert printed(*ask, said) == "\\x1b[2Jné\\r\\x85\\u202e\tx\n"
+        assert run(*ask, "--raw", said).stdout_bytes == said.encode()
+        assert printed(*ask, stdin=b"\xff\xc3") == "\\xff\\xc3\n"
 
     def test_options_are_sent(self, server: ContractServer) -> None:
         options = (

@@ -13,6 +13,9 @@ from causalrn_client.cli.remote import app
 from tests.clients.python.cli.commands import PATIENCE_S, READY, Commands
 from tests.clients.python.contract_server import Canned, ContractServer
 from tests.clients.python.raw_server import Reply, raw_server
+from tests.server.conftest import make_settings
+from tests.server.fake_model import letters
+from tests.server.live_server import LiveServer, serve
 
 REMOTE = Commands(app, "remote")
 run, printed, refusal, started = REMOTE.run, REMOTE.printed, REMOTE.refusal, REMOTE.started
@@ -150,5 +153,18 @@ class TestLines:
 
     def test_what_cannot_be_read(self, file: Path) -> None:
         assert "no such file" in refusal("generate", "--lines", file).lower()
-        file.write_bytes(b"\xff")
-        assert "not UTF-8" in refusal("generate", "--lines", file)
+
+    def test_any_bytes(self, served: LiveServer, file: Path) -> None:
+        """Those that are no text travel as ids, for a model whose ids are bytes."""
+        data = b"a\n\xff\xfe \xc3\nn\xc3\xa9\r\n\nlast \x80"
+        file.write_bytes(data)
+        result = run("generate", "--lines", file, "--url", served.url, exit_code=3)
+        assert result.stdout_bytes == data.replace(b"\r", b"") + b"\n"
+        assert result.stderr.startswith("line 4: 422 invalid_request: prompt: must not be empty")
+
+    def test_a_model_that_cannot_read_a_line_says_which(self, file: Path) -> None:
+        file.write_bytes(b"abc\nde\xff\nfgh\n")
+        with serve(letters(), make_settings()) as live:
+            result = run("generate", "--lines", file, "--url", live.url, exit_code=3)
+        assert result.stdout == "abc\n\nfgh\n"
+        assert result.stderr.startswith("line 2: 422 invalid_request: token_ids[0]: must be")

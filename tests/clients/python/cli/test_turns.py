@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from causalrn_client.cli import app
 from tests.clients.python.cli.commands import PATIENCE_S, Commands
 from tests.clients.python.contract_server import Canned, ContractServer
+from tests.server.live_server import LiveServer
 
 SESSION = Commands(app, "session")
 run, printed, refusal, started = SESSION.run, SESSION.printed, SESSION.refusal, SESSION.started
@@ -118,13 +119,14 @@ class TestTurns:
         assert "not both" in refusal("read", id, "abc", "--file", __file__)
         assert server.received == []
 
-    def test_what_is_no_text(self, id: str, tmp_path: Path, server: ContractServer) -> None:
-        (tmp_path / "bytes").write_bytes(b"\xff")
-        for result in (
-            refusal("read", id, "--file", tmp_path / "bytes"),
-            refusal("generate", id, stdin=b"\xff"),
-            refusal("recall", id, os.fsdecode(b"\xff")),
-        ):
-            assert result.startswith("the text is not UTF-8")
+    def test_any_bytes(self, served: LiveServer, tmp_path: Path) -> None:
+        at = ("--url", served.url)
+        with served.client() as plain:
+            id = plain.post("/sessions").json()["id"]
+        (tmp_path / "bytes").write_bytes(b"\xff\xfe and on")
+        assert run("read", id, "--file", tmp_path / "bytes", *at).stdout == ""
+        assert run("generate", id, *at, stdin=b"\x80").stdout_bytes == b"\x80"
+        assert run("recall", id, os.fsdecode(b"\xff\xfe"), *at).stdout_bytes == b" and on"
+
+    def test_a_file_that_is_not_there(self, id: str, tmp_path: Path) -> None:
         assert "no such file" in refusal("read", id, "--file", tmp_path / "none").lower()
-        assert server.received == []

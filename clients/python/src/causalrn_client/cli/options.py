@@ -80,6 +80,7 @@ Mode = Annotated[
         show_default=False,
     ),
 ]
+Raw = Annotated[bool, typer.Option("--raw", help="On a terminal, too, print the answer unchanged.")]
 Deadline = Annotated[
     float | None,
     typer.Option(help="Seconds after which the server gives up.", min=0, metavar="SECONDS"),

@@ -15,6 +15,7 @@ from causalrn_client.cli.options import (
     MinTokens,
     Mode,
     Presence,
+    Raw,
     Repetition,
     Seed,
     Stop,
@@ -31,7 +32,15 @@ from causalrn_client.cli.server import (
     connected,
 )
 from causalrn_client.cli.terminal import check_ended, fail, write_stream
-from causalrn_client.cli.text import File, Text, read_lines, read_text
+from causalrn_client.cli.text import (
+    File,
+    Prompt,
+    Text,
+    answer,
+    ids,
+    read_prompt,
+    read_prompts,
+)
 from causalrn_client.generation_options import BatchOptions
 
 if TYPE_CHECKING:
@@ -69,11 +78,15 @@ def generate(
     frequency: Frequency = None,
     repetition: Repetition = None,
     deadline: Deadline = None,
+    raw: Raw = False,
     json: Json = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
     """Generate from TEXT, and print the answer as it is written.
+
+    TEXT can be any bytes if the model is one of bytes. On a terminal, escapes
+    stand in for control characters.
 
     With --lines, generate from each line of a file, several at a time. A display
     shows the progress. Ctrl-C stops and keeps what is done. The exit status is 3
@@ -98,20 +111,23 @@ def generate(
     if lines is not None:
         if text is not None or file is not None:
             fail("give a text, --file or --lines, and no two of them")
-        _generate_lines(read_lines(lines), concurrency, options, json, url, api_key)
+        _generate_lines(read_prompts(lines), concurrency, options, json, url, api_key)
         return
-    prompt = read_text(text, file)
+    prompt = read_prompt(text, file)
+    words = prompt if isinstance(prompt, str) else None
     with connected(url, api_key) as client:
         if json:
-            typer.echo(client.generate(prompt, **options).model_dump_json())
+            whole = client.generate(words, token_ids=ids(prompt), **options)
+            typer.echo(whole.model_dump_json())
             return
-        with client.stream(prompt, **options) as stream:
-            write_stream(chunk.text for chunk in stream)
+        with client.stream(words, token_ids=ids(prompt), **options) as stream:
+            as_bytes = words is None and not stop
+            write_stream((answer(chunk, as_bytes=as_bytes) for chunk in stream), raw=raw)
         check_ended(stream.result().finish_reason)
 
 
 def _generate_lines(
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     concurrency: int,
     options: BatchOptions,
     json: bool,
@@ -121,9 +137,12 @@ def _generate_lines(
     from causalrn_client import Generation
 
     def show(place: int, result: "Generation | CausalRNError | None") -> str | None:
-        if not json:
-            return result.text if isinstance(result, Generation) else ""
-        return json_line(place, result)
+        if json:
+            return json_line(place, result)
+        if not isinstance(result, Generation):
+            return ""
+        as_bytes = ids(prompts[place]) is not None and not options.get("stop")
+        return answer(result, as_bytes=as_bytes)
 
     run_lines(
         Job(

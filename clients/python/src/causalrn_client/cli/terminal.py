@@ -1,5 +1,6 @@
 """How the commands print, fail and show progress."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -37,28 +38,57 @@ def fail(error: Exception | str) -> NoReturn:
     raise typer.Exit(1)
 
 
+# A terminal obeys control characters, and lets some others reorder or hide what is around them.
+# Lone surrogates are bytes that are not UTF-8.
+_UNSEEN = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\udc80-\udcff]"
+)
+_SURROGATE = 0xDC00  # what is added to such a byte
+
+
 def write(text: str) -> None:
     """Print a piece of a result at once and unchanged, in UTF-8."""
-    sys.stdout.buffer.write(text.encode())
+    sys.stdout.buffer.write(text.encode(errors="surrogateescape"))
     sys.stdout.buffer.flush()
 
 
 def write_line(text: str) -> None:
     """Print a line of a result; on a terminal, above the progress display."""
     if sys.stdout.isatty():
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{_shown(text)}\n")
     else:
         write(f"{text}\n")
 
 
-def write_stream(texts: Iterable[str]) -> None:
-    """Print the pieces of a text as they come. On a terminal, end with a line break."""
-    last = ""
+def write_stream(texts: Iterable[str], *, raw: bool = False) -> None:
+    """Print the pieces of a text as they come.
+
+    On a terminal, escapes stand in for control characters, and a line break ends the text.
+
+    Args:
+        texts: The pieces.
+        raw: Print them unchanged, on a terminal too.
+    """
+    if raw or not _on_terminal():
+        for text in texts:
+            write(text)
+        return
+    last = "\n"
     for text in texts:
-        write(text)
+        write(_shown(text))
         last = text or last
-    if _on_terminal() and not last.endswith("\n"):
+    if not last.endswith("\n"):
         write("\n")
+
+
+def _shown(text: str) -> str:
+    return _UNSEEN.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    if found[0] >= "\udc80":
+        return f"\\x{ord(found[0]) - _SURROGATE:02x}"
+    return found[0].encode("unicode_escape").decode()
 
 
 def check_ended(finish_reason: str) -> None:

@@ -3,11 +3,16 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from causalrn_client.cli.terminal import fail, say
+
+if TYPE_CHECKING:
+    from causalrn_client import Chunk, Generation
+
+_N_BYTES = 256  # the ids from here on are special
 
 Text = Annotated[
     str | None,
@@ -23,22 +28,64 @@ File = Annotated[
 ]
 
 
+Prompt = str | list[int]
+"""A text, or bytes that are not UTF-8. A model of bytes takes these as token ids."""
+
+
 def read_text(text: str | None, file: Path | None) -> str:
     """Return the text exactly as it was given. Ends the command if it is not UTF-8."""
+    try:
+        return _read(text, file).decode()
+    except UnicodeError as error:
+        fail(f"the text is not UTF-8: {error}")
+
+
+def read_prompt(text: str | None, file: Path | None) -> Prompt:
+    """Return what was given, whatever its bytes."""
+    return _prompt(_read(text, file))
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """Return the lines of a file, or of standard input for a hyphen, without line ends."""
+    data = _read("-", None) if path == Path("-") else _read(None, path)
+    lines = data.split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    return [_prompt(line.removesuffix(b"\r")) for line in lines]
+
+
+def ids(prompt: Prompt) -> list[int] | None:
+    """Return a prompt's token ids, if these are to be sent."""
+    return None if isinstance(prompt, str) else prompt
+
+
+def answer(part: "Chunk | Generation", *, as_bytes: bool) -> str:
+    """Return what a server wrote; as bytes, with surrogates for those that are no text."""
+    if not as_bytes:
+        return part.text
+    return bytes(id for id in part.token_ids if id < _N_BYTES).decode(errors="surrogateescape")
+
+
+def _prompt(data: bytes) -> Prompt:
+    try:
+        return data.decode()
+    except UnicodeError:
+        return list(data)
+
+
+def _read(text: str | None, file: Path | None) -> bytes:
     if text is not None and file is not None:
         fail("give a text or --file, not both")
     try:
         if file is not None:
-            return file.read_bytes().decode()
+            return file.read_bytes()
         if text is not None and text != "-":
-            return argument(text)
+            return text.encode(errors="surrogateescape")
         if sys.stdin.isatty():
             say("Type the text, then Ctrl-D on a line of its own.")
-        return sys.stdin.buffer.read().decode()
+        return sys.stdin.buffer.read()
     except OSError as error:
         fail(error)
-    except UnicodeError as error:
-        fail(f"the text is not UTF-8: {error}")
 
 
 def argument(text: str) -> str:

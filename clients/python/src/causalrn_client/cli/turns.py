@@ -2,10 +2,10 @@
 
 import typer
 
-from causalrn_client.cli.options import MaxTokens, Mode, Seed, Temperature, TopK, TopP, Wait
+from causalrn_client.cli.options import MaxTokens, Mode, Raw, Seed, Temperature, TopK, TopP, Wait
 from causalrn_client.cli.server import DEFAULT_URL, ApiKey, Json, SessionId, Url, connected
 from causalrn_client.cli.terminal import check_ended, say, write_stream
-from causalrn_client.cli.text import File, Text, read_text
+from causalrn_client.cli.text import File, Prompt, Text, answer, ids, read_prompt
 from causalrn_client.generation_options import TurnOptions
 
 
@@ -20,6 +20,7 @@ def generate(
     top_p: TopP = None,
     seed: Seed = None,
     wait: Wait = False,
+    raw: Raw = False,
     json: Json = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
@@ -32,7 +33,7 @@ def generate(
     options = TurnOptions(
         max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
     )
-    _take_turn(url, api_key, id, read_text(text, file), mode, wait, json, options)
+    _take_turn(url, api_key, id, read_prompt(text, file), mode, wait, raw, json, options)
 
 
 def recall(
@@ -41,13 +42,14 @@ def recall(
     file: File = None,
     max_tokens: MaxTokens = None,
     wait: Wait = False,
+    raw: Raw = False,
     json: Json = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
     """Continue, word for word, the passage that the session has read and that begins with TEXT."""
     options = TurnOptions(max_tokens=max_tokens)
-    _take_turn(url, api_key, id, read_text(text, file), "recall", wait, json, options)
+    _take_turn(url, api_key, id, read_prompt(text, file), "recall", wait, raw, json, options)
 
 
 def read(
@@ -60,9 +62,11 @@ def read(
     api_key: ApiKey = None,
 ) -> None:
     """Read TEXT, a file or standard input into a session, without an answer."""
-    passage = read_text(text, file)
+    passage = read_prompt(text, file)
+    words = passage if isinstance(passage, str) else None
     with connected(url, api_key) as client:
-        generation = client.session(id).read(passage, wait=wait or None)
+        session = client.session(id)
+        generation = session.read(words, token_ids=ids(passage), wait=wait or None)
         if json:
             typer.echo(generation.model_dump_json())
         elif generation.session is not None:
@@ -73,18 +77,22 @@ def _take_turn(
     url: str,
     api_key: str | None,
     id: str,
-    prompt: str,
+    prompt: Prompt,
     mode: str | None,
     wait: bool,
+    raw: bool,
     json: bool,
     options: TurnOptions,
 ) -> None:
+    words = prompt if isinstance(prompt, str) else None
+    options["token_ids"] = ids(prompt)
     with connected(url, api_key) as client:
         session = client.session(id)
         if json:
-            generation = session.generate(prompt, mode=mode, wait=wait or None, **options)
+            generation = session.generate(words, mode=mode, wait=wait or None, **options)
             typer.echo(generation.model_dump_json())
             return
-        with session.stream(prompt, mode=mode, wait=wait or None, **options) as stream:
-            write_stream(chunk.text for chunk in stream)
+        with session.stream(words, mode=mode, wait=wait or None, **options) as stream:
+            as_bytes = words is None
+            write_stream((answer(chunk, as_bytes=as_bytes) for chunk in stream), raw=raw)
         check_ended(stream.result().finish_reason)
