@@ -12,6 +12,7 @@ import {
   TOKENIZER,
 } from "./answers.js";
 import { Connection } from "./connection.js";
+import { variable } from "./environment.js";
 import { APIConnectionError, APIStatusError, ResponseFormatError } from "./errors.js";
 import {
   EVENTS_TYPE,
@@ -51,11 +52,15 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1; // what is longer, setTimeout takes for no
 /** The options of a client: which server to use, and how. */
 export interface ClientOptions {
   /**
-   * The address of the server, which can include a path; `http://127.0.0.1:8000` by default. On a
-   * page it can be relative to the page's own address.
+   * The address of the server, which can include a path. If left out, in Node it comes from the
+   * variable CAUSALRN_BASE_URL of the environment; or else it is `http://127.0.0.1:8000`. On a page it
+   * can be relative to the page's own address.
    */
   baseUrl?: string | URL | undefined;
-  /** The key to send with every request, as `Authorization: Bearer …`. */
+  /**
+   * The key to send with every request, as `Authorization: Bearer …`. If left out, in Node it comes
+   * from the variable CAUSALRN_API_KEY, or no key is sent.
+   */
   apiKey?: string | undefined;
   /** The model to use for calls that do not name one; the server's default if left out. */
   model?: string | undefined;
@@ -109,9 +114,9 @@ export class Client {
     }
     this.#model = options.model;
     this.#connection = new Connection(
-      parseBaseUrl(options.baseUrl ?? DEFAULT_BASE_URL),
-      withKey(options.headers, options.apiKey),
-      options.fetch ?? ((...given) => globalThis.fetch(...given)),
+      parseBaseUrl(options.baseUrl),
+      withKey(options.headers, options.apiKey ?? variable("CAUSALRN_API_KEY")),
+      options.fetch,
       timeoutMs,
       new RetryPolicy(maxRetries),
     );
@@ -293,18 +298,20 @@ export class Client {
   }
 }
 
-function parseBaseUrl(given: string | URL): URL {
+function parseBaseUrl(option: string | URL | undefined): URL {
+  const name = option === undefined ? "CAUSALRN_BASE_URL" : "baseUrl";
+  const given = option ?? variable(name) ?? DEFAULT_BASE_URL;
   let url: URL;
   try {
     url = new URL(given, globalThis.location?.href);
   } catch (cause) {
-    throw new TypeError(`baseUrl is not a URL: ${given}`, { cause });
+    throw new TypeError(`${name} is not a URL: ${given}`, { cause });
   }
   if (url.protocol !== "http:" && url.protocol !== "https:") {
-    throw new TypeError(`baseUrl must begin with http:// or https://: ${given}`);
+    throw new TypeError(`${name} must begin with http:// or https://: ${given}`);
   }
   if (url.search || url.hash || url.username || url.password) {
-    throw new TypeError("baseUrl must have neither query nor fragment, neither user nor password");
+    throw new TypeError(`${name} must have neither query nor fragment, neither user nor password`);
   }
   return url;
 }
@@ -314,7 +321,7 @@ function withKey(given: HeadersInit | undefined, apiKey: string | undefined): He
   if (apiKey !== undefined) {
     // The error of `Headers` itself would show the key.
     if (!/^[\x21-\x7e]+$/.test(apiKey)) {
-      throw new TypeError("apiKey must be ASCII without spaces");
+      throw new TypeError("apiKey, or CAUSALRN_API_KEY, must be ASCII without spaces");
     }
     headers.set("authorization", `Bearer ${apiKey}`);
   }

@@ -1,6 +1,7 @@
 /** How requests reach the server and how answers come back. */
 
 import { checkType, parseObject, refusal, type Shape, validate } from "./answers.js";
+import { dispatchOptions } from "./dispatcher.js";
 import { InvalidRequestError, NotFoundError } from "./errors.js";
 import { Exchange } from "./exchange.js";
 import { type Call, FILE_TYPE, JSON_TYPE } from "./requests.js";
@@ -19,14 +20,15 @@ export interface OpenAnswer {
 export class Connection {
   readonly #base: URL;
   readonly #headers: Headers;
-  readonly #fetch: typeof globalThis.fetch;
+  readonly #fetch: typeof globalThis.fetch | undefined;
   readonly #timeoutMs: number | null;
   readonly #retries: RetryPolicy;
 
+  /** @param fetch Sends the requests, in place of the global one. */
   constructor(
     base: URL,
     headers: Headers,
-    fetch: typeof globalThis.fetch,
+    fetch: typeof globalThis.fetch | undefined,
     timeoutMs: number | null,
     retries: RetryPolicy,
   ) {
@@ -43,15 +45,12 @@ export class Connection {
    * @throws {CausalRNError} There was no successful answer.
    */
   async send<T>(call: Call, shape: Shape<T>): Promise<T> {
-    return this.#repeat(call, () => this.sendOnce(call, shape));
+    return this.#repeat(call, (isFresh) => this.#sendOnce(call, shape, isFresh));
   }
 
   /** Does the same without retries. */
   async sendOnce<T>(call: Call, shape: Shape<T>): Promise<T> {
-    return this.#once(call, async ({ response, exchange }) => {
-      checkType(response, JSON_TYPE);
-      return validate(shape, parseObject(await exchange.text()));
-    });
+    return this.#sendOnce(call, shape, false);
   }
 
   /**
@@ -59,8 +58,8 @@ export class Connection {
    * to close the exchange.
    */
   async open(call: Call): Promise<OpenAnswer> {
-    return this.#repeat(call, async () => {
-      const answer = await this.#openOnce(call);
+    return this.#repeat(call, async (isFresh) => {
+      const answer = await this.#openOnce(call, isFresh);
       try {
         checkType(answer.response, call.accept);
       } catch (error) {
@@ -79,11 +78,11 @@ export class Connection {
    */
   async delete(call: Call): Promise<void> {
     let isFirst = true;
-    return this.#repeat(call, async () => {
+    return this.#repeat(call, async (isFresh) => {
       const missable = !isFirst;
       isFirst = false;
       try {
-        await this.#once(call, ({ exchange }) => exchange.text());
+        await this.#once(call, isFresh, ({ exchange }) => exchange.text());
       } catch (error) {
         if (!(missable && error instanceof NotFoundError)) {
           throw error;
@@ -94,8 +93,8 @@ export class Connection {
 
   /** Resolves to the body of an answer, and starts over if the connection breaks. */
   async download(call: Call, onProgress: Progress | undefined): Promise<Blob> {
-    return this.#repeat(call, () =>
-      this.#once(call, async ({ response, exchange }) => {
+    return this.#repeat(call, (isFresh) =>
+      this.#once(call, isFresh, async ({ response, exchange }) => {
         checkType(response, call.accept);
         const length = response.headers.get("content-length");
         const total = length === null ? null : Number(length);
@@ -111,10 +110,14 @@ export class Connection {
     );
   }
 
-  async #repeat<T>(call: Call, once: () => Promise<T>): Promise<T> {
+  /**
+   * A server may close a connection that was idle just when a request is sent over it. So what must
+   * not be repeated has a new connection, and so has what is repeated.
+   */
+  async #repeat<T>(call: Call, once: (isFresh: boolean) => Promise<T>): Promise<T> {
     for (let attempt = 0; ; attempt++) {
       try {
-        return await once();
+        return await once(attempt > 0 || !call.repeatable);
       } catch (error) {
         const delay = this.#retries.delayMs(error, attempt, call.repeatable);
         if (delay === null) {
@@ -125,8 +128,19 @@ export class Connection {
     }
   }
 
-  async #once<T>(call: Call, read: (answer: OpenAnswer) => Promise<T>): Promise<T> {
-    const answer = await this.#openOnce(call);
+  async #sendOnce<T>(call: Call, shape: Shape<T>, isFresh: boolean): Promise<T> {
+    return this.#once(call, isFresh, async ({ response, exchange }) => {
+      checkType(response, JSON_TYPE);
+      return validate(shape, parseObject(await exchange.text()));
+    });
+  }
+
+  async #once<T>(
+    call: Call,
+    isFresh: boolean,
+    read: (answer: OpenAnswer) => Promise<T>,
+  ): Promise<T> {
+    const answer = await this.#openOnce(call, isFresh);
     try {
       return await read(answer);
     } finally {
@@ -134,7 +148,7 @@ export class Connection {
     }
   }
 
-  async #openOnce(call: Call): Promise<OpenAnswer> {
+  async #openOnce(call: Call, isFresh: boolean): Promise<OpenAnswer> {
     const url = new URL(this.#base.href.replace(/\/*$/, "") + call.path);
     const init: RequestInit = { method: call.method, headers: this.#headersOf(call) };
     if (call.body !== undefined) {
@@ -142,7 +156,9 @@ export class Connection {
     }
     const exchange = new Exchange(this.#timeoutMs, call.options.signal);
     try {
-      const response = await exchange.send(this.#fetch, url, init);
+      const response = await (this.#fetch === undefined
+        ? exchange.send(globalThis.fetch, url, { ...init, ...dispatchOptions(isFresh) })
+        : exchange.send(this.#fetch, url, init));
       if (!response.ok) {
         throw refusal(response, await exchange.text());
       }

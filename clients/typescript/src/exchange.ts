@@ -12,6 +12,9 @@ const NOT_CONNECTED = new Set([
   "UND_ERR_CONNECT_TIMEOUT",
 ]);
 
+/** Those of Node for answers that it does not wait for any longer, where `fetch` is not its own. */
+const TIMED_OUT = new Set(["UND_ERR_BODY_TIMEOUT", "UND_ERR_HEADERS_TIMEOUT"]);
+
 /**
  * Limits each wait for the server, and ends the request when the caller's signal says so. It has to be
  * closed; this closes the connection unless the answer was read to its end.
@@ -114,6 +117,9 @@ export class Exchange {
       return new APITimeoutError(`nothing came from the server for ${this.#timeoutMs} ms`, {
         cause,
       });
+    }
+    if (codes(cause instanceof Error ? cause.cause : cause).some((code) => TIMED_OUT.has(code))) {
+      return new APITimeoutError(`nothing came from the server: ${reason(cause)}`, { cause });
     }
     return new kind(`${what}: ${reason(cause)}`, { cause, mayHaveArrived: mayHaveArrived(cause) });
   }

@@ -38,8 +38,10 @@ const MAX_RETRY_AFTER_MS = 60_000;
  * if the server has certainly not acted on them: it was not reached, or it answered with 429, or with
  * 408 or 503 and a type of error that says so.
  *
- * A request for a busy session is retried if the server says how long to wait. Nothing is retried if
- * the server says that it would fail again, with `x-should-retry: false`.
+ * A request for a busy session is retried if the server says how long to wait.
+ *
+ * The server has the last word: an answer with `x-should-retry: false` is not retried, and one with
+ * `true` is, whatever its status, if doing it twice does no harm.
  */
 export class RetryPolicy {
   readonly #maxRetries: number;
@@ -84,6 +86,12 @@ export class RetryPolicy {
 type Transient = APIStatusError | APIConnectionError;
 
 function isTransient(error: unknown): error is Transient {
+  if (error instanceof APIStatusError) {
+    const word = error.headers.get("x-should-retry");
+    if (word === "true" || word === "false") {
+      return word === "true";
+    }
+  }
   if (error instanceof DeadlineExceededError) {
     return false;
   }

@@ -44,6 +44,8 @@ class IdleCutter:
         """Closes what is left."""
         for writer in self._open:
             writer.close()
+        closed = (writer.wait_closed() for writer in self._open)
+        await asyncio.gather(*closed, return_exceptions=True)
 
 
 async def _read_request(reader: asyncio.StreamReader) -> bytes:

@@ -10,7 +10,6 @@ from causalrn_client.errors import (
     CausalRNError,
     InvalidRequestError,
     ModelNotFoundError,
-    NotOpenError,
     PermissionDeniedError,
 )
 
@@ -21,8 +20,8 @@ Report = Callable[[int, ResultT | CausalRNError], object]
 
 DEFAULT_CONCURRENCY = 8
 
-# It would be the same with every other request of the batch.
-_HOPELESS = (AuthenticationError, ModelNotFoundError, NotOpenError, PermissionDeniedError)
+# The answer to every other request of the batch would be the same.
+_HOPELESS = (AuthenticationError, ModelNotFoundError, PermissionDeniedError)
 
 
 class Batch(Generic[ResultT]):

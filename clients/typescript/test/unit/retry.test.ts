@@ -19,6 +19,11 @@ function refused(status: number, type: string | null = null, retryAfter?: string
   return statusError({ status, type, message: "no", param: null, headers });
 }
 
+function told(status: number, type: string, word: string) {
+  const headers = new Headers({ "x-should-retry": word, "retry-after": "0" });
+  return statusError({ status, type, message: "no", param: null, headers });
+}
+
 const unreached = new APIConnectionError("refused", { mayHaveArrived: false });
 
 const NOW = Date.parse("2026-02-28T23:59:50Z");
@@ -127,5 +132,22 @@ test("what must not be done twice is sent again only where nothing was done", ()
 test("a number of retries is one", () => {
   for (const wrong of [-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY]) {
     assert.throws(() => new RetryPolicy(wrong), RangeError);
+  }
+});
+
+test("the server has the last word, but no turn is taken twice", () => {
+  for (const [status, type, word, repeated, turn] of [
+    [503, "overloaded", "false", null, null],
+    [503, "overloaded", "true", 0, 0],
+    [503, "overloaded", "maybe", 0, 0],
+    [409, "session_busy", "false", null, null],
+    [500, "engine_error", "true", 0, null],
+    [409, "session_exists", "true", 0, null],
+    [504, "deadline_exceeded", "true", 0, null],
+  ] as [number, string, string, number | null, number | null][]) {
+    const error = told(status, type, word);
+    assert.equal(policy.delayMs(error, 0, true), repeated, `${type} ${word}`);
+    assert.equal(policy.delayMs(error, 0, false), turn, `${type} ${word}`);
+    assert.equal(policy.delayMs(error, 2, true), null);
   }
 });
