@@ -55,9 +55,7 @@ def _certificates() -> ssl.SSLContext:
     try:
         return httpx.create_ssl_context()
     except OSError as error:  # `ssl.SSLError` is one
-        names = [n for n in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE") if os.environ.get(n)]
-        raise ConfigurationError(
-            f"TLS cannot be set up ({error}). Correct or unset {' and '.join(names)}"
-            if names
-            else f"TLS cannot be set up: {error}"
-        ) from error
+        read = ("SSL_CERT_FILE" if file else "SSL_CERT_DIR", "SSLKEYLOGFILE")
+        told = [f"{name} ({value})" for name in read if (value := os.environ.get(name))]
+        advice = f". Correct or unset {' and '.join(told)}" if told else ""
+        raise ConfigurationError(f"TLS cannot be set up: {error}{advice}") from error
