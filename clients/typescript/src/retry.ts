@@ -95,9 +95,6 @@ function isTransient(error: unknown): error is Transient {
   if (error instanceof DeadlineExceededError) {
     return false;
   }
-  if (error instanceof APIStatusError && error.headers.get("x-should-retry") === "false") {
-    return false;
-  }
   if (error instanceof SessionBusyError) {
     return error.retryAfter !== null;
   }

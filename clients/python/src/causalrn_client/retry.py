@@ -45,8 +45,7 @@ class RetryPolicy:
     only if the server has certainly not acted on them: it was not reached, or it answered with 429,
     or with 408 or 503 and a type of error that says so.
 
-    A request for a busy session is retried if the server says how long to wait. Nothing is retried
-    if the server says that it would fail again, with `x-should-retry: false`.
+    A request for a busy session is retried if the server says how long to wait.
 
     The server has the last word: an answer with `x-should-retry: false` is not retried, and one
     with `true` is, whatever its status, if doing it twice does no harm.
@@ -95,8 +94,6 @@ def _is_transient(error: CausalRNError) -> bool:
     if word in {"true", "false"}:
         return bool(word == "true")
     if isinstance(error, DeadlineExceededError):
-        return False
-    if isinstance(error, APIStatusError) and error.headers.get("x-should-retry") == "false":
         return False
     if isinstance(error, SessionBusyError):
         return "retry-after" in error.headers
