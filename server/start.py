@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 # Measured with the smallest pool that is of use, and rounded up.
 _SERVING_BYTES = 384 * 2**20
-_COMPILING_BYTES = 640 * 2**20
+_COMPILING_BYTES = 768 * 2**20
 _LIVE = "/health/live"
 
 

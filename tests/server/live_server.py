@@ -143,7 +143,7 @@ def wait_until_ready(url: str) -> None:
         while (answer := client.get("/health/ready")).status_code == 503:
             assert answer.json()["error"]["type"] == "starting", answer.text
             assert "failed" not in answer.text, answer.text
-            time.sleep(0.005)
+            time.sleep(0.05)
 
 
 @contextmanager
