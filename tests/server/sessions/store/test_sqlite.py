@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from server.errors import StoreUnavailableError
+from server.errors import StartupError, StoreUnavailableError
 from server.sessions.store import steady_clock
 from server.sessions.store.base import Append
 from server.sessions.store.open_store import open_store
@@ -45,7 +45,7 @@ async def test_missing_folders_are_made_and_files_are_private(tmp_path: Path) ->
     async with opened(str(folder / "sessions.db")) as store:
         await added(store, 1)
         found = list(folder.iterdir())
-        assert len(found) == 4  # the database, its lock, and SQLite's two
+        assert len(found) == 5  # the database, its lock and reserve, and SQLite's two
         assert {stat.S_IMODE(one.stat().st_mode) for one in found} == {0o600}
 
 
@@ -76,7 +76,7 @@ async def test_another_server_is_refused(path: Path, tmp_path: Path) -> None:
         other = open_store(str(link), lease_seconds=60)
         for _ in range(2):
             with pytest.raises(
-                StoreUnavailableError, match=rf"\(pid {os.getpid()}\).*need one in PostgreSQL"
+                StartupError, match=rf"\(pid {os.getpid()}\).*PostgreSQL for several servers"
             ):
                 await other.open()
         assert await log_of(store, id) == [1]

@@ -40,6 +40,7 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert sorted(found.name for found in path.parent.iterdir() if found.stat().st_size) == [
         "sessions.db",
         "sessions.db.lock",
+        "sessions.db.reserve",
     ]
     return path
 
