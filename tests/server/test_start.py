@@ -20,6 +20,7 @@ UVICORN = (sys.executable, "-m", "uvicorn", "server.app:app", "--port", "0")
 FAILING = """
 import uvicorn
 from server.app import create_app
+from tests.programs import find
 uvicorn.run(create_app(load=lambda _: 1 / 0), port=0)
 """
 
@@ -117,9 +118,7 @@ def test_a_port_in_use_is_told_before_a_model_is_loaded() -> None:
     assert "address already in use" in line
 
 
-@pytest.mark.skipif(
-    shutil.which("setpriv") is None or os.geteuid() != 0, reason="needs root and setpriv"
-)
+@pytest.mark.skipif(find("setpriv") is None or os.geteuid() != 0, reason="needs root and setpriv")
 def test_a_user_without_a_home_who_may_write_nothing_can_serve(tmp_path: Path) -> None:
     """It may read everything, as it could in a container."""
     for name in ("model", "server", "checkpoints/recall-bytes"):

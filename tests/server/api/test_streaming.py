@@ -1,6 +1,5 @@
 import asyncio
 import concurrent.futures
-import shutil
 import socket
 import struct
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from server.api.streaming import EventStream, unless_disconnected
+from tests.programs import program
 from tests.server.conftest import Gate, make_settings, pool_of
 from tests.server.fake_model import FakeModel, VerboseTokenizer
 from tests.server.live_server import LiveServer, events, serve
@@ -111,7 +111,6 @@ def test_a_silent_stream_has_comments_from_its_beginning(
         assert data[-1] == "data: [DONE]"
 
 
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx, of Debian's nginx-light")
 @pytest.mark.parametrize("comment_seconds", [0.25, 60.0])
 def test_a_proxy_that_loses_patience_with_silence_passes_the_whole_stream_on(
     model: FakeModel,
@@ -172,7 +171,7 @@ def nginx(folder: Path, port: int, *, read_timeout: int) -> Iterator[str]:
         }}
         """
     )
-    command = ["nginx", "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+    command = [program("nginx"), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
             deadline = time.monotonic() + 20

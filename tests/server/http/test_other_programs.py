@@ -2,13 +2,14 @@
 
 import json
 import logging
-import shutil
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.programs import program
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, serve
@@ -26,9 +27,7 @@ def plain() -> Iterator[LiveServer]:
 
 def run(*command: str) -> str:
     """What a program prints that must succeed."""
-    program, package = command[0], {"java": "default-jdk-headless", "ab": "apache2-utils"}
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is missing: apt install {package.get(program, program)}")
+    command = (program(command[0]), *command[1:])
     done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -82,15 +81,10 @@ def test_curl_that_speaks_http_1_0_gets_a_stream_without_chunks(plain: LiveServe
 @pytest.fixture
 def browse(
     plain: LiveServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> Iterator[Callable[[str, str], int]]:
+) -> Callable[[str, str], int]:
     """Has a browser open a page, and gives the status of the request that it makes in the end."""
-    browser = next(filter(shutil.which, ("chromium", "google-chrome")), None)
-    if browser is None:
-        pytest.skip("a browser is missing: apt install chromium")
-    log = logging.getLogger("uvicorn.access")
-    level = log.level
-    log.addHandler(caplog.handler)
-    log.setLevel(logging.INFO)
+    browser = program("chromium")
+    caplog.set_level(logging.INFO, "server.http.answers")
 
     def status(url: str, request: str) -> int:
         options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0")
@@ -100,16 +94,14 @@ def browse(
             [browser, *options, rules, profile, url], stderr=subprocess.DEVNULL
         ) as process:
             try:
-                plain.wait_until(lambda: request in caplog.text, 60)
+                plain.wait_until(lambda: f"{request}: " in caplog.text, 60)
             finally:
                 process.terminate()
-        line = next(line for line in caplog.text.splitlines() if request in line)
+        (found, *_) = re.findall(rf"{re.escape(request)}: (\d+) ", caplog.text)
         caplog.clear()
-        return int(line.rpartition(" ")[2])
+        return int(found)
 
-    yield status
-    log.removeHandler(caplog.handler)
-    log.setLevel(level)
+    return status
 
 
 def test_a_browser_changes_nothing_for_a_page_of_another_site(

@@ -1,6 +1,5 @@
 import math
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ import pytest
 
 from model.ops.cpu import jit
 from model.ops.relation import cpu
+from tests.programs import find
 
 ROOT = Path(__file__).parents[4]
 
@@ -138,9 +138,7 @@ def test_a_damaged_cache_is_compiled_again(tmp_path: Path) -> None:
     assert use_kernel(file, cache).startswith("compiling kernels")
 
 
-@pytest.mark.skipif(
-    shutil.which("setpriv") is None or os.geteuid() != 0, reason="needs root and setpriv"
-)
+@pytest.mark.skipif(find("setpriv") is None or os.geteuid() != 0, reason="needs root and setpriv")
 def test_a_cache_that_cannot_be_written_is_read(tmp_path: Path) -> None:
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)

@@ -275,7 +275,7 @@ def test_priority_decides_who_waits(model: FakeModel, gate: Gate, path: str) -> 
 def test_the_log_says_who_asked(shared: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "server.engine.readers"):
         post(shared, {"prompt": "a", "user": "some\nbody"})
-    (line,) = [record.getMessage() for record in caplog.records]
+    (line,) = [one.getMessage() for one in caplog.records if one.name == "server.engine.readers"]
     assert line.endswith(r", user 'some\nbody'")
 
 
