@@ -15,12 +15,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.programs import find
+
 ROOT = Path(__file__).resolve().parents[2]
 UVICORN = (sys.executable, "-m", "uvicorn", "server.app:app", "--port", "0")
 FAILING = """
 import uvicorn
 from server.app import create_app
-from tests.programs import find
 uvicorn.run(create_app(load=lambda _: 1 / 0), port=0)
 """
 

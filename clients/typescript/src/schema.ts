@@ -354,7 +354,7 @@ export interface paths {
         };
         /**
          * The same as /health/ready
-         * @description Answer 200 while all engines and the session store work, and the server does not shut down.
+         * @description Answer 200 while the server is up, and all engines and the session store work.
          *
          *     Otherwise answer 503. Each model has an engine of its own; one may be stuck or dead.
          */
@@ -376,7 +376,7 @@ export interface paths {
         };
         /**
          * Is it ready for requests?
-         * @description Answer 200 while all engines and the session store work, and the server does not shut down.
+         * @description Answer 200 while the server is up, and all engines and the session store work.
          *
          *     Otherwise answer 503. Each model has an engine of its own; one may be stuck or dead.
          */
@@ -3218,7 +3218,7 @@ export interface operations {
                     "application/json": components["schemas"]["ReadyResponse"];
                 };
             };
-            /** @description The engine is stuck, or not running. The server is shutting down. The store of sessions cannot be used now; requests without a session are served. */
+            /** @description The engine is stuck, or not running. The server is starting: it loads its models, and may compile their kernels first. The server is shutting down. The store of sessions cannot be used now; requests without a session are served. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3247,7 +3247,7 @@ export interface operations {
                     "application/json": components["schemas"]["ReadyResponse"];
                 };
             };
-            /** @description The engine is stuck, or not running. The server is shutting down. The store of sessions cannot be used now; requests without a session are served. */
+            /** @description The engine is stuck, or not running. The server is starting: it loads its models, and may compile their kernels first. The server is shutting down. The store of sessions cannot be used now; requests without a session are served. */
             503: {
                 headers: {
                     [name: string]: unknown;
