@@ -61,7 +61,7 @@ from server.sessions.store.open_store import open_store
 from server.sessions.upkeep import LEASE_SECONDS
 from server.settings import LogFormat, Settings
 from server.start import Start, StartGate
-from server.startup import ShortStartupErrors
+from server.startup_errors import ShortStartupErrors
 
 logger = logging.getLogger(__name__)
 

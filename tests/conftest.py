@@ -3,6 +3,8 @@
 import os
 import signal
 from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -12,6 +14,8 @@ from hypothesis import settings
 for _number in (signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, lambda *_: None)
+
+_numbers = count()
 
 # Two threads on any machine: the parallel paths run even on one core, and servers that tests start
 # (they inherit this) do not crowd a large one.
@@ -38,8 +42,15 @@ def poisoned_memory() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep the sessions of servers that tests start out of the user's own folder."""
+    folder = tmp_path_factory.mktemp("state")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-        yield
+        patch.setenv("XDG_STATE_HOME", str(folder / "shared"))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def own_state_folder(state_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the sessions of a test's server from those of servers that several tests share."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(state_folder / f"test-{next(_numbers)}"))

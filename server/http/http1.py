@@ -6,7 +6,7 @@ from typing import Any
 from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from server.http.answer import Answer
+from server.http.ongoing_answer import OngoingAnswer
 from server.http.request_parser import RequestParser
 
 _UNPROBED_SECONDS = 0.25  # most answers are given before that
@@ -26,7 +26,7 @@ class Http1Protocol(HttpToolsProtocol):
         super().__init__(*args, **options)
         self.parser: RequestParser = RequestParser(self)
         self._in_body = False  # whether a head is complete and its body is not
-        self._answer: Answer | None = None  # the one that is being given, or was given last
+        self._answer: OngoingAnswer | None = None  # the one that is being given, or was given last
         self._next_probe: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -86,7 +86,7 @@ class Http1Protocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._answer = Answer(app, cycle)
+        self._answer = OngoingAnswer(app, cycle)
         super()._start_asgi_task(cycle, self._answer)  # type: ignore[arg-type]
 
     def _probe_in(self, seconds: float, pause: float) -> None:

@@ -40,7 +40,7 @@ def test_what_is_left_out_has_the_default_of_the_field() -> None:
     [
         (["--top-k", "-2"], "'--top-k': Input should be greater than or equal to -1"),
         (["--temperature", "2.5"], "'--temperature': Input should be less than or equal to 2"),
-        (["--top-p", "0"], "--top-p: Input should be greater than 0"),
+        (["--top-p", "0"], "--top-p must be above 0"),
     ],
 )
 def test_bounds_are_those_of_the_field(args: list[str], message: str) -> None:

@@ -60,7 +60,11 @@ def test_a_server_does_not_start_with_a_misspelt_one(monkeypatch: pytest.MonkeyP
         ("STALL_SECONDS", "soon", "must be a number, got 'soon'"),
         ("DRAIN_SECONDS", "inf", "must be a finite number, got 'inf'"),
         ("CHECKPOINT", "", "must be a list with something in it, got ''"),
-        ("CORS_ORIGINS", "x", ": 'x' is no origin, such as https://example.org:8443"),
+        (
+            "CORS_ORIGINS",
+            "x",
+            ": 'x' is no origin, such as https://example.org:8443 or tauri://localhost",
+        ),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_in_our_words(

@@ -8,7 +8,7 @@ _INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 _COMMENT = b":\n\n"
 
 
-class Answer:
+class OngoingAnswer:
     """An app that answers one request, and knows how far its answer is.
 
     uvicorn sends every answer of unknown length in chunks. HTTP/1.0 has none: there, such an answer
