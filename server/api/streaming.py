@@ -87,7 +87,9 @@ class EventStream(Response):
         async with commented(send, self.comment_seconds) as send_event:
             try:
                 async for delta in self._stream:
-                    for event in format.chunks(delta):
+                    for number, event in enumerate(format.chunks(delta)):
+                        if number:  # a long delta; sending alone may let nobody else run
+                            await asyncio.sleep(0)
                         await _send_event(send_event, event)
                 for event in format.ending():
                     await _send_event(send_event, event)

@@ -12,11 +12,16 @@ from typing import Any
 import httpx
 import pytest
 from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
+from server.api.formats.generate import GenerateFormat
 from server.api.streaming import EventStream, unless_disconnected
+from server.engine.deltas import Delta
+from server.engine.token_stream import TokenStream
 from tests.programs import program
 from tests.server.conftest import Gate, make_settings, pool_of
 from tests.server.fake_model import FakeModel, VerboseTokenizer
+from tests.server.in_loop import in_loop
 from tests.server.live_server import LiveServer, events, serve
 
 
@@ -230,6 +235,34 @@ def roomy() -> Iterator[LiveServer]:
     """A server with room for some thousand tokens."""
     with serve(FakeModel(), pool_of(512)) as live:
         yield live
+
+
+@in_loop
+async def test_others_run_between_the_pieces_of_a_long_delta() -> None:
+    n = 20_000
+    stream = TokenStream("gen-0", 1, lambda _: None)
+    stream.push(Delta([65] * n, "A" * n, "length", places=list(range(n))))
+    turns = [0]
+    turns_at_events = []
+
+    async def take_turns() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    async def send(message: Message) -> None:
+        if message.get("body", b"").startswith(b'data: {"id"'):
+            turns_at_events.append(turns[0])
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    other = asyncio.create_task(take_turns())
+    await EventStream(stream, GenerateFormat(stream))({}, receive, send)
+    other.cancel()
+    assert len(turns_at_events) > 2
+    assert len(set(turns_at_events)) == len(turns_at_events)
 
 
 @pytest.mark.parametrize("path", ["/generate", "/v1/completions"])
