@@ -117,6 +117,18 @@ def _summary(folder: Path) -> str:
     return "\n".join(rows)
 
 
+def _limits(folder: Path) -> str:
+    """The longest copies that were measured, and how many tokens a session may have."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model"]
+    row = _summary(folder).splitlines()[-1]
+    length, _, exact, *_ = (part.strip() for part in row.strip("|").split("|"))
+    return (
+        f"The longest copies that were measured have {int(length):,} bytes, and {exact} of these "
+        f"are exact. Longer texts are taken, up to the {config['max_seq_len']:,} tokens that a "
+        "session holds, but expect faults."
+    )
+
+
 def _floor(share: float) -> str:
     """A share in per cent, never rounded up."""
     return "100" if share == 1 else f"{int(share * 10_000) / 100:.2f}"
@@ -176,6 +188,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "copying": _summary,
     "crashes": lambda _: session_tables.crashes(),
     "evaluation": _evaluation,
+    "limits": _limits,
     "load": lambda _: engine_tables.load(),
     "overload": lambda _: engine_tables.overload(),
     "peers": lambda _: engine_tables.peers(),
