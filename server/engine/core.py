@@ -272,7 +272,7 @@ class EngineCore:
         Whoever makes a snapshot decides what its memory is. The log is what counts.
         """
         logger.warning("%s: restored memory is of no use", sample.request_id)
-        self.scheduler.recompute(sample.sequence)
+        self.scheduler.preempt(sample.sequence)
         sample.progress.scheduled = None  # what was cached is of no use either
 
     def _advance(

@@ -192,9 +192,14 @@ class Scheduler:
             self.pool.sessions.park(sequence, (kept[-1] + 1) * size)
         return None
 
-    def recompute(self, sequence: Sequence) -> None:
-        """Have a running sequence wait and compute all its tokens again, as its memory is wrong."""
-        self._preempt(sequence)
+    def preempt(self, sequence: Sequence) -> None:
+        """Take its memory from a running sequence, which waits and computes all tokens again."""
+        self._stop(sequence)
+        sequence.status = Status.WAITING
+        sequence.n_computed = sequence.n_cached = sequence.n_chained = sequence.link = 0
+        sequence.private = False
+        insort(self.waiting, sequence, key=_rank)
+        self.n_preemptions += 1
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, whatever its state, and free all it has; idempotent."""
@@ -309,20 +314,12 @@ class Scheduler:
         wanted = self.pool.allocator.pages_for(sequence.n_computed + n_tokens) - len(sequence.pages)
         while not self.pool.make_room(wanted):
             last = self.running[-1]
-            self._preempt(last)
+            self.preempt(last)
             if last is sequence:
                 return False
         if wanted > 0:
             self._add_pages(sequence, wanted)
         return True
-
-    def _preempt(self, sequence: Sequence) -> None:
-        self._stop(sequence)
-        sequence.status = Status.WAITING
-        sequence.n_computed = sequence.n_cached = sequence.n_chained = sequence.link = 0
-        sequence.private = False
-        insort(self.waiting, sequence, key=_rank)
-        self.n_preemptions += 1
 
 
 def _rank(sequence: Sequence) -> tuple[float, int]:
