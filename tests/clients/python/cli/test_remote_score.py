@@ -64,18 +64,40 @@ class TestScore:
     @pytest.mark.parametrize(
         ("line", "reason"),
         [
-            ("", "line 1 is not JSON like"),
-            ("[" * 100_000, "line 1 is not JSON like"),
-            ("9" * 5000, "line 1 is not JSON like"),
-            ("[]", "line 1 is not JSON like"),
-            ('{"prompt": "a"}', "line 1 is not JSON like"),
-            ('{"prompt": "a", "completion": "b", "c": 1}', "line 1 is not JSON like"),
+            ("", "line 1: not JSON like"),
+            ("[" * 100_000, "line 1: not JSON like"),
+            ("9" * 5000, "line 1: not JSON like"),
+            ("[]", "line 1: not JSON like"),
+            ('{"prompt": "a"}', "line 1: not JSON like"),
+            ('{"prompt": "a", "completion": "b", "c": 1}', "line 1: not JSON like"),
             ('{"prompt": "a", "completion": 5}', "line 1: completion is not a text"),
         ],
     )
     def test_other_lines(self, server: ContractServer, line: str, reason: str) -> None:
         assert reason in refusal("score", "--lines", "-", stdin=f"{line}\n".encode())
         assert server.received == []
+
+    @pytest.mark.parametrize("as_json", [False, True])
+    def test_bad_lines(self, server: ContractServer, tmp_path: Path, as_json: bool) -> None:
+        file = tmp_path / "pairs"
+        good = b'{"prompt": "a", "completion": "b"}\n'
+        file.write_bytes(good + b'{"prompt": "\xff", "completion": "b"}\nodd\n' + good)
+        assert "line 2: not JSON like" in refusal("score", "--lines", file)
+        assert server.received == []
+        server.answer_next(Canned.of(READY), *self.ANSWERS, *self.ANSWERS)
+        option = ["--json"] if as_json else []
+        result = run(
+            "score", "--lines", file, "--keep-going", "--concurrency", 1, *option, exit_code=3
+        )
+        lines = result.stdout.splitlines()
+        if as_json:
+            assert [json.loads(line)["line"] for line in lines] == [1, 2, 3, 4]
+            assert ["error" in json.loads(line) for line in lines] == [False, True, True, False]
+        else:
+            assert lines == ["-0.500000", "", "", "-0.500000"]
+            assert "line 2: not JSON" in result.stderr
+            assert "line 3: not JSON" in result.stderr
+        assert "2 of 4 lines failed" in result.stderr
 
     def test_texts_are_missing(self, tmp_path: Path) -> None:
         (tmp_path / "pairs").write_text("")

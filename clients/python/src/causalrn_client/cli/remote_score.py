@@ -14,7 +14,11 @@ from causalrn_client.cli.terminal import fail
 from causalrn_client.cli.text import argument, read_lines
 
 if TYPE_CHECKING:
-    from causalrn_client import CausalRNError, Score
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from causalrn_client import AsyncClient, CausalRNError, Score
+
+    Report = Callable[[int, Score | CausalRNError], None]
 
 Pair = tuple[str, str]
 
@@ -34,6 +38,13 @@ def score(
             metavar="FILE",
         ),
     ] = None,
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going",
+            help="If lines are not such JSON, name them, and score the others all the same.",
+        ),
+    ] = False,
     concurrency: Concurrency = 8,
     model: ModelName = None,
     mode: Mode = None,
@@ -46,8 +57,11 @@ def score(
     if lines is not None:
         if prompt is not None:
             fail("give two texts or --lines, not both")
-        pairs = [_pair(number, line) for number, line in enumerate(read_lines(lines), 1)]
-        _score_lines(pairs, concurrency, model, mode, deadline, json, url, api_key)
+        pairs, bad = _pairs(read_lines(lines))
+        if bad and not keep_going:
+            number = min(bad)
+            fail(f"line {number + 1}: {bad[number]}; --keep-going scores the others")
+        _score_lines(pairs, bad, concurrency, model, mode, deadline, json, url, api_key)
         return
     if prompt is None or completion is None:
         fail("give two texts, PROMPT and COMPLETION, or --lines")
@@ -71,21 +85,38 @@ def _details(score: "Score") -> str:
     return "\n".join(f"{name:<12}{value}" for name, value in lines.items())
 
 
-def _pair(number: int, line: str) -> Pair:
+def _pairs(lines: list[bytes]) -> tuple[dict[int, Pair], dict[int, str]]:
+    """Return the pairs, and what is wrong with the other lines, both by place."""
+    pairs, bad = {}, {}
+    for place, line in enumerate(lines):
+        try:
+            pairs[place] = _pair(line)
+        except ValueError as error:
+            bad[place] = str(error)
+    return pairs, bad
+
+
+def _pair(line: bytes) -> Pair:
+    """Parse a line.
+
+    Raises:
+        ValueError: The line is not JSON like it should be.
+    """
     try:
-        value = loads(line)
+        value = loads(line.decode())
     except (ValueError, RecursionError):  # also of numbers with too many digits
         value = None
     if not isinstance(value, dict) or value.keys() != {"prompt", "completion"}:
-        fail(f'line {number} is not JSON like {{"prompt": "a", "completion": "b"}}')
+        raise ValueError('not JSON like {"prompt": "a", "completion": "b"}')
     for name, text in value.items():
         if not isinstance(text, str):
-            fail(f"line {number}: {name} is not a text")
+            raise ValueError(f"{name} is not a text")
     return value["prompt"], value["completion"]
 
 
 def _score_lines(
-    pairs: list[Pair],
+    pairs: dict[int, Pair],
+    bad: dict[int, str],
     concurrency: int,
     model: str | None,
     mode: str | None,
@@ -94,7 +125,21 @@ def _score_lines(
     url: str,
     api_key: str | None,
 ) -> None:
-    from causalrn_client import Score
+    from causalrn_client import InvalidRequestError, Score
+
+    places = list(pairs)
+
+    def start(client: "AsyncClient", report: "Report") -> "Awaitable[Sequence[Score]]":
+        for place, reason in bad.items():
+            report(place, InvalidRequestError(reason))
+        return client.score_many(
+            list(pairs.values()),
+            max_concurrency=concurrency,
+            progress=lambda number, result: report(places[number], result),
+            model=model,
+            mode=mode,
+            deadline=deadline,
+        )
 
     def show(place: int, result: "Score | CausalRNError | None") -> str | None:
         if not json:
@@ -103,15 +148,8 @@ def _score_lines(
 
     run_lines(
         Job(
-            len(pairs),
-            lambda client, report: client.score_many(
-                pairs,
-                max_concurrency=concurrency,
-                progress=report,
-                model=model,
-                mode=mode,
-                deadline=deadline,
-            ),
+            len(pairs) + len(bad),
+            start,
             show,
             lambda score: len(score.tokens),
             tells_errors=json,

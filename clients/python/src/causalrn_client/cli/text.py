@@ -1,7 +1,6 @@
 """Takes the text for a command from an argument, a file or standard input."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,11 +46,16 @@ def read_prompt(text: str | None, file: Path | None) -> Prompt:
 
 def read_prompts(path: Path) -> list[Prompt]:
     """Return the lines of a file, or of standard input for a hyphen, without line ends."""
+    return [_prompt(line) for line in read_lines(path)]
+
+
+def read_lines(path: Path) -> list[bytes]:
+    """Return the lines of a file, or of standard input for a hyphen, without line ends."""
     data = _read("-", None) if path == Path("-") else _read(None, path)
     lines = data.split(b"\n")
     if lines[-1] == b"":
         lines.pop()
-    return [_prompt(line.removesuffix(b"\r")) for line in lines]
+    return [line.removesuffix(b"\r") for line in lines]
 
 
 def ids(prompt: Prompt) -> list[int] | None:
@@ -95,12 +99,3 @@ def argument(text: str) -> str:
         UnicodeError: The bytes are not UTF-8.
     """
     return text.encode(errors="surrogateescape").decode()
-
-
-def read_lines(path: Path) -> Sequence[str]:
-    """Return the lines of a file, or of standard input for a hyphen, without line ends."""
-    text = read_text("-", None) if path == Path("-") else read_text(None, path)
-    lines = text.split("\n")  # str.splitlines would split at a dozen other characters
-    if lines[-1] == "":
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
