@@ -37,20 +37,22 @@ class Block:
         )
         self._eps = norm_eps
 
-    def forward(self, x: Tensor, phases: Tensor) -> Tensor:
+    def forward(self, x: Tensor, phases: Tensor, reaches: Tensor) -> Tensor:
         """Run whole sequences through the block, for training; differentiable.
 
         Args:
             x: residual stream `[B, T, D]`.
-            phases: `[B, T]` int64.
+            phases, reaches: `[B, T]` int64.
 
         Returns:
             The residual stream after the block, `[B, T, D]`.
         """
-        branches = (self.mixer,) if self.mlp is None else (self.mixer, self.mlp)
-        for branch in branches:
-            written = branch(norm(x, self._eps))
-            x = x + (written if self.phases is None else written * self._writes(phases))
+        active = None if self.phases is None else self._writes(phases)
+        written = self.mixer(norm(x, self._eps), reaches, active)
+        x = x + (written if active is None else written * active[..., None])
+        if self.mlp is not None:
+            written = self.mlp(norm(x, self._eps))
+            x = x + (written if active is None else written * active[..., None])
         return x
 
     def extend(self, step: Step, layer: LayerState) -> None:
@@ -72,9 +74,9 @@ class Block:
         self.phases = (_NO_PHASE,)
 
     def _writes(self, phases: Tensor) -> Tensor:
-        """Whether the block writes to each token, `[B, T, 1]` bool."""
+        """Whether the block writes to each token, `[B, T]` bool."""
         assert self.phases is not None
         is_written = phases == self.phases[0]
         for phase in self.phases[1:]:
             is_written = is_written | (phases == phase)
-        return is_written[..., None]
+        return is_written

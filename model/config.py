@@ -57,6 +57,8 @@ class ModelConfig(BaseModel):
             "coupled" (fixed codes that start again at SEP, so that an output token carries the
             code of its source; see `model/ops/positions`).
         d_position: channels that coupled codes fill; 0 for the other kinds.
+        balanced_places: whether all coupled codes have the same sum, so that normalization leaves
+            them alike; takes twice the channels for as many bits.
         max_seq_len: longest sequence, in tokens, that a decoder is asked to hold.
         recall: whether the decoder knows turns of recall, which begin with `BOS SEP`; only with
             coupled positions.
@@ -73,6 +75,7 @@ class ModelConfig(BaseModel):
     blocks: Annotated[tuple[BlockConfig, ...], Field(min_length=1, strict=False)]
     positions: Positions
     d_position: int = 0
+    balanced_places: bool = False
     max_seq_len: PositiveInt
     recall: bool = False
     norm_eps: Annotated[float, Field(ge=0, lt=1)] = 1e-6
@@ -98,6 +101,8 @@ class ModelConfig(BaseModel):
             raise ValueError(
                 f"d_position must be 0 for {self.positions} positions, got {self.d_position}"
             )
+        if self.balanced_places and self.d_position % 2:
+            raise ValueError(f"d_position must be even for balanced places, got {self.d_position}")
         if self.recall and not is_coupled:
             raise ValueError(f"recall needs coupled positions, got {self.positions}")
         for number, block in enumerate(self.blocks):

@@ -87,9 +87,9 @@ class Decoder(nn.Module):
         Returns:
             float32 logits `[B, T, vocab_size]`.
         """
-        x, phases = self.embedding(token_ids, offsets)
+        x, phases, reaches = self.embedding(token_ids, offsets)
         for block in self.blocks:
-            x = block.forward(x, phases)
+            x = block.forward(x, phases, reaches)
         logits: Tensor = self.classifier(x)
         return logits
 
@@ -111,6 +111,24 @@ class Decoder(nn.Module):
             n_slots=n_slots,
             n_rows=n_rows,
         )
+
+    def match(self, state: DecoderState, slot: int) -> float | None:
+        """How well a sequence found what it looked for since the last border of a turn.
+
+        Args:
+            state: where the sequence is.
+            slot: its slot.
+
+        Returns:
+            What a full match would leave of the keys, as a share of what the best memory left: the
+            least over the tokens of the turn so far, 1 at most. None if no mixer tells, or the
+            turn has not looked for anything.
+        """
+        found = (
+            block.mixer.match(layer, slot)
+            for block, layer in zip(self.blocks, state.layers, strict=True)
+        )
+        return min((match for match in found if match is not None), default=None)
 
     def counters(self, token_ids: Sequence[int]) -> NDArray[np.int64]:
         """The counters `[C]` of a sequence of these tokens, as `extend` leaves them."""

@@ -36,7 +36,9 @@ class Embedding(nn.Module):
         self.views = WeightViews(*((table, "weight") for table in tables))
         self._none = np.empty((0, config.d_model), np.float32)
 
-    def forward(self, token_ids: Tensor, offsets: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, token_ids: Tensor, offsets: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Embed whole sequences.
 
         Args:
@@ -44,7 +46,7 @@ class Embedding(nn.Module):
             offsets: `[B]` int64, how many tokens each sequence pretends to have seen before.
 
         Returns:
-            `[B, T, D]`, and the phases `[B, T]` int64 (`model.ops.positions`).
+            `[B, T, D]`, and the phases and reaches `[B, T]` int64 (`model.ops.positions`).
 
         Raises:
             ValueError: a sequence is longer than the table of learned positions.
@@ -58,11 +60,14 @@ class Embedding(nn.Module):
         ids = token_ids.reshape(-1)
         indices = np.empty(len(ids), np.int64)
         phases = np.empty(len(ids), np.int64)
+        reaches = np.empty(len(ids), np.int64)
         codes = torch.empty(len(ids), config.d_position)
         coupled = config.positions == "coupled"
-        arrays = counters, indices, phases, codes.numpy()
-        specials = config.bos_id, config.sep_id
-        advance(ids.numpy(), starts, *specials, coupled, config.recall, *arrays, work=codes.numel())
+        advance(
+            ids.numpy(), starts, config.bos_id, config.sep_id, coupled, config.recall,
+            config.balanced_places, counters, indices, phases, reaches, codes.numpy(),
+            work=codes.numel(),
+        )  # fmt: skip
         x: Tensor = self.token(ids)
         if config.positions == "learned":
             self._check_length(int(indices.max()) + 1)
@@ -70,10 +75,16 @@ class Embedding(nn.Module):
         elif coupled:
             codes = codes.to(x.dtype)
             x = torch.cat([x, codes], -1) + self.phase(torch.from_numpy(phases))
-        return x.view(n_sequences, length, -1), torch.from_numpy(phases).view_as(token_ids)
+        return (
+            x.view(n_sequences, length, -1),
+            torch.from_numpy(phases).view_as(token_ids),
+            torch.from_numpy(reaches).view_as(token_ids),
+        )
 
     def extend(self, step: Step) -> None:
-        """Write embeddings and phases of the new tokens of a step, advancing the counters.
+        """Write what a step knows of its new tokens: embeddings, phases and reaches.
+
+        Advances the counters.
 
         Raises:
             ValueError: a sequence is longer than the table of learned positions.
@@ -89,8 +100,8 @@ class Embedding(nn.Module):
         counters = np.zeros((1, STATE_SIZE), np.int64)
         advance(
             np.array(token_ids, np.int64), np.array([0, n]), config.bos_id, config.sep_id,
-            config.positions == "coupled", config.recall, counters,
-            np.empty(n, np.int64), np.empty(n, np.int64), np.empty((n, 0), np.float32), work=n,
+            config.positions == "coupled", config.recall, config.balanced_places, counters,
+            *np.empty((3, n), np.int64), np.empty((n, 0), np.float32), work=n,
         )  # fmt: skip
         own: NDArray[np.int64] = counters[0]
         return own

@@ -28,7 +28,7 @@ class Step:
         state: storage of all layers.
         ops: the backend's operations by name.
         x: `[N, D]` float32, the residual stream of the new tokens, updated in place by every block.
-        phases: `[N]` int64, phase of each token (`model.ops.positions`).
+        phases, reaches: `[N]` int64, phase and reach of each token (`model.ops.positions`).
         active: `[N]` bool, the tokens that the present block writes to; it remembers all of them.
         n_pairs: about how many pairs there are of an active token and one that it sees, as a hint
             of what the mixer of the present block costs.
@@ -40,6 +40,7 @@ class Step:
     ops: Mapping[str, Op]
     x: Any
     phases: Any
+    reaches: Any
     active: Any
     n_pairs: int
     scratch: Any

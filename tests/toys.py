@@ -52,7 +52,7 @@ class MeanMixer(Mixer):
             state=(TensorSpec("totals", (params.n_rows, d_model), "float64"),),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, reaches: Tensor, active: Tensor | None) -> Tensor:  # noqa: ARG002
         length = x.shape[1]
         counts = torch.arange(1, length + 1)[:, None]
         mean = (x.double().cumsum(1) / counts).to(x.dtype)
@@ -119,10 +119,9 @@ class PlainBackend(Backend):
                     counters[row] = counters[slot]
         n = len(batch.token_ids)
         everywhere = np.ones(n, np.bool_)
-        phases = np.zeros(n, np.int64)
-        return Step(
-            batch, state, self.ops, table[batch.token_ids].copy(), phases, everywhere, n, None
-        )
+        phases, reaches = np.zeros((2, n), np.int64)
+        x = table[batch.token_ids].copy()
+        return Step(batch, state, self.ops, x, phases, reaches, everywhere, n, None)
 
     def activate(self, block: Block, step: Step) -> None:  # noqa: ARG002
         assert block.phases is None

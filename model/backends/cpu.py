@@ -19,6 +19,7 @@ from model.ops.logits.cpu import classify
 from model.ops.mlp.cpu import mlp
 from model.ops.relation.cpu import SEGMENT
 from model.ops.relation.cpu_layers import normalized_relation, separable_relation
+from model.ops.relation.cpu_keyed_layer import keyed_relation
 from model.state import DecoderState, LayerSpec, RaggedBatch
 from model.step import Op, Step
 
@@ -30,15 +31,19 @@ class Scratch:
 
     Attributes:
         x: `[N, D]` float32.
-        phases: `[N]` int64.
+        phases, reaches: `[N]` int64.
+        boundless: `[N]` int64, reaches that stop at no border.
         all_active: `[N]` bool, all true.
         no_tails: `[n_states, 0, D]` float32, the tails of a mixer without a token shift.
+        nothing_found: `[0, 2]` float64, of a mixer that does not tell how well it matched.
     """
 
     def __init__(self, d_model: int, n_states: int) -> None:
         self._d_model = d_model
         self._n_rows = self._n_segments = 0
+        self._waves: dict[int, NDArray[np.float32]] = {}
         self.no_tails = np.empty((n_states, 0, d_model), np.float32)
+        self.nothing_found = np.empty((0, 2))
         self.make_room(1, 1)
 
     def make_room(self, n_rows: int, n_segments: int) -> None:
@@ -49,6 +54,8 @@ class Scratch:
         self._n_segments = max(n_segments, self._n_segments)
         self.x = np.empty((self._n_rows, self._d_model), np.float32)
         self.phases = np.empty(self._n_rows, np.int64)
+        self.reaches = np.empty(self._n_rows, np.int64)
+        self.boundless = np.full(self._n_rows, np.iinfo(np.int64).max // 2)
         self.all_active = np.ones(self._n_rows, np.bool_)
         self._rows: dict[tuple[str, int, int], tuple[NDArray[np.float32], ...]] = {}
         self._segments: dict[int, NDArray[np.float32]] = {}
@@ -59,6 +66,14 @@ class Scratch:
         if known is None:
             arrays = np.empty((n, self._n_rows, width), np.float32)
             known = self._rows[purpose, n, width] = tuple(arrays)
+        return known
+
+    def segments_of(self, n_readers: int, n_tokens: int, width: int) -> NDArray[np.float32]:
+        """Rows for so many readers in each segment of so many tokens, `[n, n_readers, width]`."""
+        n_segments = -(-self._n_segments * SEGMENT // n_tokens)
+        known = self._waves.get(width)
+        if known is None or len(known) < n_segments:
+            known = self._waves[width] = np.empty((n_segments, n_readers, width), np.float32)
         return known
 
     def segments(self, width: int) -> NDArray[np.float32]:
@@ -94,6 +109,7 @@ class CpuBackend(Backend):
     )
     ops: ClassVar[Mapping[str, Op]] = {
         "embed": embed,
+        "keyed_relation": keyed_relation,
         "mlp": mlp,
         "normalized_relation": normalized_relation,
         "separable_relation": separable_relation,
@@ -142,8 +158,8 @@ class CpuBackend(Backend):
         scratch.make_room(n_rows, -(-int(lengths.max()) // SEGMENT))
         all_active = scratch.all_active[:n_rows]
         step = _CpuStep(
-            batch, state, self.ops, scratch.x[:n_rows], scratch.phases[:n_rows], all_active,
-            n_pairs, scratch, all_active, n_pairs,
+            batch, state, self.ops, scratch.x[:n_rows], scratch.phases[:n_rows],
+            scratch.reaches[:n_rows], all_active, n_pairs, scratch, all_active, n_pairs,
         )  # fmt: skip
         embedding.extend(step)
         return step

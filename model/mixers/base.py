@@ -27,29 +27,29 @@ class Mixer(nn.Module, ABC):
     def spec(cls, params: Any, d_model: int) -> LayerSpec:
         """The tensors that a mixer with these parameters keeps of its sequences."""
 
-    @classmethod
-    def can_grow(cls, start: Any, params: Any, *, may_lose: bool) -> bool:  # noqa: ARG003
-        """Whether a trained mixer can be trained further with other parameters.
-
-        Its tensors are copied as far as the shapes agree; what is new begins as zeros.
-
-        Args:
-            start: parameters that it was trained with.
-            params: parameters that it is to go on with.
-            may_lose: whether it may lose something that another block does from now on.
-        """
-        return bool(start == params)
-
     @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, reaches: Tensor, active: Tensor | None) -> Tensor:
         """Mix whole sequences for training, differentiably.
 
         Args:
             x: normalized residual stream `[B, T, D]`.
+            reaches: `[B, T]` int64, how many of the tokens right before each one belong to its
+                part of the turn (`model.ops.positions`).
+            active: `[B, T]` bool, the tokens whose result is used; None for all of them.
 
         Returns:
-            What is added to the residual stream, `[B, T, D]`.
+            What is added to the residual stream, `[B, T, D]`; for tokens that are not active,
+            anything finite.
         """
+
+    def match(self, layer: LayerState, slot: int) -> float | None:  # noqa: ARG002
+        """How well a sequence found what it looked for; see `Decoder.match`.
+
+        Args:
+            layer: this mixer's storage.
+            slot: of the sequence.
+        """
+        return None
 
     @abstractmethod
     def extend(self, step: Step, layer: LayerState) -> None:
@@ -73,12 +73,4 @@ class MatchesPlaces(Protocol):
     """A mixer that can start out looking for the source of the next output token."""
 
     def match_places(self, d_position: int) -> None:
-        """Set initial weights that do so; see `model.mixers.normalized`."""
-
-
-@runtime_checkable
-class MatchesContent(Protocol):
-    """A mixer that can start out looking for what followed the last few tokens earlier on."""
-
-    def match_content(self, tokens: Tensor, classes: Tensor) -> None:
         """Set initial weights that do so; see `model.mixers.normalized`."""

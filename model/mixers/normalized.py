@@ -1,38 +1,172 @@
 """The paper's mixer: it keeps every memory, in a pool that grows by one entry a token."""
 
+from functools import cached_property
+from typing import Annotated, Self
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from model.mixers.relation import RelationMixer, RelationParams, tail_spec
 from model.ops.norm import norm
 from model.ops.relation import normalized_relation
+from model.ops.relation.keyed import keyed_relation
 from model.state import LayerSpec, LayerState, TensorSpec
 from model.step import Step
+from model.weights import WeightViews
 
-# Ten times the other weights: a difference of place outweighs what tokens add to a pair.
-_MATCH_STD = 0.2
-_CONTENT_STD = 0.1
-_OLDER = 0.8  # weight of a token in a match of contents, against that of the one after it
-_WRITE = 0.3  # what a match adds to the residual stream, in the unit of normalized channels
-_SPIKE = 8.0  # what a memory's own token adds to its channel, in the unit of the other weights
+_MATCH_STD = 0.2  # ten times the other weights: a difference of place outweighs what tokens add
+
+
+class NormalizedParams(RelationParams):
+    """Parameters of the normalized relation. What makes it keyed is left out of the paper's form.
+
+    Attributes:
+        d_value: the last channels of the relation, which alone are exponentiated and read; the
+            others are keys. None for all of them.
+        temperature: what the normalized pairs are multiplied by, at the start of training.
+        recency: weights fall with a token's age to this power; 0 for not at all.
+        silent_values: whether readers say nothing of values.
+        tied_keys: whether the weights of memories' keys are those of readers with another sign.
+        tells_match: whether the mixer tells how much of what it looked for it found.
+    """
+
+    d_value: PositiveInt | None = None
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    recency: Annotated[float, Field(ge=0)] = 0.0
+    silent_values: bool = False
+    tied_keys: bool = False
+    tells_match: bool = False
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        if self.d_value is not None and self.d_value > self.d_relation:
+            raise ValueError(f"d_value must be at most d_relation, {self.d_relation}")
+        if not self.is_keyed:
+            for name in ("silent_values", "tied_keys", "tells_match"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} needs d_value, a temperature or recency")
+        elif self.n_head != 1:
+            raise ValueError(f"a keyed relation has one head, got n_head = {self.n_head}")
+        return self
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether it differs from the paper's relation."""
+        return (self.d_value or self.d_relation) < self.d_relation or (
+            self.temperature != 1 or self.recency > 0
+        )
+
+    @property
+    def reader_width(self) -> int:
+        """Rows of W_a."""
+        return self.n_keys if self.silent_values else self.d_relation
+
+    @property
+    def memory_width(self) -> int:
+        """Rows of W_b."""
+        return self.n_values if self.tied_keys else self.d_relation
+
+    @property
+    def n_values(self) -> int:
+        """Channels that are exponentiated."""
+        return self.d_value or self.d_relation
+
+    @property
+    def n_keys(self) -> int:
+        """Channels that are not."""
+        return self.d_relation - self.n_values
 
 
 class NormalizedRelation(RelationMixer):
-    """`mean over v <= t of exp(norm(a_t + b_v))`: exact retrieval, O(T²), pool of T·R numbers."""
+    """`mean over v <= t of exp(norm(a_t + b_v))`: exact retrieval, O(T²), pool of T·R numbers.
+
+    In its keyed form, only some channels of the normalized pairs are exponentiated, sharper and
+    weighted by age; see `model/ops/relation/README.md`.
+    """
+
+    Params = NormalizedParams
+
+    def __init__(
+        self, params: NormalizedParams, d_model: int, *, norm_eps: float, n_blocks: int
+    ) -> None:
+        super().__init__(params, d_model, norm_eps=norm_eps, n_blocks=n_blocks)
+        self.params = params
+        if not params.is_keyed:
+            return
+        self.temperature = nn.Parameter(torch.tensor(params.temperature))
+        if params.tells_match:
+            self.left_over: Tensor
+            self.register_buffer("left_over", torch.zeros(params.shift_width))
+        self._temperature = WeightViews((self, "temperature"))
 
     @classmethod
-    def spec(cls, params: RelationParams, d_model: int) -> LayerSpec:
-        """A pool of R numbers a token."""
-        memories = TensorSpec("pool", (params.n_head, params.d_head))
-        return LayerSpec(pool=(memories,), state=tail_spec(params, d_model))
+    def spec(cls, params: NormalizedParams, d_model: int) -> LayerSpec:
+        """A pool of R numbers a token, and three more if the relation is keyed."""
+        if not params.is_keyed:
+            memories = TensorSpec("pool", (params.n_head, params.d_head))
+            return LayerSpec(pool=(memories,), state=tail_spec(params, d_model))
+        pool = (
+            TensorSpec("keys", (params.n_keys,)),
+            TensorSpec("values", (params.n_values,)),
+            TensorSpec("moments", (3,)),
+        )
+        found = (TensorSpec("found", (2,), "float64"),) if params.tells_match else ()
+        return LayerSpec(pool, (*tail_spec(params, d_model), *found))
 
     def relate(self, a: Tensor, b: Tensor) -> Tensor:
         """See `RelationMixer.relate`."""
         return normalized_relation(a, b, self.norm_eps)
 
+    def forward(self, x: Tensor, reaches: Tensor, active: Tensor | None) -> Tensor:
+        """See `Mixer.forward`."""
+        params = self.params
+        if not params.is_keyed:
+            return super().forward(x, reaches, active)
+        xa, xb = self.shift(x, reaches) if self.shift is not None else (x, x)
+        b = self.memory(xb)
+        if params.tied_keys:
+            keys = nn.functional.linear(xb, -self.reader.weight[: params.n_keys])
+            b = torch.cat([keys, b], -1)
+        related = keyed_relation(
+            self.reader(xa), b, self.temperature,
+            d_value=params.n_values, recency=params.recency, eps=self.norm_eps, active=active,
+        )  # fmt: skip
+        written: Tensor = self.output(norm(related, self.norm_eps))
+        return written
+
     def extend(self, step: Step, layer: LayerState) -> None:
         """See `Mixer.extend`."""
-        step.op("normalized_relation")(self, step, layer)
+        name = "keyed_relation" if self.params.is_keyed else "normalized_relation"
+        step.op(name)(self, step, layer)
+
+    def match(self, layer: LayerState, slot: int) -> float | None:
+        """See `Mixer.match`."""
+        if not self.params.tells_match:
+            return None
+        n_read, missed = layer.state["found"][slot].tolist()
+        return 1.0 - missed if n_read else None
+
+    def keyed_views(self) -> tuple[NDArray[np.float32], ...]:
+        """The parameters as the keyed kernel takes them.
+
+        Taps; W_a and β_a of keys and of values; W_b of keys and of values; W_o, β_o; τ `[]`.
+        """
+        n = self.params.n_keys
+        taps, w_a, b_a, w_b, w_o, b_o = self.views()
+        w_keys, w_values = (w_a[:n], w_b) if self.params.tied_keys else (w_b[:n], w_b[n:])
+        parts = taps, w_a[:n], b_a[:n], w_a[n:], b_a[n:], w_keys, w_values, w_o, b_o
+        return *parts, *self._temperature()
+
+    @cached_property
+    def expected(self) -> NDArray[np.float32]:
+        """What a full match leaves of the keys, by how many tokens the reader saw; or nothing."""
+        if not self.params.tells_match:
+            return np.empty(0, np.float32)
+        left_over: NDArray[np.float32] = self.left_over.numpy()
+        return left_over
 
     def match_places(self, d_position: int) -> None:
         """Start with readers that look for the memory of their own place.
@@ -45,48 +179,13 @@ class NormalizedRelation(RelationMixer):
             d_position: channels, the last ones of the input, that hold the codes of places.
 
         Raises:
-            ValueError: the mixer has no token shift, which is what sees the predecessor.
+            ValueError: the mixer has no token shift, which is what sees the predecessor, or it is
+                keyed.
         """
-        if self.shift is None:
-            raise ValueError("places can be matched only behind a token shift")
+        if self.shift is None or self.params.is_keyed:
+            raise ValueError("places can be matched only behind a token shift, and without keys")
         with torch.no_grad():
             match = torch.randn(self.reader.out_features, d_position) * _MATCH_STD
             self.reader.weight[:, -d_position:] = match
             self.memory.weight[:, -d_position:] = -match
             self.shift.weight[1, :2, -d_position:] = torch.tensor([[0.0], [1.0]])
-
-    def match_content(self, tokens: Tensor, classes: Tensor) -> None:
-        """Start with readers that look for the memory whose predecessors equal the last tokens.
-
-        A third of the channels of tokens tells what stood before: each tap of the shift turns their
-        signs in its own random way, older ones count less, and reader and memory weigh the sum with
-        opposite signs, the memory one token behind. Where the tokens match, they cancel. The other
-        channels tell what the memory itself holds, as one channel of the relation that stands out:
-        only then does a match outweigh the many pairs that do not match. The output makes that
-        token likelier. Tokens whose ids are R or more have no such channel.
-
-        Args:
-            tokens: `[V, C]`, the vectors of tokens, which fill the first C channels of the input.
-            classes: `[V, D]`, the weights of their logits.
-
-        Raises:
-            ValueError: the mixer has no token shift, which is what sees predecessors.
-        """
-        if self.shift is None:
-            raise ValueError("content can be matched only behind a token shift")
-        width, d_token = self.shift.weight.shape[1], tokens.shape[1]
-        n_key, r = d_token // 3, self.reader.out_features
-        with torch.no_grad():
-            signs = torch.randint(2, (width - 1, n_key)) * 2.0 - 1.0
-            signs *= _OLDER ** torch.arange(width - 1.0)[:, None]
-            self.shift.weight[:, :, :d_token] = 0.0
-            self.shift.weight[0, :-1, :n_key] = signs
-            self.shift.weight[1, 1:, :n_key] = signs
-            self.shift.weight[1, 0, n_key:d_token] = 1.0
-            match = torch.randn(r, n_key) * _CONTENT_STD
-            self.reader.weight[:, :n_key] = match
-            self.memory.weight[:, :n_key] = -match
-            values = norm(tokens[:r, n_key:], self.norm_eps)
-            self.memory.weight[: len(values), n_key:d_token] = values * (_SPIKE / values.shape[1])
-            directions = nn.functional.normalize(classes[:r], dim=1)
-            self.output.weight[:, : len(values)] = directions.T * _WRITE

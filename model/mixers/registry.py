@@ -1,4 +1,4 @@
-"""The mixers by name. Nothing else in the project names one.
+"""The mixers by name. But for `model.construction`, nothing else in the project names one.
 
 The type of what is found is left open here: naming it would import torch, which `model.config` does
 without.

@@ -3,17 +3,18 @@
 import math
 from abc import abstractmethod
 from functools import cached_property
-from typing import Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, PositiveInt, model_validator
+from pydantic import BaseModel, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from model.mixers.base import Mixer
 from model.mixers.token_shift import TokenShift
 from model.ops.norm import norm
 from model.state import TensorSpec
+from model.step import Step
 from model.validation import STRICT
 from model.weights import WeightViews
 
@@ -29,6 +30,8 @@ class RelationParams(BaseModel):
         n_head: number of heads H.
         shift_width: taps of the causal depthwise convolution in front of readers and memories; 1
             means none.
+        shift_channels: first channel that is convolved, and the one after the last; None for all.
+        within_turn: whether these taps stop at the border of a turn.
     """
 
     model_config = STRICT
@@ -36,6 +39,8 @@ class RelationParams(BaseModel):
     d_relation: PositiveInt
     n_head: PositiveInt = 1
     shift_width: PositiveInt = 1
+    shift_channels: Annotated[tuple[int, int], Field(strict=False)] | None = None
+    within_turn: bool = False
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
@@ -47,12 +52,38 @@ class RelationParams(BaseModel):
             raise ValueError(
                 f"d_relation / n_head must be between 2 and {_WIDEST_HEAD}, got {self.d_head}"
             )
+        if self.shift_channels is not None and not (
+            0 <= self.shift_channels[0] < self.shift_channels[1]
+        ):
+            raise ValueError(
+                f"shift_channels must be the first and the one after the last, got "
+                f"{list(self.shift_channels)}"
+            )
         return self
 
     @property
     def d_head(self) -> int:
         """Channels K of one head."""
         return self.d_relation // self.n_head
+
+    @property
+    def reader_width(self) -> int:
+        """Rows of W_a."""
+        return self.d_relation
+
+    @property
+    def memory_width(self) -> int:
+        """Rows of W_b."""
+        return self.d_relation
+
+    @property
+    def n_values(self) -> int:
+        """Channels of the relation that W_o reads."""
+        return self.d_relation
+
+    def shifted(self, d_model: int) -> tuple[int, int]:
+        """First channel of D that the token shift convolves, and the one after the last."""
+        return self.shift_channels or (0, d_model)
 
 
 class RelationMixer(Mixer):
@@ -67,13 +98,18 @@ class RelationMixer(Mixer):
         self, params: RelationParams, d_model: int, *, norm_eps: float, n_blocks: int
     ) -> None:
         super().__init__()
-        r, width = params.d_relation, params.shift_width
-        self.d_model, self.d_relation, self.shift_width = d_model, r, width
+        width, shifted = params.shift_width, params.shifted(d_model)
+        if shifted[1] > d_model:
+            raise ValueError(f"shift_channels must end by d_model = {d_model}, got {shifted[1]}")
+        self.d_model, self.d_relation, self.shift_width = d_model, params.d_relation, width
         self.n_head, self.norm_eps = params.n_head, norm_eps
-        self.shift = TokenShift(width, d_model) if width > 1 else None
-        self.reader = nn.Linear(d_model, r)
-        self.memory = nn.Linear(d_model, r, bias=False)
-        self.output = nn.Linear(r, d_model)
+        self.shift_channels, self.within_turn = shifted, params.within_turn
+        self.shift = (
+            TokenShift(width, shifted, within_turn=params.within_turn) if width > 1 else None
+        )
+        self.reader = nn.Linear(d_model, params.reader_width)
+        self.memory = nn.Linear(d_model, params.memory_width, bias=False)
+        self.output = nn.Linear(params.n_values, d_model)
         for linear, std in (
             (self.reader, 0.02),
             (self.memory, 0.02),
@@ -82,9 +118,9 @@ class RelationMixer(Mixer):
             nn.init.normal_(linear.weight, std=std)
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
-        shifted = () if self.shift is None else ((self.shift, "weight"),)
+        taps = () if self.shift is None else ((self.shift, "weight"),)
         self._views = WeightViews(
-            *shifted, (self.reader, "weight"), (self.reader, "bias"), (self.memory, "weight"),
+            *taps, (self.reader, "weight"), (self.reader, "bias"), (self.memory, "weight"),
             (self.output, "weight"), (self.output, "bias"),
         )  # fmt: skip
 
@@ -92,25 +128,23 @@ class RelationMixer(Mixer):
         """The parameters as kernels take them: taps, W_a, β_a, W_b, W_o, β_o."""
         return self._views() if self.shift_width > 1 else (*self._no_taps, *self._views())
 
+    def reaches(self, step: Step) -> Any:
+        """How many tokens before its own each row of a step sees at most, `[N]` int64."""
+        return step.reaches if self.within_turn else step.scratch.boundless
+
     @cached_property
     def _no_taps(self) -> tuple[NDArray[np.float32]]:
         # Made when it is needed, since a shape may be that of a giant that is only looked at.
-        return (np.ones((2, 1, self.d_model), np.float32),)
-
-    @classmethod
-    def can_grow(cls, start: RelationParams, params: RelationParams, *, may_lose: bool) -> bool:
-        """See `Mixer.can_grow`: a token shift may gain taps, and lose all but the first two."""
-        known = start.model_copy(update={"shift_width": params.shift_width})
-        least = 2 if may_lose else max(2, start.shift_width)
-        return known == params and start.shift_width > 1 and params.shift_width >= least
+        first, end = self.shift_channels
+        return (np.ones((2, 1, end - first), np.float32),)
 
     @abstractmethod
     def relate(self, a: Tensor, b: Tensor) -> Tensor:
         """Relate whole sequences; `a`, `b` and the result are `[B, T, H, K]`."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, reaches: Tensor, active: Tensor | None) -> Tensor:  # noqa: ARG002
         """See `Mixer.forward`."""
-        xa, xb = self.shift(x) if self.shift is not None else (x, x)
+        xa, xb = self.shift(x, reaches) if self.shift is not None else (x, x)
         heads = (self.n_head, -1)
         related = self.relate(
             self.reader(xa).unflatten(-1, heads), self.memory(xb).unflatten(-1, heads)
@@ -120,7 +154,8 @@ class RelationMixer(Mixer):
 
 
 def tail_spec(params: RelationParams, d_model: int) -> tuple[TensorSpec, ...]:
-    """What the token shift keeps of a sequence: its inputs of the last tokens, `[W - 1, D]`."""
+    """What the token shift keeps of a sequence: its inputs of the last tokens, `[W - 1, C]`."""
     if params.shift_width == 1:
         return ()
-    return (TensorSpec("tail", (params.shift_width - 1, d_model)),)
+    first, end = params.shifted(d_model)
+    return (TensorSpec("tail", (params.shift_width - 1, end - first)),)

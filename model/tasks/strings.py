@@ -149,6 +149,7 @@ SOURCES: dict[str, dict[str, Source]] = {
         "bytes": byte_string,
         "varied-bytes": varied_byte_string,
         "repetitive-bytes": repetitive_byte_string,
+        "uniform-bytes": BYTE_KINDS["uniform"],
     },
     "letters": {"letters": letter_string, "varied-letters": varied_letter_string},
 }

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, model_validator
 
 from model.blueprint import SPECIALS, Blueprint, make_blueprint, make_tokenizer
+from model.construction import Construction, ConstructionError, check
 from model.training.preset_files import PresetError, PresetValues
 from model.validation import STRICT, InvalidValueError, validate
 
@@ -23,6 +24,8 @@ class OptimizerParams(BaseModel):
         final_ratio: share of the peak at the last step.
         beta1, beta2: decay of the moments.
         clip_norm: bound on the norm of the gradient.
+        trained: which parameters change: those with one of these words in their dotted names, such
+            as "output" or "mixers"; all if left out. The others stay as they begin.
     """
 
     model_config = STRICT
@@ -35,6 +38,7 @@ class OptimizerParams(BaseModel):
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.99, ge=0, lt=1)
     clip_norm: float = Field(default=1.0, gt=0)
+    trained: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
 
     @model_validator(mode="after")
     def _check_stop(self) -> Self:
@@ -47,6 +51,10 @@ class OptimizerParams(BaseModel):
         """Steps of the whole run."""
         return self.stop or self.steps
 
+    def trains(self, name: str) -> bool:
+        """Whether the parameter of that name changes."""
+        return self.trained is None or not set(self.trained).isdisjoint(name.split("."))
+
 
 class _PresetFile(BaseModel):
     """A preset as it is written; `[task]` holds the task's name beside its parameters."""
@@ -57,6 +65,7 @@ class _PresetFile(BaseModel):
     tokenizer: str = "bytes"
     seed: int = Field(default=0, ge=0)
     match_places: bool = False
+    construction: Construction | None = None
     model: dict[str, Any] = Field(default_factory=dict)
     optimizer: OptimizerParams = Field(default_factory=OptimizerParams)
     task: dict[str, Any] = Field(default_factory=dict)
@@ -72,6 +81,7 @@ class Preset:
         seed: decides the initial parameters and the data.
         match_places: whether mixers that can do so start out looking for the source of the next
             output token (`Decoder.match_places`), or have to learn it.
+        construction: how embedding and relations are set before training; None for random weights.
         blueprint: tokenizer, shape and task.
         optimizer: how parameters are changed.
     """
@@ -80,6 +90,7 @@ class Preset:
     summary: str
     seed: int
     match_places: bool
+    construction: Construction | None
     blueprint: Blueprint
     optimizer: OptimizerParams
 
@@ -91,6 +102,7 @@ class Preset:
             "tokenizer": self.blueprint.tokenizer.name,
             "seed": self.seed,
             "match_places": self.match_places,
+            "construction": self.construction and self.construction.model_dump(),
             "model": self.blueprint.config.to_dict(),
             "optimizer": self.optimizer.model_dump(),
             "task": {"name": task.name, **task.params.model_dump(mode="json")},
@@ -131,4 +143,17 @@ def _build(name: str, values: dict[str, Any]) -> Preset:
     blueprint = make_blueprint(tokenizer, specials | read.model, task, params, ("task",))
     if read.match_places and blueprint.config.positions != "coupled":
         raise InvalidValueError("match_places needs coupled positions", ("match_places",))
-    return Preset(name, read.summary, read.seed, read.match_places, blueprint, read.optimizer)
+    if read.construction is not None:
+        try:
+            check(blueprint.config, read.construction)
+        except ConstructionError as error:
+            raise InvalidValueError(f"construction: {error}", ("construction",)) from None
+    return Preset(
+        name,
+        read.summary,
+        read.seed,
+        read.match_places,
+        read.construction,
+        blueprint,
+        read.optimizer,
+    )

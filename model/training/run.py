@@ -59,7 +59,7 @@ class Run:
         tensors: dict[str, Tensor] = {}
         for name, parameter in model.named_parameters():
             tensors[f"model.{name}"] = parameter.detach()
-            for key, value in optimizer.state[parameter].items():
+            for key, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value
         metadata = {"recipe": recipe, "step": str(step), "seconds": repr(seconds)}
         partial = self.folder / (_STATE + ".partial")
@@ -147,7 +147,7 @@ def _fill(
     for name, parameter in model.named_parameters():
         with torch.no_grad():
             parameter.copy_(tensors[f"model.{name}"])
-        if optimizer is not None:
+        if optimizer is not None and parameter.requires_grad:
             optimizer.state[parameter] = {
                 key: tensors[f"optimizer.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
             }

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from model.checkpoint import Checkpoint, save_checkpoint
+from model.construction import construct
 from model.decoder import Decoder
 from model.tasks.base import IGNORED
-from model.training.growth import can_grow, grow
 from model.training.preset import OptimizerParams, Preset
 from model.training.run import Run, RunError
 
@@ -62,8 +62,8 @@ class Trainer:
     Args:
         preset: the recipe.
         run: where state, log and checkpoint go; an existing state is resumed.
-        start: a checkpoint to begin with, of the same shape or one that can grow into it; random
-            weights if left out.
+        start: a checkpoint of the same shape to begin with; if left out, random weights, or
+            constructed ones if the preset says so.
         save_every: steps after which state and checkpoint are saved each time, in addition to
             about once a minute; None for the latter only.
 
@@ -73,7 +73,7 @@ class Trainer:
 
     Raises:
         RunError: the folder holds the state of another preset or start, or a checkpoint without a
-            state; the start cannot grow into the preset's shape; or places cannot be matched.
+            state; the start is of another shape; or places cannot be matched.
     """
 
     def __init__(
@@ -88,21 +88,26 @@ class Trainer:
         optimizer, config = preset.optimizer, preset.blueprint.config
         torch.manual_seed(preset.seed)
         self.model = Decoder(config)
+        if preset.construction is not None:
+            construct(self.model, preset.construction)
         if preset.match_places:
             try:
                 self.model.match_places()
             except ValueError as error:
                 raise RunError(f"preset {preset.name!r}: match_places: {error}") from None
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(optimizer.trains(name))
+        self._trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            self._trained,
             lr=optimizer.learning_rate,
             betas=(optimizer.beta1, optimizer.beta2),
             weight_decay=0.0,
         )
         if start is not None:
-            if not can_grow(start.config, config):
-                raise RunError(f"{start.path} cannot grow into the shape of preset {preset.name!r}")
-            grow(start.decoder, self.model)
+            if start.config != config:
+                raise RunError(f"{start.path} is of another shape than preset {preset.name!r}")
+            self.model.load_state_dict(start.decoder.state_dict())
         origin = None if start is None else start.fingerprint
         self.recipe = json.dumps({"preset": preset.to_json(), "start": origin})
         self.step, self.seconds = 0, 0.0
@@ -164,7 +169,7 @@ class Trainer:
         loss = nn.functional.cross_entropy(logits[wanted], batch.targets[wanted])
         self.optimizer.zero_grad()
         loss.backward()
-        gradient_norm = nn.utils.clip_grad_norm_(self.model.parameters(), optimizer.clip_norm)
+        gradient_norm = nn.utils.clip_grad_norm_(self._trained, optimizer.clip_norm)
         if not (loss.isfinite() and gradient_norm.isfinite()):
             raise DivergedError(
                 f"step {self.step + 1}: loss {loss.item()}, gradient norm {gradient_norm.item()}; "

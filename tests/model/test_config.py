@@ -9,7 +9,7 @@ from model.config import ModelConfig
 from model.validation import InvalidValueError
 from tests.model.tiny import RELATION, blocks, tiny_config
 
-_OPTIONAL = {"d_position", "recall", "norm_eps"}
+_OPTIONAL = {"balanced_places", "d_position", "recall", "norm_eps"}
 
 
 def test_json_and_back() -> None:

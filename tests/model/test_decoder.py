@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from model.config import ModelConfig
 from model.decoder import Decoder
-from model.mixers.normalized import NormalizedRelation
-from model.mixers.relation import RelationParams
+from model.mixers.normalized import NormalizedParams, NormalizedRelation
 from model.ops.norm import norm
 from model.state import DecoderState, RaggedBatch
 from tests.model.tiny import tiny_config
@@ -71,8 +70,48 @@ mixers = st.lists(st.sampled_from(["normalized", "separable"]), min_size=1, max_
 @given(mixers, st.sampled_from(sorted(POSITIONS)), st.integers(1, 257), st.integers(0, 10**6))
 def test_forward_equals_extend(names: list[str], positions: str, length: int, seed: int) -> None:
     config = make_config(positions, mixers=names)
-    rng = np.random.default_rng(seed)
-    decoder, n = _decoder(config, seed), 3
+    _check_chunks(_decoder(config, seed), length, seed)
+
+
+def _is_keyed(params: dict[str, Any]) -> bool:
+    return bool(params["d_value"] < 32 or params["temperature"] > 1 or params["recency"] > 0)
+
+
+keyed_params: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "d_value": st.integers(1, 32),
+        "temperature": st.sampled_from([1.0, 3.5]),
+        "recency": st.sampled_from([0.0, 2.0]),
+        "silent_values": st.booleans(),
+        "tied_keys": st.booleans(),
+        "tells_match": st.booleans(),
+        "shift_width": st.sampled_from([1, 2, 7]),
+        "shift_channels": st.sampled_from([None, [3, 14], [16, 24]]),
+        "within_turn": st.booleans(),
+    }
+).filter(_is_keyed)
+
+
+@settings(max_examples=40)
+@given(
+    keyed_params,
+    st.sampled_from([None, ["recall"], ["output", "recall"]]),
+    st.booleans(),
+    st.sampled_from([1, 15, 63, 257, 700]),
+    st.integers(0, 10**6),
+)
+def test_forward_equals_extend_with_keys(
+    params: dict[str, Any], phases: list[str] | None, balanced: bool, length: int, seed: int
+) -> None:
+    keyed = {"mixer": "normalized", "params": {"d_relation": 32} | params, "phases": phases}
+    plain = {"mixer": "separable", "params": {"d_relation": 16, "shift_width": 3}}
+    config = make_config(blocks=[keyed, plain, keyed], recall=True, balanced_places=balanced)
+    _check_chunks(_decoder(config, seed), length, seed)
+
+
+def _check_chunks(decoder: Decoder, length: int, seed: int) -> None:
+    """Compare `forward` with `extend` of a ragged batch, in random chunks from random pages."""
+    config, rng, n = decoder.config, np.random.default_rng(seed), 3
     ids = _token_ids(config, n, length, rng)
     whole = decoder(torch.from_numpy(ids))
     n_tables = -(-length // 16)
@@ -292,7 +331,8 @@ def test_readers_can_start_out_looking_for_the_source_of_the_next_token() -> Non
     string = np.random.default_rng(0).integers(0, 17, n)
     ids = torch.from_numpy(np.array([[config.bos_id, *string, config.sep_id, *string]]))
     mixer: Any = decoder.mixers[0]
-    xa, xb = mixer.shift(norm(decoder.embedding(ids)[0], config.norm_eps))
+    x, _, reaches = decoder.embedding(ids)
+    xa, xb = mixer.shift(norm(x, config.norm_eps), reaches)
     readers, memories = mixer.reader(xa)[0], mixer.memory(xb)[0]
     for place in range(n + 1):  # the last one looks for SEP, which tells the end
         seen = n + 2 + place
@@ -302,4 +342,6 @@ def test_readers_can_start_out_looking_for_the_source_of_the_next_token() -> Non
 
 def test_places_cannot_be_matched_without_a_shift() -> None:
     with pytest.raises(ValueError, match="behind a token shift"):
-        NormalizedRelation(RelationParams(d_relation=8), 24, norm_eps=0, n_blocks=1).match_places(8)
+        NormalizedRelation(NormalizedParams(d_relation=8), 24, norm_eps=0, n_blocks=1).match_places(
+            8
+        )

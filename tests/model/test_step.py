@@ -38,7 +38,9 @@ def test_an_operation_is_found_by_its_name() -> None:
     state = DecoderState([], n_pages=1, page_size=16, n_slots=1, n_counters=3)
     x = np.zeros((1, 2), np.float32)
     everywhere = np.ones(1, np.bool_)
-    step = Step(one_token(), state, {"b": print, "a": max}, x, np.zeros(1), everywhere, 1, None)
+    step = Step(
+        one_token(), state, {"b": print, "a": max}, x, np.zeros(1), np.zeros(1), everywhere, 1, None
+    )
     assert step.op("a") is max
     with pytest.raises(UnsupportedOpError, match="no operation 'c', it has a, b"):
         step.op("c")
@@ -52,5 +54,7 @@ def test_only_a_model_that_needs_an_operation_is_refused(mlp_width: int | None) 
     if mlp_width is None:
         assert torch.isfinite(decoder.extend(one_token(), state)).all()
         return
-    with pytest.raises(UnsupportedOpError, match="no operation 'mlp', it has embed, normalized"):
+    with pytest.raises(
+        UnsupportedOpError, match="no operation 'mlp', it has embed, keyed_relation, normalized"
+    ):
         decoder.extend(one_token(), state)

@@ -252,7 +252,9 @@ def row_dot_single(typingctx: Any, x: Any, y: Any) -> Any:  # noqa: ARG001
     return jit.types.float32(x, y), codegen
 
 
-def _pair_sums(n_pairs: int) -> Any:
+def _pair_sums(n_pairs: int, lane: Any) -> Any:
+    kind = jit.types.float32 if lane == _F32 else jit.types.float64
+
     @jit.intrinsic
     def pair_sums(typingctx: Any, a: Any, row: Any, b: Any, first: Any) -> Any:  # noqa: ARG001
         _check_contiguous(a, b)
@@ -272,19 +274,53 @@ def _pair_sums(n_pairs: int) -> Any:
                 ]
                 return totals + squares
 
-            sums = _sums(builder, _F32, [reader, *memories], length, 2 * n_pairs, step)
+            sums = _sums(builder, lane, [reader, *memories], length, 2 * n_pairs, step)
             scalars = [_lane(builder, sums, i) for i in range(2 * n_pairs)]
             return context.make_tuple(builder, signature.return_type, scalars)
 
-        result = jit.types.UniTuple(jit.types.float32, 2 * n_pairs)
+        result = jit.types.UniTuple(kind, 2 * n_pairs)
         return result(a, jit.types.int64, b, jit.types.int64), codegen
 
     return pair_sums
 
 
-# Sums of `a[row] + b[first + j]`, then those of its square, for one j and for four; float32.
-pair_sums = _pair_sums(1)
-four_pair_sums = _pair_sums(4)
+# Sums of `a[row] + b[first + j]` of float32 rows, then those of its square, for one j and for four.
+pair_sums = _pair_sums(1, _F32)
+four_pair_sums = _pair_sums(4, _F32)
+double_pair_sums = _pair_sums(1, _F64)
+
+
+def _add_pair_squares(n_pairs: int) -> Any:
+    """`out[at + j] += sum of (a[row] + b[first + j])²` for that many j; float32."""
+
+    @jit.intrinsic
+    def add_squares(typingctx: Any, a: Any, row: Any, b: Any, first: Any, out: Any, at: Any) -> Any:  # noqa: ARG001
+        _check_contiguous(a, b, out)
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            reader, length = _row(context, builder, signature.args[0], args[0], args[1])
+            memories = [
+                _row(context, builder, signature.args[2], args[2], builder.add(args[3], _I64(j)))[0]
+                for j in range(n_pairs)
+            ]
+
+            def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
+                us = [builder.fadd(values[0], memory) for memory in values[1:]]
+                return [_call(builder, "fma", u, u, s) for s, u in zip(sums, us, strict=True)]
+
+            sums = _sums(builder, _F32, [reader, *memories], length, n_pairs, step)
+            target, _ = _row(context, builder, signature.args[4], args[4])
+            place = builder.bitcast(builder.gep(target, [args[5]]), sums.type.as_pointer())
+            builder.store(builder.fadd(builder.load(place, align=4), sums), place, align=4)
+            return context.get_dummy_value()
+
+        return jit.types.none(a, jit.types.int64, b, jit.types.int64, out, jit.types.int64), codegen
+
+    return add_squares
+
+
+add_one_pair_squares = _add_pair_squares(1)
+add_sixteen_pair_squares = _add_pair_squares(16)
 
 
 def _add_dots(n_rows: int, n_columns: int) -> Any:

@@ -9,7 +9,13 @@ has nothing to copy. From there on tokens have no place: what they continue is f
 (A sequence that begins without BOS counts as opened by its first token.)
 
 Codes are the bits of a hash of the position, as ±1: they exist for every integer, no two are alike,
-and neighbours have nothing in common that could be mistaken for a match of place.
+and neighbours have nothing in common that could be mistaken for a match of place. Half of a
+balanced code are these bits, the other half their negatives, so that every code has the same sum
+and norm.
+
+The reach of a token says how many of the tokens right before it belong to its part of the turn: as
+many as there are since BOS or SEP, which is the last of them. BOS, and the SEP of a recall, have a
+reach of 0. Without coupled positions it is the number of all tokens before.
 """
 
 STATE_SIZE = 3

@@ -25,36 +25,52 @@ def _splitmix64(x):
 def step(token_id, bos_id, sep_id, coupled, recall, counters):
     """Advance a sequence's counters `[STATE_SIZE]` over one token.
 
-    Returns the position and the phase of that token.
+    Returns the position, the phase and the reach of that token.
     """
     seen, opened, index = counters
+    reach = seen
     if coupled and token_id == bos_id:
-        opened = seen
-        index = seen
-    elif coupled and token_id == sep_id and opened >= 0:
-        index = NOWHERE if recall and index == opened + 1 else opened
-        opened = -1 - opened
+        opened = index = seen
+        reach = 0
+    elif coupled and opened >= 0:
+        reach = seen - opened
+        if token_id == sep_id:
+            index = opened
+            if recall and reach == 1:
+                index, reach = NOWHERE, 0
+            opened = -1 - opened
+    elif coupled:
+        reach = (seen - 1 if index == NOWHERE else index) + 1 + opened
     counters[0], counters[1] = seen + 1, opened
     counters[2] = NOWHERE if index == NOWHERE else index + 1
     phase = SOURCE if opened >= 0 else RECALL if index == NOWHERE else OUTPUT
-    return index, phase
+    return index, phase, reach
 
 
 @jit.inline
-def write_code(index, code):
-    """Write the code of a position, `[P]` of ±1, or zeros for `NOWHERE`."""
+def write_code(index, balanced, code):
+    """Write the code of a position, `[P]` of ±1, or zeros for `NOWHERE`.
+
+    The second half of a balanced code is the negative of the first.
+    """
     if index == NOWHERE:
         code[:] = 0.0
         return
-    for word in range((code.shape[0] + 63) // 64):
+    n = code.shape[0] // 2 if balanced else code.shape[0]
+    for word in range((n + 63) // 64):
         bits = _splitmix64(np.uint64(index) * _WORD + np.uint64(word))
-        for i in range(64 * word, min(64 * word + 64, code.shape[0])):
+        for i in range(64 * word, min(64 * word + 64, n)):
             code[i] = np.float32(1.0) if bits & _ONE else np.float32(-1.0)
             bits >>= _ONE
+    for i in range(n, code.shape[0]):
+        code[i] = -code[i - n]
 
 
 @jit.kernel
-def advance(token_ids, starts, bos_id, sep_id, coupled, recall, counters, indices, phases, codes):
+def advance(
+    token_ids, starts, bos_id, sep_id, coupled, recall, balanced, counters,
+    indices, phases, reaches, codes,
+):  # fmt: skip
     """Advance each sequence's counters over its tokens and say where each token stands.
 
     Args:
@@ -63,14 +79,16 @@ def advance(token_ids, starts, bos_id, sep_id, coupled, recall, counters, indice
         bos_id, sep_id: ids that open a turn and its output.
         coupled: whether BOS and SEP set the position; else it is the number of tokens before.
         recall: whether a SEP right after its BOS opens a turn of recall.
+        balanced: whether the second half of a code is the negative of the first.
         counters: `[S, STATE_SIZE]` int64, updated in place.
         indices: `[N]` int64, written: positions.
         phases: `[N]` int64, written.
+        reaches: `[N]` int64, written.
         codes: `[N, P]` float32, written: the code of each position.
     """
     for s in jit.prange(counters.shape[0]):
         for n in range(starts[s], starts[s + 1]):
-            indices[n], phases[n] = step(
+            indices[n], phases[n], reaches[n] = step(
                 token_ids[n], bos_id, sep_id, coupled, recall, counters[s]
             )  # fmt: skip
-            write_code(indices[n], codes[n])
+            write_code(indices[n], balanced, codes[n])

@@ -32,7 +32,9 @@ def normalized_relation(mixer: Any, step: Step, layer: LayerState) -> None:
     normalized_layer(
         step.x, step.active, batch.starts, batch.context_lens, batch.slots, batch.block_tables,
         batch.state_tables, step.state.page_size, _PARTS * jit.num_threads(), mixer.norm_eps,
-        *mixer.views(), layer.state_arrays.get("tail", space.no_tails), layer.pool_arrays["pool"],
+        mixer.reaches(step), mixer.shift_channels[0],
+        *mixer.views(), layer.state_arrays.get("tail", space.no_tails),
+        layer.pool_arrays["pool"],
         *space.rows("inputs", 3, mixer.d_model), *space.rows("related", 3, r), space.segments(r),
         work=r * (step.n_pairs + n_rows * r // 8),
     )  # fmt: skip
@@ -44,17 +46,21 @@ def separable_relation(mixer: Any, step: Step, layer: LayerState) -> None:
     n_rows = len(batch.token_ids)
     separable_layer(
         step.x, step.active, batch.starts, batch.context_lens, batch.slots, batch.state_tables,
-        step.state.page_size, mixer.n_head, mixer.norm_eps, *mixer.views(),
-        layer.state_arrays.get("tail", space.no_tails), layer.state_arrays["sums"],
+        step.state.page_size, mixer.n_head, mixer.norm_eps, mixer.reaches(step),
+        mixer.shift_channels[0], *mixer.views(), layer.state_arrays.get("tail", space.no_tails),
+        layer.state_arrays["sums"],
         *space.rows("inputs", 3, mixer.d_model), *space.rows("related", 3, r),
         work=r * (n_rows + n_rows * r // 8),
     )  # fmt: skip
 
 
 @jit.inline
-def _shift(x, s, starts, context_lens, slots, state_tables, page_size, eps,
-           taps, tails, z, readers, memories):  # fmt: skip
-    """Normalize the new rows of sequence s and convolve them, page by page."""
+def shift(x, active, s, starts, context_lens, slots, state_tables, page_size, eps,
+          reaches, channel, taps, tails, z, readers, memories):  # fmt: skip
+    """Normalize the new rows of sequence s and convolve them, page by page.
+
+    Only active rows get readers.
+    """
     tail = tails[slots[s]]
     first = starts[s]
     while first < starts[s + 1]:
@@ -62,7 +68,9 @@ def _shift(x, s, starts, context_lens, slots, state_tables, page_size, eps,
         last = min(starts[s + 1], first + page_size - held % page_size)
         for n in range(first, last):
             normalize(x[n], eps, z[n])
-        extend_shift(z, first, last, taps, tail, readers, memories)
+        extend_shift(
+            z, first, last, channel, taps, reaches, active, tail, readers, memories
+        )  # fmt: skip
         held += last - first
         if held % page_size == 0:
             row = state_tables[s, held // page_size - 1]
@@ -83,7 +91,7 @@ def _project(first, last, readers, memories, w_reader, b_reader, w_memory, a, b)
 
 
 @jit.inline
-def _write(first, last, active, o, w_output, b_output, eps, x):
+def write(first, last, active, o, w_output, b_output, eps, x):
     """x += w_output · norm(o) + b_output, in active rows."""
     while first < last:
         if not active[first]:
@@ -102,7 +110,7 @@ def _write(first, last, active, o, w_output, b_output, eps, x):
 @jit.dealt_kernel
 def normalized_layer(
     x, active, starts, context_lens, slots, block_tables, state_tables, page_size, n_parts, eps,
-    taps, w_reader, b_reader, w_memory, w_output, b_output,
+    reaches, channel, taps, w_reader, b_reader, w_memory, w_output, b_output,
     tails, pool, z, readers, memories, a, b, o, partials,
 ):  # fmt: skip
     """Add to `x` what a mixer of the normalized relation writes.
@@ -111,10 +119,12 @@ def normalized_layer(
         x: `[N, D]` residual stream, updated in place.
         active: `[N]` bool, rows that read and are added to; the others are only remembered.
         n_parts: how many parts the work on the pools is dealt into, each for one thread.
-        taps: `[2, W, D]` of the token shift.
+        reaches: `[N]` int64, how many tokens before its own each row sees at most.
+        channel: the first one that the token shift convolves.
+        taps: `[2, W, C]` of the token shift.
         w_reader, b_reader, w_memory: `[R, D]`, `[R]`, `[R, D]`.
         w_output, b_output: `[D, R]`, `[D]`.
-        tails: `[n_states, W - 1, D]`, updated in place.
+        tails: `[n_states, W - 1, C]`, updated in place.
         pool: `[n_pages, H, page_size, K]`, written.
         z, readers, memories: `[N, D]` scratch.
         a, b, o: `[N, R]` scratch.
@@ -123,8 +133,8 @@ def normalized_layer(
     n_rows = starts[slots.shape[0]]
     n_tiles = (n_rows + _TILE - 1) // _TILE
     for s in jit.prange(slots.shape[0]):
-        _shift(x, s, starts, context_lens, slots, state_tables, page_size, eps,
-               taps, tails, z, readers, memories)  # fmt: skip
+        shift(x, active, s, starts, context_lens, slots, state_tables, page_size, eps,
+              reaches, channel, taps, tails, z, readers, memories)  # fmt: skip
     for tile in jit.prange(n_tiles):
         first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
         _project(first, last, readers, memories, w_reader, b_reader, w_memory, a, b)
@@ -146,13 +156,13 @@ def normalized_layer(
                 s += 1
             if active[n]:
                 combine(n, context_lens[s] + n - starts[s] + 1, partials, o)
-        _write(first, last, active, o, w_output, b_output, eps, x)
+        write(first, last, active, o, w_output, b_output, eps, x)
 
 
 @jit.dealt_kernel
 def separable_layer(
     x, active, starts, context_lens, slots, state_tables, page_size, n_heads, eps,
-    taps, w_reader, b_reader, w_memory, w_output, b_output,
+    reaches, channel, taps, w_reader, b_reader, w_memory, w_output, b_output,
     tails, sums, z, readers, memories, a, b, o,
 ):  # fmt: skip
     """Add to `x` what a mixer of the separable relation writes.
@@ -166,8 +176,8 @@ def separable_layer(
     n_tiles = (n_rows + _TILE - 1) // _TILE
     k = b_reader.shape[0] // n_heads
     for s in jit.prange(slots.shape[0]):
-        _shift(x, s, starts, context_lens, slots, state_tables, page_size, eps,
-               taps, tails, z, readers, memories)  # fmt: skip
+        shift(x, active, s, starts, context_lens, slots, state_tables, page_size, eps,
+              reaches, channel, taps, tails, z, readers, memories)  # fmt: skip
     for tile in jit.prange(n_tiles):
         first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
         _project(first, last, readers, memories, w_reader, b_reader, w_memory, a, b)
@@ -185,4 +195,4 @@ def separable_layer(
                     sums[row, i : i + k] = own
     for tile in jit.prange(n_tiles):
         first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
-        _write(first, last, active, o, w_output, b_output, eps, x)
+        write(first, last, active, o, w_output, b_output, eps, x)

@@ -38,3 +38,34 @@ def separable_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
     a, b = norm(a.double(), eps), norm(b.double(), eps)
     counts = torch.arange(1, a.shape[1] + 1, dtype=a.dtype, device=a.device)
     return a.exp() * b.exp().cumsum(1) / counts[None, :, None, None]
+
+
+def keyed_relation(
+    a: Tensor, b: Tensor, temperature: Tensor, *, d_value: int, recency: float, eps: float
+) -> Tensor:
+    """Sum over the pool of `exp(τ·norm(a_t + b_v))`, of the value channels, `v <= t`.
+
+    Each weight is divided by `(1 + t - v)^recency`, and all weights of a reader by the largest of
+    them, which is constant for the gradient: the norm that follows the relation takes it out again.
+
+    Args:
+        a: readers `[B, T, R]`, or `[B, T, R - d_value]` if they say nothing of values.
+        b: memories `[B, T, R]`, keys first; the last `d_value` channels are values.
+        temperature: τ, a scalar.
+        d_value: channels that are exponentiated.
+        recency: how fast weights fall with age, 0 for not at all.
+        eps: added to the standard deviation of each pair.
+
+    Returns:
+        `[B, T, d_value]` in float64. Materialises all pairs: `B·T²·R` numbers.
+    """
+    a, b, temperature = a.double(), b.double(), temperature.double()
+    a = torch.nn.functional.pad(a, (0, b.shape[-1] - a.shape[-1]))
+    length = b.shape[1]
+    z = norm(a[:, :, None] + b[:, None, :], eps)[..., -d_value:]  # [B, T, S, d_value]
+    places = torch.arange(length, dtype=a.dtype, device=a.device)
+    ages = places[:, None] - places
+    exponents = temperature * z - recency * ages.clamp(min=0).log1p()[..., None]
+    exponents = exponents.masked_fill((ages < 0)[..., None], -torch.inf)
+    largest = exponents.detach().amax((2, 3), keepdim=True)
+    return (exponents - largest).exp().sum(2)

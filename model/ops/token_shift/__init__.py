@@ -9,37 +9,41 @@ from torch.autograd.function import once_differentiable
 from model.ops.token_shift import cpu, reference
 
 
-def token_shift(x: Tensor, weight: Tensor) -> Tensor:
-    """Convolve whole sequences; tokens before the first count as zeros. Differentiable.
+def token_shift(x: Tensor, weight: Tensor, reaches: Tensor) -> Tensor:
+    """Convolve whole sequences, differentiably.
+
+    Tokens before the first, and those that are out of reach, count as zeros.
 
     Args:
         x: `[B, T, D]`, float32 or float64.
         weight: `[2, W, D]`; tap k multiplies the token k places back.
+        reaches: `[B, T]` int64, how many of the tokens before its own each token sees at most.
 
     Returns:
         `[2, B, T, D]`: one result for readers, one for memories.
     """
     if x.device.type != "cpu":
-        return reference.token_shift(x, weight)
-    result: Tensor = _TokenShift.apply(x, weight)  # type: ignore[no-untyped-call]
+        return reference.token_shift(x, weight, reaches)
+    result: Tensor = _TokenShift.apply(x, weight, reaches)  # type: ignore[no-untyped-call]
     return result
 
 
 class _TokenShift(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        x, weight = x.contiguous(), weight.contiguous()
+    def forward(ctx: Any, x: Tensor, weight: Tensor, reaches: Tensor) -> Tensor:
+        x, weight, reaches = x.contiguous(), weight.contiguous(), reaches.contiguous()
         out = x.new_empty(2, *x.shape)
-        cpu.forward(x.detach().numpy(), weight.detach().numpy(), out.numpy())
-        ctx.save_for_backward(x, weight)
+        cpu.forward(x.detach().numpy(), weight.detach().numpy(), reaches.numpy(), out.numpy())
+        ctx.save_for_backward(x, weight, reaches)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, reaches = ctx.saved_tensors
         g = grads[0].contiguous()
         dx = torch.empty_like(x)
         dw = weight.new_empty(x.shape[0], *weight.shape)  # one a sequence, added up in order
-        cpu.backward(x.numpy(), weight.numpy(), g.numpy(), dx.numpy(), dw.numpy())
-        return dx, dw.sum(0)
+        arrays = (part.numpy() for part in (x, weight, reaches, g, dx, dw))
+        cpu.backward(*arrays)
+        return dx, dw.sum(0), None

@@ -5,32 +5,35 @@ from model.ops.cpu.lanes import fma
 
 
 @jit.inline
-def _set_tap(row, taps, out):
-    for i in range(out.shape[0]):
-        out[i] = row[i] * taps[i]
+def _set_tap(row, at, taps, out, first):
+    for i in range(taps.shape[0]):
+        out[first + i] = row[at + i] * taps[i]
 
 
 @jit.inline
-def _add_tap(row, taps, out):
-    for i in range(out.shape[0]):
-        out[i] = fma(row[i], taps[i], out[i])
+def _add_tap(row, at, taps, out, first):
+    for i in range(taps.shape[0]):
+        out[first + i] = fma(row[at + i], taps[i], out[first + i])
 
 
 @jit.kernel
-def forward(x, weight, out):
-    """Convolve `x` `[B, T, D]` with `weight` `[2, W, D]` into `out` `[2, B, T, D]`."""
+def forward(x, weight, reaches, out):
+    """Convolve `x` `[B, T, D]` with `weight` `[2, W, D]` into `out` `[2, B, T, D]`.
+
+    A token sees as many of those before it as its reach, `[B, T]` int64, says.
+    """
     n_sequences, length = x.shape[:2]
     width = weight.shape[1]
     for s in jit.prange(n_sequences):
         for t in range(length):
             for c in range(2):
-                _set_tap(x[s, t], weight[c, 0], out[c, s, t])
-                for k in range(1, min(width, t + 1)):
-                    _add_tap(x[s, t - k], weight[c, k], out[c, s, t])
+                _set_tap(x[s, t], 0, weight[c, 0], out[c, s, t], 0)
+                for k in range(1, min(width, t + 1, reaches[s, t] + 1)):
+                    _add_tap(x[s, t - k], 0, weight[c, k], out[c, s, t], 0)
 
 
 @jit.kernel
-def backward(x, weight, g, dx, dw):
+def backward(x, weight, reaches, g, dx, dw):
     """Write the gradients `dx` `[B, T, D]` and `dw` `[B, 2, W, D]` that follow from `g`.
 
     `g` `[2, B, T, D]` is the gradient of the output of `forward`.
@@ -42,7 +45,7 @@ def backward(x, weight, g, dx, dw):
         dw[s] = 0.0
         for t in range(length):
             for c in range(2):
-                for k in range(min(width, t + 1)):
+                for k in range(min(width, t + 1, reaches[s, t] + 1)):
                     for i in range(d):
                         u = g[c, s, t, i]
                         dx[s, t - k, i] = fma(u, weight[c, k, i], dx[s, t - k, i])
@@ -50,27 +53,46 @@ def backward(x, weight, g, dx, dw):
 
 
 @jit.inline
-def extend_shift(x, first, last, weight, tail, readers, memories):
+def extend_shift(x, first, last, channel, weight, reaches, active, tail, readers, memories):
     """Convolve rows `first` to `last - 1` of one sequence, continuing from its tail.
 
     Args:
         x: `[N, D]` float32.
         first, last: rows, at least one.
-        weight: `[2, W, D]`.
-        tail: the sequence's last W - 1 rows before these, oldest first; updated in place.
+        channel: the first of the C channels that are convolved; the others pass unchanged.
+        weight: `[2, W, C]`.
+        reaches: `[N]` int64, how many tokens before its own each row sees at most.
+        active: `[N]` bool, rows whose readers are wanted.
+        tail: `[W - 1, C]`, the sequence's last rows before these, oldest first; updated in place.
         readers, memories: `[N, D]`, written.
     """
-    width = weight.shape[1]
+    width, n_channels = weight.shape[1], weight.shape[2]
     for n in range(first, last):
-        _set_tap(x[n], weight[0, 0], readers[n])
-        _set_tap(x[n], weight[1, 0], memories[n])
-        for k in range(1, width):
-            row = x[n - k] if n - k >= first else tail[width - 1 + n - k - first]
-            _add_tap(row, weight[0, k], readers[n])
-            _add_tap(row, weight[1, k], memories[n])
+        for i in range(channel):
+            memories[n, i] = x[n, i]
+        for i in range(channel + n_channels, x.shape[1]):
+            memories[n, i] = x[n, i]
+        _set_tap(x[n], channel, weight[1, 0], memories[n], channel)
+        for k in range(1, min(width, reaches[n] + 1)):
+            row, at = (
+                (x[n - k], channel) if n - k >= first else (tail[width - 1 + n - k - first], 0)
+            )
+            _add_tap(row, at, weight[1, k], memories[n], channel)
+        if not active[n]:
+            continue
+        for i in range(channel):
+            readers[n, i] = x[n, i]
+        for i in range(channel + n_channels, x.shape[1]):
+            readers[n, i] = x[n, i]
+        _set_tap(x[n], channel, weight[0, 0], readers[n], channel)
+        for k in range(1, min(width, reaches[n] + 1)):
+            row, at = (
+                (x[n - k], channel) if n - k >= first else (tail[width - 1 + n - k - first], 0)
+            )
+            _add_tap(row, at, weight[0, k], readers[n], channel)
     # Rows of the tail move up before they are overwritten: oldest first.
     kept = max(0, width - 1 - (last - first))
     for row in range(kept):
         tail[row] = tail[row + (last - first)]
     for row in range(kept, width - 1):
-        tail[row] = x[last - (width - 1) + row]
+        tail[row] = x[last - (width - 1) + row, channel : channel + n_channels]

@@ -135,11 +135,11 @@ def test_a_silenced_block_adds_nothing(tmp_path: Path) -> None:
     silenced = random_checkpoint(tmp_path / "silenced")
     silence_block(silenced, 1)
     tokens = torch.tensor([[0, 5, 6, 1, 5]])
-    x, phases = full.decoder.embedding(tokens)
+    x, *turns = full.decoder.embedding(tokens)
     blocks, others = silenced.decoder.blocks, full.decoder.blocks
-    assert blocks[1].forward(x, phases).equal(x)
-    assert not others[1].forward(x, phases).allclose(x)
-    assert blocks[0].forward(x, phases).equal(others[0].forward(x, phases))
+    assert blocks[1].forward(x, *turns).equal(x)
+    assert not others[1].forward(x, *turns).allclose(x)
+    assert blocks[0].forward(x, *turns).equal(others[0].forward(x, *turns))
 
 
 @pytest.mark.parametrize("number", [-1, 2])

@@ -15,21 +15,96 @@ def _advance(
     *,
     coupled: bool = True,
     recall: bool = False,
+    balanced: bool = False,
     width: int = 0,
     seen: int = 0,
 ) -> tuple[list[int], list[int], np.ndarray]:
+    places, phases, _, codes = _advance_all(
+        chunks, coupled=coupled, recall=recall, balanced=balanced, width=width, seen=seen
+    )
+    return places, phases, codes
+
+
+def _advance_all(
+    chunks: list[list[int]],
+    *,
+    coupled: bool = True,
+    recall: bool = False,
+    balanced: bool = False,
+    width: int = 0,
+    seen: int = 0,
+) -> tuple[list[int], list[int], list[int], np.ndarray]:
     counters = np.full((1, STATE_SIZE), seen, np.int64)
-    indices, phases, codes = [], [], []
+    found: list[list[int]] = [[], [], []]
+    codes = []
     for chunk in chunks:
         n = len(chunk)
-        index, phase = np.empty(n, np.int64), np.empty(n, np.int64)
+        arrays = np.empty((3, n), np.int64)
         code = np.empty((n, width), np.float32)
         ids, starts = np.array(chunk, np.int64), np.array([0, n])
-        advance(ids, starts, BOS, SEP, coupled, recall, counters, index, phase, code)
-        indices += index.tolist()
-        phases += phase.tolist()
+        advance(ids, starts, BOS, SEP, coupled, recall, balanced, counters, *arrays, code)
+        for own, array in zip(found, arrays, strict=True):
+            own += array.tolist()
         codes.append(code)
-    return indices, phases, np.concatenate(codes)
+    places, phases, reaches = found
+    return places, phases, reaches, np.concatenate(codes)
+
+
+def _reaches(ids: list[int], **options: bool) -> list[int]:
+    return _advance_all([ids], **options)[2]
+
+
+def test_a_token_reaches_back_to_the_last_border_of_its_turn() -> None:
+    assert _reaches([BOS, 1, 2, SEP, 1, 2, 3, 4]) == [0, 1, 2, 3, 1, 2, 3, 4]
+    assert _reaches([BOS, 1, SEP, 1, BOS, 2, SEP, 2]) == [0, 1, 2, 1, 0, 1, 2, 1]
+
+
+def test_the_separator_of_a_recall_is_a_border_itself() -> None:
+    turns = [BOS, 1, SEP, 1, BOS, SEP, 5, 6, 7, BOS, 2]
+    assert _reaches(turns, recall=True) == [0, 1, 2, 1, 0, 0, 1, 2, 3, 0, 1]
+    assert _reaches(turns) == [0, 1, 2, 1, 0, 1, 1, 2, 3, 0, 1]
+
+
+def test_without_coupled_positions_there_are_no_borders() -> None:
+    assert _reaches([BOS, 1, SEP, 1, BOS], coupled=False) == [0, 1, 2, 3, 4]
+
+
+def test_offsets_leave_reaches_alone() -> None:
+    ids = [BOS, 1, SEP, 1, BOS, SEP, 3]
+    assert _advance_all([ids], recall=True, seen=70)[2] == _reaches(ids, recall=True)
+
+
+@given(st.lists(st.sampled_from([BOS, SEP, 1, 2]), min_size=1, max_size=40), st.booleans())
+def test_reaches_are_those_of_a_plain_count(ids: list[int], recall: bool) -> None:
+    """By the definition: tokens since the last BOS, or since the SEP that followed it."""
+    expected, begin, in_source = [], 0, True
+    for n, token in enumerate(ids):
+        if token == BOS:
+            begin, in_source = n, True
+        elif token == SEP and in_source:
+            is_recall = recall and n == begin + 1
+            expected.append(0 if is_recall else n - begin)
+            begin, in_source = n, False
+            continue
+        expected.append(n - begin)
+    assert _reaches(ids, recall=recall) == expected
+
+
+@given(st.integers(0, 2**40))
+def test_balanced_codes_have_the_same_sum_and_norm_everywhere(place: int) -> None:
+    _, _, (code, other) = _advance([[1, 1]], seen=place, balanced=True, width=128)
+    assert code.sum() == 0
+    assert set(code.tolist()) == {-1.0, 1.0}
+    assert np.array_equal(code[64:], -code[:64])
+    assert not np.array_equal(code, other)
+
+
+@given(st.integers(0, 2**40), st.booleans())
+def test_codes_are_the_hash_of_their_place_whatever_its_size(place: int, balanced: bool) -> None:
+    """The hash is invertible, so 64 bits of it are different for any two places."""
+    code = _advance([[1]], seen=place, balanced=balanced, width=128)[2][0]
+    bits = _splitmix64(64 * place)
+    assert [int(bit > 0) for bit in code[:64]] == [bits >> i & 1 for i in range(64)]
 
 
 def test_output_stands_where_its_source_does_and_turns_do_not_overlap() -> None:

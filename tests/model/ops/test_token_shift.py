@@ -10,13 +10,15 @@ from model.ops.cpu import jit
 from model.ops.token_shift import reference, token_shift
 from model.ops.token_shift.cpu import extend_shift
 
-Shift = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Shift = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @jit.kernel
-def _extend(x, first, last, weight, tail, readers, memories):  # type: ignore[no-untyped-def]
+def _extend(x, first, last, channel, weight, reaches, active, tail, readers, memories):  # type: ignore[no-untyped-def]
     for _ in jit.prange(1):
-        extend_shift(x, first, last, weight, tail, readers, memories)
+        extend_shift(
+            x, first, last, channel, weight, reaches, active, tail, readers, memories
+        )  # fmt: skip
 
 
 def _by_conv1d(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -41,7 +43,8 @@ def test_equals_a_grouped_convolution_with_its_gradients(
     x, weight, g = tensors
     got = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
     expected = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
-    out, exact = shift(*got), _by_conv1d(*expected)
+    everywhere = torch.full((batch, length), 99)
+    out, exact = shift(got[0], got[1], everywhere), _by_conv1d(*expected)
     torch.testing.assert_close(out, exact)
     out.backward(g)
     exact.backward(g)
@@ -49,18 +52,57 @@ def test_equals_a_grouped_convolution_with_its_gradients(
         torch.testing.assert_close(one.grad, other.grad)
 
 
-@given(st.lists(st.integers(1, 7), min_size=1, max_size=8), st.integers(2, 5), st.integers(0, 99))
-def test_any_chunking_gives_the_same_bits(chunks: list[int], width: int, seed: int) -> None:
-    length, d = sum(chunks), 6
+@pytest.mark.parametrize("shift", [token_shift, reference.token_shift], ids=["cpu", "reference"])
+@given(st.integers(1, 9), st.integers(1, 5), st.integers(0, 999))
+def test_taps_end_where_a_token_reaches_no_further(
+    shift: Shift, length: int, width: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(1, length, 3, generator=generator, dtype=torch.float64)
+    weight = torch.randn(2, width, 3, generator=generator, dtype=torch.float64)
+    reaches = torch.randint(width + 1, (1, length), generator=generator)
+    got = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
+    expected = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
+    out = shift(got[0], got[1], reaches)
+    exact = torch.zeros(2, 1, length, 3, dtype=torch.float64)
+    for t in range(length):
+        for tap in range(min(width, t + 1, int(reaches[0, t]) + 1)):
+            exact[:, 0, t] = exact[:, 0, t] + expected[0][0, t - tap] * expected[1][:, tap]
+    torch.testing.assert_close(out, exact)
+    g = torch.randn(out.shape, generator=generator, dtype=torch.float64)
+    out.backward(g)
+    exact.backward(g)
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+@given(
+    st.lists(st.integers(1, 7), min_size=1, max_size=8),
+    st.integers(2, 5),
+    st.sampled_from([(0, 6), (2, 5), (0, 1), (4, 6)]),
+    st.integers(0, 99),
+)
+def test_any_chunking_gives_the_same_bits(
+    chunks: list[int], width: int, channels: tuple[int, int], seed: int
+) -> None:
+    length, d, (first_channel, end) = sum(chunks), 6, channels
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(1, length, d, generator=generator)
-    weight = torch.randn(2, width, d, generator=generator)
-    whole = token_shift(x, weight)[:, 0]
-    readers, memories = np.empty((2, length, d), np.float32)
-    tail = np.zeros((width - 1, d), np.float32)
+    weight = torch.randn(2, width, end - first_channel, generator=generator)
+    reaches = torch.randint(width + 1, (1, length), generator=generator)
+    active = torch.randint(2, (length,), generator=generator).bool()
+    whole = x.repeat(2, 1, 1)
+    shifted = token_shift(x[..., first_channel:end], weight, reaches)[:, 0]
+    whole[..., first_channel:end] = shifted
+    readers, memories = np.zeros((2, length, d), np.float32)
+    tail = np.zeros((width - 1, end - first_channel), np.float32)
     for first, n in zip(np.cumsum([0, *chunks]), chunks, strict=False):
-        _extend(x[0].numpy(), first, first + n, weight.numpy(), tail, readers, memories, work=0)
-    assert torch.equal(torch.from_numpy(np.stack([readers, memories])), whole)
+        _extend(
+            x[0].numpy(), first, first + n, first_channel, weight.numpy(), reaches[0].numpy(),
+            active.numpy(), tail, readers, memories, work=0,
+        )  # fmt: skip
+    assert torch.equal(torch.from_numpy(memories), whole[1])
+    assert torch.equal(torch.from_numpy(readers)[active], whole[0][active])
     kept = min(width - 1, length)
-    assert np.array_equal(tail[width - 1 - kept :], x[0, length - kept :])
+    assert np.array_equal(tail[width - 1 - kept :], x[0, length - kept :, first_channel:end])
     assert not tail[: width - 1 - kept].any()

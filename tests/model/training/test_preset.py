@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from model.config import ModelConfig
+from model.mixers.normalized import NormalizedParams
 from model.training.preset import Preset, load_preset
 from model.training.preset_files import PresetError, preset_names
 from tests.model.tiny import TINY
@@ -100,7 +101,10 @@ def test_a_base_gives_what_a_preset_does_not_say(tmp_path: Path) -> None:
     found, base = resolved(load_preset(file)), resolved(load_preset(str(TINY)))
     assert found["model"] == base["model"] | {
         "blocks": [
-            {"mixer": "normalized", "params": {"d_relation": 8, "n_head": 1, "shift_width": 1}}
+            {
+                "mixer": "normalized",
+                "params": NormalizedParams(d_relation=8).model_dump(mode="json"),
+            }
         ]
     }
     assert found["optimizer"] == base["optimizer"] | {"steps": 50}

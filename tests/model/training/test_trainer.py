@@ -27,8 +27,6 @@ from model.training.trainer import (
 from tests.model.tiny import TINY
 
 ROOT = Path(__file__).parents[3]
-BLOCK = '{ mixer = "%s", params = { d_relation = 16, n_head = 2, shift_width = 4 } }'
-LARGER = ("normalized", "separable", "normalized")
 
 
 @pytest.fixture(scope="module")
@@ -171,29 +169,20 @@ def test_a_run_begins_with_another_checkpoint(
 
 def test_a_start_of_another_shape_is_refused(straight: Trainer, tmp_path: Path) -> None:
     wider = changed("model.max_seq_len=999")
-    with pytest.raises(RunError, match="cannot grow into the shape of preset 'tiny'"):
+    with pytest.raises(RunError, match="is of another shape than preset 'tiny'"):
         Trainer(wider, Run(tmp_path / "next"), load_checkpoint(straight.run.folder))
 
 
-def test_a_run_begins_with_a_smaller_checkpoint(straight: Trainer, tmp_path: Path) -> None:
-    start = load_checkpoint(straight.run.folder)
-    larger = changed(
-        f"model.blocks=[{', '.join(BLOCK % name for name in LARGER)}]",
-        "model.recall=true",
-        "task.recall=0.5",
-        "task.max_context=60",
-    )
-    trainer = Trainer(larger, Run(tmp_path / "next"), start)
-    assert weights(trainer)["mixers.2.memory.weight"].equal(
-        weights(straight)["mixers.1.memory.weight"]
-    )
+def test_only_what_a_preset_names_is_trained(tmp_path: Path) -> None:
+    recipe = changed('optimizer.trained=["output", "classifier"]')
+    trainer = Trainer(recipe, Run(tmp_path / "run"))
     before = {name: tensor.clone() for name, tensor in weights(trainer).items()}
     trainer.train(lambda _: None, lambda: trainer.step == 5)
-    after = weights(trainer)
-    assert [name for name in before if after[name].equal(before[name])] == []
-    resumed = Trainer(larger, Run(tmp_path / "next"), start)
+    moved = {name for name, tensor in weights(trainer).items() if not tensor.equal(before[name])}
+    assert moved == {name for name in before if name.startswith("classifier") or ".output." in name}
+    resumed = Trainer(recipe, Run(tmp_path / "run"))
     assert resumed.step == 5
-    assert [name for name in after if not after[name].equal(weights(resumed)[name])] == []
+    assert all(tensor.equal(weights(trainer)[name]) for name, tensor in weights(resumed).items())
 
 
 def test_another_seed_gives_other_weights(straight: Trainer, tmp_path: Path) -> None:

@@ -1,0 +1,334 @@
+"""The keyed relation on the CPU, compiled by Numba: parts of forward, backward and `extend`.
+
+Each (reader, memory) pair is first scored: an addition and a product for each channel of the keys
+give its standard deviation, and with that the exponent of its largest weight, in float32. Only
+pairs whose score comes within `_REACH` of the best one of their segment are worth exponentials; the
+others would change no bit of a sum in float32. What these few get is computed in float64, so that
+an exponent of a million loses nothing.
+
+A segment is `SEGMENT` memories, counted from the start of the sequence. Its pairs are added up in
+ascending order relative to its own best exponent; then the segments are put together. The order
+depends on nothing else, so `extend` gives the same bits in any batch and any chunking, for any
+number of threads.
+
+Common arguments: `keys` `[E, d_key]` and `values` `[E, d_value]` float32, one row a memory, and
+`moments` `[E, 3]` float32: the sum of all its channels, the sum of the squares of its values, and
+the largest of its values. `a_values` `[N, d_value]`, what readers say of values, has no columns
+where they say nothing.
+"""
+
+import math
+
+import numpy as np
+
+from model.ops.cpu import jit
+from model.ops.cpu.lanes import (
+    add_one_pair_squares,
+    add_sixteen_pair_squares,
+    double_pair_sums,
+    exp2,
+    row_dot,
+    row_sum,
+)
+
+SEGMENT = 512  # memories whose pairs are added up relative to one exponent
+RUN = 16  # memories that lie side by side in a page
+TILE = 8  # readers that share a run of memories
+_REACH = 64.0  # below the best exponent by more than this, a weight is less than 2^-92 of it
+_SLACK = 1e-5  # of an exponent, for what a score in float32 may be off
+_LOG2E = 1.4426950408889634
+_LEAST = np.float32(-126.0)  # exponents of 2 below this have no normal float32
+_MAX_MEAN = np.float32(4.0)  # as in `cpu.py`: above, E[u²] - E[u]² loses too much
+_NEVER = -np.inf
+
+
+@jit.inline
+def note_moments(keys, values, row, moments):
+    """Write the moments of one memory."""
+    moments[row, 0] = row_sum(keys[row]) + row_sum(values[row])
+    moments[row, 1] = row_dot(values[row], values[row], 0.0)
+    largest = values[row, 0]
+    for i in range(1, values.shape[1]):
+        largest = max(largest, values[row, i])
+    moments[row, 2] = largest
+
+
+@jit.inline
+def _entry(table, page_size, v):
+    """Row of the v-th memory of a sequence, by its pages."""
+    return table[v // page_size] * page_size + v % page_size
+
+
+@jit.inline
+def _largest_value(a_values, row, values, v, moments):
+    """The largest value channel of a pair, in float64."""
+    if not a_values.shape[1]:
+        return np.float64(moments[v, 2])
+    largest = _NEVER
+    for i in range(values.shape[1]):
+        largest = max(largest, np.float64(a_values[row, i]) + np.float64(values[v, i]))
+    return largest
+
+
+@jit.inline
+def _exact(a_keys, a_values, row, keys, values, v):
+    """Mean and standard deviation of a pair, added up in float64."""
+    total, squares = double_pair_sums(a_keys, row, keys, v)
+    if a_values.shape[1]:
+        more, more_squares = double_pair_sums(a_values, row, values, v)
+    else:
+        more, more_squares = row_sum(values[v]), row_dot(values[v], values[v], 0.0)
+    d = keys.shape[1] + values.shape[1]
+    mean = (total + more) / d
+    return mean, math.sqrt(max(0.0, (squares + more_squares) / d - mean * mean))
+
+
+@jit.inline
+def add_squares(a_keys, a_values, row, keys, values, first, n, squares, value_squares, at):
+    """Add the squares of the channels of n pairs, one run, to both arrays from `at` on.
+
+    Those of keys go to `squares`, those of values to `value_squares` if the reader speaks on them.
+    """
+    if n == RUN:
+        add_sixteen_pair_squares(a_keys, row, keys, first, squares, at)
+        if a_values.shape[1]:
+            add_sixteen_pair_squares(a_values, row, values, first, value_squares, at)
+        return
+    for j in range(n):
+        add_one_pair_squares(a_keys, row, keys, first + j, squares, at + j)
+        if a_values.shape[1]:
+            add_one_pair_squares(a_values, row, values, first + j, value_squares, at + j)
+
+
+@jit.inline
+def _age(recency, t, v):
+    """What is taken off the exponent of the v-th memory for a reader at place t."""
+    return recency * math.log1p(np.float64(t - v)) if recency > 0.0 else 0.0
+
+
+@jit.inline
+def find_best(a_keys, a_values, row, t, keys, values, moments, table, page_size, begin, end,
+              temperature, recency, eps, squares, value_squares, scores, tops):  # fmt: skip
+    """Score the pairs of one reader with one segment, and do the best of them in float64.
+
+    Args:
+        row: of the reader in `a_keys` and `a_values`.
+        t: place of the reader in its sequence, from 0.
+        table, page_size: of the sequence's pages.
+        begin, end: the segment's memories.
+        temperature, recency, eps: float64.
+        squares, value_squares: `[SEGMENT]`, as `add_squares` leaves them.
+        scores: `[SEGMENT]` float32 scratch.
+        tops: `[SEGMENT]` float64, written: the exponent of a pair's largest weight, or -inf for
+            pairs that are not worth exponentials.
+
+    Returns:
+        The largest of these exponents, and the least sum of squares of a pair's keys.
+    """
+    n, d = end - begin, keys.shape[1] + values.shape[1]
+    speaks = a_values.shape[1] > 0
+    total = row_sum(a_keys[row]) + (row_sum(a_values[row]) if speaks else 0.0)
+    total, inv_d = np.float32(total), np.float32(1.0 / d)
+    tau, least, extra = np.float32(temperature), np.float32(np.inf), np.float32(eps)
+    for j in range(n):
+        v = _entry(table, page_size, begin + j)
+        mean = (total + moments[v, 0]) * inv_d
+        rest = value_squares[j] if speaks else moments[v, 1]
+        variance = (squares[j] + rest) * inv_d - mean * mean
+        least = min(least, squares[j])
+        largest = _largest_value(a_values, row, values, v, moments)
+        if mean * mean > _MAX_MEAN * variance:
+            middle, deviation = _exact(a_keys, a_values, row, keys, values, v)
+            scores[j] = temperature * (largest - middle) / (deviation + eps)
+        else:
+            scores[j] = tau * (np.float32(largest) - mean) / (math.sqrt(variance) + extra)
+    best = _NEVER
+    for j in range(n - 1, -1, -1):  # the youngest first, which age takes least off
+        reach = _REACH + _SLACK * abs(np.float64(scores[j]))
+        tops[j] = _NEVER
+        if scores[j] < best - reach:
+            continue
+        age = _age(recency, t, begin + j)
+        if scores[j] - age < best - reach:
+            continue
+        v = _entry(table, page_size, begin + j)
+        middle, deviation = _exact(a_keys, a_values, row, keys, values, v)
+        largest = _largest_value(a_values, row, values, v, moments)
+        tops[j] = temperature * ((largest - middle) / (deviation + eps)) - age
+        best = max(best, tops[j])
+    return best, least
+
+
+@jit.inline
+def add_weights(a_keys, a_values, row, t, keys, values, table, page_size, begin, end,
+                temperature, recency, eps, tops, best, out):  # fmt: skip
+    """out += the weights of the pairs of one reader with one segment, relative to `best`.
+
+    Args:
+        tops, best: as `find_best` leaves them.
+        out: `[d_value]` float32.
+    """
+    speaks = a_values.shape[1] > 0
+    for j in range(end - begin):
+        if tops[j] < best - _REACH:
+            continue
+        v = _entry(table, page_size, begin + j)
+        mean, deviation = _exact(a_keys, a_values, row, keys, values, v)
+        scale = temperature / (deviation + eps) * _LOG2E
+        shift = mean * scale + (best + _age(recency, t, begin + j)) * _LOG2E
+        if speaks:
+            for i in range(values.shape[1]):
+                u = np.float64(values[v, i]) + np.float64(a_values[row, i])
+                out[i] += exp2(max(np.float32(u * scale - shift), _LEAST))
+        else:
+            for i in range(values.shape[1]):
+                y = np.float32(np.float64(values[v, i]) * scale - shift)
+                out[i] += exp2(max(y, _LEAST))
+
+
+@jit.inline
+def share(best, of_all):
+    """By what a segment's weights are multiplied to be relative to the best of all segments."""
+    return np.float32(math.exp(best - of_all)) if best >= of_all - _REACH else np.float32(0.0)
+
+
+@jit.kernel
+def forward(
+    a_keys, a_values, keys, values, active, temperature, recency, eps, n_parts, out, bests
+):  # fmt: skip
+    """out[g, t] = sum over v <= t of the weights of (t, v), relative to the largest of them.
+
+    Args:
+        a_keys: `[G, T, d_key]`, one group g a sequence.
+        a_values: `[G, T, d_value]` or `[G, T, 0]`.
+        keys, values: `[G, T, d_key]`, `[G, T, d_value]`.
+        active: `[G, T]` bool, readers that are wanted; the others get zeros.
+        temperature, recency, eps: float64.
+        n_parts: parts the readers are dealt into, each one thread's work.
+        out: `[G, T, d_value]`, overwritten.
+        bests: `[G, T]` float64, overwritten: the exponent of the largest weight.
+    """
+    n_groups, length, d_value = out.shape
+    n_tiles = (length + TILE - 1) // TILE
+    moments = np.empty((n_groups, length, 3), np.float32)
+    for g in jit.prange(n_groups):
+        for v in range(length):
+            note_moments(keys[g], values[g], v, moments[g])
+    for part in jit.prange(n_parts):
+        squares = np.empty((TILE, SEGMENT), np.float32)
+        value_squares = np.empty((TILE, SEGMENT), np.float32)
+        scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
+        partial = np.empty(d_value, np.float32)
+        table = np.zeros(1, np.int32)
+        for task in range(part, n_groups * n_tiles, n_parts):
+            g = task // n_tiles
+            t0 = (task % n_tiles) * TILE
+            t1 = min(t0 + TILE, length)
+            ak, av, bk, bv, bm = a_keys[g], a_values[g], keys[g], values[g], moments[g]
+            bests[g, t0:t1] = _NEVER
+            out[g, t0:t1] = np.float32(0.0)
+            if not active[g, t0:t1].any():
+                continue
+            for begin in range(0, t1, SEGMENT):
+                squares[:] = np.float32(0.0)
+                value_squares[:] = np.float32(0.0)
+                for run in range(begin, min(begin + SEGMENT, t1), RUN):
+                    for t in range(max(t0, run), t1):
+                        if not active[g, t]:
+                            continue
+                        add_squares(
+                            ak, av, t, bk, bv, run, min(RUN, t + 1 - run),
+                            squares[t - t0], value_squares[t - t0], run - begin,
+                        )  # fmt: skip
+                for t in range(max(t0, begin), t1):
+                    if not active[g, t]:
+                        continue
+                    end = min(begin + SEGMENT, t + 1)
+                    best, _ = find_best(
+                        ak, av, t, t, bk, bv, bm, table, length, begin, end, temperature, recency,
+                        eps, squares[t - t0], value_squares[t - t0], scores, tops,
+                    )  # fmt: skip
+                    partial[:] = np.float32(0.0)
+                    add_weights(ak, av, t, t, bk, bv, table, length, begin, end,
+                                temperature, recency, eps, tops, best, partial)  # fmt: skip
+                    of_all = max(best, bests[g, t])
+                    old, new = share(bests[g, t], of_all), share(best, of_all)
+                    for i in range(d_value):
+                        out[g, t, i] = out[g, t, i] * old + partial[i] * new
+                    bests[g, t] = of_all
+
+
+@jit.kernel
+def backward(a_keys, a_values, keys, values, active, g, bests, temperature, recency, eps,
+             da_keys, da_values, db_keys, db_values, dt):  # fmt: skip
+    """Gradients of `forward`, `bests` taken as constant.
+
+    Args:
+        a_keys, a_values, keys, values, active, bests: as given to `forward` and left by it.
+        g: gradient of the output, `[G, T, d_value]`.
+        temperature, recency, eps: float64.
+        da_keys, da_values, db_keys, db_values: as the arrays that they belong to, overwritten.
+        dt: `[G]` float64, overwritten: each group's gradient of the temperature.
+    """
+    n_groups, length, d_value = g.shape
+    d_key = keys.shape[2]
+    d = d_key + d_value
+    speaks = a_values.shape[2] > 0
+    for group in jit.prange(n_groups):
+        ak, av, bk, bv = a_keys[group], a_values[group], keys[group], values[group]
+        dak, dav, dbk, dbv = da_keys[group], da_values[group], db_keys[group], db_values[group]
+        dak[:], dav[:], dbk[:], dbv[:] = 0.0, 0.0, 0.0, 0.0
+        dt[group] = 0.0
+        moments = np.empty((length, 3), np.float32)
+        for v in range(length):
+            note_moments(bk, bv, v, moments)
+        squares, value_squares = np.empty(SEGMENT, np.float32), np.empty(SEGMENT, np.float32)
+        scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
+        y = np.empty(d_value)
+        table = np.zeros(1, np.int32)
+        for t in range(length):
+            if not active[group, t]:
+                continue
+            for begin in range(0, t + 1, SEGMENT):
+                end = min(begin + SEGMENT, t + 1)
+                squares[:] = np.float32(0.0)
+                value_squares[:] = np.float32(0.0)
+                for run in range(begin, end, RUN):
+                    add_squares(ak, av, t, bk, bv, run, min(RUN, end - run),
+                                squares, value_squares, run - begin)  # fmt: skip
+                find_best(ak, av, t, t, bk, bv, moments, table, length, begin, end, temperature,
+                          recency, eps, squares, value_squares, scores, tops)  # fmt: skip
+                for j in range(end - begin):
+                    if tops[j] < bests[group, t] - _REACH:
+                        continue
+                    v = begin + j
+                    mean, deviation = _exact(ak, av, t, bk, bv, v)
+                    inv = 1.0 / (deviation + eps)
+                    age = _age(recency, t, v) + bests[group, t]
+                    total = dot = 0.0
+                    for i in range(d_value):
+                        u = np.float64(bv[v, i]) - mean
+                        if speaks:
+                            u += np.float64(av[t, i])
+                        y[i] = g[group, t, i] * math.exp(temperature * u * inv - age)
+                        total += y[i]
+                        dot += y[i] * u
+                    dt[group] += dot * inv
+                    # d(pair) = τ·inv·(y - mean(y)) - curve·(u - mean(u)); y is zero on keys.
+                    curve = 0.0
+                    if deviation > 0.0:
+                        curve = temperature * inv * inv * dot / d / deviation
+                    level = temperature * inv * total / d - curve * mean
+                    for i in range(d_key):
+                        u = np.float64(ak[t, i]) + np.float64(bk[v, i])
+                        change = np.float32(-level - curve * u)
+                        dak[t, i] += change
+                        dbk[v, i] += change
+                    for i in range(d_value):
+                        u = np.float64(bv[v, i])
+                        if speaks:
+                            u += np.float64(av[t, i])
+                        change = np.float32(temperature * inv * y[i] - level - curve * u)
+                        dbv[v, i] += change
+                        if speaks:
+                            dav[t, i] += change

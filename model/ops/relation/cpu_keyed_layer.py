@@ -1,0 +1,233 @@
+"""The mixer of the keyed relation on the CPU: one compiled call for the new tokens of a batch.
+
+A sequence that only reads pays for no pair, nor for readers: what a token costs then does not grow
+with the sequence. Common arguments as in `cpu_layers.py`, whose promises hold here, too.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from model.ops.cpu import jit
+from model.ops.cpu.linear import add_product
+from model.ops.relation.cpu_layers import shift, write
+from model.ops.relation.cpu_keyed import (
+    RUN,
+    SEGMENT,
+    TILE,
+    add_squares,
+    add_weights,
+    find_best,
+    note_moments,
+    share,
+)
+from model.state import LayerState
+from model.step import Step
+
+_WAVE = 64  # readers whose segments are kept until they are put together
+_NEVER = -np.inf
+
+
+def keyed_relation(mixer: Any, step: Step, layer: LayerState) -> None:
+    """The operation that a keyed `model.mixers.normalized.NormalizedRelation` asks for."""
+    batch, space, params = step.batch, step.scratch, mixer.params
+    n_rows, d_key, d_value = len(batch.token_ids), params.n_keys, params.n_values
+    n_spoken = 0 if params.silent_values else d_value
+    weights = mixer.keyed_views()
+    pool, state = layer.pool_arrays, layer.state_arrays
+    n_products = (d_key + d_value) * mixer.d_model
+    keyed_layer(
+        step.x, step.active, step.phases, batch.starts, batch.context_lens, batch.slots,
+        batch.block_tables, batch.state_tables, step.state.page_size, mixer.norm_eps,
+        mixer.reaches(step), step.reaches, mixer.shift_channels[0], *weights[:-1],
+        float(weights[-1]), float(params.recency), np.float32(-1.0 if params.tied_keys else 1.0),
+        state.get("tail", space.no_tails), pool["keys"], pool["values"], pool["moments"],
+        mixer.expected, state.get("found", space.nothing_found),
+        *space.rows("inputs", 3, mixer.d_model), space.rows("keys", 2, d_key)[0],
+        space.rows("keys", 2, d_key)[1], space.rows("spoken", 1, n_spoken)[0],
+        *space.rows("values", 2, d_value), space.segments_of(_WAVE, SEGMENT, d_value),
+        work=n_rows * n_products // 8 + step.n_pairs * (d_key + 16),
+    )  # fmt: skip
+
+
+@jit.inline
+def _project(first, last, rows, w, b, out):
+    """out = w · rows + b, for rows `first` to `last - 1`; no b at all for zeros."""
+    for n in range(first, last):
+        for i in range(out.shape[1]):
+            out[n, i] = b[i] if b.shape[0] else np.float32(0.0)
+    add_product(rows, first, last, w, out)
+
+
+@jit.inline
+def _active_run(first, last, active):
+    """The first run of active rows from `first` on; empty at `last` if there is none."""
+    while first < last and not active[first]:
+        first += 1
+    end = first
+    while end < last and active[end]:
+        end += 1
+    return first, end
+
+
+@jit.dealt_kernel
+def keyed_layer(
+    x, active, phases, starts, context_lens, slots, block_tables, state_tables, page_size, eps,
+    limits, reaches, channel, taps, w_a_keys, b_a_keys, w_a_values, b_a_values, w_b_keys,
+    w_b_values, w_output, b_output, temperature, recency, sign, tails, keys, values, moments,
+    expected, found, z, readers, memories, a_keys, b_keys, a_values, b_values, o, partials,
+):  # fmt: skip
+    """Add to `x` what a mixer of the keyed relation writes.
+
+    Args:
+        x: `[N, D]` residual stream, updated in place.
+        active: `[N]` bool, rows that read and are added to; the others are only remembered.
+        phases, reaches: `[N]` int64 (`model.ops.positions`).
+        limits: `[N]` int64, how many tokens before its own each row sees at most.
+        channel: the first one that the token shift convolves.
+        taps: `[2, W, C]` of the token shift.
+        w_a_keys, b_a_keys, w_a_values, b_a_values: of readers; no rows for values they are silent
+            on.
+        w_b_keys, w_b_values: of memories.
+        w_output, b_output: `[D, d_value]`, `[D]`.
+        temperature, recency: of the relation.
+        sign: of the memories' keys, float32.
+        tails: `[n_states, W - 1, C]`, updated in place.
+        keys, values, moments: `[n_pages, page_size, *]`, written.
+        expected: `[W]`, what a full match leaves of the keys, by how many tokens the reader saw;
+            empty if nobody asks how well they matched.
+        found: `[n_states, 2]` float64, updated in place: how many rows of the turn have read, and
+            one minus the least of their matches.
+        z, readers, memories: `[N, D]` scratch.
+        a_keys, b_keys, a_values, b_values, o: `[N, *]` scratch.
+        partials: `[n_segments, wave, d_value]` scratch, with enough segments for the longest pool.
+    """
+    n_rows = starts[slots.shape[0]]
+    n_tiles = (n_rows + TILE - 1) // TILE
+    all_keys, all_values = keys.reshape(-1, keys.shape[2]), values.reshape(-1, values.shape[2])
+    all_moments = moments.reshape(-1, 3)
+    none = np.empty(0, np.float32)
+    for s in jit.prange(slots.shape[0]):
+        shift(x, active, s, starts, context_lens, slots, state_tables, page_size, eps,
+              limits, channel, taps, tails, z, readers, memories)  # fmt: skip
+    for tile in jit.prange(n_tiles):
+        first, last = tile * TILE, min((tile + 1) * TILE, n_rows)
+        _project(first, last, memories, w_b_keys, none, b_keys)
+        _project(first, last, memories, w_b_values, none, b_values)
+        s = np.searchsorted(starts, first, side="right") - 1
+        for n in range(first, last):
+            while n >= starts[s + 1]:
+                s += 1
+            held = context_lens[s] + n - starts[s]
+            row = block_tables[s, held // page_size] * page_size + held % page_size
+            for i in range(b_keys.shape[1]):
+                all_keys[row, i] = b_keys[n, i] * sign
+            for i in range(b_values.shape[1]):
+                all_values[row, i] = b_values[n, i]
+            note_moments(all_keys, all_values, row, all_moments)
+        first, end = _active_run(first, last, active)
+        while first < end:
+            _project(first, end, readers, w_a_keys, b_a_keys, a_keys)
+            if a_values.shape[1]:
+                _project(first, end, readers, w_a_values, b_a_values, a_values)
+            first, end = _active_run(end, last, active)
+    # Pieces of the work on the pools: up to TILE active readers of one sequence, one segment.
+    n_active = 0
+    for n in range(n_rows):
+        n_active += active[n]
+    order = np.empty(n_active, np.int64)  # active rows
+    owners = np.empty(n_active, np.int64)  # and their sequences
+    at = 0
+    for s in range(slots.shape[0]):
+        for n in range(starts[s], starts[s + 1]):
+            if active[n]:
+                order[at], owners[at] = n, s
+                at += 1
+    n_most = partials.shape[0]
+    bests = np.empty((n_most, _WAVE))
+    leasts = np.empty((n_most, _WAVE), np.float32)
+    residuals = np.empty(n_active, np.float32)
+    for wave in range(0, n_active, _WAVE):
+        n_wave = min(_WAVE, n_active - wave)
+        pieces = np.empty((n_wave * n_most, 3), np.int64)
+        n_pieces = 0
+        begin = wave
+        while begin < wave + n_wave:
+            s, stop = owners[begin], begin
+            while stop < min(begin + TILE, wave + n_wave) and owners[stop] == s:
+                stop += 1
+            n_seen = context_lens[s] + order[stop - 1] - starts[s] + 1
+            for segment in range((n_seen + SEGMENT - 1) // SEGMENT):
+                pieces[n_pieces] = begin, stop, segment
+                n_pieces += 1
+            begin = stop
+        for piece in jit.prange(n_pieces):
+            low, high, segment = pieces[piece]
+            s, base = owners[low], segment * SEGMENT
+            squares = np.zeros((TILE, SEGMENT), np.float32)
+            value_squares = np.zeros((TILE if a_values.shape[1] else 1, SEGMENT), np.float32)
+            scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
+            table = block_tables[s]
+            most = context_lens[s] + order[high - 1] - starts[s] + 1
+            for run in range(base, min(base + SEGMENT, most), RUN):
+                first = table[run // page_size] * page_size + run % page_size
+                for i in range(low, high):
+                    n = order[i]
+                    n_seen = context_lens[s] + n - starts[s] + 1
+                    if n_seen > run:
+                        add_squares(
+                            a_keys, a_values, n, all_keys, all_values, first,
+                            min(RUN, n_seen - run), squares[i - low],
+                            value_squares[i - low if a_values.shape[1] else 0], run - base,
+                        )  # fmt: skip
+            for i in range(low, high):
+                n = order[i]
+                t = context_lens[s] + n - starts[s]
+                end = min(base + SEGMENT, t + 1)
+                partial = partials[segment, i - wave]
+                partial[:] = np.float32(0.0)
+                bests[segment, i - wave] = _NEVER
+                leasts[segment, i - wave] = np.inf
+                if end <= base:
+                    continue
+                best, least = find_best(
+                    a_keys, a_values, n, t, all_keys, all_values, all_moments, table, page_size,
+                    base, end, temperature, recency, eps, squares[i - low],
+                    value_squares[i - low if a_values.shape[1] else 0], scores, tops,
+                )  # fmt: skip
+                add_weights(a_keys, a_values, n, t, all_keys, all_values, table, page_size,
+                            base, end, temperature, recency, eps, tops, best, partial)  # fmt: skip
+                bests[segment, i - wave], leasts[segment, i - wave] = best, least
+        for i in jit.prange(wave, wave + n_wave):
+            n, s = order[i], owners[i]
+            n_seen = context_lens[s] + n - starts[s] + 1
+            best, least = _NEVER, np.float32(np.inf)
+            o[n] = np.float32(0.0)
+            for segment in range((n_seen + SEGMENT - 1) // SEGMENT):
+                of_all = max(best, bests[segment, i - wave])
+                old, new = share(best, of_all), share(bests[segment, i - wave], of_all)
+                for c in range(o.shape[1]):
+                    o[n, c] = o[n, c] * old + partials[segment, i - wave, c] * new
+                best = of_all
+                least = min(least, leasts[segment, i - wave])
+            residuals[i] = least
+    for tile in jit.prange(n_tiles):
+        write(tile * TILE, min((tile + 1) * TILE, n_rows), active, o, w_output, b_output, eps, x)
+    if expected.shape[0]:
+        at = 0
+        for s in range(slots.shape[0]):
+            own = found[slots[s]]
+            for n in range(starts[s], starts[s + 1]):
+                if phases[n] == 0 and reaches[n] == 0:
+                    own[:] = 0.0
+                if active[n]:
+                    full = expected[min(reaches[n], expected.shape[0] - 1)]
+                    if residuals[at] > full:
+                        own[1] = max(own[1], 1.0 - full / residuals[at])
+                    own[0] += 1.0
+                    at += 1
+                held = context_lens[s] + n - starts[s] + 1
+                if held % page_size == 0:
+                    row = state_tables[s, held // page_size - 1]
+                    if row >= 0:
+                        found[row] = own

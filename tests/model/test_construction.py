@@ -1,0 +1,222 @@
+"""What a constructed decoder relies on, and what it can do before anything is trained."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.config import ModelConfig
+from model.construction import (
+    Construction,
+    ConstructionError,
+    balanced_codes,
+    construct,
+    digits,
+)
+from model.decoder import Decoder
+from model.mixers.normalized import NormalizedRelation
+from model.ops.norm import norm
+from model.ops.positions import OUTPUT, RECALL
+from model.state import RaggedBatch
+from model.tokenizer import TOKENIZERS
+
+LETTERS = TOKENIZERS["letters"]
+BOS, SEP, EOS = LETTERS.bos_id, LETTERS.sep_id, LETTERS.eos_id
+N_DIGITS, D_CODE, D_PLACE = 18, 32, 64
+D_MODEL = N_DIGITS + 2 + D_CODE + D_PLACE
+
+
+def keyed(first: int, end: int, width: int, phase: str, **params: Any) -> dict[str, Any]:
+    common: dict[str, Any] = {
+        "d_relation": end - first + N_DIGITS,
+        "d_value": N_DIGITS,
+        "temperature": 1e8,
+        "silent_values": True,
+        "tied_keys": True,
+        "tells_match": True,
+        "shift_width": width,
+        "shift_channels": [first, end],
+        "within_turn": True,
+    }
+    return {"mixer": "normalized", "phases": [phase], "params": common | params}
+
+
+def shape(**changes: Any) -> ModelConfig:
+    first = N_DIGITS + 2
+    values = {
+        "vocab_size": LETTERS.vocab_size,
+        "bos_id": BOS,
+        "sep_id": SEP,
+        "eos_id": EOS,
+        "d_model": D_MODEL,
+        "positions": "coupled",
+        "d_position": D_PLACE,
+        "balanced_places": True,
+        "max_seq_len": 4096,
+        "recall": True,
+        "blocks": [
+            keyed(first, first + D_CODE, 41, "recall", recency=50.0),
+            keyed(first + D_CODE, D_MODEL, 2, "output"),
+        ],
+    }
+    return ModelConfig.from_dict(values | changes)
+
+
+def constructed(seed: int = 0) -> Decoder:
+    torch.manual_seed(seed)
+    decoder = Decoder(shape())
+    construct(decoder, Construction(base=16, loudness=4.0, decay=0.8))
+    return decoder.requires_grad_(False)
+
+
+def mixers(decoder: Decoder) -> list[NormalizedRelation]:
+    found = []
+    for mixer in decoder.mixers:
+        assert isinstance(mixer, NormalizedRelation)
+        found.append(mixer)
+    return found
+
+
+def inputs(decoder: Decoder, ids: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    x, phases, reaches = decoder.embedding(torch.tensor([ids]))
+    return norm(x, decoder.config.norm_eps), phases[0], reaches
+
+
+def keys(decoder: Decoder, block: int, ids: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What readers and memories of one block have for keys, `[T, d_key]`, as kernels compute it."""
+    mixer = mixers(decoder)[block]
+    x, _, reaches = inputs(decoder, ids)
+    assert mixer.shift is not None
+    xa, xb = mixer.shift(x, reaches)
+    weight = mixer.reader.weight
+    return xa[0] @ weight.T, -(xb[0] @ weight.T)
+
+
+@pytest.mark.parametrize(("n_ids", "base", "width"), [(259, 259, 259), (259, 16, 34), (29, 16, 18)])
+def test_digits_tell_all_ids_apart_with_as_many_of_them(n_ids: int, base: int, width: int) -> None:
+    written = digits(n_ids, base)
+    assert written.shape == (n_ids, width)
+    assert len(torch.unique(written, dim=0)) == n_ids
+    assert len(written.sum(1).unique()) == 1
+
+
+def test_codes_have_as_many_of_each_sign() -> None:
+    codes = balanced_codes(50, 32)
+    assert codes.abs().eq(1).all()
+    assert codes.sum(1).eq(0).all()
+    assert len(torch.unique(codes, dim=0)) == 50
+
+
+def test_all_vectors_have_the_same_sum_and_norm() -> None:
+    """Sums of small integers, which are exact: the same bits, in every phase and at any place."""
+    decoder = constructed()
+    ids = [BOS, 5, 7, SEP, 5, 7, EOS, BOS, SEP, 28, 3]
+    x, phases, _ = decoder.embedding(torch.tensor([ids, ids]), torch.tensor([0, 2**40]))
+    assert set(phases.flatten().tolist()) == {0, OUTPUT, RECALL}
+    assert len(x.double().sum(-1).unique()) == 1
+    assert len(x.double().square().sum(-1).unique()) == 1
+
+
+def test_keys_of_a_place_cancel_to_the_last_bit_and_no_others_come_near() -> None:
+    decoder = constructed()
+    string = torch.randint(3, 29, (40,), generator=torch.Generator().manual_seed(1)).tolist()
+    readers, memories = keys(decoder, 1, [BOS, *string, SEP, *string])
+    for place in range(41):
+        left = (readers[41 + place] + memories).square().sum(1)
+        assert left[1 + place] == 0
+        others = torch.cat([left[1 : 1 + place], left[2 + place : 42]])
+        assert (others > D_PLACE / 2).all()
+
+
+def test_keys_of_equal_turns_cancel_to_the_last_bit() -> None:
+    """A recall from a passage's beginning: all that was said since then is the same."""
+    decoder = constructed()
+    string = [3, 9, 9, 4, 27, 3, 3, 9]
+    readers, memories = keys(decoder, 0, [BOS, *string, SEP, BOS, SEP, *string])
+    for n in range(len(string) + 1):
+        assert (readers[11 + n] + memories[1 + n]).square().sum() == 0
+
+
+def test_what_a_match_from_the_middle_leaves_is_what_is_expected() -> None:
+    """Of the tokens that the reader has not seen; on average over codes and signs."""
+    found = []
+    for seed in range(100):
+        decoder = constructed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        passage = torch.randint(3, 29, (60,), generator=generator).tolist()
+        readers, memories = keys(decoder, 0, [BOS, *passage, SEP, BOS, SEP, *passage[30:38]])
+        left = (readers[-1] + memories[1 + 38]).square().sum()
+        found.append(float(left / mixers(decoder)[0].left_over[8]))
+    assert np.mean(found) == pytest.approx(1, abs=0.1)
+    assert min(found) > 0.3
+    assert max(found) < 2
+
+
+def test_left_over_falls_until_nothing_is() -> None:
+    recall, copy = (mixer.left_over for mixer in mixers(constructed()))
+    assert (recall.diff() <= 0).all()
+    assert recall[0] > D_CODE
+    assert recall[-1] < 1e-2
+    assert copy.eq(1).all()
+
+
+def test_values_are_one_spike_a_digit() -> None:
+    decoder = constructed()
+    for mixer in mixers(decoder):
+        x, _, _ = inputs(decoder, [BOS, 4, 17, 28])
+        values = mixer.memory(x)[0]
+        expected = 0.25 * digits(LETTERS.vocab_size, 16)[[BOS, 4, 17, 28]]
+        torch.testing.assert_close(values, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_it_finds_what_it_looks_for_before_anything_is_trained() -> None:
+    """With an output that is loud enough to be read in spite of a token's own digits."""
+    decoder = constructed()
+    for mixer in mixers(decoder):
+        mixer.output.weight.zero_()
+        mixer.output.weight[:N_DIGITS] = 50 * torch.eye(N_DIGITS)
+    values = digits(LETTERS.vocab_size, 16)
+    decoder.classifier.weight.zero_()
+    decoder.classifier.weight[:, :N_DIGITS] = values
+    rng = np.random.default_rng(0)
+    strings = [rng.integers(3, 29, n).tolist() for n in (1, 30, 300, 700)]
+    ids: list[int] = []
+    wanted: dict[int, int] = {}  # by the place of the token before
+    for string in strings:
+        ids += [BOS, *string, SEP]
+        wanted |= {len(ids) - 1 + n: token for n, token in enumerate([*string, SEP])}
+        ids += [*string, EOS]
+    for string in strings[1:]:
+        for begin in (0, 10):
+            ids += [BOS, SEP, *string[begin : begin + 12]]
+            rest = [*string[begin + 12 :], EOS]  # as the copy ended, which is younger
+            wanted |= {len(ids) - 1 + n: token for n, token in enumerate(rest)}
+            ids += rest[:-1]
+    state = decoder.new_state(n_pages=384, page_size=16, n_slots=1)
+    batch = RaggedBatch(
+        token_ids=np.array(ids),
+        starts=np.array([0, len(ids)]),
+        context_lens=np.zeros(1, np.int64),
+        slots=np.zeros(1, np.int64),
+        block_tables=np.arange(384, dtype=np.int32)[None],
+    )
+    logits = decoder.extend(batch, state, np.array(list(wanted)))
+    assert logits.argmax(-1).tolist() == list(wanted.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"balanced_places": False}, "balanced_places true"),
+        ({"blocks": [keyed(20, 52, 41, "recall", silent_values=False)]}, "silent_values"),
+        ({"blocks": [keyed(20, 52, 41, "source")]}, "output alone, or recall alone"),
+        ({"blocks": [keyed(18, 50, 41, "recall")]}, "end at 52"),
+        ({"blocks": [keyed(52, 116, 3, "output")]}, "by 2 taps"),
+        ({"blocks": [keyed(4, 52, 41, "recall")]}, "d_model must be at least 131"),
+    ],
+)
+def test_other_shapes_are_refused(changes: dict[str, Any], message: str) -> None:
+    decoder = Decoder(shape(**changes))
+    with pytest.raises(ConstructionError, match=message):
+        construct(decoder, Construction(base=16))
