@@ -18,8 +18,8 @@ from model.ops.embedding.cpu import embed
 from model.ops.logits.cpu import classify
 from model.ops.mlp.cpu import mlp
 from model.ops.relation.cpu import SEGMENT
-from model.ops.relation.cpu_layers import normalized_relation, separable_relation
 from model.ops.relation.cpu_keyed_layer import keyed_relation
+from model.ops.relation.cpu_layers import normalized_relation, separable_relation
 from model.state import DecoderState, LayerSpec, RaggedBatch
 from model.step import Op, Step
 

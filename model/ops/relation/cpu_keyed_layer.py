@@ -10,7 +10,6 @@ import numpy as np
 
 from model.ops.cpu import jit
 from model.ops.cpu.linear import add_product
-from model.ops.relation.cpu_layers import shift, write
 from model.ops.relation.cpu_keyed import (
     RUN,
     SEGMENT,
@@ -21,6 +20,7 @@ from model.ops.relation.cpu_keyed import (
     note_moments,
     share,
 )
+from model.ops.relation.cpu_layers import shift, write
 from model.state import LayerState
 from model.step import Step
 
