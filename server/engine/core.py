@@ -280,10 +280,8 @@ class EngineCore:
         self, sample: Generation, logits: NDArray[np.float32], likeliest: int | None
     ) -> list[Outcome]:
         """The next deltas of a sample, and of the samples that fork from it here."""
-        assert sample.sequence.slot is not None
-        match = partial(self._decoder.match, self._state, sample.sequence.slot)
-        if not sample.sequence.n_generated and sample.refuses(found := match()):
-            refusals = [one.refuse(found) for one in (*sample.part(), sample)]
+        if not sample.sequence.n_generated and sample.refuses(match := self._match(sample)):
+            refusals = [one.refuse(match) for one in (*sample.part(), sample)]
             self._end(sample)
             return [(sample.request_id, delta) for delta in refusals]
         outcomes: list[Outcome] = []
@@ -293,13 +291,18 @@ class EngineCore:
             if delta.finish_reason is None:
                 self._fork(sample, other)
             else:
-                other.conclude(delta, match())
+                other.conclude(delta, self._match(sample))
         delta = sample.advance(logits, likeliest)
         outcomes.append((sample.request_id, delta))
         if delta.finish_reason is not None:
-            sample.conclude(delta, match())
+            sample.conclude(delta, self._match(sample))
             self._end(sample)
         return outcomes
+
+    def _match(self, sample: Generation) -> float | None:
+        """How well the model has found what a sample that was just extended looks for."""
+        assert sample.sequence.slot is not None
+        return self._decoder.match(self._state, sample.sequence.slot)
 
     def _fork(self, origin: Generation, other: Generation) -> None:
         pages = self.scheduler.fork(origin.sequence, other.sequence)

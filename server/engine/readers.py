@@ -172,8 +172,9 @@ class Readers:
             metrics.inter_token_latency.observe(now - last)
         reader.last_tokens[delta.index] = now
         metrics.generation_tokens += delta.n_generated
-        if reader.judge is not None and (reason := delta.finish_reason) is not None:
-            finding = reader.judge.finding(delta.match, is_answered=reason != "not_found")
+        if delta.finish_reason is not None and reader.judge is not None:
+            is_answered = delta.finish_reason != "not_found"
+            finding = reader.judge.finding(delta.match, is_answered=is_answered)
             metrics.answers[reader.judge.mode, finding, delta.verified] += 1
 
     def _forget(self, id: str, reader: _Reader, reason: EndReason) -> None:

@@ -81,6 +81,14 @@ def test_after_a_miss_a_warm_session_computes_new_tokens_only(
     assert batches[n_batches:] == [(1, 1 + 7)] + [(1, 1)] * 5  # EOS, and the prompt
 
 
+def test_nothing_is_found_in_an_empty_session(api: SessionClient) -> None:
+    id = api.create()
+    answer = api.turn(id, "hello", mode="recall")
+    assert (answer["finish_reason"], answer["session"]["n_tokens"]) == ("not_found", 0)
+    assert (api.log(id), api.get(id)["state"]) == ([], "cold")
+    assert api.turn(id, "hello")["text"] == "hello"
+
+
 def test_whoever_wants_the_nearest_gets_it_and_keeps_it(api: SessionClient) -> None:
     id = api.create()
     api.turn(id, "hello there")
