@@ -280,7 +280,8 @@ class EngineCore:
         self, sample: Generation, logits: NDArray[np.float32], likeliest: int | None
     ) -> list[Outcome]:
         """The next deltas of a sample, and of the samples that fork from it here."""
-        if not sample.sequence.n_generated and sample.refuses(match := self._match(sample)):
+        is_first = not sample.sequence.n_generated
+        if is_first and sample.may_refuse and sample.refuses(match := self._match(sample)):
             refusals = [one.refuse(match) for one in (*sample.part(), sample)]
             self._end(sample)
             return [(sample.request_id, delta) for delta in refusals]

@@ -133,6 +133,11 @@ class Generation:
             other._echo, other._n_decoded = self._echo, self._n_decoded
         return others
 
+    @property
+    def may_refuse(self) -> bool:
+        """Whether there may be no answer."""
+        return self._judge is not None and self._judge.may_refuse
+
     def refuses(self, match: float | None) -> bool:
         """Whether there is to be no answer, as its first token would be next.
 

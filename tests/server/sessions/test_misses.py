@@ -1,12 +1,17 @@
 """Recalls that find nothing, over HTTP: what clients are told, and what the stores keep."""
 
+import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from model.checkpoint import load_checkpoint
 from server.api.schemas.generate import GenerateChunk, GenerateResponse
+from server.settings import Settings
 from tests.server.api.openai_calls import connect
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
@@ -185,7 +190,7 @@ def recall(id: str, prompt: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_a_server_that_is_killed_in_a_recall_leaves_all_of_it_or_nothing(
-    request: pytest.FixtureRequest, tmp_path: Any, kind: str
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
 ) -> None:
     store = str(tmp_path / "sessions.db")
     if kind == "postgres":
@@ -206,3 +211,26 @@ def test_a_server_that_is_killed_in_a_recall_leaves_all_of_it_or_nothing(
         rest = bytes(kept[len(prompt) :]).decode()
         assert rest.startswith(got)
         assert TEXT[4:].startswith(rest)
+
+
+def test_a_checkpoint_says_how_much_of_a_match_it_needs(tmp_path: Path) -> None:
+    """The shipped one, with a least match in its `config.json`."""
+    folder = tmp_path / "recall-bytes"
+    shutil.copytree(Settings().checkpoint[0], folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["task"]["params"]["min_match"] = 0.5
+    (folder / "config.json").write_text(json.dumps(config))
+    checkpoint = load_checkpoint(folder)
+    matches = iter([1.0, 0.49, 0.5, 0.75])  # after each turn, and before an answer
+    checkpoint.decoder.match = lambda *_: next(matches)  # type: ignore[method-assign]
+    settings = make_settings(pool_bytes=2**25, page_size=64)
+    with serve(FakeModel(), settings, load=lambda _: checkpoint) as live, live.client() as client:
+        api = SessionClient(client)
+        id = api.create()
+        api.turn(id, "The ferry to Oslo leaves at 7:40 from pier 3.", max_tokens=0, mode="raw")
+        log = api.log(id)
+        missed = api.turn(id, "The ferry to Oslo", mode="recall")
+        assert (missed["finish_reason"], missed["match"], missed["text"]) == ("not_found", 0.49, "")
+        assert api.log(id) == log
+        found = api.turn(id, "The ferry to Oslo", mode="recall", stream=True)
+        assert (found["match"], found["token_ids"] != []) == (0.75, True)
