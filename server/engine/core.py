@@ -280,11 +280,13 @@ class EngineCore:
         self, sample: Generation, logits: NDArray[np.float32], likeliest: int | None
     ) -> list[Outcome]:
         """The next deltas of a sample, and of the samples that fork from it here."""
-        is_first = not sample.sequence.n_generated
-        if is_first and sample.may_refuse and sample.refuses(match := self._match(sample)):
-            refusals = [one.refuse(match) for one in (*sample.part(), sample)]
-            self._end(sample)
-            return [(sample.request_id, delta) for delta in refusals]
+        judge = sample.judge
+        if not sample.sequence.n_generated and judge is not None and judge.may_refuse:
+            match = self._match(sample)
+            if judge.is_too_low(match):
+                refusals = [one.refuse(match) for one in (*sample.part(), sample)]
+                self._end(sample)
+                return [(sample.request_id, delta) for delta in refusals]
         outcomes: list[Outcome] = []
         for other in sample.part():
             delta = other.advance(logits, likeliest)

@@ -83,11 +83,11 @@ class Generation:
         self.request_id = request_id
         self.sequence = sequence
         self.progress = progress
+        self.judge = judge
         self._others = list(others)
         self._params = params
         self._index = index
         self._n_context = n_context
-        self._judge = judge
         self._eos_id = tokenizer.eos_id
         self._specials = {tokenizer.bos_id, tokenizer.sep_id, tokenizer.eos_id}
         self._tokenizer = tokenizer
@@ -133,21 +133,12 @@ class Generation:
             other._echo, other._n_decoded = self._echo, self._n_decoded
         return others
 
-    @property
-    def may_refuse(self) -> bool:
-        """Whether there may be no answer."""
-        return self._judge is not None and self._judge.may_refuse
-
-    def refuses(self, match: float | None) -> bool:
-        """Whether there is to be no answer, as its first token would be next.
+    def refuse(self, match: float | None) -> Delta:
+        """End without an answer, before any token.
 
         Args:
-            match: how well the model found what the prompt asks for.
+            match: how well the model found what the prompt asks for: too little.
         """
-        return self._judge is not None and self._judge.refuses(match)
-
-    def refuse(self, match: float | None) -> Delta:
-        """End without an answer, before any token; see `refuses`."""
         return Delta(
             [],
             "",
@@ -165,9 +156,9 @@ class Generation:
             match: how well the model found what it looked for.
         """
         delta.match = match
-        if self._judge is not None:
+        if self.judge is not None:
             answer = self.sequence.token_ids[self.sequence.n_prompt :]
-            delta.verified = self._judge.verify(answer + [self._eos_id] * delta.is_eos)
+            delta.verified = self.judge.verify(answer + [self._eos_id] * delta.is_eos)
 
     def advance(self, logits: NDArray[np.float32], likeliest: int | None = None) -> Delta:
         """Choose the next token after logits `[V]`.

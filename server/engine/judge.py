@@ -34,9 +34,9 @@ class Judge:
         """Whether there are matches for which there is no answer."""
         return not self.allow_partial and self.task.least_match(self.mode) > 0
 
-    def refuses(self, match: float | None) -> bool:
-        """Whether the match before the first token is too low for an answer."""
-        return not self.allow_partial and self._is_too_low(match)
+    def is_too_low(self, match: float | None) -> bool:
+        """Whether a match is one for which there is no answer, unless any is wanted."""
+        return match is not None and match < self.task.least_match(self.mode)
 
     def verify(self, answer: Sequence[int]) -> bool | None:
         """Whether an answer, with the EOS that ended it, is right; None if nobody can tell."""
@@ -48,7 +48,4 @@ class Judge:
             return "not_found"
         if match is None:
             return "unknown"
-        return "partial" if self._is_too_low(match) else "found"
-
-    def _is_too_low(self, match: float | None) -> bool:
-        return match is not None and match < self.task.least_match(self.mode)
+        return "partial" if self.is_too_low(match) else "found"

@@ -6,6 +6,7 @@ from typing import Any, cast
 import pytest
 
 from model.checkpoint import Checkpoint, load_checkpoint
+from model.sampling import SamplingParams
 from model.tasks.copying import Copying, CopyingParams
 from server.settings import Settings
 from tests.server.conftest import make_settings, pool_of
@@ -80,6 +81,16 @@ def test_whoever_wants_the_nearest_gets_it(driver: Driver[FakeModel]) -> None:
     delta = driver.joined("b")
     assert (delta.finish_reason, delta.is_eos, delta.match) == ("stop", True, 0.75)
     assert delta.verified is False
+
+
+def test_an_answer_that_has_begun_goes_on(driver: Driver[FakeModel]) -> None:
+    """However little is left of what was found; then it says so."""
+    driver.talk("a", "hello world")
+    always_x = SamplingParams(logit_bias={ord("x"): 100})
+    driver.talk("b", "hello", mode="recall", max_tokens=4, sampling=always_x)
+    delta = driver.joined("b")
+    assert (delta.text, delta.finish_reason) == ("xxxx", "length")
+    assert (delta.match, delta.verified) == (5 / 8, False)
 
 
 def test_reading_a_prefix_is_no_question(driver: Driver[FakeModel]) -> None:
