@@ -165,7 +165,8 @@ class Readers:
     def _count(self, reader: _Reader, delta: Delta, now: float) -> None:
         metrics, stream = self._metrics, reader.stream
         if reader.due is None:
-            metrics.time_to_first_token.observe(now - stream.progress.arrived)
+            if delta.finish_reason != "not_found":
+                metrics.time_to_first_token.observe(now - stream.progress.arrived)
             metrics.prompt_tokens += stream.n_prompt_tokens
         last = reader.last_tokens.get(delta.index)
         if last is not None and delta.n_generated:

@@ -60,6 +60,7 @@ async def test_answers_are_counted_by_how_good_they_are(settings: Settings) -> N
         )
     }
     assert counted['request_success_total{finished_reason="not_found"}'] == 1
+    assert counted["time_to_first_token_seconds_count"] == 6  # one of seven had no token
 
 
 @in_loop
