@@ -66,6 +66,9 @@ app = typer.Typer(
 )
 app.add_typer(evaluating)
 _CUT_OFF = 3  # the exit status of an answer that had no room
+_WRONG = (
+    5  # the exit status of an answer that is not what it should be, as in the client's commands
+)
 _SIGNALLED = 128  # plus the signal's number: the exit status of a command that it ended
 
 
@@ -235,7 +238,7 @@ def generate(
     A checkpoint that copies answers with the same text. A model of bytes takes any bytes, and its
     answer is written as it is, without a newline at the end. On a terminal, escapes stand in for
     control characters, and a newline ends the answer. The exit status is 3 if the model had no room
-    for all of it.
+    for all of it, and 5 if it made a mistake in a copy.
     """
     if text is not None and file is not None:
         fail("give a text or --file, not both")
@@ -251,9 +254,9 @@ def generate(
         ids = _encode(loaded, source)
         if not ids:
             fail("there is nothing to copy: the text is empty")
+        task, mode = loaded.task, loaded.task.modes[0]
         wanted = 0
         if max_tokens is None:
-            task, mode = loaded.task, loaded.task.modes[0]
             wanted = task.answer_length(mode, len(ids), 0)
             room = loaded.config.max_seq_len - len(task.frame(ids, mode))
             max_tokens = max(1, min(wanted, room))
@@ -261,19 +264,25 @@ def generate(
     except ValueError as error:
         fail(error)
     answer = AnswerWriter(sys.stdout.buffer, for_people=sys.stdout.isatty() and not raw)
-    n_written = 0
+    written: list[int] = []
     for tokens in steps:
         for token in tokens.values():
             answer.write(_decode(loaded, token))
-            n_written += 1
+            written.append(token)
     answer.end()
-    if n_written == max_tokens < wanted:
+    if len(written) == max_tokens < wanted:
         say(
-            f"warning: the answer is cut off after {n_written:,} tokens, as {loaded.name} holds "
+            f"warning: the answer is cut off after {max_tokens:,} tokens, as {loaded.name} holds "
             f"{loaded.config.max_seq_len:,}, prompt and answer together",
             "yellow",
         )
         raise typer.Exit(_CUT_OFF)
+    if len(written) < max_tokens:
+        written.append(loaded.config.eos_id)
+    # What is drawn at random may be anything.
+    if not sampling.temperature and task.verify(ids, written, mode, ()) is False:
+        say("warning: the answer is wrong: it is not the text", "yellow")
+        raise typer.Exit(_WRONG)
 
 
 def _read(text: str | None, file: Path | None) -> bytes:

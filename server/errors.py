@@ -200,7 +200,7 @@ class SessionBusyError(ServiceError):
 
 
 class SessionTakenError(ServiceError):
-    """Another server took the session over during this request. Its log has the prompt."""
+    """Another server took the session over during this request. Its log may have the prompt."""
 
     type = "session_taken"
 

@@ -108,3 +108,29 @@ class Task(Protocol):
             n_prompt: content ids of the prompt.
             n_context: tokens that the session read earlier; 0 without a session.
         """
+
+    def needs_room(self, mode: str) -> bool:
+        """Whether an answer is of use only as a whole, so that there must be room for all of it."""
+
+    def least_match(self, mode: str) -> float:
+        """How well a model must have found what a mode looks for, or it gives no answer.
+
+        From 0, for any answer, to 1; what is compared with it is `Decoder.match`.
+        """
+
+    def verify(
+        self, ids: Sequence[int], answer: Sequence[int], mode: str, context: Sequence[int]
+    ) -> bool | None:
+        """Whether an answer is right, by what was read and not by the model.
+
+        It must take no longer than time in proportion to the tokens, of which there may be many.
+
+        Args:
+            ids: content ids of the prompt.
+            answer: all that was written, EOS included if that ended it.
+            mode: what the model was asked to do.
+            context: what the session read and wrote before, special ids included.
+
+        Returns:
+            None if the task cannot tell.
+        """

@@ -10,9 +10,12 @@ from torch import Tensor
 from model.config import ModelConfig
 from model.tasks.base import IGNORED, Batch, TaskError
 from model.tasks.contexts import draw_contexts
+from model.tasks.passages import rest_of_passage
 from model.tasks.strings import SOURCES
 from model.tokenizer import Tokenizer
 from model.validation import STRICT
+
+_RECALL_TOKENS = 256  # of a recall by default: most passages end before
 
 
 class CopyingParams(BaseModel):
@@ -36,6 +39,8 @@ class CopyingParams(BaseModel):
         recall: share of the later turns of a context that recall earlier strings.
         window: how many of the last tokens a model goes by when it recalls the next one. Where
             these have been followed by different tokens, a recall bears no loss.
+        min_match: how well a recall must have found its prefix, from 0 to 1; below it there is no
+            answer. It is calibrated for a trained model, and 0 before.
     """
 
     model_config = STRICT
@@ -54,6 +59,7 @@ class CopyingParams(BaseModel):
     corruption: float = Field(default=0.0, ge=0, le=1)
     recall: float = Field(default=0.0, ge=0, le=1)
     window: int = Field(default=8, ge=1)
+    min_match: float = Field(default=0.0, ge=0, le=1)
 
 
 class Copying:
@@ -127,7 +133,35 @@ class Copying:
 
     def answer_length(self, mode: str, n_prompt: int, n_context: int) -> int:
         """A copy is as long as the prompt, a recall at most as long as the context; then EOS."""
-        return (n_context if mode == "recall" else n_prompt) + 1
+        return min(n_context + 1, _RECALL_TOKENS) if mode == "recall" else n_prompt + 1
+
+    def needs_room(self, mode: str) -> bool:
+        """A copy that is cut off is none; a recall is right as far as it goes."""
+        return mode != "recall"
+
+    def least_match(self, mode: str) -> float:
+        """`min_match` for a recall; a copy is always given."""
+        return self.params.min_match if mode == "recall" else 0.0
+
+    def verify(
+        self, ids: Sequence[int], answer: Sequence[int], mode: str, context: Sequence[int]
+    ) -> bool | None:
+        """See `Task.verify`.
+
+        A copy is right if it is the prompt, and cannot be told if it is only a beginning of it. A
+        recall is right if it is what follows the prefix in the latest passage that has it, to the
+        end of the passage, or as far as the recall goes if something cut it off.
+        """
+        is_ended = bool(answer) and answer[-1] == self._config.eos_id
+        written = list(answer[:-1] if is_ended else answer)
+        if mode == "recall":
+            rest = rest_of_passage(context, ids, self._config)
+            if rest is None:
+                return False
+            return written == (rest if is_ended else rest[: len(written)])
+        if is_ended:
+            return written == list(ids)
+        return None if written == list(ids[: len(written)]) else False
 
 
 def _check(params: CopyingParams, tokenizer: Tokenizer, config: ModelConfig) -> None:

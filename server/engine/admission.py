@@ -1,13 +1,15 @@
 """Turns away requests that cannot be served, at all or now, and reserves room for the others."""
 
 import uuid
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
 
 from model.tokenizer import TokenizerError
 from server.engine.generation import GenerationParams
-from server.engine.modes import RAW, answer_length, choose_mode, frame, needs_context
+from server.engine.judge import Judge
+from server.engine.modes import RAW, answer_length, choose_mode, frame, needs_context, needs_room
 from server.engine.reservations import Reservations
 from server.engine.scheduler import Scheduler
 from server.engine.served_model import ServedModel
@@ -74,9 +76,9 @@ class Admission:
         Raises:
             OverloadedError: there is no room for it now.
             InvalidRequestError: the model cannot read the text or an id, or the prompt is too long
-                for it; it has no such mode, or no such id as the bias names; or the mode needs a
-                session.
-            SessionFullError: the prompt is too long for what its context leaves.
+                for it, or for an answer that must be whole; it has no such mode, or no such id as
+                the bias names; or the mode needs a session.
+            SessionFullError: it is too long only for what its context leaves.
             RequestTooLargeError: the memory pool could never hold it.
         """
         mode = choose_mode(self._model, params.mode)
@@ -94,11 +96,16 @@ class Admission:
         n_held = (n_context or 0) + n_framing + n_content + (params.max_tokens or 0)
         self._reserve(id, min(n_held, allocator.n_pages * allocator.page_size), params.n)
         try:
-            prompt, max_tokens = self._check(source, params, mode, n_context)
+            ids, prompt, max_tokens = self._check(source, params, mode, n_context)
         finally:
             self._reservations.release(id)
         self._reserve(id, (n_context or 0) + _n_held(prompt, max_tokens), params.n)
-        return Ticket(id, prompt, replace(params, max_tokens=max_tokens), context, owner)
+        judge = None
+        if mode != RAW and max_tokens:
+            before = () if context is None else context.token_ids
+            judge = Judge(self._model.task, mode, ids, before, params.allow_partial)
+        params = replace(params, max_tokens=max_tokens)
+        return Ticket(id, prompt, params, context, owner, judge)
 
     def admit_all(
         self, requests: Sequence[tuple[str | Sequence[int], GenerationParams]], *, owner: str = ""
@@ -144,7 +151,8 @@ class Admission:
         params: GenerationParams,
         mode: str,
         n_context: int | None,
-    ) -> tuple[list[int], int]:
+    ) -> tuple[Sequence[int], list[int], int]:
+        """The content ids of a request, its framed prompt, and the most tokens of its answer."""
         self._check_bias(params)
         ids: Sequence[int]
         longest = self._model.config.max_seq_len
@@ -152,16 +160,18 @@ class Admission:
             longest = min(longest, self._settings.max_session_tokens)
         n_context = n_context or 0
         n_framing = len(frame(self._model, [], mode))
-        most = longest - n_context - n_framing - int(params.max_tokens != 0)
+        most = self._most_ids(params, mode, longest - n_framing, n_context)
+        # The session is to blame only if an empty one would take more.
+        blamed = n_context if most < self._most_ids(params, mode, longest - n_framing, 0) else 0
         if isinstance(source, str):
             param = params.field or "prompt"
             if len(source) > max(most, _QUICKLY_ENCODED):  # every character is a token at least
-                self._refuse(param, f"at least {len(source)}", most, n_context)
+                self._refuse(params, param, f"at least {len(source)}", most, blamed)
             ids = self._encode(source, param)
         else:
             param, ids = params.field or "token_ids", source
         if len(ids) > most:
-            self._refuse(param, str(len(ids)), most, n_context)
+            self._refuse(params, param, str(len(ids)), most, blamed)
         room = longest - n_context - n_framing - len(ids)
         if ids is source:
             self._check_ids(ids, param, may_be_special=mode == RAW)
@@ -181,17 +191,50 @@ class Admission:
                 f"{allocator.n_pages * allocator.page_size}; shorten it or lower max_tokens",
                 param=param,
             )
-        return prompt, max_tokens
+        return ids, prompt, max_tokens
 
-    def _refuse(self, param: str, n_ids: str, most: int, n_context: int) -> NoReturn:
+    def _most_ids(self, params: GenerationParams, mode: str, room: int, n_context: int) -> int:
+        """Most ids of a prompt, so that what must fit of its answer does.
+
+        Args:
+            params: what is asked for.
+            mode: what the prompt asks for.
+            room: tokens for context, prompt and answer.
+            n_context: how many of them the context takes.
+        """
+        room -= n_context
+        if not self._is_whole(params, mode):
+            return room - int(params.max_tokens != 0)
+        limit = self._settings.max_tokens
+
+        def needed(n: int) -> int:
+            length = answer_length(self._model, mode, n, n_context)
+            return n + length if length <= limit else room + 1
+
+        return bisect_right(range(max(room, 0) + 1), room, key=needed) - 1
+
+    def _is_whole(self, params: GenerationParams, mode: str) -> bool:
+        """Whether there must be room for all of an answer: only the client may cut it."""
+        return params.max_tokens is None and needs_room(self._model, mode)
+
+    def _refuse(
+        self, params: GenerationParams, param: str, n_ids: str, most: int, n_context: int
+    ) -> NoReturn:
         """Say that a prompt is too long, for the model or for what is left of its session."""
+        advice = ""
+        if most > 0 and self._is_whole(params, choose_mode(self._model, params.mode)):
+            advice = (
+                " if the answer is to be whole; shorten it, or send 'max_tokens' for a part of "
+                "the answer"
+            )
         if not n_context:
             raise InvalidRequestError(
-                f"{param}: is {n_ids} tokens long, this model takes at most {most}", param=param
+                f"{param}: is {n_ids} tokens long, this model takes at most {most}{advice}",
+                param=param,
             )
         left = f"it takes at most {most} more" if most > 0 else "it is full; begin another"
         raise SessionFullError(
-            f"{param}: is {n_ids} tokens long; the session has {n_context} already, {left}",
+            f"{param}: is {n_ids} tokens long; the session has {n_context} already, {left}{advice}",
             param=param,
         )
 

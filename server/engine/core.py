@@ -272,6 +272,7 @@ class EngineCore:
         Whoever makes a snapshot decides what its memory is. The log is what counts.
         """
         logger.warning("%s: restored memory is of no use", sample.request_id)
+        self.scheduler.forget(sample.sequence)
         self.scheduler.preempt(sample.sequence)
         sample.progress.scheduled = None  # what was cached is of no use either
 
@@ -279,17 +280,32 @@ class EngineCore:
         self, sample: Generation, logits: NDArray[np.float32], likeliest: int | None
     ) -> list[Outcome]:
         """The next deltas of a sample, and of the samples that fork from it here."""
+        judge = sample.judge
+        if not sample.sequence.n_generated and judge is not None and judge.may_refuse:
+            match = self._match(sample)
+            if judge.is_too_low(match):
+                refusals = [one.refuse(match) for one in (*sample.part(), sample)]
+                self._end(sample)
+                return [(sample.request_id, delta) for delta in refusals]
         outcomes: list[Outcome] = []
         for other in sample.part():
             delta = other.advance(logits, likeliest)
             outcomes.append((sample.request_id, delta))
             if delta.finish_reason is None:
                 self._fork(sample, other)
+            else:
+                other.conclude(delta, self._match(sample))
         delta = sample.advance(logits, likeliest)
         outcomes.append((sample.request_id, delta))
         if delta.finish_reason is not None:
+            sample.conclude(delta, self._match(sample))
             self._end(sample)
         return outcomes
+
+    def _match(self, sample: Generation) -> float | None:
+        """How well the model has found what a sample that was just extended looks for."""
+        assert sample.sequence.slot is not None
+        return self._decoder.match(self._state, sample.sequence.slot)
 
     def _fork(self, origin: Generation, other: Generation) -> None:
         pages = self.scheduler.fork(origin.sequence, other.sequence)
@@ -315,7 +331,9 @@ class EngineCore:
     def _end(self, sample: Generation, *, park: bool = True) -> None:
         sequence = sample.sequence
         del self._samples[sequence.id]
-        if park and sequence.session is not None and sequence.placed:
+        if not park:
+            self.scheduler.forget(sequence)
+        elif sequence.session is not None and sequence.placed:
             assert sequence.slot is not None
             row = self.scheduler.park(sequence)
             if row is not None:

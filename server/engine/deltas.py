@@ -7,8 +7,9 @@ from typing import Literal
 from model.sampling import TokenLogprob
 from server.errors import ServiceError
 
-FinishReason = Literal["stop", "length"]
-"""`stop`: the model ended, or a stop string came. `length`: `max_tokens` were generated."""
+FinishReason = Literal["stop", "length", "not_found"]
+"""`stop`: the model ended, or a stop string came. `length`: `max_tokens` were generated.
+`not_found`: the model found too little of what the prompt asks for, and there is no answer."""
 
 
 @dataclass(slots=True)  # not frozen, which would cost every token a microsecond
@@ -28,6 +29,9 @@ class Delta:
         text_start: where in the sample's text the new text begins, in characters.
         places: for each new id, where in the sample's text it begins. One that the text has not
             reached yet may turn out to lie in a stop string, which is cut off.
+        match: in the last delta of a sample, how well the model found what it looked for, from 0 to
+            1; None if it cannot tell.
+        verified: in the last delta of a sample, whether it is right; None if nobody can tell.
     """
 
     token_ids: list[int]
@@ -40,6 +44,8 @@ class Delta:
     eos_logprob: TokenLogprob | None = None
     text_start: int = 0
     places: list[int] = field(default_factory=list)
+    match: float | None = None
+    verified: bool | None = None
 
     @property
     def n_generated(self) -> int:
@@ -93,6 +99,8 @@ class Delta:
             deltas[-1].eos_logprob,
             deltas[0].text_start,
             [place for delta in deltas for place in delta.places],
+            deltas[-1].match,
+            deltas[-1].verified,
         )
 
 

@@ -236,7 +236,7 @@ class Engine:
             tokenizer=model.tokenizer,
         )
         first = ticket.first_sample(model.tokenizer, self._arrivals, progress)
-        self._readers.add(stream, request_id, params.timeout, sink)
+        self._readers.add(stream, request_id, params.timeout, sink, ticket.judge)
         if not self._thread.submit(first):  # it was stopped since the request was admitted
             self.abort(stream.id, self._door.farewell())
         return stream

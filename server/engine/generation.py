@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from model.sampling import Sampler, SamplingParams, TokenLogprob, token_logprob
 from model.tokenizer import Tokenizer
 from server.engine.deltas import Delta, FinishReason, Progress
+from server.engine.judge import Judge
 from server.engine.modes import RAW
 from server.engine.sequence import Sequence
 from server.engine.stop_strings import StopStrings
@@ -32,6 +33,8 @@ class GenerationParams:
         priority: requests with a lower one are served first.
         timeout: seconds after which the request ends with an error; None for no limit.
         mode: what the prompt asks for; None for the first mode of the model's task.
+        allow_partial: whether an answer is wanted however little the model found of what the prompt
+            asks for.
         field: what errors call the prompt; None for `prompt` or `token_ids`.
     """
 
@@ -46,6 +49,7 @@ class GenerationParams:
     priority: int = 0
     timeout: float | None = None
     mode: str | None = None
+    allow_partial: bool = False
     field: str | None = None
 
 
@@ -61,6 +65,7 @@ class Generation:
         index: the sample's number in the request, from 0.
         n_context: tokens before the prompt's own, which the request goes on from.
         others: the request's other samples, which go on from the prompt once it is computed.
+        judge: judges the answer; None if nothing is expected of it.
     """
 
     def __init__(
@@ -73,10 +78,12 @@ class Generation:
         index: int = 0,
         n_context: int = 0,
         others: Items["Generation"] = (),
+        judge: Judge | None = None,
     ) -> None:
         self.request_id = request_id
         self.sequence = sequence
         self.progress = progress
+        self.judge = judge
         self._others = list(others)
         self._params = params
         self._index = index
@@ -126,6 +133,33 @@ class Generation:
             other._echo, other._n_decoded = self._echo, self._n_decoded
         return others
 
+    def refuse(self, match: float | None) -> Delta:
+        """End without an answer, before any token.
+
+        Args:
+            match: how well the model found what the prompt asks for: too little.
+        """
+        return Delta(
+            [],
+            "",
+            "not_found",
+            self._index,
+            None if self._params.logprobs is None else [],
+            match=match,
+        )
+
+    def conclude(self, delta: Delta, match: float | None) -> None:
+        """Note in the last delta how good the answer is.
+
+        Args:
+            delta: the last of this sample.
+            match: how well the model found what it looked for.
+        """
+        delta.match = match
+        if self.judge is not None:
+            answer = self.sequence.token_ids[self.sequence.n_prompt :]
+            delta.verified = self.judge.verify(answer + [self._eos_id] * delta.is_eos)
+
     def advance(self, logits: NDArray[np.float32], likeliest: int | None = None) -> Delta:
         """Choose the next token after logits `[V]`.
 
@@ -137,6 +171,7 @@ class Generation:
             FloatingPointError: logits that are not numbers.
         """
         sequence, params = self.sequence, self._params
+        sequence.goes_back_to = None
         if likeliest is None:
             _check_finite(logits)
         now = self.progress.last_token = time.monotonic()

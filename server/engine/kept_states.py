@@ -1,5 +1,7 @@
 """Which pages have the state at their end kept, so that other sequences can go on from there."""
 
+from collections.abc import Collection
+
 
 class KeptStates:
     """Gives rows, which hold a state each, to pages.
@@ -35,15 +37,15 @@ class KeptStates:
         """The row of a page, if it has one."""
         return self._rows.get(page)
 
-    def is_boundary(self, place: int, n_prompt_pages: int) -> bool:
+    def is_boundary(self, place: int, ends: Collection[int]) -> bool:
         """Whether a page should have a row.
 
         Args:
             place: of the page in its sequence, from 0.
-            n_prompt_pages: pages that the sequence's prompt fills; the last of them has a row,
-                since others may begin with the same prompt.
+            ends: numbers of pages after which others may begin in the same way, such as those that
+                the sequence's prompt fills; the last of these pages has a row.
         """
-        return (place + 1) % self.every == 0 or place + 1 == n_prompt_pages
+        return (place + 1) % self.every == 0 or place + 1 in ends
 
     def take(self, page: int) -> int:
         """Give a page a row, unless it has one; there must be one left then."""

@@ -18,11 +18,14 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from server.engine.judge import Finding
+
 PREFIX = "causalrn_"
 
 _MODEL_NAME = "model_name"  # the label that tells whose figure it is
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _ITL_SECONDS = (0.0001, 0.00025, 0.0005, *_SECONDS)
+_VERIFIED = {True: "true", False: "false", None: "unknown"}
 _TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -94,7 +97,10 @@ class Metrics:
 
     Attributes:
         prompt_tokens, generation_tokens: tokens read and generated, by all requests so far.
-        finished: requests that are over, by reason: `stop`, `length`, `abort` or `error`.
+        finished: requests that are over, by reason: `stop`, `length`, `not_found`, `abort` or
+            `error`.
+        answers: samples that are over, by mode, by what became of them (`judge.Finding`), and by
+            whether they were verified.
     """
 
     def __init__(
@@ -109,7 +115,8 @@ class Metrics:
         self.usage = usage
         self.n_pages = n_pages
         self.prompt_tokens = self.generation_tokens = 0
-        self.finished: Counter[str] = Counter(stop=0, length=0, abort=0, error=0)
+        self.finished: Counter[str] = Counter(stop=0, length=0, not_found=0, abort=0, error=0)
+        self.answers: Counter[tuple[str, Finding, bool | None]] = Counter()
         self.time_to_first_token = Histogram(_SECONDS)
         self.inter_token_latency = Histogram(_ITL_SECONDS)
         self.e2e_latency = Histogram(_SECONDS)
@@ -212,6 +219,15 @@ class ModelCollector(Collector):
             for reason, n in one.finished.items():
                 finished.add_metric([one.model_name, reason], n)
         yield finished
+        answers = CounterMetricFamily(
+            PREFIX + "answers",
+            "Answers, by what the model found and whether they were verified.",
+            labels=[_MODEL_NAME, "mode", "outcome", "verified"],
+        )
+        for one in metrics:
+            for (mode, finding, verified), n in one.answers.items():
+                answers.add_metric([one.model_name, mode, finding, _VERIFIED[verified]], n)
+        yield answers
         for name, documentation, histogram in _HISTOGRAMS:
             counts = HistogramMetricFamily(PREFIX + name, documentation, labels=[_MODEL_NAME])
             for one in metrics:

@@ -45,6 +45,11 @@ def needs_context(model: ServedModel, mode: str) -> bool:
     return mode != RAW and model.task.needs_context(mode)
 
 
+def needs_room(model: ServedModel, mode: str) -> bool:
+    """Whether there must be room for the whole of an answer."""
+    return mode != RAW and model.task.needs_room(mode)
+
+
 def answer_length(model: ServedModel, mode: str, n_prompt: int, n_context: int) -> int:
     """Most tokens of an answer if the request does not say; see `Task.answer_length`."""
     return _RAW_TOKENS if mode == RAW else model.task.answer_length(mode, n_prompt, n_context)

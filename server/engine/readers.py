@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from server.engine.deltas import Delta, FinishReason, Outcome
+from server.engine.judge import Judge
 from server.engine.metrics import Metrics
 from server.engine.sink import Sink
 from server.engine.token_stream import TokenStream
@@ -32,6 +33,7 @@ class _Reader:
         stream: where the reader reads.
         request_id: the id that the client knows, for the log.
         sink: gets the outcomes first, and hands them over to the stream later; or None.
+        judge: judges the answers; None if nothing is expected of them.
         deadline: ends the request when its time is over.
         due: when the reader may be woken again; None before its first token.
         last_tokens: when the latest token of each sample came.
@@ -40,6 +42,7 @@ class _Reader:
     stream: TokenStream
     request_id: str
     sink: Sink | None = None
+    judge: Judge | None = None
     deadline: asyncio.TimerHandle | None = None
     due: float | None = None
     last_tokens: dict[int, float] = field(default_factory=dict)
@@ -74,6 +77,7 @@ class Readers:
         request_id: str,
         timeout: float | None,
         sink: Sink | None = None,
+        judge: Judge | None = None,
     ) -> None:
         """Begin to deliver what the engine makes of a request.
 
@@ -82,8 +86,9 @@ class Readers:
             request_id: the id that the client knows, for the log.
             timeout: seconds after which the request ends with an error; None for no limit.
             sink: gets the outcomes first; what it passes to `hand_over` reaches the stream.
+            judge: judges the answers; None if nothing is expected of them.
         """
-        reader = self._readers[stream.id] = _Reader(stream, request_id, sink)
+        reader = self._readers[stream.id] = _Reader(stream, request_id, sink, judge)
         if timeout is not None:
             error = DeadlineExceededError(f"the request took longer than {timeout:g} s")
             loop = asyncio.get_running_loop()
@@ -160,13 +165,18 @@ class Readers:
     def _count(self, reader: _Reader, delta: Delta, now: float) -> None:
         metrics, stream = self._metrics, reader.stream
         if reader.due is None:
-            metrics.time_to_first_token.observe(now - stream.progress.arrived)
+            if delta.finish_reason != "not_found":
+                metrics.time_to_first_token.observe(now - stream.progress.arrived)
             metrics.prompt_tokens += stream.n_prompt_tokens
         last = reader.last_tokens.get(delta.index)
         if last is not None and delta.n_generated:
             metrics.inter_token_latency.observe(now - last)
         reader.last_tokens[delta.index] = now
         metrics.generation_tokens += delta.n_generated
+        if delta.finish_reason is not None and reader.judge is not None:
+            is_answered = delta.finish_reason != "not_found"
+            finding = reader.judge.finding(delta.match, is_answered=is_answered)
+            metrics.answers[reader.judge.mode, finding, delta.verified] += 1
 
     def _forget(self, id: str, reader: _Reader, reason: EndReason) -> None:
         del self._readers[id]

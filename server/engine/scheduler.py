@@ -1,6 +1,7 @@
 """Which sequences take part in the next step, and with how many tokens."""
 
 from bisect import insort
+from functools import partial
 from typing import NamedTuple
 
 from server.engine.pool import Pool
@@ -175,22 +176,33 @@ class Scheduler:
     def park(self, sequence: Sequence) -> int | None:
         """Leave a running sequence's memory to its session, at the end of a turn.
 
+        Without an answer, the session keeps what it had before the turn. If that was lost, or never
+        in the pool, it gets what lies before the turn up to the last row there.
+
         The caller takes the sequence out next.
 
         Returns:
-            The row to which the caller copies the state of the sequence's slot. None if there is no
-            row left for it; then the session keeps only what lies before the last row that it has.
+            The row to which the caller copies the state of the sequence's slot. None if there is
+            nothing to copy, or no row left for it; then the session keeps only what lies before the
+            last row that it has.
         """
         size = self.pool.allocator.page_size
+        if sequence.goes_back_to is not None:
+            assert sequence.session is not None
+            if self.pool.sessions.get(sequence.session) is None:
+                self._park_before(sequence, sequence.goes_back_to)
+            return None
         last = sequence.pages[(sequence.n_computed - 1) // size]
         if self.pool.keep_state(last, at_any_price=True):
             self.pool.sessions.park(sequence, sequence.n_computed)
             return self.pool.states.row(last)
-        n_full = sequence.n_computed // size
-        kept = [n for n in range(n_full) if sequence.pages[n] in self.pool.states]
-        if kept:
-            self.pool.sessions.park(sequence, (kept[-1] + 1) * size)
+        self._park_before(sequence, sequence.n_computed)
         return None
+
+    def forget(self, sequence: Sequence) -> None:
+        """Give up what a sequence's session has in the pool, as it may be wrong."""
+        if sequence.session is not None:
+            self.pool.sessions.drop(sequence.session)
 
     def preempt(self, sequence: Sequence) -> None:
         """Take its memory from a running sequence, which waits and computes all tokens again."""
@@ -259,17 +271,22 @@ class Scheduler:
         """Give a sequence the pages of its session, if there is room for the rest.
 
         A last page that is not full and that others have, too, has to be copied before more can be
-        written into it.
+        written into it. If there may be no answer, the session itself is one of these others, as
+        long as there is room for that.
         """
         assert sequence.session is not None
         wanted = self.pool.allocator.pages_for(len(sequence.token_ids)) - len(warm.pages)
         last = warm.pages[-1]
         is_open = len(warm.token_ids) % self.pool.allocator.page_size > 0
-        if is_open and self.pool.allocator.n_users(last) > 1:
-            wanted += 1
-        if not self.pool.make_room(wanted, spare=(sequence.session,)):
-            return False
-        self.pool.sessions.release(sequence.session)
+        make_room = partial(self.pool.make_room, spare=(sequence.session,))
+        if sequence.goes_back_to is not None and make_room(wanted + is_open):
+            self.pool.sessions.share(sequence.session)
+        else:
+            if is_open and self.pool.allocator.n_users(last) > 1:
+                wanted += 1
+            if not make_room(wanted):
+                return False
+            self.pool.sessions.release(sequence.session)
         sequence.pages = list(warm.pages)
         sequence.n_computed = len(warm.token_ids)
         sequence.n_chained, sequence.link = warm.n_chained, warm.link
@@ -283,6 +300,14 @@ class Scheduler:
             sequence.copied_page = last
             self.pool.allocator.free([last])
         return True
+
+    def _park_before(self, sequence: Sequence, n_tokens: int) -> None:
+        """Leave to a session what lies before the last row in some tokens of a sequence."""
+        size = self.pool.allocator.page_size
+        n_full = min(n_tokens, sequence.n_computed) // size
+        kept = [n for n in range(n_full) if sequence.pages[n] in self.pool.states]
+        if kept:
+            self.pool.sessions.park(sequence, (kept[-1] + 1) * size)
 
     def _run(self, sequence: Sequence) -> None:
         sequence.slot = self._free_slots.pop()
@@ -299,9 +324,10 @@ class Scheduler:
 
     def _add_pages(self, sequence: Sequence, n: int) -> None:
         """Give a sequence pages for which there is room, and rows to those that are to have one."""
-        n_prompt_pages = sequence.n_prompt // self.pool.allocator.page_size
+        size = self.pool.allocator.page_size
+        ends = {sequence.n_prompt // size, (sequence.goes_back_to or 0) // size}
         for page in self.pool.take(n):
-            if self.pool.states.is_boundary(len(sequence.pages), n_prompt_pages):
+            if self.pool.states.is_boundary(len(sequence.pages), ends):
                 self.pool.keep_state(page)
             sequence.pages.append(page)
 

@@ -27,6 +27,8 @@ class Sequence:
         reusable: whether memory that others have of the same beginning may be used for it.
         owner: whose memory it may share; it never finds that of others.
         session: the session whose memory it goes on with and leaves behind; None for none.
+        goes_back_to: how many tokens the session goes back to if there is no answer; None once one
+            has begun, and if there is one in any case.
         n_prompt: tokens of the context and the framed prompt.
         n_computed: tokens that the pool holds.
         n_cached: how many of these did not have to be computed for it.
@@ -47,6 +49,7 @@ class Sequence:
     reusable: bool = True
     owner: str = ""
     session: str | None = None
+    goes_back_to: int | None = None
     n_prompt: int = field(init=False)
     n_computed: int = 0
     n_cached: int = 0

@@ -37,6 +37,13 @@ class ServedDecoder(Protocol):
     ) -> Tensor:
         """Float32 logits `[M, vocab_size]` after the new tokens in `rows`, on the CPU."""
 
+    def match(self, state: DecoderState, slot: int) -> float | None:
+        """How well the sequence in a slot has found what it looked for since the last SEP.
+
+        Between 0 and 1; None if this decoder cannot tell, or the sequence has not looked for
+        anything. The least over the tokens of the turn so far, as of the last `extend`.
+        """
+
 
 class ServedModel(Protocol):
     """A decoder with everything that serving it takes."""

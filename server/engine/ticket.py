@@ -7,6 +7,7 @@ from functools import partial
 from model.tokenizer import Tokenizer
 from server.engine.deltas import Progress
 from server.engine.generation import Generation, GenerationParams
+from server.engine.judge import Judge
 from server.engine.sequence import Sequence
 
 _PRIORITY_SECONDS = 10.0  # of waiting that count as much as one step of priority
@@ -35,6 +36,7 @@ class Ticket:
         params: what is asked for; `max_tokens` is a number.
         context: what the request goes on from; None for nothing.
         owner: whose memory it may share.
+        judge: judges the answers; None if nothing is expected of them.
     """
 
     id: str
@@ -42,11 +44,17 @@ class Ticket:
     params: GenerationParams
     context: Context | None
     owner: str
+    judge: Judge | None = None
 
     @property
     def n_context(self) -> int:
         """Tokens of the context."""
         return 0 if self.context is None else len(self.context.token_ids)
+
+    @property
+    def may_find_nothing(self) -> bool:
+        """Whether there may be no answer, after which the context is as if nobody had asked."""
+        return self.judge is not None and self.judge.may_refuse
 
     @property
     def n_read(self) -> int:
@@ -82,6 +90,7 @@ class Ticket:
                 reusable=not (params.echo and params.logprobs is not None),
                 owner=self.owner,
                 session=None if self.context is None else self.context.key,
+                goes_back_to=self.n_context if self.may_find_nothing else None,
             )
             for index in range(params.n)
         )
@@ -92,6 +101,7 @@ class Ticket:
             tokenizer=tokenizer,
             progress=progress,
             n_context=self.n_context,
+            judge=self.judge,
         )
         rest = [sample(sequence, index=index) for index, sequence in enumerate(others, 1)]
         return sample(first, others=rest)

@@ -128,6 +128,11 @@ class WarmSessions:
         """Hand a session's pages over to a sequence that goes on with them."""
         return self._sessions.pop(id)
 
+    def share(self, id: str) -> None:
+        """Let a sequence go on with a session's pages, which the session keeps as well."""
+        self._allocator.share(self._sessions[id].pages)
+        self._sessions.move_to_end(id)
+
     def fork(self, id: str, child: str) -> None:
         """Let a new session share what is held of another, if anything is."""
         if (session := self._sessions.get(id)) is not None:

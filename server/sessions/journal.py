@@ -43,7 +43,7 @@ class Journal:
         return list(self._turns.values())
 
     def open(self, turn: Turn) -> None:
-        """Begin to write a turn, whose prompt is committed already."""
+        """Begin to write a turn, whose session is leased already."""
         self._turns[turn.request_id] = turn
 
     def write(self, outcome: Outcome) -> None:

@@ -1,7 +1,7 @@
-"""A turn of a session, from the commit of its prompt until the session is given back."""
+"""A turn of a session, from the moment it is leased until it is given back."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from server.engine.deltas import Outcome
 from server.errors import ServiceError
@@ -14,9 +14,11 @@ class Turn:
     Args:
         request_id: the engine's id of the request.
         session_id: id of the session, which the store has leased to this server.
-        n_tokens: tokens of its log, with the turn's prompt.
+        n_tokens: tokens of its log, with the turn's prompt if that is committed.
         eos_id: EOS, which deltas leave out and the log keeps.
         free: called once, to unlock the session for other requests.
+        prompt: the turn's prompt if it is to be committed together with the first token of the
+            answer, and not at all if there is none.
 
     Attributes:
         request_id, session_id: as above.
@@ -31,6 +33,7 @@ class Turn:
         n_tokens: int,
         eos_id: int,
         free: Callable[[], None],
+        prompt: Sequence[int] = (),
     ) -> None:
         self.request_id = request_id
         self.session_id = session_id
@@ -38,6 +41,7 @@ class Turn:
         self.is_over = False
         self._eos_id = eos_id
         self._free = free
+        self._prompt = list(prompt)
         self._token_ids: list[int] = []
         self._outcomes: list[Outcome] = []
         self._is_failed = False
@@ -50,9 +54,10 @@ class Turn:
         if isinstance(made, ServiceError):
             self.is_over = True
             return
-        self._token_ids += made.token_ids[made.n_echoed :]
-        if made.is_eos:
-            self._token_ids.append(self._eos_id)
+        answer = made.token_ids[made.n_echoed :] + [self._eos_id] * made.is_eos
+        if answer:
+            self._token_ids += self._prompt + answer
+            self._prompt = []
         self.is_over = made.finish_reason is not None
 
     def cut_off(self) -> None:

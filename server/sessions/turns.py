@@ -74,7 +74,9 @@ class SessionTurns:
     ) -> tuple[TokenStream, Turn]:
         """Queue a turn: a request whose prompt and answer become part of a session's log.
 
-        What the stream yields is committed. If a turn ends early, the log keeps what was committed.
+        What the stream yields is committed. If a turn ends early, the log keeps what was committed:
+        the prompt at least, unless the answer may be that nothing was found. Then the prompt is
+        committed with the first token of an answer.
 
         Args:
             caller: who asks.
@@ -155,15 +157,19 @@ class SessionTurns:
                 )
             ticket = engine.admit(source, params, Context(id, token_ids), owner=record.owner)
             journal = self._journal_of(engine)
+            # A turn that finds nothing is to leave nothing, not even if the server is killed.
+            now, later = ticket.prompt, list[int]()
+            if ticket.may_find_nothing:
+                now, later = later, now
             try:
                 caller.reserve(ticket.most_tokens)
-                await self._store.begin(id, len(token_ids), ticket.prompt)
+                await self._store.begin(id, len(token_ids), now)
             except BaseException:
                 engine.withdraw(ticket)
                 raise
-            n_tokens = len(token_ids) + len(ticket.prompt)
+            n_tokens = len(token_ids) + len(now)
             eos_id = engine.model.config.eos_id
-            turn = Turn(ticket.id, id, n_tokens, eos_id, unlock.pop_all().close)
+            turn = Turn(ticket.id, id, n_tokens, eos_id, unlock.pop_all().close, later)
             journal.open(turn)
             return engine.enqueue(ticket, request_id=request_id, sink=journal), turn
 

@@ -53,3 +53,18 @@ class Counting:
 
     def answer_length(self, mode: str, n_prompt: int, n_context: int) -> int:
         return 5 if mode == "count" else n_prompt + n_context
+
+    def needs_room(self, mode: str) -> bool:
+        assert mode == "count"
+        return False
+
+    def least_match(self, mode: str) -> float:
+        assert mode == "count"
+        return 0.0
+
+    def verify(
+        self, ids: Sequence[int], answer: Sequence[int], mode: str, context: Sequence[int]
+    ) -> bool | None:
+        assert mode == "count"
+        assert ids or answer or context
+        return None

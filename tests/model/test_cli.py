@@ -184,7 +184,7 @@ class TestTrain:
         monkeypatch.setattr(Trainer, "_step", interrupted)
         folder = tmp_path / "run"
         assert run("train", TINY, "--output", folder).exit_code == 128 + signal.SIGTERM
-        assert run("generate", "abc", "--checkpoint", folder).exit_code == 0
+        assert run("generate", "abc", "--checkpoint", folder).exit_code in (0, 5)
         result = run("evaluate", folder, "--lengths", 2, "--strings", 2)
         assert result.stdout.startswith("| strings exact | 2 |")
 
@@ -336,7 +336,7 @@ class TestGenerate:
     def test_the_room_that_is_left_is_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
         scripted = scripted_checkpoint(lambda _: 65, "bytes", max_seq_len=16)
         monkeypatch.setattr(checkpoint_module, "load_checkpoint", lambda _: scripted)
-        for text, n_written in (("x" * 10, 4), ("x" * 13, 1)):
+        for text, n_written in (("A" * 10, 4), ("A" * 13, 1)):
             result = run("generate", text)
             assert (result.exit_code, result.stdout) == (3, "A" * n_written)
             assert result.stderr == (
@@ -392,10 +392,23 @@ class TestGenerate:
         scripted = scripted_checkpoint(lambda n: 65 if len(n) < 14 else 258, "bytes", 16)
         monkeypatch.setattr(checkpoint_module, "load_checkpoint", lambda _: scripted)
         result = run("generate", "x" * 10)
-        assert (result.exit_code, result.stdout, result.stderr) == (0, "AA", "")
+        assert (result.exit_code, result.stdout) == (5, "AA")
+        assert "cut off" not in result.stderr
 
-    def test_a_terminal_shows_what_it_must_not_obey(self, zeros: Path) -> None:
-        args = ("generate", "abc", "--checkpoint", zeros, "--max-tokens", 2)
+    def test_a_wrong_copy_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        use_script(monkeypatch, lambda tokens: 65 if len(tokens) < 6 else 258, "bytes")
+        assert run("generate", "AA").exit_code == 0  # BOS AA SEP, and then as much again
+        for text in ("A", "AB", "BBB"):
+            wrong = run("generate", text)
+            assert (wrong.exit_code, wrong.stdout[:1]) == (5, "A")
+            assert wrong.stderr == "warning: the answer is wrong: it is not the text\n"
+        assert run("generate", "AA", "--max-tokens", 1).exit_code == 0
+        assert run("generate", "AB", "--max-tokens", 2).exit_code == 5
+        assert run("generate", "AB", "--temperature", 1).exit_code == 0  # may be anything
+
+    def test_a_terminal_shows_what_it_must_not_obey(self, zeros: Path, tmp_path: Path) -> None:
+        (tmp_path / "nul").write_bytes(b"\0\0\0")
+        args = ("generate", "--file", tmp_path / "nul", "--checkpoint", zeros, "--max-tokens", 2)
         assert on_terminal(*args) == (0, "\\x00\\x00\n")
         assert on_terminal(*args, "--raw") == (0, "\0\0")
 

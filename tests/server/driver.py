@@ -6,7 +6,8 @@ from typing import Any, Generic, TypeVar
 from server.engine.core import EngineCore
 from server.engine.deltas import Delta, Progress
 from server.engine.generation import Generation, GenerationParams
-from server.engine.modes import choose_mode, frame
+from server.engine.judge import Judge
+from server.engine.modes import RAW, choose_mode, frame
 from server.engine.sequence import Sequence
 from server.engine.served_model import ServedModel
 from server.engine.warm_sessions import PoolUse
@@ -35,6 +36,7 @@ class Driver(Generic[Model]):
         self.progress: dict[str, Progress] = {}
         self.logs: dict[str, list[int]] = {}
         self.turns: dict[str, str] = {}  # sessions of the requests that are in one
+        self.pending: dict[str, list[int]] = {}  # prompts that are logged only with an answer
 
     def add(
         self,
@@ -53,7 +55,12 @@ class Driver(Generic[Model]):
         params = GenerationParams(max_tokens, stop=stop, mode=mode, **options)
         progress = self.progress[id] = Progress(0.0)
         context = [] if session is None else self.logs.setdefault(session, [])
-        prompt = frame(self.model, ids, choose_mode(self.model, mode))
+        mode = choose_mode(self.model, mode)
+        prompt = frame(self.model, ids, mode)
+        judge = None
+        if mode != RAW and max_tokens:
+            judge = Judge(self.model.task, mode, ids, list(context), params.allow_partial)
+        may_find_nothing = session is not None and judge is not None and judge.may_refuse
 
         def sample(index: int, *others: Generation) -> Generation:
             sequence = Sequence(
@@ -63,14 +70,16 @@ class Driver(Generic[Model]):
                 rank=(0.0, len(self.text)),
                 reusable=self.reuse and not params.echo,
                 session=session,
+                goes_back_to=len(context) if may_find_nothing else None,
             )
             tokenizer, n = self.model.tokenizer, len(context)
-            return Generation(id, sequence, params, tokenizer, progress, index, n, others)
+            return Generation(id, sequence, params, tokenizer, progress, index, n, others, judge)
 
         self.core.add(sample(0, *map(sample, range(1, params.n))))
         if session is not None:
             self.turns[id] = session
-            self.logs[session] = context + prompt
+            self.logs[session] = context if may_find_nothing else context + prompt
+            self.pending[id] = prompt if may_find_nothing else []
         self.deltas[id] = [[] for _ in range(params.n)]
         self.text |= {id if index == 0 else f"{id}-{index}": "" for index in range(params.n)}
 
@@ -83,7 +92,7 @@ class Driver(Generic[Model]):
                 assert name not in self.ended
                 self.text[name] += outcome.text
                 if id in self.turns:
-                    self._log(self.turns[id], outcome)
+                    self._log(id, outcome)
                 if outcome.finish_reason is not None:
                     self.ended[name] = outcome.finish_reason
                     self.turns.pop(id, None)
@@ -152,8 +161,11 @@ class Driver(Generic[Model]):
         self.assert_idle()
         assert self.core.pool.allocator.n_used == 0
 
-    def _log(self, session: str, delta: Delta) -> None:
-        log = self.logs[session]
-        log += delta.token_ids[delta.n_echoed :]
+    def _log(self, id: str, delta: Delta) -> None:
+        if delta.finish_reason == "not_found":
+            return
+        log = self.logs[self.turns[id]]
+        log += self.pending[id] + delta.token_ids[delta.n_echoed :]
+        self.pending[id] = []
         if delta.is_eos:
             log.append(self.model.tokenizer.eos_id)

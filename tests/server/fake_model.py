@@ -32,7 +32,8 @@ class FakeDecoder:
     """Copies: after `BOS a b c SEP` it wants `a b c EOS`, and the least likely token is BOS.
 
     Only the last turn counts. If the model knows recall, `BOS SEP a b` goes on with what came after
-    the first `a b` before this turn, up to the next special id.
+    the first `a b` before this turn, up to the next special id. If it can tell, its match is the
+    share of what stands after SEP that came before, in one piece and from its beginning.
 
     A slot keeps the number of its tokens and a hash of them; so does every full page, for those who
     go on from it. What a sequence finds in its pages must have that hash.
@@ -44,11 +45,13 @@ class FakeDecoder:
         state: the storage that was made last, which this keeps nobody from giving up.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, tells_match: bool = False) -> None:
         self.config = config
+        self._tells_match = tells_match
         self.before_extend: Callable[[RaggedBatch], None] = lambda _: None
         self.batches: list[tuple[int, int]] = []
         self.misuses: list[str] = []
+        self._held: dict[int, list[float]] = {}
         self.state: weakref.ref[DecoderState]
 
     @property
@@ -137,7 +140,23 @@ class FakeDecoder:
                     state.counters[kept] = state.counters[slot]
                 logits[row, self._next(held)] = 8.0
                 logits[row, self.config.bos_id] -= 1.0
+            self._held[slot] = held
         return logits
+
+    def match(self, state: DecoderState, slot: int) -> float | None:
+        if not self._tells_match:
+            return None
+        held = self._held[slot]
+        _require(int(state.counters[slot, 0]) == len(held), f"slot {slot} was not extended last")
+        sep = _last(held, self.config.sep_id)
+        begin = _last(held[: max(sep, 0)], self.config.bos_id) + 1
+        if sep < 0 or not (words := held[sep + 1 :]):
+            return None
+        past = held[: sep - 1] if begin == sep else held[begin:sep]
+        for n in range(len(words), 0, -1):
+            if any(past[i : i + n] == words[:n] for i in range(len(past) - n + 1)):
+                return n / len(words)
+        return 0.0
 
     def _next(self, held: list[float]) -> int:
         config = self.config
@@ -161,13 +180,17 @@ class FakeDecoder:
 
 @dataclass
 class FakeModel:
-    """What `create_app` and `Engine` take in place of a checkpoint."""
+    """What `create_app` and `Engine` take in place of a checkpoint.
+
+    With `min_match`, it can tell how well it found something, and a recall needs that much.
+    """
 
     tokenizer: Tokenizer = field(default_factory=ByteTokenizer)
     max_seq_len: int = 4096
     name: str = "fake-copy"
     fingerprint: str = "0" * 64
     recall: bool = False
+    min_match: float | None = None
     config: ModelConfig = field(init=False)
     task: Task = field(init=False)
     decoder: FakeDecoder = field(init=False)
@@ -185,8 +208,9 @@ class FakeModel:
                 "recall": self.recall,
             }
         )
-        self.task = Copying(CopyingParams(max_length=1), self.tokenizer, self.config)
-        self.decoder = FakeDecoder(self.config)
+        params = CopyingParams(max_length=1, min_match=self.min_match or 0.0)
+        self.task = Copying(params, self.tokenizer, self.config)
+        self.decoder = FakeDecoder(self.config, tells_match=self.min_match is not None)
 
 
 class VerboseTokenizer(ByteTokenizer):

@@ -26,7 +26,7 @@ def _wait(batch: RaggedBatch) -> None:
             time.sleep(0.01)
 
 
-_model = FakeModel()
+_model = FakeModel(recall=True, min_match=1.0)
 _model.decoder.before_extend = _wait
 
 app = server.app.create_app(

@@ -113,6 +113,7 @@ class SampleParts {
   readonly #tokenIds: number[] = [];
   #logprobs: TokenLogprob[] | undefined;
   #finishReason: Sample["finishReason"] | undefined;
+  #quality: Pick<Sample, "match" | "verified"> = {};
 
   constructor(index: number) {
     this.#index = index;
@@ -133,7 +134,11 @@ class SampleParts {
         this.#logprobs.push(logprob);
       }
     }
-    this.#finishReason = chunk.finishReason ?? this.#finishReason;
+    if (chunk.finishReason) {
+      const { match = null, verified = null } = chunk;
+      this.#finishReason = chunk.finishReason;
+      this.#quality = { match, verified };
+    }
   }
 
   join(): Sample {
@@ -142,6 +147,7 @@ class SampleParts {
       text: this.#text,
       tokenIds: this.#tokenIds,
       finishReason: this.#finishReason as Sample["finishReason"],
+      ...this.#quality,
       ...(this.#logprobs === undefined ? {} : { logprobs: this.#logprobs }),
     };
   }

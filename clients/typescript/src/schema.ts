@@ -439,9 +439,19 @@ export interface components {
             logprobs: components["schemas"]["CompletionLogprobs"] | null;
             /**
              * Finish Reason
-             * @description `stop`: the model ended, or a stop string came. `length`: `max_tokens` were generated. Null in a stream until the last chunk of a choice.
+             * @description `stop`: the model ended, or a stop string came. `length`: `max_tokens` were generated. `not_found`: the model did not find what the prompt asks for, and there is no answer. Null in a stream until the last chunk of a choice, which alone has `match` and `verified`.
              */
-            finish_reason: ("stop" | "length") | null;
+            finish_reason: ("stop" | "length" | "not_found") | null;
+            /**
+             * Match
+             * @description How well the model found what it looked for, by its own numbers: the least over all tokens of the answer. Null if the model cannot tell.
+             */
+            match?: number | null;
+            /**
+             * Verified
+             * @description What the server found when it compared the answer with the prompt, or with the session's log. True: a copy is the whole prompt; a recall is what follows the prompt in the latest passage that has it, to the end of that passage, or as far as the recall goes. False: it is not. Null: there is nothing to compare, as in `raw` mode, or a copy that is right so far was cut off.
+             */
+            verified?: boolean | null;
         };
         /**
          * CompletionLogprobs
@@ -586,7 +596,7 @@ export interface components {
             wait_for_session?: boolean | null;
             /**
              * Max Tokens
-             * @description The most tokens to generate. By default, if there is room: for a copy one more than the prompt has, for a recall one more than the session has, otherwise 16. With 0 the prompt is only read, which needs `session_id` or `echo`.
+             * @description The most tokens to generate. By default, one more than the prompt has for a copy, which is refused if there is no room for all of it; up to 256 for a recall, and otherwise 16, if there is room. With 0 the prompt is only read, which needs `session_id` or `echo`.
              */
             max_tokens?: number | null;
             /**
@@ -594,6 +604,11 @@ export interface components {
              * @description Until so many tokens are generated, neither the model nor a stop string can end the generation.
              */
             min_tokens?: number | null;
+            /**
+             * Allow Partial
+             * @description Answer a recall with the nearest that there is, even if the model has not found the prompt. By default such an answer is empty, its `finish_reason` is `not_found`, and the session is as if nobody had asked. Changes nothing in other modes.
+             */
+            allow_partial?: boolean | null;
             /**
              * N
              * @description How many samples to generate; they share the memory of the prompt. With `seed`, each is random in its own, repeatable way. Must be 1 with `session_id`.
@@ -851,7 +866,7 @@ export interface components {
             wait_for_session?: boolean;
             /**
              * Max Tokens
-             * @description The most tokens to generate. By default, if there is room: for a copy one more than the prompt has, for a recall one more than the session has, otherwise 16. With 0 the prompt is only read, which needs `session_id` or `echo`.
+             * @description The most tokens to generate. By default, one more than the prompt has for a copy, which is refused if there is no room for all of it; up to 256 for a recall, and otherwise 16, if there is room. With 0 the prompt is only read, which needs `session_id` or `echo`.
              */
             max_tokens?: number | null;
             /**
@@ -860,6 +875,12 @@ export interface components {
              * @default 0
              */
             min_tokens?: number;
+            /**
+             * Allow Partial
+             * @description Answer a recall with the nearest that there is, even if the model has not found the prompt. By default such an answer is empty, its `finish_reason` is `not_found`, and the session is as if nobody had asked. Changes nothing in other modes.
+             * @default false
+             */
+            allow_partial?: boolean;
             /**
              * N
              * @description How many samples to generate; they share the memory of the prompt. With `seed`, each is random in its own, repeatable way. Must be 1 with `session_id`.
@@ -941,7 +962,8 @@ export interface components {
          *         "completion_tokens": 5,
          *         "prompt_tokens": 7,
          *         "total_tokens": 12
-         *       }
+         *       },
+         *       "verified": true
          *     }
          */
         GenerateResponse: {
@@ -964,10 +986,20 @@ export interface components {
             token_ids: number[];
             /**
              * Finish Reason
-             * @description `stop`: the model ended, or a stop string came. `length`: `max_tokens` were generated.
+             * @description `stop`: the model ended, or a stop string came. `length`: `max_tokens` were generated. `not_found`: the model did not find what the prompt asks for, and there is no answer.
              * @enum {string}
              */
-            finish_reason: "stop" | "length";
+            finish_reason: "stop" | "length" | "not_found";
+            /**
+             * Match
+             * @description How well the model found what it looked for, by its own numbers: the least over all tokens of the answer. Null if the model cannot tell.
+             */
+            match?: number | null;
+            /**
+             * Verified
+             * @description What the server found when it compared the answer with the prompt, or with the session's log. True: a copy is the whole prompt; a recall is what follows the prompt in the latest passage that has it, to the end of that passage, or as far as the recall goes. False: it is not. Null: there is nothing to compare, as in `raw` mode, or a copy that is right so far was cut off.
+             */
+            verified?: boolean | null;
             usage: components["schemas"]["Usage"];
             /** @description With `session_id`. */
             session?: components["schemas"]["TurnInfo"] | null;
@@ -1292,7 +1324,17 @@ export interface components {
              * Finish Reason
              * @enum {string}
              */
-            finish_reason: "stop" | "length";
+            finish_reason: "stop" | "length" | "not_found";
+            /**
+             * Match
+             * @description How well the model found what it looked for, by its own numbers: the least over all tokens of the answer. Null if the model cannot tell.
+             */
+            match?: number | null;
+            /**
+             * Verified
+             * @description What the server found when it compared the answer with the prompt, or with the session's log. True: a copy is the whole prompt; a recall is what follows the prompt in the latest passage that has it, to the end of that passage, or as far as the recall goes. False: it is not. Null: there is nothing to compare, as in `raw` mode, or a copy that is right so far was cut off.
+             */
+            verified?: boolean | null;
             /**
              * Logprobs
              * @description If asked for.
@@ -1615,12 +1657,14 @@ export interface components {
          *       "finish_reason": null,
          *       "id": "gen-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6",
          *       "index": 0,
+         *       "match": null,
          *       "model": "copy-bytes",
          *       "text": "h",
          *       "token_ids": [
          *         104
          *       ],
-         *       "usage": null
+         *       "usage": null,
+         *       "verified": true
          *     }
          */
         GenerateChunk: {
@@ -1642,9 +1686,21 @@ export interface components {
             token_ids: number[];
             /**
              * Finish Reason
-             * @description Null in every chunk of a sample but its last.
+             * @description Null in every chunk of a sample but its last, which alone has `match` and `verified`.
              */
-            finish_reason: ("stop" | "length") | null;
+            finish_reason: ("stop" | "length" | "not_found") | null;
+            /**
+             * Match
+             * @description How well the model found what it looked for, by its own numbers: the least over all tokens of the answer. Null if the model cannot tell.
+             * @default null
+             */
+            match?: number | null;
+            /**
+             * Verified
+             * @description What the server found when it compared the answer with the prompt, or with the session's log. True: a copy is the whole prompt; a recall is what follows the prompt in the latest passage that has it, to the end of that passage, or as far as the recall goes. False: it is not. Null: there is nothing to compare, as in `raw` mode, or a copy that is right so far was cut off.
+             * @default null
+             */
+            verified?: boolean | null;
             /**
              * Logprobs
              * @description If asked for.
@@ -1696,7 +1752,7 @@ export interface operations {
                      *
                      *     data: {"id":"gen-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","model":"copy-bytes","index":0,"text":"i","token_ids":[105],"finish_reason":null}
                      *
-                     *     data: {"id":"gen-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","model":"copy-bytes","index":0,"text":"","token_ids":[],"finish_reason":"stop","usage":{"prompt_tokens":4,"completion_tokens":2,"total_tokens":6,"cached_tokens":0}}
+                     *     data: {"id":"gen-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","model":"copy-bytes","index":0,"text":"","token_ids":[],"finish_reason":"stop","match":null,"verified":true,"usage":{"prompt_tokens":4,"completion_tokens":2,"total_tokens":6,"cached_tokens":0}}
                      *
                      *     data: [DONE]
                      */
@@ -2967,7 +3023,7 @@ export interface operations {
                      *
                      *     data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion","created":1760000000,"model":"copy-bytes","choices":[{"index":0,"text":"i","token_ids":[105],"logprobs":null,"finish_reason":null}]}
                      *
-                     *     data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion","created":1760000000,"model":"copy-bytes","choices":[{"index":0,"text":"","token_ids":[],"logprobs":null,"finish_reason":"stop"}]}
+                     *     data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion","created":1760000000,"model":"copy-bytes","choices":[{"index":0,"text":"","token_ids":[],"logprobs":null,"finish_reason":"stop","match":null,"verified":true}]}
                      *
                      *     data: [DONE]
                      */

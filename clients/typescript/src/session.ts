@@ -87,7 +87,9 @@ export class Session {
   }
 
   /**
-   * Continues, word for word, a passage that the session has read.
+   * Continues, word for word, a passage that the session has read, up to its end or to `maxTokens`, by
+   * default 256. `verified` says whether the answer is what the session has read. If the model does not
+   * find the passage, the text is empty, `finishReason` is `not_found`, and the session stays as it was.
    *
    * @param prefix The first words of the passage, which the answer does not repeat.
    * @throws {UnprocessableEntityError} The model cannot recall.

@@ -100,6 +100,10 @@ export interface Chunk {
   tokenIds: number[];
   /** Why the sample ended, in its last chunk; null in all others. */
   finishReason: FinishReason | null;
+  /** How well the model found what it looked for, in the last chunk of a sample; see `Generation`. */
+  match?: number | null;
+  /** Whether the answer was found to be right, in the last chunk of a sample; see `Generation`. */
+  verified?: boolean | null;
   /** The log-probability of each of `tokenIds`, if asked for. */
   logprobs?: TokenLogprob[] | null;
   /** How many tokens were read and written; in the very last chunk only. */

@@ -7,7 +7,7 @@ from typing import Any
 
 from model.sampling import TokenLogprob
 from model.tokenizer import Tokenizer
-from server.api.formats.generate import session
+from server.api.formats.generate import quality, session
 from server.api.formats.pieces import pieces
 from server.api.streaming import DeltaStream
 from server.engine.deltas import Delta
@@ -78,6 +78,7 @@ class CompletionFormat:
                 "logprobs": None if delta.logprobs is None else self._logprobs(delta),
                 "finish_reason": delta.finish_reason,
             }
+            | quality(delta)
             for delta in samples
         ]
         usage = self._usage(self._stream.n_completion_tokens)
@@ -97,8 +98,11 @@ class CompletionFormat:
         chunk = (
             f'{self._head},"choices":[{{"index":{delta.index},"text":{json_string(delta.text)},'
             f'"token_ids":[{",".join(map(str, delta.token_ids))}],"logprobs":{logprobs},'
-            f'"finish_reason":{reason}}}]'
+            f'"finish_reason":{reason}'
         )
+        if delta.finish_reason is not None:
+            chunk += f",{compact_json(quality(delta))[1:-1]}"
+        chunk += "}]"
         if self._continuous_usage:
             chunk += f',"usage":{compact_json(self._usage(self._n_read))}'
         elif self._include_usage:

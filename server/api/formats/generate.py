@@ -57,6 +57,8 @@ class GenerateFormat:
             f'{self._head}"index":{delta.index},"text":{json_string(delta.text)},'
             f'"token_ids":[{",".join(map(str, delta.token_ids))}],"finish_reason":{reason}'
         )
+        if delta.finish_reason is not None:
+            chunk += f",{compact_json(quality(delta))[1:-1]}"
         if delta.logprobs is not None:
             chunk += f',"logprobs":{compact_json(_logprobs(delta.logprobs))}'
         if delta.finish_reason is not None:
@@ -73,13 +75,18 @@ def session(turn: Turn) -> dict[str, Any]:
     return {"id": turn.session_id, "n_tokens": turn.n_tokens}
 
 
+def quality(delta: Delta) -> dict[str, Any]:
+    """What an answer says of how good it is, from the last delta of a sample."""
+    return {"match": delta.match, "verified": delta.verified}
+
+
 def _sample(delta: Delta) -> dict[str, Any]:
     sample: dict[str, Any] = {
         "index": delta.index,
         "text": delta.text,
         "token_ids": delta.token_ids,
         "finish_reason": delta.finish_reason,
-    }
+    } | quality(delta)
     if delta.logprobs is not None:
         sample["logprobs"] = _logprobs(delta.logprobs)
     return sample

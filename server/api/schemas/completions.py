@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from server.api.schemas.generate import TurnInfo
+from server.api.schemas.generate import REASONS, Match, TurnInfo, Verified
 from server.api.schemas.generation_fields import (
     MAX_SAMPLES,
     MODES,
@@ -170,9 +170,11 @@ class CompletionChoice(BaseModel):
     )
     logprobs: CompletionLogprobs | None
     finish_reason: FinishReason | None = Field(
-        description="`stop`: the model ended, or a stop string came. `length`: `max_tokens` were "
-        "generated. Null in a stream until the last chunk of a choice."
+        description=f"{REASONS} Null in a stream until the last chunk of a choice, which alone has "
+        "`match` and `verified`."
     )
+    match: Match
+    verified: Verified
 
 
 class PromptTokensDetails(BaseModel):

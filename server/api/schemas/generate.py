@@ -12,12 +12,40 @@ from server.api.schemas.generation_fields import (
 )
 from server.engine.deltas import FinishReason
 
+Match = Annotated[
+    float | None,
+    Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="How well the model found what it looked for, by its own numbers: the least "
+        "over all tokens of the answer. Null if the model cannot tell.",
+    ),
+]
+Verified = Annotated[
+    bool | None,
+    Field(
+        default=None,
+        description="What the server found when it compared the answer with the prompt, or with "
+        "the session's log. True: a copy is the whole prompt; a recall is what follows the prompt "
+        "in the latest passage that has it, to the end of that passage, or as far as the recall "
+        "goes. False: it is not. Null: there is nothing to compare, as in `raw` mode, or a copy "
+        "that is right so far was cut off.",
+    ),
+]
+REASONS = (
+    "`stop`: the model ended, or a stop string came. `length`: `max_tokens` were generated. "
+    "`not_found`: the model did not find what the prompt asks for, and there is no answer."
+)
+
 _GENERATION: dict[str, Any] = {
     "id": "gen-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6",
     "model": "copy-bytes",
     "text": "hello",
     "token_ids": [104, 101, 108, 108, 111],
     "finish_reason": "stop",
+    "match": None,
+    "verified": True,
     "usage": {
         "prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12, "cached_tokens": 0
     },
@@ -98,6 +126,8 @@ class Sample(BaseModel):
     text: str
     token_ids: list[int]
     finish_reason: FinishReason
+    match: Match
+    verified: Verified
     logprobs: list[TokenLogprob] | None = Field(default=None, description="If asked for.")
 
 
@@ -116,10 +146,9 @@ class GenerateResponse(BaseModel):
         description="Every id that was generated, up to the one that completed a stop string, but "
         "without the special id by which the model ends a text."
     )
-    finish_reason: FinishReason = Field(
-        description="`stop`: the model ended, or a stop string came. `length`: `max_tokens` were "
-        "generated."
-    )
+    finish_reason: FinishReason = Field(description=REASONS)
+    match: Match
+    verified: Verified
     usage: Usage
     session: TurnInfo | None = Field(default=None, description="With `session_id`.")
     logprobs: list[TokenLogprob] | None = Field(
@@ -157,8 +186,11 @@ class GenerateChunk(BaseModel):
     )
     token_ids: list[int]
     finish_reason: FinishReason | None = Field(
-        description="Null in every chunk of a sample but its last."
+        description="Null in every chunk of a sample but its last, which alone has `match` and "
+        "`verified`."
     )
+    match: Match
+    verified: Verified
     logprobs: list[TokenLogprob] | None = Field(default=None, description="If asked for.")
     usage: Usage | None = Field(default=None, description="In the very last chunk only.")
     session: TurnInfo | None = Field(

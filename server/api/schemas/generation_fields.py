@@ -95,15 +95,22 @@ class GenerationFields(SamplingParams):
     max_tokens: int | None = Field(
         default=None,
         ge=0,
-        description="The most tokens to generate. By default, if there is room: for a copy one "
-        "more than the prompt has, for a recall one more than the session has, otherwise 16. "
-        "With 0 the prompt is only read, which needs `session_id` or `echo`.",
+        description="The most tokens to generate. By default, one more than the prompt has for a "
+        "copy, which is refused if there is no room for all of it; up to 256 for a recall, and "
+        "otherwise 16, if there is room. With 0 the prompt is only read, which needs `session_id` "
+        "or `echo`.",
     )
     min_tokens: int = Field(
         default=0,
         ge=0,
         description="Until so many tokens are generated, neither the model nor a stop string can "
         "end the generation.",
+    )
+    allow_partial: bool = Field(
+        default=False,
+        description="Answer a recall with the nearest that there is, even if the model has not "
+        "found the prompt. By default such an answer is empty, its `finish_reason` is "
+        "`not_found`, and the session is as if nobody had asked. Changes nothing in other modes.",
     )
     n: int = Field(
         default=1,
@@ -178,6 +185,7 @@ class GenerationFields(SamplingParams):
             priority=self.priority,
             timeout=self.timeout,
             mode=source.mode,
+            allow_partial=self.allow_partial,
             field=source.field,
         )
 

@@ -1,9 +1,9 @@
 """What a session store promises: the token log of every session, and who may write to it.
 
 The log is the truth about a session; everything else can be computed again from it. A turn begins
-with `begin`, which leases the session to this server and appends the prompt. `append` adds what was
-generated; with `done` it also gives the session back. The leases of a server that vanishes end
-after a while.
+with `begin`, which leases the session to this server and appends the prompt, unless that comes with
+the answer. `append` adds what was generated; with `done` it also gives the session back. The leases
+of a server that vanishes end after a while.
 """
 
 from collections.abc import Sequence

@@ -55,6 +55,7 @@ def test_what_is_given_is_sent(client: AnyClient, server: ContractServer) -> Non
         "priority": -3,
         "model": "copy-bytes",
         "min_tokens": 1,
+        "allow_partial": True,
         "presence_penalty": 0.5,
         "frequency_penalty": -0.5,
         "repetition_penalty": 1.25,

@@ -49,6 +49,40 @@ def test_one_sample(client: AnyClient) -> None:
     assert (generation.logprobs, generation.samples) == (None, None)
 
 
+def test_a_copy_is_verified(client: AnyClient) -> None:
+    generation = both_ways(client, "copied", n=2)
+    assert (generation.match, generation.verified) == (None, True)
+    assert [sample.verified for sample in generation.samples or []] == [True, True]
+    assert both_ways(client, "copied", max_tokens=3).verified is None
+    assert both_ways(client, "copied", logit_bias={ord("x"): 100}, max_tokens=3).verified is False
+
+
+@pytest.fixture(scope="module")
+def careful() -> Iterator[LiveServer]:
+    """A server of a model that recalls only what it found, and the first passage that fits."""
+    with serve(FakeModel(recall=True, min_match=1.0), make_settings()) as live:
+        yield live
+
+
+def test_a_recall_says_how_good_it_is(connect: Connect, careful: LiveServer) -> None:
+    with connect(careful.url).session() as session:
+        session.read("hello there")
+        before = session.info().n_tokens
+        missed, streamed = session.recall("help"), session.stream("help", mode="recall").result()
+        for miss in (missed, streamed):
+            assert (miss.text, miss.token_ids, miss.finish_reason) == ("", [], "not_found")
+            assert (miss.match, miss.verified) == (0.75, None)
+            assert miss.session is not None
+            assert miss.session.n_tokens == session.info().n_tokens == before
+        nearest = session.recall("help", allow_partial=True)
+        assert (nearest.finish_reason, nearest.match, nearest.verified) == ("stop", 0.75, False)
+        *others, last = session.stream("hello", mode="recall")
+        assert (last.finish_reason, last.match, last.verified) == ("stop", 1.0, True)
+        assert all((one.match, one.verified) == (None, None) for one in others)
+        session.read("hello again")
+        assert session.recall("hello").verified is False
+
+
 def test_several_samples_do_not_mix(client: AnyClient) -> None:
     generation = both_ways(client, "hello", n=4, logprobs=2, **DRAW)
     samples = generation.samples

@@ -1,6 +1,7 @@
 """Batches of the copying task."""
 
 import hashlib
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -232,3 +233,40 @@ def test_a_recall_needs_what_a_session_read() -> None:
 def test_an_answer_is_as_long_as_what_is_copied_or_recalled_from() -> None:
     assert task().answer_length("copy", n_prompt=7, n_context=100) == 8
     assert task().answer_length("recall", n_prompt=7, n_context=100) == 101
+
+
+def test_a_recall_is_short_unless_more_is_asked_for() -> None:
+    assert task().answer_length("recall", n_prompt=7, n_context=100_000) == 256
+
+
+def test_only_a_copy_must_have_room_for_all_of_it() -> None:
+    assert task().needs_room("copy")
+    assert not task().needs_room("recall")
+
+
+def test_only_a_recall_needs_a_match() -> None:
+    assert task().least_match("recall") == 0.0
+    careful = task(min_match=0.7)
+    assert careful.least_match("recall") == 0.7
+    assert careful.least_match("copy") == 0.0
+
+
+def test_a_copy_is_right_if_it_is_the_prompt_and_ended() -> None:
+    verified = partial(task().verify, [3, 4, 5], mode="copy", context=[])
+    eos = CONFIG.eos_id
+    assert verified([3, 4, 5, eos]) is True
+    for wrong in ([3, 4, eos], [3, 4, 6, eos], [3, 4, 5, 5, eos], [eos], [3, 5], [3, 4, 5, 6]):
+        assert verified(wrong) is False
+    for cut in ([], [3], [3, 4, 5]):
+        assert verified(cut) is None
+
+
+def test_a_recall_is_right_as_far_as_it_goes() -> None:
+    bos, sep, eos = CONFIG.bos_id, CONFIG.sep_id, CONFIG.eos_id
+    context = [bos, 3, 4, 5, 6, sep, 3, 4, 5, 6, eos]
+    verified = partial(task().verify, [4, 5], mode="recall", context=context)
+    for right in ([6, eos], [6], []):
+        assert verified(right) is True
+    for wrong in ([eos], [7, eos], [6, 3, eos], [6, 3], [7]):
+        assert verified(wrong) is False
+    assert task().verify([5, 4], [6, eos], "recall", context) is False  # nothing of the kind

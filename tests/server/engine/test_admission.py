@@ -9,7 +9,12 @@ from server.engine.pool import Pool
 from server.engine.reservations import Reservations
 from server.engine.scheduler import Scheduler
 from server.engine.ticket import Context
-from server.errors import InvalidRequestError, OverloadedError, RequestTooLargeError
+from server.errors import (
+    InvalidRequestError,
+    OverloadedError,
+    RequestTooLargeError,
+    SessionFullError,
+)
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel, letters
 
@@ -45,15 +50,59 @@ def test_a_prompt_is_wrapped_and_gets_what_a_copy_needs() -> None:
 
 
 def test_the_default_is_capped_by_room_and_limit() -> None:
-    assert admit(make(FakeModel(max_seq_len=40)), "x" * 30)[1] == 8
-    assert admit(make(FakeModel(), max_tokens=10), "x" * 30)[1] == 10
+    recall = GenerationParams(mode="recall")
+    long = Context("a session", [1] * 30)
+    for model, limit, default in (
+        (FakeModel(recall=True), 300, 31),
+        (FakeModel(recall=True), 10, 10),
+        (FakeModel(recall=True, max_seq_len=40), 300, 7),
+    ):
+        ticket = make(model, max_tokens=limit).admit("x", recall, long)
+        assert ticket.params.max_tokens == default
+
+
+WHOLE = " if the answer is to be whole; shorten it, or send 'max_tokens' for a part"
+
+
+@pytest.mark.parametrize(
+    ("model", "limit", "most"),
+    [
+        (FakeModel(max_seq_len=40), 100, 18),
+        (FakeModel(max_seq_len=41), 100, 19),
+        (FakeModel(), 10, 9),
+    ],
+)
+def test_a_copy_that_cannot_be_whole_is_refused(model: FakeModel, limit: int, most: int) -> None:
+    admission = make(model, max_tokens=limit)
+    assert admit(admission, "x" * most)[1] == most + 1
+    for source, param in (("x" * (most + 1), "prompt"), ([120] * (most + 1), "token_ids")):
+        said = f"is {most + 1} tokens long, this model takes at most {most}{WHOLE}"
+        with pytest.raises(InvalidRequestError, match=said) as refused:
+            admit(admission, source)
+        assert refused.value.param == param
+    assert admit(admission, "x" * (most + 1), most)[1] == most  # a part, as it was asked for
+
+
+def test_a_copy_that_cannot_be_whole_in_its_session_is_refused() -> None:
+    context, ask = Context("a session", [1] * 10), GenerationParams()
+    admission = make(FakeModel(max_seq_len=40))
+    assert admission.admit("x" * 13, ask, context).params.max_tokens == 14
+    said = f"is 14 tokens long; the session has 10 already, it takes at most 13 more{WHOLE}"
+    with pytest.raises(SessionFullError, match=said):
+        admission.admit("x" * 14, ask, context)
+    with pytest.raises(SessionFullError, match="the session has 38 already, it is full; begin"):
+        admission.admit("x", ask, Context("a session", [1] * 38))
+    limited = make(FakeModel(), max_tokens=10)  # no other session would take it either
+    with pytest.raises(InvalidRequestError, match=f"10 tokens long, .* takes at most 9{WHOLE}"):
+        limited.admit("x" * 10, ask, context)
 
 
 def test_a_prompt_longer_than_the_model_takes_is_refused() -> None:
     admission = make(FakeModel(max_seq_len=40))
-    assert admit(admission, "x" * 37)[1] == 1
-    with pytest.raises(InvalidRequestError, match="is 38 tokens long, this model takes at most 37"):
-        admit(admission, "x" * 38)
+    assert admit(admission, "x" * 37, 1)[1] == 1
+    said = r"is 38 tokens long, this model takes at most 37$"
+    with pytest.raises(InvalidRequestError, match=said):
+        admit(admission, "x" * 38, 1)
     with pytest.raises(InvalidRequestError, match="at most 8 after a prompt of 32") as refused:
         admit(admission, "x" * 30, 9)
     assert refused.value.param == "max_tokens"

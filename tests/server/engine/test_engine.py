@@ -36,14 +36,15 @@ async def test_ids_are_as_good_as_text(model: FakeModel, settings: Settings) -> 
 
 
 @in_loop
-async def test_by_default_a_copy_ends_at_its_limit_of_tokens(model: FakeModel) -> None:
-    async with (
-        running(model, make_settings(max_tokens=3)) as engine,
-        engine.submit("hello") as stream,
-    ):
-        deltas = [delta async for delta in stream]
+async def test_a_copy_ends_early_only_if_it_is_asked_to(model: FakeModel) -> None:
+    async with running(model, make_settings(max_tokens=5)) as engine:
+        with pytest.raises(InvalidRequestError, match="takes at most 4 if the answer is to be"):
+            engine.submit("hello")
+        async with engine.submit("hello", GenerationParams(max_tokens=3)) as stream:
+            deltas = [delta async for delta in stream]
         assert "".join(delta.text for delta in deltas) == "hel"
         assert deltas[-1].finish_reason == "length"
+        assert await read(engine.submit("hell")) == "hell"
 
 
 @in_loop

@@ -7,8 +7,8 @@ from server.engine.kept_states import KeptStates
 
 def test_every_mth_page_and_the_last_of_a_prompt_have_rows() -> None:
     states = KeptStates(9, 4)
-    assert [n for n in range(12) if states.is_boundary(n, 6)] == [3, 5, 7, 11]
-    assert all(KeptStates(9, 1).is_boundary(n, 0) for n in range(5))
+    assert [n for n in range(12) if states.is_boundary(n, {6})] == [3, 5, 7, 11]
+    assert all(KeptStates(9, 1).is_boundary(n, {0}) for n in range(5))
     with pytest.raises(ValueError, match="at least 1"):
         KeptStates(1, 0)
 

@@ -15,9 +15,11 @@ class Storm(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         settings = pool_of(14, max_running=4, max_batch_tokens=12)
-        self.driver = Driver(FakeModel(max_seq_len=224), settings)
+        model = FakeModel(max_seq_len=224, recall=True, min_match=0.95)
+        self.driver = Driver(model, settings)
         self.snapshots: list[tuple[list[int], int, SequenceMemory]] = []
         self.wanted: dict[str, str] = {}
+        self.missed: dict[str, tuple[str, list[int]]] = {}  # with what the sessions had read
         self.cut: set[str] = set()
         self.broken = False
         self.count = 0
@@ -52,6 +54,23 @@ class Storm(RuleBasedStateMachine):
         kept = n_ids + 1 if max_tokens is None else max_tokens
         self.wanted[id] = text.encode()[:kept].decode(errors="ignore")
 
+    @precondition(lambda self: self.idle)
+    @rule(prefix=strategies.text("abcé", min_size=1, max_size=6), which=strategies.integers(0, 9))
+    def recall(self, prefix: str, which: int) -> None:
+        """Of what may be there or not; what is not there changes nothing."""
+        session = self.pick(which)
+        assert session is not None
+        log, ids = self.driver.logs[session], list(prefix.encode())
+        if len(log) > 150:
+            return
+        id = f"r{self.name()}"
+        self.driver.add(id, prefix, 20, session=session, mode="recall")
+        places = range(len(log) - len(ids) + 1)
+        if any(log[place : place + len(ids)] == ids for place in places):
+            self.wanted[id] = recalled(log, ids)
+        else:
+            self.missed[id] = session, list(log)
+
     @rule(text=strategies.text("abcé", min_size=1, max_size=30), n=strategies.integers(1, 3))
     def other(self, text: str, n: int) -> None:
         id = f"o{self.name()}"
@@ -62,6 +81,15 @@ class Storm(RuleBasedStateMachine):
     def step(self, n: int) -> None:
         for _ in range(n):
             self.driver.step()
+        self.check_misses()
+
+    def check_misses(self) -> None:
+        for id, (session, log) in list(self.missed.items()):
+            if id in self.driver.ended:
+                assert self.driver.ended[id] in ("not_found", "error")
+                assert self.driver.text[id] == ""
+                assert self.driver.logs[session][: len(log)] == log
+                del self.missed[id]
 
     @precondition(lambda self: self.driver.turns)
     @rule(which=strategies.integers(0, 9), n_lost=strategies.integers(0, 4))
@@ -133,6 +161,7 @@ class Storm(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.driver.run()
+        self.check_misses()
         for session in list(self.driver.logs):
             if len(self.driver.logs[session]) < 200:
                 self.driver.add(f"last {session}", "bye", session=session)
@@ -146,6 +175,20 @@ class Storm(RuleBasedStateMachine):
         for samples in self.driver.deltas.values():
             assert all(Delta.join(deltas).n_echoed == 0 for deltas in samples if deltas)
         self.driver.assert_nothing_leaks()
+
+
+def recalled(log: list[int], words: list[int]) -> str:
+    """What the fake model goes on with."""
+    found: list[int] = []
+    while len(found) < 20:
+        known = words + found
+        ends = range(len(known), len(log))
+        following = (log[end] for end in ends if log[end - len(known) : end] == known)
+        token_id = next(following, 258)
+        if token_id > 255:
+            break
+        found.append(token_id)
+    return bytes(found).decode(errors="ignore")
 
 
 TestStorm = Storm.TestCase

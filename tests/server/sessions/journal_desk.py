@@ -64,8 +64,8 @@ class Desk:
         self.on_hand_over: Callable[[], None] = lambda: None
         self.journal = Journal(store, self._hand_over, self._abort)
 
-    def open(self, id: str, n_tokens: int = 0) -> Turn:
-        turn = Turn(f"gen {id}", id, n_tokens, EOS, lambda: self.freed.append(id))
+    def open(self, id: str, n_tokens: int = 0, prompt: Sequence[int] = ()) -> Turn:
+        turn = Turn(f"gen {id}", id, n_tokens, EOS, lambda: self.freed.append(id), prompt)
         self.journal.open(turn)
         return turn
 

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from server.errors import SessionNotFoundError
+from server.errors import EngineError, SessionNotFoundError
 from server.sessions.store.base import SessionStore
 from tests.server.in_loop import in_loop
 from tests.server.session_client import EOS
@@ -163,6 +163,36 @@ async def test_a_real_store_has_what_was_handed_over(tmp_path: Path) -> None:
             assert not (await store.get(id)).busy
             assert desk.token_ids(id) == list(range(4, 40))
         await lost(store, desk, ids[0])
+
+
+@in_loop
+async def test_a_prompt_may_come_with_the_answer_only() -> None:
+    """Its first commit has both; without an answer there is nothing to commit."""
+    store = FakeStore("found", "missed", "left", "failed")
+    desk = Desk(store)
+    for id in store.logs:
+        desk.open(id, prompt=[1, 2])
+    desk.write("found", 3)
+    desk.write("missed", finish_reason="not_found")
+    desk.journal.close("gen left")
+    desk.journal.write(("gen failed", EngineError("failed")))
+    await desk.flush()
+    assert store.logs == {"found": [1, 2, 3], "missed": [], "left": [], "failed": []}
+    assert sorted(store.done) == sorted(desk.freed) == ["failed", "left", "missed"]
+    desk.write("found", 4)
+    desk.write("found", finish_reason="stop", is_eos=True)
+    await desk.flush()
+    assert store.logs["found"] == [1, 2, 3, 4, EOS]
+
+
+@in_loop
+async def test_an_empty_answer_is_one() -> None:
+    store = FakeStore("a")
+    desk = Desk(store)
+    turn = desk.open("a", prompt=[1, 2])
+    desk.write("a", finish_reason="stop", is_eos=True)
+    await desk.flush()
+    assert (store.logs["a"], turn.n_tokens) == ([1, 2, EOS], 3)
 
 
 async def lost(store: SessionStore, desk: Desk, id: str) -> None:

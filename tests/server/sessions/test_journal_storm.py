@@ -7,6 +7,7 @@ from tests.server.in_loop import in_loop
 from tests.server.sessions.journal_desk import Desk, FakeStore
 
 Event = tuple[str, int]
+PROMPTS = {"c": [91, 92], "d": [93]}  # of turns that commit them together with the answer
 events = strategies.lists(
     strategies.tuples(
         strategies.sampled_from(
@@ -23,13 +24,16 @@ events = strategies.lists(
 async def test_whatever_happens_logs_have_no_gaps_and_every_turn_is_freed_once(
     storm: list[Event],
 ) -> None:
-    """What a reader got is committed; what is committed is a beginning of what was written."""
+    """What a reader got is committed; what is committed is a beginning of what was written.
+
+    A prompt that comes with the answer is there with a token of it, or not at all.
+    """
 
     ids = list("abcd")
     store = FakeStore(*ids)
     desk = Desk(store)
     for id in ids:
-        desk.open(id)
+        desk.open(id, prompt=PROMPTS.get(id, ()))
     written: dict[str, list[int]] = {id: [] for id in ids}
     desk.on_hand_over = lambda: check(store, desk)
     for kind, which in storm:
@@ -59,11 +63,13 @@ async def test_whatever_happens_logs_have_no_gaps_and_every_turn_is_freed_once(
     check(store, desk)
     assert sorted(desk.freed) == ids
     for id in ids:
-        assert store.logs[id] == written[id][: len(store.logs[id])]
+        prompt, log = PROMPTS.get(id, []), store.logs[id]
+        assert log == (prompt + written[id])[: len(log)]
+        assert not log or len(log) > len(prompt)
 
 
 def check(store: FakeStore, desk: Desk) -> None:
     assert store.gaps == []
     for id, log in store.logs.items():
-        got = desk.token_ids(id)
-        assert got == log[: len(got)]
+        got, begin = desk.token_ids(id), len(PROMPTS.get(id, ()))
+        assert got == log[begin : begin + len(got)]

@@ -72,6 +72,8 @@ class ChunkReader:
             text=first.text,
             token_ids=first.token_ids,
             finish_reason=first.finish_reason,
+            match=first.match,
+            verified=first.verified,
             usage=self._usage,
             logprobs=first.logprobs,
             samples=samples if len(samples) > 1 else None,
@@ -104,6 +106,8 @@ class _SampleParts:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] | None = None
     finish_reason: str = ""
+    match: float | None = None
+    verified: bool | None = None
 
     def add(self, chunk: Chunk) -> None:
         self.texts.append(chunk.text)
@@ -111,7 +115,9 @@ class _SampleParts:
         if chunk.logprobs is not None:
             self.logprobs = self.logprobs or []
             self.logprobs += chunk.logprobs
-        self.finish_reason = chunk.finish_reason or self.finish_reason
+        if chunk.finish_reason is not None:
+            self.finish_reason = chunk.finish_reason
+            self.match, self.verified = chunk.match, chunk.verified
 
     def join(self, index: int) -> Sample:
         return Sample(
@@ -119,6 +125,8 @@ class _SampleParts:
             text="".join(self.texts),
             token_ids=self.token_ids,
             finish_reason=self.finish_reason,
+            match=self.match,
+            verified=self.verified,
             logprobs=self.logprobs,
         )
 

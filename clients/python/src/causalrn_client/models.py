@@ -83,6 +83,8 @@ class Sample(Answer):
     text: str
     token_ids: list[int]
     finish_reason: str
+    match: float | None = None
+    verified: bool | None = None
     logprobs: list[TokenLogprob] | None = None
 
 
@@ -96,7 +98,13 @@ class Generation(Answer):
         token_ids: The same as token ids, including those of the stop string. Special tokens are
             included only with `ignore_eos`.
         finish_reason: Why the answer ended: `stop` (by the model or a stop string), `length` (by
-            `max_tokens`), or `abort` or `error` (by the server).
+            `max_tokens`), or `abort` or `error` (by the server). `not_found` if there is none: the
+            model did not find what the prompt asks for, and a session is as if nobody had asked.
+        match: How well the model found what it looked for, by its own numbers, from 0 to 1. None if
+            it cannot tell.
+        verified: Whether the server found that a copy is the prompt, or that a recall is what
+            follows the prompt in what the session has read, as far as the recall goes. None if
+            there is nothing to compare, as in `raw` mode, or a copy was cut off.
         usage: How many tokens were read and written.
         logprobs: The log-probability of each of `token_ids`; None if not asked for.
         samples: All samples, in the order of their `index`; None if only one was asked for.
@@ -108,6 +116,8 @@ class Generation(Answer):
     text: str
     token_ids: list[int]
     finish_reason: str
+    match: float | None = None
+    verified: bool | None = None
     usage: Usage
     logprobs: list[TokenLogprob] | None = None
     samples: list[Sample] | None = None
@@ -124,6 +134,10 @@ class Chunk(Answer):
         text: The new text. Never ends in half a character; can be empty.
         token_ids: The new token ids; can be empty.
         finish_reason: Why the sample ended, in its last chunk; None in all others.
+        match: How well the model found what it looked for, in a sample's last chunk; see
+            `Generation`.
+        verified: Whether the answer was found to be right, in a sample's last chunk; see
+            `Generation`.
         logprobs: The log-probability of each of `token_ids`; None if not asked for.
         usage: How many tokens were read and written, in the very last chunk; None in all others.
         session: The session after this turn, in the very last chunk; None in all others, and
@@ -136,6 +150,8 @@ class Chunk(Answer):
     text: str
     token_ids: list[int]
     finish_reason: str | None = None
+    match: float | None = None
+    verified: bool | None = None
     logprobs: list[TokenLogprob] | None = None
     usage: Usage | None = None
     session: SessionUsage | None = None

@@ -185,8 +185,10 @@ test("a session goes on, recalls, forks and ends", async () => {
   assert.ok(copy.usage.cachedTokens > 0);
   const recalled = await session.recall("The ferry to Oslo leaves");
   assert.equal(recalled.text, " at 7:40 from pier 3.");
+  assert.equal(recalled.verified, true);
   const streamed = await session.stream("again").result();
   assert.equal(streamed.text, "again");
+  assert.equal(streamed.verified, true);
   const info = await session.info({ includeTokenIds: true });
   assert.equal(info.nTokens, streamed.session?.nTokens);
   assert.equal(info.tokenIds?.length, info.nTokens);

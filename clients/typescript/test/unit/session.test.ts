@@ -68,11 +68,11 @@ test("read and recall are turns", () =>
   serving([json(SESSION), json(GENERATION)], async (client, server) => {
     const session = await client.getSession(SESSION.id);
     await session.read("a passage", { deadlineMs: 500 });
-    await session.recall("a", { maxTokens: 9 });
+    await session.recall("a", { maxTokens: 9, allowPartial: true });
     const turn = `"session_id":"${SESSION.id}"`;
     assert.deepEqual(lines(server).slice(1), [
       `POST /generate {"prompt":"a passage","mode":"copy","max_tokens":0,${turn},"timeout":0.5}`,
-      `POST /generate {"prompt":"a","max_tokens":9,"mode":"recall",${turn}}`,
+      `POST /generate {"prompt":"a","max_tokens":9,"allow_partial":true,"mode":"recall",${turn}}`,
     ]);
   }));
 

@@ -61,6 +61,8 @@ test("a stream is its chunks, and then the whole", () =>
       text: "hé",
       tokenIds: [104, 195, 169],
       finishReason: "stop",
+      match: null,
+      verified: null,
     });
     assert.equal(usage.totalTokens, 8);
     assert.deepEqual(await texts(stream), []);
@@ -87,8 +89,14 @@ test("samples and log-probabilities are added up", () => {
   const answer = events(
     chunk("b", [98], { index: 1, logprobs: [one] }),
     chunk("a", [97], { logprobs: [one] }),
-    chunk("", [], { index: 1, finish_reason: "length" }),
-    chunk("c", [99], { logprobs: [one], ...LAST, session: { id: "s", n_tokens: 9 } }),
+    chunk("", [], { index: 1, finish_reason: "length", match: 0.25, verified: false }),
+    chunk("c", [99], {
+      logprobs: [one],
+      ...LAST,
+      match: 1,
+      verified: true,
+      session: { id: "s", n_tokens: 9 },
+    }),
     "[DONE]",
   );
   return streaming([answer], async (stream) => {
@@ -100,12 +108,32 @@ test("samples and log-probabilities are added up", () => {
         text: "ac",
         tokenIds: [97, 99],
         finishReason: "stop",
+        match: 1,
+        verified: true,
         logprobs: [logprob, logprob],
       },
-      { index: 1, text: "b", tokenIds: [98], finishReason: "length", logprobs: [logprob] },
+      {
+        index: 1,
+        text: "b",
+        tokenIds: [98],
+        finishReason: "length",
+        match: 0.25,
+        verified: false,
+        logprobs: [logprob],
+      },
     ]);
+    assert.equal(generation.match, 1);
+    assert.equal(generation.verified, true);
     assert.equal(generation.text, "ac");
     assert.deepEqual(generation.session, { id: "s", nTokens: 9 });
+  });
+});
+
+test("a recall that finds nothing is an answer without text", () => {
+  const missed = { ...LAST, finish_reason: "not_found", match: 0.25, verified: null };
+  return streaming([events(chunk("", [], missed), "[DONE]")], async (stream) => {
+    const { text, finishReason, match, verified } = await stream.result();
+    assert.deepEqual([text, finishReason, match, verified], ["", "not_found", 0.25, null]);
   });
 });
 

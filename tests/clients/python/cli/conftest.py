@@ -17,6 +17,9 @@ def url(server: ContractServer, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[LiveServer]:
-    """The project's own server, of a model of bytes; commands talk to it if they are told to."""
-    with serve(FakeModel(recall=True), make_settings()) as live:
+    """The project's own server, of a model of bytes; commands talk to it if they are told to.
+
+    The model recalls only what it found, and goes on with the first passage that fits.
+    """
+    with serve(FakeModel(recall=True, min_match=1.0), make_settings()) as live:
         yield live

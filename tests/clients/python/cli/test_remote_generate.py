@@ -9,7 +9,7 @@ import pytest
 
 from causalrn_client.cli.remote import app
 from tests.clients.python.cli.commands import PATIENCE_S, Commands
-from tests.clients.python.contract_server import Canned, ContractServer
+from tests.clients.python.contract_server import GENERATION, Canned, ContractServer
 from tests.clients.python.raw_server import Reply, raw_server
 from tests.server.live_server import LiveServer
 
@@ -112,6 +112,27 @@ class TestGenerate:
         chunk = {"id": "g", "model": "m", "text": "a", "token_ids": [97], "usage": usage}
         server.answer_next(Canned.events(chunk | {"finish_reason": "abort"}, "[DONE]"))
         assert "abort" in run("generate", "abc", exit_code=1).stderr
+
+    @pytest.mark.parametrize("options", [(), ("--json",)])
+    def test_a_wrong_copy(self, server: ContractServer, options: tuple[str, ...]) -> None:
+        answer = GENERATION | {"verified": False}
+        for _ in range(2):
+            server.answer_next(
+                Canned.of(answer) if options else Canned.events(answer | {"index": 0}, "[DONE]")
+            )
+        wrong = run("generate", "ho", *options, exit_code=5)
+        assert "hi" in wrong.stdout
+        assert wrong.stderr == (
+            "warning: the answer is wrong: it is not the text, or not what the session has read\n"
+        )
+        # What is drawn at random may be anything.
+        assert "hi" in printed("generate", "ho", "--temperature", 1, *options)
+
+    def test_a_copy_that_cannot_fit(self, served: LiveServer) -> None:
+        refused = run("generate", "x" * 3000, "--url", served.url, exit_code=1)
+        assert "takes at most 2046 if the answer is to be whole" in refused.stderr
+        part = ("generate", "x" * 500, "--max-tokens", 9, "--url", served.url)
+        assert printed(*part) == "x" * 9
 
     def test_a_server_that_goes_away(self) -> None:
         event = b'data: {"id": "g", "model": "m", "text": "a", "token_ids": [97]}\n\n'

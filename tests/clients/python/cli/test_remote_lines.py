@@ -11,7 +11,7 @@ from rich.console import Console
 from causalrn_client.cli import terminal
 from causalrn_client.cli.remote import app
 from tests.clients.python.cli.commands import PATIENCE_S, READY, Commands
-from tests.clients.python.contract_server import Canned, ContractServer
+from tests.clients.python.contract_server import GENERATION, Canned, ContractServer
 from tests.clients.python.raw_server import Reply, raw_server
 from tests.server.conftest import make_settings
 from tests.server.fake_model import letters
@@ -53,6 +53,19 @@ class TestLines:
             "line 1: 422 invalid_request: prompt: is odd [request made-by-server]\n"
             "1 of 3 lines failed.\n"
         )
+
+    def test_a_wrong_answer_is_printed_and_told(self, server: ContractServer, file: Path) -> None:
+        file.write_text("hi\nho\nhi\n")
+        right, wrong = (GENERATION | {"verified": verified} for verified in (True, False))
+        for options in ([], ["--json"]):
+            server.answer_next(Canned.of(READY), *map(Canned.of, (right, wrong, right)))
+            command = ("generate", "--lines", file, "--concurrency", 1, *options)
+            result = run(*command, exit_code=3)
+            assert result.stdout.count("hi") == 3
+            told = "" if options else "line 2: the answer is wrong\n"
+            assert result.stderr == told + "1 of 3 lines failed.\n"
+            server.answer_next(Canned.of(READY), *map(Canned.of, (right, wrong, right)))
+            assert printed(*command, "--temperature", 1).count("hi") == 3
 
     def test_all_fail(self, server: ContractServer, file: Path) -> None:
         file.write_text("a\n" * 20)

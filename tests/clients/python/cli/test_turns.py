@@ -128,5 +128,49 @@ class TestTurns:
         assert run("generate", id, *at, stdin=b"\x80").stdout_bytes == b"\x80"
         assert run("recall", id, os.fsdecode(b"\xff\xfe"), *at).stdout_bytes == b" and on"
 
+    @pytest.fixture
+    def own(self, served: LiveServer, monkeypatch: pytest.MonkeyPatch) -> str:
+        """The id of a session of the project's own server, with which commands talk now."""
+        monkeypatch.setenv("CAUSALRN_BASE_URL", served.url)
+        with served.client() as plain:
+            return str(plain.post("/sessions").json()["id"])
+
+    def test_a_recall_that_finds_nothing(self, own: str) -> None:
+        run("read", own, "hello there")
+        for options in ([], ["--json"]):
+            missed = run("recall", own, "help", *options, exit_code=4)
+            assert missed.stderr.startswith("nothing found: the session has not read this")
+            assert missed.stderr.count("\n") == 1
+            if options:
+                answer = json.loads(missed.stdout)
+                assert (answer["finish_reason"], answer["match"]) == ("not_found", 0.75)
+            else:
+                assert missed.stdout == ""
+        assert printed("recall", own, "hello") == " there"
+
+    @pytest.mark.parametrize("command", [["recall"], ["generate", "--mode", "recall"]])
+    def test_the_nearest_if_that_is_wanted(self, own: str, command: list[str]) -> None:
+        run("read", own, "hello there")
+        nearest = run(*command, own, "help", "--allow-partial", exit_code=5)
+        assert nearest.stderr.startswith("warning: the answer is wrong: it is not the text, or not")
+
+    def test_a_recall_of_something_else(self, own: str) -> None:
+        for text in ("key: old", "key: new"):
+            run("read", own, text)
+        for options in ([], ["--json"]):
+            wrong = run("recall", own, "key: ", *options, exit_code=5)
+            assert "old" in wrong.stdout
+            assert wrong.stderr.startswith("warning: the answer is wrong")
+
+    def test_a_recall_that_is_cut_off(self, own: str) -> None:
+        run("read", own, "key" + "x" * 300)
+        cut = run("recall", own, "key", exit_code=3)
+        assert cut.stdout == "x" * 256
+        assert cut.stderr == (
+            "warning: the answer is cut off after 256 tokens; --max-tokens allows for more\n"
+        )
+        assert printed("recall", own, "key", "--max-tokens", 9) == "x" * 9
+        assert printed("generate", own, "", "--mode", "raw") == "x" * 16
+
     def test_a_file_that_is_not_there(self, id: str, tmp_path: Path) -> None:
         assert "no such file" in refusal("read", id, "--file", tmp_path / "none").lower()

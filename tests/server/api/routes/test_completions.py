@@ -35,6 +35,8 @@ def test_an_answer_has_the_shape_of_openai(shared: LiveServer) -> None:
             "token_ids": list("hé".encode()),
             "logprobs": None,
             "finish_reason": "stop",
+            "match": None,
+            "verified": True,
         }
     ]
     assert answer["usage"] == {
@@ -321,7 +323,7 @@ BAD: list[tuple[bytes, int, str | None, str]] = [
     (b'{"prompt": [[1], [257], [1, 300]]}', 400, "prompt[2][1]", "between 0 and 258"),
     (b'{"prompt": [257], "mode": "copy"}', 400, "prompt[0]", "special id"),
     (b'{"prompt": ["a", "b\\ud800"]}', 400, "prompt[1]", "surrogate"),
-    (b'{"prompt": ["a", "%s"]}' % (b"x" * 5000), 400, "prompt[1]", "at most 4093"),
+    (b'{"prompt": ["a", "%s"]}' % (b"x" * 5000), 400, "prompt[1]", "at most 2046"),
     (b'{"prompt": ["a", "%s"]}' % (b"x" * 2000), 413, "prompt[1]", "memory pool holds 1024"),
     (b'{"prompt": [%s]}' % b",".join([b'"a"'] * 129), 400, "prompt", "at most 128"),
     (b'{"prompt": ["a", "b", "c", "d", "e"], "n": 26}', 400, "n", "more than 128"),

@@ -27,6 +27,8 @@ def test_a_text_comes_back(live: LiveServer, text: str) -> None:
         "text": text,
         "token_ids": ids,
         "finish_reason": "stop",
+        "match": None,
+        "verified": True,
         "usage": {
             "prompt_tokens": len(ids) + 2,
             "completion_tokens": len(ids),

@@ -11,7 +11,7 @@ from tests.server.live_server import LiveServer
 OF_MODELS = {
     "num_requests_running", "num_requests_waiting", "pool_usage_ratio", "prompt_tokens",
     "generation_tokens", "num_preemptions", "prefix_cache_queries", "prefix_cache_hits",
-    "num_sessions_warm", "session_evictions", "tensor_bytes",
+    "num_sessions_warm", "session_evictions", "tensor_bytes", "answers",
     "request_success", "time_to_first_token_seconds", "inter_token_latency_seconds",
     "e2e_request_latency_seconds", "request_queue_time_seconds", "request_prefill_time_seconds",
     "request_decode_time_seconds", "iteration_tokens",

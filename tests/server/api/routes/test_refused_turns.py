@@ -85,9 +85,10 @@ def test_a_full_session_is_413(model: FakeModel) -> None:
         api.turn(id, "x" * 10)
         refused = api.post(id, "y" * 15)
         assert error_type(refused, 413) == "session_full"
-        assert "the session has 23 already, it takes at most 14 more" in refused.text
-        answer = api.turn(id, "y" * 14)
-        assert (answer["text"], answer["finish_reason"]) == ("y", "length")
+        assert "the session has 23 already, it takes at most 7 more if" in refused.text
+        assert error_type(api.post(id, "y" * 8), 413) == "session_full"
+        answer = api.turn(id, "y" * 7)
+        assert (answer["text"], answer["finish_reason"]) == ("y" * 7, "stop")
         assert len(api.log(id)) == 40
         assert error_type(api.post(id, "z"), 413) == "session_full"
         assert error_type(api.post(id, "", mode="raw"), 413) == "session_full"

@@ -204,6 +204,10 @@ class AsyncSession:
     ) -> Generation:
         """Continues, word for word, a passage that the session has read.
 
+        The answer goes to the end of the passage, or to `max_tokens`, by default 256. Its
+        `verified` says whether it is what the session has read. If the model does not find the
+        passage, the text is empty, `finish_reason` is `not_found`, and the session stays as it was.
+
         Args:
             prefix: The first words of the passage, which the answer does not repeat. Either this
                 or `token_ids`.

@@ -36,6 +36,7 @@ class Job(Generic[ResultT]):
             that was not reached. If it returns None, nothing is printed.
         tokens: Returns the number of tokens in a result, to measure the speed.
         tells_errors: Whether `show` says what an error was.
+        is_wrong: Whether a result, which is printed all the same, counts as a failure.
     """
 
     size: int
@@ -46,6 +47,7 @@ class Job(Generic[ResultT]):
     show: Callable[[int, "ResultT | CausalRNError | None"], str | None]
     tokens: Callable[[ResultT], int]
     tells_errors: bool
+    is_wrong: Callable[[ResultT], bool] = lambda _: False
 
 
 class _Output(Generic[ResultT]):
@@ -102,7 +104,10 @@ def run_lines(job: Job[ResultT], url: str, api_key: str | None) -> None:
                     say(f"line {place + 1}: {explain(result)}", style="red")
                 tally.add(tokens=0, failed=True)
             else:
-                tally.add(tokens=job.tokens(result), failed=False)
+                wrong = job.is_wrong(result)
+                if wrong and not job.tells_errors and tally.failed < _MOST_TOLD:
+                    say(f"line {place + 1}: the answer is wrong", style="yellow")
+                tally.add(tokens=job.tokens(result), failed=wrong)
             output.put(place, result)
 
         async def work() -> None:

@@ -12,6 +12,10 @@ MinTokens = Annotated[
     int | None,
     typer.Option(help="Write at least this many tokens.", min=0, metavar="N"),
 ]
+AllowPartial = Annotated[
+    bool,
+    typer.Option("--allow-partial", help="If nothing is found, print the nearest that there is."),
+]
 Temperature = Annotated[
     float | None,
     typer.Option(

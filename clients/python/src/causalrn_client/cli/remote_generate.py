@@ -31,7 +31,7 @@ from causalrn_client.cli.server import (
     Url,
     connected,
 )
-from causalrn_client.cli.terminal import check_ended, fail, write_stream
+from causalrn_client.cli.terminal import check_answer, fail, is_wrong, write_stream
 from causalrn_client.cli.text import (
     File,
     Prompt,
@@ -89,8 +89,11 @@ def generate(
     stand in for control characters.
 
     With --lines, generate from each line of a file, several at a time. A display
-    shows the progress. Ctrl-C stops and keeps what is done. The exit status is 3
-    if some lines failed. Options that are left out have the server's defaults.
+    shows the progress. Ctrl-C stops and keeps what is done. Options that are left
+    out have the server's defaults.
+
+    The exit status is 3 if the answer is cut off or some lines failed, and 5 if
+    the answer is wrong, because the model made a mistake.
     """
     options = BatchOptions(
         model=model,
@@ -119,11 +122,12 @@ def generate(
         if json:
             whole = client.generate(words, token_ids=ids(prompt), **options)
             typer.echo(whole.model_dump_json())
-            return
-        with client.stream(words, token_ids=ids(prompt), **options) as stream:
-            as_bytes = words is None and not stop
-            write_stream((answer(chunk, as_bytes=as_bytes) for chunk in stream), raw=raw)
-        check_ended(stream.result().finish_reason)
+        else:
+            with client.stream(words, token_ids=ids(prompt), **options) as stream:
+                as_bytes = words is None and not stop
+                write_stream((answer(chunk, as_bytes=as_bytes) for chunk in stream), raw=raw)
+            whole = stream.result()
+        check_answer(whole, mode=mode, max_tokens=max_tokens, temperature=temperature)
 
 
 def _generate_lines(
@@ -153,6 +157,7 @@ def _generate_lines(
             show,
             lambda generation: generation.usage.completion_tokens,
             tells_errors=json,
+            is_wrong=lambda generation: is_wrong(generation, options.get("temperature")),
         ),
         url,
         api_key,

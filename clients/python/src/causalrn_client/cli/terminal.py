@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 
 if TYPE_CHECKING:
+    from causalrn_client import Generation
     from causalrn_client.upload import Progress as Report
 
 # Results go to standard output; everything else goes to standard error.
@@ -91,10 +92,54 @@ def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
 
 
-def check_ended(finish_reason: str) -> None:
-    """End the command with an error if the server had to break off a generation."""
-    if finish_reason not in {"stop", "length"}:
-        fail(f"the server ended the generation ({finish_reason})")
+CUT_OFF = 3
+"""The exit status if an answer was cut off, though nobody asked for that."""
+
+NOT_FOUND = 4
+"""The exit status if nothing was found, and there is no answer."""
+
+WRONG = 5
+"""The exit status if the answer is not what it should be."""
+
+
+def check_answer(
+    answer: "Generation", *, mode: str | None, max_tokens: int | None, temperature: float | None
+) -> None:
+    """End the command with a message unless there is an answer, all of it, and nothing is wrong.
+
+    Args:
+        answer: The answer, which has been printed.
+        mode: What the server was asked for.
+        max_tokens: The same; an answer may end there.
+        temperature: The same; what is drawn at random may be anything.
+    """
+    if answer.finish_reason not in {"stop", "length", "not_found"}:
+        fail(f"the server ended the generation ({answer.finish_reason})")
+    if answer.finish_reason == "not_found":
+        say(
+            "nothing found: the session has not read this, or the model does not find it; "
+            "--allow-partial prints the nearest that there is",
+            style="yellow",
+        )
+        raise typer.Exit(NOT_FOUND)
+    if is_wrong(answer, temperature):
+        say(
+            "warning: the answer is wrong: it is not the text, or not what the session has read",
+            style="yellow",
+        )
+        raise typer.Exit(WRONG)
+    if answer.finish_reason == "length" and max_tokens is None and mode != "raw":
+        say(
+            f"warning: the answer is cut off after {answer.usage.completion_tokens:,} tokens; "
+            "--max-tokens allows for more",
+            style="yellow",
+        )
+        raise typer.Exit(CUT_OFF)
+
+
+def is_wrong(answer: "Generation", temperature: float | None) -> bool:
+    """Whether an answer is not what it should be. What was drawn at random may be anything."""
+    return answer.verified is False and not temperature
 
 
 def _on_terminal() -> bool:

@@ -2,9 +2,19 @@
 
 import typer
 
-from causalrn_client.cli.options import MaxTokens, Mode, Raw, Seed, Temperature, TopK, TopP, Wait
+from causalrn_client.cli.options import (
+    AllowPartial,
+    MaxTokens,
+    Mode,
+    Raw,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    Wait,
+)
 from causalrn_client.cli.server import DEFAULT_URL, ApiKey, Json, SessionId, Url, connected
-from causalrn_client.cli.terminal import check_ended, say, write_stream
+from causalrn_client.cli.terminal import check_answer, say, write_stream
 from causalrn_client.cli.text import File, Prompt, Text, answer, ids, read_prompt
 from causalrn_client.generation_options import TurnOptions
 
@@ -15,6 +25,7 @@ def generate(
     file: File = None,
     mode: Mode = None,
     max_tokens: MaxTokens = None,
+    allow_partial: AllowPartial = False,
     temperature: Temperature = None,
     top_k: TopK = None,
     top_p: TopP = None,
@@ -28,10 +39,16 @@ def generate(
     """Generate from TEXT in a session, and print the answer as it is written.
 
     The session then holds TEXT and the answer. Options that are left out have the server's
-    defaults.
+    defaults. The exit status is 3 if the answer is cut off, 4 if a recall finds nothing, and 5 if
+    the answer is wrong.
     """
     options = TurnOptions(
-        max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+        max_tokens=max_tokens,
+        allow_partial=allow_partial or None,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
     )
     _take_turn(url, api_key, id, read_prompt(text, file), mode, wait, raw, json, options)
 
@@ -41,14 +58,19 @@ def recall(
     text: Text = None,
     file: File = None,
     max_tokens: MaxTokens = None,
+    allow_partial: AllowPartial = False,
     wait: Wait = False,
     raw: Raw = False,
     json: Json = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Continue, word for word, the passage that the session has read and that begins with TEXT."""
-    options = TurnOptions(max_tokens=max_tokens)
+    """Continue, word for word, the passage that the session has read and that begins with TEXT.
+
+    If nothing is found, nothing is printed and the exit status is 4. It is 5 if the answer is not
+    what the session has read, and 3 if it is cut off.
+    """
+    options = TurnOptions(max_tokens=max_tokens, allow_partial=allow_partial or None)
     _take_turn(url, api_key, id, read_prompt(text, file), "recall", wait, raw, json, options)
 
 
@@ -91,8 +113,14 @@ def _take_turn(
         if json:
             generation = session.generate(words, mode=mode, wait=wait or None, **options)
             typer.echo(generation.model_dump_json())
-            return
-        with session.stream(words, mode=mode, wait=wait or None, **options) as stream:
-            as_bytes = words is None
-            write_stream((answer(chunk, as_bytes=as_bytes) for chunk in stream), raw=raw)
-        check_ended(stream.result().finish_reason)
+        else:
+            with session.stream(words, mode=mode, wait=wait or None, **options) as stream:
+                as_bytes = words is None
+                write_stream((answer(chunk, as_bytes=as_bytes) for chunk in stream), raw=raw)
+            generation = stream.result()
+        check_answer(
+            generation,
+            mode=mode,
+            max_tokens=options.get("max_tokens"),
+            temperature=options.get("temperature"),
+        )
