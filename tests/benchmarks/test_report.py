@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.report import render
-from model.evaluation.recall import Cell
-from model.evaluation.turns import KindScore, TurnScore
+from model.evaluation.recall_cell import Cell
+from model.evaluation.turn_scores import KindScore, TurnScore
 
 
 def rendered(folder: Path, block: str) -> list[str]:
@@ -39,11 +39,14 @@ def test_turns_become_a_table(tmp_path: Path) -> None:
 
 
 def test_recall_becomes_a_table(tmp_path: Path) -> None:
-    cells = [Cell("prose", 256, 4, 20, 19, 18, 18, 900, 890), Cell("JSON", 256, 4, *[0] * 6)]
+    cells = [
+        Cell("prose", 256, 4, "beginning", 200, 20, 19, 18, 18, 900, 890),
+        Cell("JSON", 256, 4, "middle", 200, *[0] * 6),
+    ]
     (tmp_path / "recall.json").write_text(json.dumps({"cells": [asdict(cell) for cell in cells]}))
     lines = rendered(tmp_path, "recall recall.json")
     assert lines[0] == (
-        "20 queries, up to 20 of each kind, pool and prefix (lengths in tokens), per cent:"
+        "20 queries, up to 20 of each kind, pool, prefix and place (lengths in tokens), per cent:"
     )
     assert "| 256 | 95.00 |" in lines
     assert "| prose | 95.00 |" in lines
