@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import engine_tables, session_tables
 from benchmarks.figures import Paragraphs, read_results, start
-from model.evaluation import copying, recall_cell, turn_scores
+from model.evaluation import copying, fact_recall, recall_cell, turn_scores
 from model.evaluation.copying import Cell
 from server.settings import Settings
 
@@ -99,6 +99,13 @@ def _recall(file: Path) -> str:
         f"{n_queries} queries, up to {most} of each kind, pool, prefix and place (lengths in "
         f"tokens), per cent:\n\n{recall_cell.markdown_tables(cells)}"
     )
+
+
+def _facts(file: Path) -> str:
+    """Recall of facts that are all alike."""
+    results = json.loads(file.read_text(encoding="utf-8"))
+    cells = [fact_recall.Cell(**cell) for cell in results["cells"]]
+    return f"Every fact is asked for, per cent:\n\n{fact_recall.markdown_tables(cells)}"
 
 
 def _summary(folder: Path) -> str:
@@ -188,6 +195,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "copying": _summary,
     "crashes": lambda _: session_tables.crashes(),
     "evaluation": _evaluation,
+    "facts": _facts,
     "limits": _limits,
     "load": lambda _: engine_tables.load(),
     "overload": lambda _: engine_tables.overload(),

@@ -18,6 +18,7 @@ _Pools = Annotated[
         metavar="N,N,…",
     ),
 ]
+_MOST_FACTS = 100_000
 
 
 @commands.command("evaluate-turns")
@@ -106,6 +107,50 @@ def recall(
             pools=numbers("--pools", pools, most=longest),
             prefixes=numbers("--prefixes", prefixes, most=longest),
             n_queries=queries,
+            seed=seed,
+        )
+    except EvaluationError as error:
+        fail(error)
+    measure(loaded, wanted, output, restart=restart)
+
+
+@commands.command("evaluate-facts")
+def facts(
+    checkpoint: CheckpointName,
+    facts: Annotated[
+        str,
+        typer.Option(
+            help="How many facts of one pattern a session reads, separated by commas.",
+            metavar="N,N,…",
+        ),
+    ] = "100",
+    together: Annotated[
+        str,
+        typer.Option(
+            help="How many of them stand in one turn, separated by commas.", metavar="N,N,…"
+        ),
+    ] = "1",
+    seed: Seed = 0,
+    output: Output = None,
+    restart: Restart = False,
+    threads: Threads = None,
+) -> None:
+    """Measure whether a checkpoint keeps apart many short facts that are all alike.
+
+    A session reads phone numbers, ferries, prices, or keys with their values, each about a name of
+    its own. Then it is asked for every one of them by its beginning, such as "Koda's phone number
+    is ". A Markdown table shows how many came back right. Ctrl-C stops and prints the results so
+    far, and with --output, the same command goes on from there.
+    """
+    from model.evaluation.fact_recall import fact_recall as measurement
+
+    start_backend(threads)
+    loaded = load(checkpoint)
+    try:
+        wanted = measurement(
+            loaded,
+            facts=numbers("--facts", facts, most=_MOST_FACTS),
+            together=numbers("--together", together, most=_MOST_FACTS),
             seed=seed,
         )
     except EvaluationError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.report import render
+from model.evaluation import fact_recall
 from model.evaluation.recall_cell import Cell
 from model.evaluation.turn_scores import KindScore, TurnScore
 
@@ -51,6 +52,14 @@ def test_recall_becomes_a_table(tmp_path: Path) -> None:
     assert "| 256 | 95.00 |" in lines
     assert "| prose | 95.00 |" in lines
     assert "| JSON |  |" in lines
+
+
+def test_facts_become_a_table(tmp_path: Path) -> None:
+    cell = fact_recall.Cell("ferries", 500, 1, 24_000, right=500, exact=499)
+    (tmp_path / "facts.json").write_text(json.dumps({"cells": [asdict(cell)]}))
+    lines = rendered(tmp_path, "facts facts.json")
+    assert lines[0] == "Every fact is asked for, per cent:"
+    assert "| ferries | 500 | 1 | 24000 | 100 | 99.80 |" in lines
 
 
 def test_an_unknown_block_is_refused(tmp_path: Path) -> None:

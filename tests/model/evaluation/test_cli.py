@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("--lengths", "3,7", "--strings", 2),
     "evaluate-turns": ("--turns", 3, "--lengths", "3,9", "--sessions", 20),
     "evaluate-recall": ("--pools", "200,400", "--prefixes", "8", "--queries", 3),
+    "evaluate-facts": ("--facts", "4,9", "--together", "1,2"),
 }
 
 
