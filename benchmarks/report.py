@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import engine_tables, session_tables
 from benchmarks.figures import Paragraphs, read_results, start
-from model.evaluation import copying, fact_recall, recall_cell, turn_scores
+from model.evaluation import copying, fact_recall, recall_cell, refusal_cell, turn_scores
 from model.evaluation.copying import Cell
 from server.settings import Settings
 
@@ -108,6 +108,16 @@ def _facts(file: Path) -> str:
     return f"Every fact is asked for, per cent:\n\n{fact_recall.markdown_tables(cells)}"
 
 
+def _misses(file: Path) -> str:
+    """What stands nowhere, and whether it is refused."""
+    results = json.loads(file.read_text(encoding="utf-8"))
+    cells = [refusal_cell.Cell(**cell) for cell in results["cells"]]
+    n_misses = sum(len(cell.missing) for cell in cells)
+    return f"{n_misses} misses and as many hits, per cent:\n\n" + refusal_cell.markdown_tables(
+        cells, results["least_match"]
+    )
+
+
 def _summary(folder: Path) -> str:
     """By length, over all kinds: strings exact, of the worst kind too, and characters right."""
     rows = ["| bytes | strings | exact | worst kind | bytes right |", "|---:|---:|---:|---:|---:|"]
@@ -198,6 +208,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "facts": _facts,
     "limits": _limits,
     "load": lambda _: engine_tables.load(),
+    "misses": _misses,
     "overload": lambda _: engine_tables.overload(),
     "peers": lambda _: engine_tables.peers(),
     "recall": _recall,

@@ -156,3 +156,51 @@ def facts(
     except EvaluationError as error:
         fail(error)
     measure(loaded, wanted, output, restart=restart)
+
+
+@commands.command("evaluate-misses")
+def misses(
+    checkpoint: CheckpointName,
+    pools: _Pools = "256,1024,4096",
+    prefixes: Annotated[
+        str,
+        typer.Option(help="How many tokens are given, separated by commas.", metavar="N,N,…"),
+    ] = "8,16,32",
+    queries: Annotated[
+        int,
+        typer.Option(
+            help="How many misses, and as many hits, of each kind, pool, prefix and sort.",
+            min=1,
+            metavar="N",
+        ),
+    ] = 20,
+    seed: Seed = 0,
+    output: Output = None,
+    restart: Restart = False,
+    threads: Threads = None,
+) -> None:
+    """Measure whether a checkpoint can tell what it has read from what it has not.
+
+    A session is asked for prefixes that stand in what it has read, and for as many that stand
+    nowhere: true ones with a token changed, two joined, random text, and names that it never read.
+    Markdown tables show how many of these are refused for lack of a match, and how many right
+    recalls are given; how the matches of both are distributed; and which least match would refuse
+    at most one right recall in a thousand. Ctrl-C stops and prints the results so far, and with
+    --output, the same command goes on from there.
+    """
+    from model.evaluation.refusals import refusals as measurement
+
+    start_backend(threads)
+    loaded = load(checkpoint)
+    longest = loaded.config.max_seq_len
+    try:
+        wanted = measurement(
+            loaded,
+            pools=numbers("--pools", pools, most=longest),
+            prefixes=numbers("--prefixes", prefixes, most=longest),
+            n_queries=queries,
+            seed=seed,
+        )
+    except EvaluationError as error:
+        fail(error)
+    measure(loaded, wanted, output, restart=restart)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.report import render
-from model.evaluation import fact_recall
+from model.evaluation import fact_recall, refusal_cell
 from model.evaluation.recall_cell import Cell
 from model.evaluation.turn_scores import KindScore, TurnScore
 
@@ -60,6 +60,16 @@ def test_facts_become_a_table(tmp_path: Path) -> None:
     lines = rendered(tmp_path, "facts facts.json")
     assert lines[0] == "Every fact is asked for, per cent:"
     assert "| ferries | 500 | 1 | 24000 | 100 | 99.80 |" in lines
+
+
+def test_misses_become_tables(tmp_path: Path) -> None:
+    cell = refusal_cell.Cell("prose", 256, 8, "random text", [0.9, 0.7], [], [0.1, 0.8])
+    values = {"least_match": 0.75, "cells": [asdict(cell)]}
+    (tmp_path / "misses.json").write_text(json.dumps(values))
+    lines = rendered(tmp_path, "misses misses.json")
+    assert lines[0] == "2 misses and as many hits, per cent:"
+    assert lines.count("| prose | 50.00 |") == 2
+    assert lines[-1].endswith("right recalls; the checkpoint asks for 0.75.")
 
 
 def test_an_unknown_block_is_refused(tmp_path: Path) -> None:

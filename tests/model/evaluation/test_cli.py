@@ -1,6 +1,7 @@
 """The evaluating commands: what they print and write, how they fail, how they are interrupted."""
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from model.checkpoint import load_checkpoint
 from model.evaluation import turns
 from model.evaluation.passages import KINDS
-from model.evaluation.strings import LETTER_KINDS
-from tests.model.command import perfect_copier, refusal, run, start, use_script
+from model.evaluation.plan import read_plan
+from model.evaluation.strings import LETTER_KINDS, NAMED_KINDS
+from tests.model.command import ROOT, perfect_copier, refusal, run, start, use_script
 from tests.model.tiny import answering, copying, random_checkpoint, scripted_checkpoint
 
 CONFIG = scripted_checkpoint(len).config
@@ -22,6 +24,7 @@ COMMANDS = {
     "evaluate-turns": ("--turns", 3, "--lengths", "3,9", "--sessions", 20),
     "evaluate-recall": ("--pools", "200,400", "--prefixes", "8", "--queries", 3),
     "evaluate-facts": ("--facts", "4,9", "--together", "1,2"),
+    "evaluate-misses": ("--pools", "200,400", "--prefixes", "8", "--queries", 3),
 }
 
 
@@ -266,3 +269,23 @@ class TestRecall:
         random_checkpoint(tmp_path / "model")
         said = refusal("evaluate-recall", tmp_path / "model", *self.ARGS)
         assert said.startswith("model was not trained for recall; ")
+
+
+DOCUMENT = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("line", re.findall(r"`causalrn (evaluate[^`]*)`", DOCUMENT))
+def test_every_command_that_the_document_names_is_taken(line: str, tmp_path: Path) -> None:
+    """Up to the checkpoint, which is looked for after all options were read."""
+    words = line.replace("exact-bytes", "/absent/model").split()
+    output = words.index("--output") + 1
+    words[output] = str(tmp_path / words[output])
+    assert refusal(*words) == "/absent/model: no such folder; a checkpoint is a folder"
+
+
+def test_the_plan_that_the_document_shows_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+    (tmp_path / "mine.toml").write_text(text)
+    (copies,) = read_plan(str(tmp_path / "mine.toml")).copies
+    assert (copies.lengths, copies.strings) == ((100, 1000), 20)
+    assert set(copies.kinds or ()) <= NAMED_KINDS["bytes"].keys()
