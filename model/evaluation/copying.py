@@ -69,15 +69,20 @@ def _part(checkpoint: Checkpoint, cell: Wanted, seed: int) -> Part[Cell]:
     )
 
 
+def draw_strings(tokenizer: str, cell: Wanted, seed: int) -> list[list[int]]:
+    """The strings of a cell, as token ids. If fewer are wanted, they are the first of them."""
+    kinds = NAMED_KINDS[tokenizer]
+    rng = np.random.default_rng([seed, cell.length, list(kinds).index(cell.kind)])
+    return [kinds[cell.kind](rng, cell.length).tolist() for _ in range(cell.n_strings)]
+
+
 def _cost(length: int) -> float:
     """What one character of a copy costs: the pool grows from one length to two."""
     return token_cost(1.5 * length)
 
 
 def _measure(checkpoint: Checkpoint, cell: Wanted, seed: int, size: int, advance: Advance) -> Cell:
-    kinds = NAMED_KINDS[checkpoint.tokenizer.name]
-    rng = np.random.default_rng([seed, cell.length, list(kinds).index(cell.kind)])
-    strings = [kinds[cell.kind](rng, cell.length).tolist() for _ in range(cell.n_strings)]
+    strings = draw_strings(checkpoint.tokenizer.name, cell, seed)
     exact = right = 0
     for first in range(0, len(strings), size):
         part = strings[first : first + size]

@@ -95,7 +95,7 @@ class ResultsFile:
             new.flush()
             os.fsync(new.fileno())
             partial.replace(self._file)
-        except OSError:
+        except BaseException:  # an interrupt, too
             new.close()
             partial.unlink(missing_ok=True)
             raise
