@@ -153,7 +153,8 @@ class _Kept(Generic[_Result]):
         except ValidationError:
             raise file.other("no results of this command") from None
         self._began -= seconds
-        self.add(found)  # also finds out whether the file can be replaced
+        # Written even so: it must be possible, and what sums the results up may have changed.
+        self.add(found)
 
     def has(self, part: Part[_Result]) -> bool:
         """Whether the results of a part are there."""

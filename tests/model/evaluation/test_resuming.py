@@ -11,6 +11,7 @@ import pytest
 
 from model.evaluation import progress
 from model.evaluation.results_file import ResultsFile
+from model.tasks.copying import Copying
 from tests.model.command import refusal, run, start, use_script
 from tests.model.evaluation.test_cli import COMMANDS
 from tests.model.tiny import answering, random_checkpoint, scripted_checkpoint
@@ -113,9 +114,28 @@ def test_what_is_finished_is_shown_and_not_measured_again(
     out = tmp_path / "out.json"
     perfect(monkeypatch)
     first = run(command, "perfect", *COMMANDS[command], "--output", out)
+    written = out.read_bytes()
     turns = perfect(monkeypatch)
     second = run(command, "perfect", *COMMANDS[command], "--output", out)
     assert (second.exit_code, second.stdout) == (0, first.stdout)
+    assert turns == []
+    assert out.read_bytes() == written
+
+
+def test_a_least_match_that_was_calibrated_needs_no_other_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, args = "evaluate-misses", COMMANDS["evaluate-misses"]
+    out = tmp_path / "out.json"
+    perfect(monkeypatch)
+    first = run(command, "perfect", *args, "--output", out)
+    assert first.stdout.endswith("refuses at most 0.1 % of these right recalls.\n")
+    assert (values(out)["least_match"], values(out)["calibrated_least_match"]) == (None, 1.0)
+    monkeypatch.setattr(Copying, "least_match", lambda _, mode: {"recall": 0.75}[mode])
+    turns = perfect(monkeypatch)
+    second = run(command, "perfect", *args, "--output", out)
+    assert second.stdout.endswith("right recalls; the checkpoint asks for 0.75.\n")
+    assert values(out)["least_match"] == 0.75
     assert turns == []
 
 
