@@ -1,35 +1,25 @@
 """Whether a model can tell what it has read from what it has not, when it is asked to recall it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
-from numpy.random import Generator
 from pydantic import TypeAdapter
 
 from model.checkpoint import Checkpoint
-from model.evaluation.asking import Question, Reply, ask
+from model.evaluation.asking import Reply, ask
 from model.evaluation.copier import reads_text, recalling_task
 from model.evaluation.cost import token_cost
 from model.evaluation.errors import EvaluationError
-from model.evaluation.facts import PATTERNS, draw_facts, passages_of
+from model.evaluation.facts import PATTERNS
 from model.evaluation.measuring import Advance, Measurement, Part
-from model.evaluation.near_misses import SORTS, draw_miss
-from model.evaluation.passages import KINDS, Material, read_passages
-from model.evaluation.queries import PLACES, Query, draw_queries, prefix_counts
+from model.evaluation.near_misses import SORTS
+from model.evaluation.pairs import Read, session_of_facts, session_of_passages
+from model.evaluation.passages import KINDS
 from model.evaluation.recall import check_pools, most_sessions
 from model.evaluation.refusal_cell import BY_NAME, Cell, calibrated, markdown_tables
 
-_FACT_TOKENS = 30  # fewer than any fact and its turn take
-
-_Pair = tuple[Question, Question]
-"""A question for what a session has read, and one for what it has not."""
-
-_Pairs = Callable[[Generator, int, str, int], list[_Pair]]
-"""Draws pairs about one session: of a prefix and a sort, at most so many."""
-
-_Read = Callable[[Generator], tuple[list[int], _Pairs]]
-"""Lets a session read; gives all its tokens."""
+_ALL_SORTS = (*SORTS, BY_NAME)
 
 
 def refusals(
@@ -79,10 +69,10 @@ def _parts(
     wanted = [(prefix, sort) for prefix in prefixes for sort in SORTS]
     for pool in pools:
         for number, kind in enumerate(kinds):
-            read = partial(_read_passages, checkpoint, kinds[kind], pool)
+            read = partial(session_of_passages, checkpoint, kinds[kind], pool)
             yield _part(checkpoint, kind, pool, wanted, n_queries, [seed, pool, number], read)
         for number, pattern in enumerate(PATTERNS if reads_text(checkpoint) else (), len(kinds)):
-            read = partial(_read_facts, checkpoint, pattern, pool)
+            read = partial(session_of_facts, checkpoint, pattern, pool)
             asked = [(0, BY_NAME)]
             yield _part(checkpoint, pattern, pool, asked, n_queries, [seed, pool, number], read)
 
@@ -94,7 +84,7 @@ def _part(
     wanted: list[tuple[int, str]],
     n_queries: int,
     seed: list[int],
-    read: _Read,
+    read: Read,
 ) -> Part[Cell]:
     cost = token_cost(pool)
 
@@ -114,7 +104,7 @@ def _part(
 
 def _replies(
     checkpoint: Checkpoint,
-    read: _Read,
+    read: Read,
     wanted: list[tuple[int, str]],
     n_queries: int,
     pool: int,
@@ -129,9 +119,9 @@ def _replies(
         token_ids, draw = read(np.random.default_rng([*seed, number]))
         pairs = [
             ((prefix, sort), pair)
-            for place, ((prefix, sort), replies) in enumerate(found.items())
+            for (prefix, sort), replies in found.items()
             for pair in draw(
-                np.random.default_rng([*seed, number, prefix, place]),
+                np.random.default_rng([*seed, number, prefix, _ALL_SORTS.index(sort)]),
                 prefix,
                 sort,
                 n_queries - len(replies),
@@ -143,64 +133,6 @@ def _replies(
             found[one].append((hit, miss))
     advance(sum(n_queries - len(replies) for replies in found.values()))
     return found
-
-
-def _read_passages(
-    checkpoint: Checkpoint, material: Material, pool: int, rng: Generator
-) -> tuple[list[int], _Pairs]:
-    reading = read_passages(rng, checkpoint.config, material, pool)
-    text = np.array([token for passage in reading.passages for token in passage])
-
-    def draw(rng: Generator, prefix: int, sort: str, most: int) -> list[_Pair]:
-        standing = prefix_counts(reading, prefix)
-        beginnings = [p[:prefix] for p in reading.passages if len(p) >= prefix]
-        queries: list[Query] = []
-        for place in PLACES:
-            queries += draw_queries(
-                rng,
-                reading,
-                place=place,
-                n_prefix=prefix,
-                most=-(-most // 2) if place == "beginning" else most - len(queries),
-                window=recalling_task(checkpoint).params.window,
-                eos_id=checkpoint.config.eos_id,
-            )
-        return [
-            (Question(query.prefix, query.rest), Question(miss, []))
-            for query in queries
-            if (miss := draw_miss(rng, sort, query.prefix, beginnings, text, standing))
-        ]
-
-    return reading.token_ids, draw
-
-
-def _read_facts(
-    checkpoint: Checkpoint, pattern: str, pool: int, rng: Generator
-) -> tuple[list[int], _Pairs]:
-    facts = draw_facts(rng, pattern, pool // _FACT_TOKENS)
-    token_ids: list[int] = []
-    n_read = 0
-    for passage in passages_of(facts, 1):
-        turn = checkpoint.task.frame(list(passage.encode()), "copy")
-        if len(token_ids) + len(turn) > pool:
-            break
-        token_ids += turn
-        n_read += 1
-    said, others = facts[:n_read], facts[n_read:]
-
-    def draw(rng: Generator, prefix: int, sort: str, most: int) -> list[_Pair]:  # noqa: ARG001
-        n = min(most, len(said), len(others))
-        return [
-            (
-                Question(list(hit.prompt.encode()), list(hit.value.encode())),
-                Question(list(miss.prompt.encode()), []),
-            )
-            for hit, miss in zip(
-                (said[i] for i in rng.permutation(len(said))[:n]), others[:n], strict=True
-            )
-        ]
-
-    return token_ids, draw
 
 
 def _cell(kind: str, pool: int, prefix: int, sort: str, pairs: list[tuple[Reply, Reply]]) -> Cell:

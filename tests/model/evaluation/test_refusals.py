@@ -102,20 +102,21 @@ def test_letters_have_no_facts() -> None:
     assert {cell.kind for cell in cells} == {"random letters"}
 
 
-def test_cells_depend_on_seed_and_pool_alone() -> None:
+def test_cells_depend_on_seed_pool_and_prefix_alone() -> None:
     seen: list[tuple[int, ...]] = []
 
     def note(tokens: list[int]) -> float:
         seen.append(tuple(turn_of(tokens)))
         return 1.0
 
-    def asked(pools: tuple[int, ...], seed: int = 0) -> set[tuple[int, ...]]:
+    def asked(pools: tuple[int, ...], *prefixes: int, seed: int = 0) -> set[tuple[int, ...]]:
         seen.clear()
-        measure(note, pools=pools, prefixes=(8,), n_queries=3, seed=seed)
+        measure(note, pools=pools, prefixes=prefixes, n_queries=3, seed=seed)
         return set(seen)
 
-    assert asked((300,)) | asked((500,)) == asked((300, 500))
-    assert asked((300,), seed=1) != asked((300,))
+    assert asked((300,), 8) | asked((500,), 8) == asked((300, 500), 8)
+    assert asked((300,), 8) | asked((300,), 16) == asked((300,), 8, 16)
+    assert asked((300,), 8, seed=1) != asked((300,), 8)
 
 
 def test_a_model_that_does_not_tell(tmp_path: Path) -> None:
