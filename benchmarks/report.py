@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import engine_tables, session_tables
 from benchmarks.figures import Paragraphs, read_results, start
-from model.evaluation import copying, recall, turns
+from model.evaluation import copying, fact_recall, recall_cell, refusal_cell, turn_scores
 from model.evaluation.copying import Cell
 from server.settings import Settings
 
@@ -62,19 +62,19 @@ def _evaluation(file: Path) -> str:
 def _turns(file: Path) -> str:
     """Sessions of many turns: copies exact, by turn and by kind."""
     results = json.loads(file.read_text(encoding="utf-8"))
-    scores = [turns.TurnScore(**score) for score in results["turns"]]
-    kinds = [turns.KindScore(**score) for score in results["kinds"]]
+    scores = [turn_scores.TurnScore(**score) for score in results["turns"]]
+    kinds = [turn_scores.KindScore(**score) for score in results["kinds"]]
     shortest, longest = results["lengths"]
     return (
         f"{scores[0].n_sessions} sessions of {len(scores)} strings of {shortest} to {longest} "
-        f"tokens, per cent:\n\n{turns.markdown_tables(scores, kinds)}"
+        f"tokens, per cent:\n\n{turn_scores.score_tables(scores, kinds)}"
     )
 
 
 def _turns_in_short(file: Path) -> str:
     """Sessions of many turns: copies exact of the first one and of every fifth."""
     results = json.loads(file.read_text(encoding="utf-8"))
-    scores = [turns.TurnScore(**score) for score in results["turns"]]
+    scores = [turn_scores.TurnScore(**score) for score in results["turns"]]
     shown = [score for score in scores if score.turn == 1 or score.turn % 5 == 0]
     shortest, longest = results["lengths"]
     exact = sum(score.exact for score in scores) / sum(score.n_sessions for score in scores)
@@ -92,12 +92,29 @@ def _turns_in_short(file: Path) -> str:
 def _recall(file: Path) -> str:
     """Recall of what was read, by kind of text, pool and prefix."""
     results = json.loads(file.read_text(encoding="utf-8"))
-    cells = [recall.Cell(**cell) for cell in results["cells"]]
+    cells = [recall_cell.Cell(**cell) for cell in results["cells"]]
     n_queries = sum(cell.n_queries for cell in cells)
     most = max(cell.n_queries for cell in cells)
     return (
-        f"{n_queries} queries, up to {most} of each kind, pool and prefix (lengths in tokens), per "
-        f"cent:\n\n{recall.markdown_tables(cells)}"
+        f"{n_queries} queries, up to {most} of each kind, pool, prefix and place (lengths in "
+        f"tokens), per cent:\n\n{recall_cell.markdown_tables(cells)}"
+    )
+
+
+def _facts(file: Path) -> str:
+    """Recall of facts that are all alike."""
+    results = json.loads(file.read_text(encoding="utf-8"))
+    cells = [fact_recall.Cell(**cell) for cell in results["cells"]]
+    return f"Every fact is asked for, per cent:\n\n{fact_recall.markdown_tables(cells)}"
+
+
+def _misses(file: Path) -> str:
+    """What stands nowhere, and whether it is refused."""
+    results = json.loads(file.read_text(encoding="utf-8"))
+    cells = [refusal_cell.Cell(**cell) for cell in results["cells"]]
+    n_misses = sum(len(cell.missing) for cell in cells)
+    return f"{n_misses} misses and as many hits, per cent:\n\n" + refusal_cell.markdown_tables(
+        cells, results["least_match"]
     )
 
 
@@ -188,8 +205,10 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "copying": _summary,
     "crashes": lambda _: session_tables.crashes(),
     "evaluation": _evaluation,
+    "facts": _facts,
     "limits": _limits,
     "load": lambda _: engine_tables.load(),
+    "misses": _misses,
     "overload": lambda _: engine_tables.overload(),
     "peers": lambda _: engine_tables.peers(),
     "recall": _recall,

@@ -134,6 +134,18 @@ class Decoder(nn.Module):
         """The counters `[C]` of a sequence of these tokens, as `extend` leaves them."""
         return self.embedding.counters(token_ids)
 
+    def match(self, state: DecoderState, slot: int) -> float | None:  # noqa: ARG002
+        """How well the sequence in a slot has found what it looked for since its turn began.
+
+        Args:
+            state: as `extend` left it.
+            slot: of the sequence.
+
+        Returns:
+            The least over the tokens of the turn, from 0 to 1; None for decoders that do not tell.
+        """
+        return None
+
     def extend(
         self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None
     ) -> Tensor:

@@ -1,4 +1,4 @@
-"""The file that a command writes its results to, once it has them."""
+"""The file that a command writes its results to."""
 
 import json
 from pathlib import Path
@@ -14,13 +14,18 @@ def check_writable(file: Path) -> None:
     is_new = not file.exists()
     file.open("a", encoding="utf-8").close()
     if is_new:
-        file.unlink()
+        file.resolve().unlink()  # not a link that leads to it
+
+
+def as_json(values: dict[str, Any]) -> str:
+    """Results as text for people and programs."""
+    return json.dumps(values, indent=1) + "\n"
 
 
 def write_json(file: Path, values: dict[str, Any]) -> None:
-    """Write results for people and programs.
+    """Write results.
 
     Raises:
         OSError: the file cannot be written.
     """
-    file.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    file.write_text(as_json(values), encoding="utf-8")

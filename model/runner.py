@@ -38,6 +38,14 @@ class Runner:
         """Tokens that a sequence holds, including the last one that it wrote."""
         return int(self._lengths[sequence]) + len(self._unread.get(sequence, []))
 
+    def match(self, sequence: int) -> float | None:
+        """How well a sequence has found what it looked for since its turn began.
+
+        That is `Decoder.match` for what it has read so far; a last token that it wrote and has not
+        read yet does not count. None for models that do not tell.
+        """
+        return self._checkpoint.decoder.match(self._state, sequence)
+
     def fork(self, origin: int, into: int) -> None:
         """Start a sequence over as a copy of another one.
 

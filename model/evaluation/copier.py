@@ -1,4 +1,4 @@
-"""A check that a checkpoint copies, for the measurements of copying."""
+"""Checks that a checkpoint copies, and recalls, for the measurements of both."""
 
 from model.checkpoint import Checkpoint
 from model.evaluation.errors import EvaluationError
@@ -17,3 +17,23 @@ def copying_task(checkpoint: Checkpoint) -> Copying:
         f"{checkpoint.name} was trained on the task {checkpoint.task.name!r}, and this measures "
         f"{Copying.name!r}; `causalrn evaluate` takes both"
     )
+
+
+def recalling_task(checkpoint: Checkpoint) -> Copying:
+    """The task of a checkpoint that copies and recalls.
+
+    Raises:
+        EvaluationError: it was trained on another task, or without recall.
+    """
+    task = copying_task(checkpoint)
+    if "recall" in task.modes:
+        return task
+    raise EvaluationError(
+        f"{checkpoint.name} was not trained for recall; `causalrn evaluate` and "
+        "`causalrn evaluate-turns` measure how it copies"
+    )
+
+
+def reads_text(checkpoint: Checkpoint) -> bool:
+    """Whether a model takes texts of any characters, rather than letters only."""
+    return checkpoint.tokenizer.name == "bytes"

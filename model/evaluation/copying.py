@@ -1,16 +1,19 @@
 """How exactly a model copies, by length and kind of string, when it decodes freely."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from model.checkpoint import Checkpoint
-from model.evaluation.strings import KINDS
+from model.evaluation.cost import token_cost
+from model.evaluation.measuring import Advance, Measurement, Part
+from model.evaluation.memory import at_once
+from model.evaluation.plan import Plan, Wanted, cells_of
+from model.evaluation.strings import NAMED_KINDS
 from model.evaluation.tables import markdown, percent
 from model.generation import generate
-
-_BATCH_TOKENS = 65_536
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Cell:
     """One kind of string at one length.
 
     Attributes:
-        kind: key of `model.evaluation.strings.KINDS`.
+        kind: key of `model.evaluation.strings.NAMED_KINDS`.
         length: characters (token ids) of each string.
         n_strings: strings tried.
         exact: strings copied without a mistake and ended by EOS in the right place.
@@ -31,56 +34,76 @@ class Cell:
     exact: int
     characters_right: int
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """Which cell of the measurement it is."""
+        return self.kind, self.length
 
-def evaluate_copying(
-    checkpoint: Checkpoint,
-    *,
-    lengths: list[int],
-    n_strings: int,
-    seed: int,
-    advance: Callable[[int], None],
-) -> Iterator[Cell]:
-    """Measure a copier, one cell after the other.
+
+def copying(checkpoint: Checkpoint, plan: Plan, seed: int) -> Measurement[Cell]:
+    """The measurement of a copier, one part a cell.
 
     Args:
         checkpoint: the model; its tokenizer decides the kinds.
-        lengths: lengths of the strings.
-        n_strings: strings in each cell.
+        plan: what is to be copied.
         seed: decides the strings; those of a cell depend on seed, kind and length alone.
-        advance: called with the number of characters decoded, for a progress display; over all
-            cells these add up to the characters of all strings.
 
     Raises:
-        ValueError: the model cannot hold a string of that length and its copy.
+        EvaluationError: the plan does not suit the model, or this machine lacks the memory.
     """
-    for length in lengths:
-        for index, (kind, source) in enumerate(KINDS[checkpoint.tokenizer.name].items()):
-            rng = np.random.default_rng([seed, length, index])
-            strings = [source(rng, length).tolist() for _ in range(n_strings)]
-            exact = right = 0
-            size = max(1, _BATCH_TOKENS // (2 * length + 2))
-            for first in range(0, len(strings), size):
-                part = strings[first : first + size]
-                for string, copy in zip(part, _copies(checkpoint, part, advance), strict=True):
-                    exact += string == copy
-                    right += sum(x == y for x, y in zip(string, copy, strict=False))
-            yield Cell(kind, length, len(strings), exact, right)
+    return Measurement(
+        settings={"seed": seed, "plan": plan.model_dump(mode="json")},
+        cells=TypeAdapter(list[Cell]),
+        parts=[_part(checkpoint, cell, seed) for cell in cells_of(plan, checkpoint)],
+        show=markdown_tables,
+    )
 
 
-def _copies(
-    checkpoint: Checkpoint, strings: list[list[int]], advance: Callable[[int], None]
-) -> list[list[int]]:
+def _part(checkpoint: Checkpoint, cell: Wanted, seed: int) -> Part[Cell]:
+    size = at_once(checkpoint, 2 * cell.length + 3)
+    return Part(
+        name=f"{cell.kind}, {cell.length:,}",
+        keys=[(cell.kind, cell.length)],
+        work=cell.n_strings * cell.length * _cost(cell.length),
+        measure=lambda advance: [_measure(checkpoint, cell, seed, size, advance)],
+    )
+
+
+def draw_strings(tokenizer: str, cell: Wanted, seed: int) -> list[list[int]]:
+    """The strings of a cell, as token ids. If fewer are wanted, they are the first of them."""
+    kinds = NAMED_KINDS[tokenizer]
+    rng = np.random.default_rng([seed, cell.length, list(kinds).index(cell.kind)])
+    return [kinds[cell.kind](rng, cell.length).tolist() for _ in range(cell.n_strings)]
+
+
+def _cost(length: int) -> float:
+    """What one character of a copy costs: the pool grows from one length to two."""
+    return token_cost(1.5 * length)
+
+
+def _measure(checkpoint: Checkpoint, cell: Wanted, seed: int, size: int, advance: Advance) -> Cell:
+    strings = draw_strings(checkpoint.tokenizer.name, cell, seed)
+    exact = right = 0
+    for first in range(0, len(strings), size):
+        part = strings[first : first + size]
+        for string, copy in zip(part, _copies(checkpoint, part, advance), strict=True):
+            exact += string == copy
+            right += sum(x == y for x, y in zip(string, copy, strict=False))
+    return Cell(cell.kind, cell.length, len(strings), exact, right)
+
+
+def _copies(checkpoint: Checkpoint, strings: list[list[int]], advance: Advance) -> list[list[int]]:
     """Greedy copies. Each may become one character too long, so that a missing EOS shows."""
     copies: list[list[int]] = [[] for _ in strings]
     limits = [len(string) + 1 for string in strings]
-    unreported = sum(map(len, strings))
+    unreported, cost = sum(map(len, strings)), _cost(len(strings[0]))
     for tokens in generate(checkpoint, strings, max_tokens=limits):
         for row, token in tokens.items():
             copies[row].append(token)
         done = min(len(tokens), unreported)
-        advance(done)
+        advance(done * cost)
         unreported -= done
-    advance(unreported)
+    advance(unreported * cost)
     return copies
 
 

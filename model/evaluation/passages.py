@@ -9,7 +9,6 @@ import numpy as np
 from numpy.random import Generator
 
 from model.config import ModelConfig
-from model.evaluation.errors import EvaluationError
 from model.evaluation.strings import BYTE_KINDS, LETTER_KINDS
 from model.tasks.strings import Ids
 
@@ -56,7 +55,7 @@ class Reading:
 
     Attributes:
         token_ids: all of it; its turns of copying are exact.
-        passages: what was read; no two of them overlap in the material.
+        passages: what was read, each of them once; no two of them overlap in the material.
     """
 
     token_ids: list[int]
@@ -67,10 +66,9 @@ def read_passages(rng: Generator, config: ModelConfig, material: Material, n: in
     """Let a session read passages until it holds about n tokens, at most 50 fewer.
 
     Half of the passages are copied, `BOS s SEP s EOS`, the others are only read, `BOS s SEP`. They
-    are cut from the material one after the other, even where that splits a character.
-
-    Raises:
-        EvaluationError: there is too little material.
+    are cut from the material one after the other, even where that splits a character. Where there
+    is no more of it, earlier passages are read again, whole and in any order, so that what stands
+    at one place of the material still goes on in one way only.
     """
     source = material(rng, n).tolist()
     token_ids: list[int] = []
@@ -80,11 +78,15 @@ def read_passages(rng: Generator, config: ModelConfig, material: Material, n: in
         # Where there is no room for a copy too, it is read only.
         copied = rng.random() < 0.5 and (room - 1) // 2 >= SHORTEST
         longest = min(LONGEST, (room - 1) // 2 if copied else room)
-        passage = source[begin : begin + int(rng.integers(SHORTEST, longest + 1))]
-        begin += len(passage)
-        if begin == len(source):
-            raise EvaluationError(f"{begin} tokens of text are too few for a pool of {n}")
-        found.append(passage)
+        size = int(rng.integers(SHORTEST, longest + 1))
+        if begin + size < len(source):
+            passage = source[begin : begin + size]
+            begin += size
+            found.append(passage)
+        elif fitting := [passage for passage in found if len(passage) <= longest]:
+            passage = fitting[rng.integers(len(fitting))]
+        else:
+            break
         token_ids += [config.bos_id, *passage, config.sep_id]
         token_ids += [*passage, config.eos_id] if copied else []
     return Reading(token_ids, found)

@@ -102,6 +102,11 @@ def _random_bytes(rng: Generator, n: int) -> Ids:
     return rng.integers(0, 256, n)
 
 
+def _periodic(rng: Generator, n: int) -> Ids:
+    """A period of 5 to 40 random bytes, again and again."""
+    return np.resize(_random_bytes(rng, int(rng.integers(5, 41))), n)
+
+
 BYTE_KINDS: dict[str, Source] = {
     "prose": _passage("prose"),
     "source code": _passage("code"),
@@ -136,3 +141,10 @@ LETTER_KINDS: dict[str, Source] = {
 }
 
 KINDS: dict[str, dict[str, Source]] = {"bytes": BYTE_KINDS, "letters": LETTER_KINDS}
+"""The kinds that are measured by default, by tokenizer. Their order decides what a seed draws."""
+
+NAMED_KINDS: dict[str, dict[str, Source]] = {
+    "bytes": {**BYTE_KINDS, "periodic": _periodic},
+    "letters": LETTER_KINDS,
+}
+"""The kinds that a plan may name: those of `KINDS`, in their places, and what came later."""

@@ -1,86 +1,31 @@
 """Copying turn after turn: what a session has written stays in its context, mistakes included."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.random import Generator
+from pydantic import TypeAdapter
 
 from model.checkpoint import Checkpoint
 from model.evaluation.copier import copying_task
+from model.evaluation.cost import token_cost
 from model.evaluation.errors import EvaluationError
+from model.evaluation.measuring import Advance, Measurement, Part
+from model.evaluation.memory import at_once
 from model.evaluation.strings import KINDS
-from model.evaluation.tables import markdown, percent
+from model.evaluation.turn_scores import LIKE_EARLIER, Session, markdown_tables, summary
 from model.runner import Runner
 from model.tasks.strings import Ids
 
-LIKE_EARLIER = "like an earlier one"
-"""Kind of the strings that repeat an earlier one of their session, with or without changes."""
-
 _LIKE_EARLIER_SHARE = 0.3
 _CHANGED_SHARE = 0.1
-_GROUP_TOKENS = 262_144  # that sessions decoded together may come to hold
+_MOST_AT_ONCE = 16  # sessions; more would not be faster, and an interrupt would lose more
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The result of one turn.
-
-    Attributes:
-        turn: 1 for the first of its session.
-        kind: key of `model.evaluation.strings.KINDS`, or `LIKE_EARLIER`.
-        pool: tokens that the session held when the turn began.
-        exact: whether the copy had no mistake and was ended by EOS in the right place.
-    """
-
-    turn: int
-    kind: str
-    pool: int
-    exact: bool
-
-
-@dataclass(frozen=True)
-class TurnScore:
-    """One turn over all sessions.
-
-    Attributes:
-        turn: 1 for the first.
-        n_sessions: sessions that reached it.
-        exact: sessions whose copy was exact at this turn.
-        mean_pool: tokens that a session held when the turn began, on average.
-    """
-
-    turn: int
-    n_sessions: int
-    exact: int
-    mean_pool: float
-
-
-@dataclass(frozen=True)
-class KindScore:
-    """One kind of string over all turns.
-
-    Attributes:
-        kind: key of `model.evaluation.strings.KINDS`, or `LIKE_EARLIER`.
-        n_strings: strings of the kind.
-        exact: strings whose copy was exact.
-    """
-
-    kind: str
-    n_strings: int
-    exact: int
-
-
-def evaluate_turns(
-    checkpoint: Checkpoint,
-    *,
-    n_turns: int,
-    lengths: tuple[int, int],
-    n_sessions: int,
-    seed: int,
-    advance: Callable[[int], None],
-) -> Iterator[Answer]:
-    """Let sessions copy one string after another, decoding freely.
+def turns(
+    checkpoint: Checkpoint, *, n_turns: int, lengths: tuple[int, int], n_sessions: int, seed: int
+) -> Measurement[Session]:
+    """The measurement of sessions that copy one string after another, decoding freely.
 
     As on the server, a session keeps what it read and what the model wrote, with EOS if the model
     wrote it. A copy that goes on too long is stopped after one token more than it should have.
@@ -91,10 +36,10 @@ def evaluate_turns(
         lengths: shortest and longest string; lengths are uniform.
         n_sessions: how many to measure.
         seed: decides the strings; those of a session depend on the seed and its number alone.
-        advance: called with the number of turns done, for a progress display.
 
     Raises:
-        EvaluationError: the model does not copy, or cannot hold a session of the longest strings.
+        EvaluationError: the model does not copy, or it or this machine cannot hold a session of the
+            longest strings.
     """
     copying_task(checkpoint)
     longest = n_turns * (2 * lengths[1] + 3)
@@ -103,38 +48,72 @@ def evaluate_turns(
             f"{n_turns} turns of {lengths[1]} may take up to {longest} tokens, "
             f"{checkpoint.name} holds {checkpoint.config.max_seq_len}"
         )
-    size = max(1, _GROUP_TOKENS // longest)
-    sessions = [
-        _strings(np.random.default_rng([seed, number]), checkpoint, n_turns, lengths)
-        for number in range(n_sessions)
-    ]
-    groups = (sessions[first : first + size] for first in range(0, n_sessions, size))
-    return (answer for group in groups for answer in _answers(checkpoint, group, advance))
+    size = min(_MOST_AT_ONCE, at_once(checkpoint, longest))
+    # A turn adds a string and its copy to the pool.
+    costs = [token_cost(turn * sum(lengths)) for turn in range(n_turns)]
+
+    def part(numbers: range) -> Part[Session]:
+        return Part(
+            name=f"sessions {numbers[0] + 1} to {numbers[-1] + 1}",
+            keys=numbers,
+            work=len(numbers) * sum(costs),
+            measure=lambda advance: _measure(
+                checkpoint,
+                {
+                    n: _strings(np.random.default_rng([seed, n]), checkpoint, n_turns, lengths)
+                    for n in numbers
+                },
+                costs,
+                advance,
+            ),
+        )
+
+    return Measurement(
+        settings={
+            "seed": seed,
+            "n_turns": n_turns,
+            "lengths": list(lengths),
+            "n_sessions": n_sessions,
+        },
+        cells=TypeAdapter(list[Session]),
+        parts=[
+            part(range(first, min(first + size, n_sessions)))
+            for first in range(0, n_sessions, size)
+        ],
+        show=markdown_tables,
+        summarize=summary,
+    )
 
 
-def _answers(
-    checkpoint: Checkpoint, sessions: list[list[tuple[str, Ids]]], advance: Callable[[int], None]
-) -> Iterator[Answer]:
-    """Let a group of sessions copy their strings, all of them turn by turn."""
-    sizes = [sum(2 * len(string) + 3 for _, string in strings) for strings in sessions]
-    state = Runner(checkpoint, sizes)
-    for turn, strings in enumerate(zip(*sessions, strict=True), 1):
-        yield from _turn(checkpoint, state, strings, turn)
-        advance(len(strings))
+def _measure(
+    checkpoint: Checkpoint,
+    strings: dict[int, list[tuple[str, Ids]]],
+    costs: Sequence[float],
+    advance: Advance,
+) -> list[Session]:
+    """Let some sessions copy their strings, all of them turn by turn."""
+    of_sessions = list(strings.values())
+    state = Runner(
+        checkpoint, [sum(2 * len(string) + 3 for _, string in some) for some in of_sessions]
+    )
+    results = [Session(number, [kind for kind, _ in strings[number]], [], []) for number in strings]
+    for turn, cost in zip(zip(*of_sessions, strict=True), costs, strict=True):
+        pools = [state.length(s) for s in range(len(turn))]
+        exact = _turn(checkpoint, state, [string for _, string in turn])
+        for result, pool, is_exact in zip(results, pools, exact, strict=True):
+            result.pools.append(pool)
+            result.exact.append(is_exact)
+        advance(len(turn) * cost)
+    return results
 
 
-def _turn(
-    checkpoint: Checkpoint, sessions: Runner, strings: Sequence[tuple[str, Ids]], turn: int
-) -> list[Answer]:
-    wanted = [[*string.tolist(), checkpoint.config.eos_id] for _, string in strings]
-    pools = [sessions.length(s) for s in range(len(strings))]
+def _turn(checkpoint: Checkpoint, sessions: Runner, strings: Sequence[Ids]) -> list[bool]:
+    wanted = [[*string.tolist(), checkpoint.config.eos_id] for string in strings]
     written = sessions.answer(
         {s: checkpoint.task.frame(ids[:-1], "copy") for s, ids in enumerate(wanted)},
         lambda s, ids: len(ids) < len(wanted[s]),
     )
-    return [
-        Answer(turn, kind, pools[s], written[s] == wanted[s]) for s, (kind, _) in enumerate(strings)
-    ]
+    return [written[s] == ids for s, ids in enumerate(wanted)]
 
 
 def _strings(
@@ -163,36 +142,3 @@ def _like(rng: Generator, earlier: Ids, shortest: int, fresh: Ids) -> Ids:
     string = earlier[begin:end]
     share = _CHANGED_SHARE if rng.random() < 0.5 else 0.0
     return np.where(rng.random(len(string)) < share, np.resize(fresh, len(string)), string)
-
-
-def score_turns(answers: Sequence[Answer]) -> list[TurnScore]:
-    """The answers of all sessions summed up by turn, in order."""
-    scores = []
-    for turn in sorted({answer.turn for answer in answers}):
-        here = [answer for answer in answers if answer.turn == turn]
-        exact, pool = sum(a.exact for a in here), sum(a.pool for a in here)
-        scores.append(TurnScore(turn, len(here), exact, round(pool / len(here), 1)))
-    return scores
-
-
-def score_kinds(answers: Sequence[Answer]) -> list[KindScore]:
-    """The answers of all turns summed up by kind, in alphabetical order."""
-    scores = []
-    for kind in sorted({answer.kind for answer in answers}):
-        here = [answer for answer in answers if answer.kind == kind]
-        scores.append(KindScore(kind, len(here), sum(answer.exact for answer in here)))
-    return scores
-
-
-def markdown_tables(turns: Sequence[TurnScore], kinds: Sequence[KindScore]) -> str:
-    """Two Markdown tables in per cent, copies exact by turn and by kind."""
-    by_turn = [
-        [str(t.turn), f"{t.mean_pool:.0f}", str(t.n_sessions), percent(t.exact, t.n_sessions)]
-        for t in turns
-    ]
-    by_kind = [[k.kind, str(k.n_strings), percent(k.exact, k.n_strings)] for k in kinds]
-    tables = (
-        markdown([["turn", "tokens in the pool", "sessions", "exact"], *by_turn]),
-        markdown([["kind", "strings", "exact"], *by_kind]),
-    )
-    return "\n".join(tables)

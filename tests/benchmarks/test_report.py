@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.report import render
-from model.evaluation.recall import Cell
-from model.evaluation.turns import KindScore, TurnScore
+from model.evaluation import fact_recall, refusal_cell
+from model.evaluation.recall_cell import Cell
+from model.evaluation.turn_scores import KindScore, TurnScore
 
 
 def rendered(folder: Path, block: str) -> list[str]:
@@ -39,15 +40,36 @@ def test_turns_become_a_table(tmp_path: Path) -> None:
 
 
 def test_recall_becomes_a_table(tmp_path: Path) -> None:
-    cells = [Cell("prose", 256, 4, 20, 19, 18, 18, 900, 890), Cell("JSON", 256, 4, *[0] * 6)]
+    cells = [
+        Cell("prose", 256, 4, "beginning", 200, 20, 19, 18, 18, 900, 890),
+        Cell("JSON", 256, 4, "middle", 200, *[0] * 6),
+    ]
     (tmp_path / "recall.json").write_text(json.dumps({"cells": [asdict(cell) for cell in cells]}))
     lines = rendered(tmp_path, "recall recall.json")
     assert lines[0] == (
-        "20 queries, up to 20 of each kind, pool and prefix (lengths in tokens), per cent:"
+        "20 queries, up to 20 of each kind, pool, prefix and place (lengths in tokens), per cent:"
     )
     assert "| 256 | 95.00 |" in lines
     assert "| prose | 95.00 |" in lines
     assert "| JSON |  |" in lines
+
+
+def test_facts_become_a_table(tmp_path: Path) -> None:
+    cell = fact_recall.Cell("ferries", 500, 1, 24_000, right=500, exact=499)
+    (tmp_path / "facts.json").write_text(json.dumps({"cells": [asdict(cell)]}))
+    lines = rendered(tmp_path, "facts facts.json")
+    assert lines[0] == "Every fact is asked for, per cent:"
+    assert "| ferries | 500 | 1 | 24000 | 100 | 99.80 |" in lines
+
+
+def test_misses_become_tables(tmp_path: Path) -> None:
+    cell = refusal_cell.Cell("prose", 256, 8, "random text", [0.9, 0.7], [], [0.1, 0.8])
+    values = {"least_match": 0.75, "cells": [asdict(cell)]}
+    (tmp_path / "misses.json").write_text(json.dumps(values))
+    lines = rendered(tmp_path, "misses misses.json")
+    assert lines[0] == "2 misses and as many hits, per cent:"
+    assert lines.count("| prose | 50.00 |") == 2
+    assert lines[-1].endswith("right recalls; the checkpoint asks for 0.75.")
 
 
 def test_an_unknown_block_is_refused(tmp_path: Path) -> None:

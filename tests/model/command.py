@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from model import checkpoint as checkpoint_module
 from model.cli import app
-from tests.model.tiny import Script, copying, scripted_checkpoint
+from tests.model.tiny import Matching, Script, copying, scripted_checkpoint
 
 ROOT = Path(__file__).parents[2]
 _PROGRAM = (sys.executable, "-c", "from model.cli import app; app(prog_name='causalrn')")
@@ -68,9 +68,14 @@ def on_terminal(*args: object, **environment: str) -> tuple[int, str]:
     return process.returncode, text
 
 
-def use_script(monkeypatch: pytest.MonkeyPatch, script: Script, tokenizer: str) -> None:
+def use_script(
+    monkeypatch: pytest.MonkeyPatch,
+    script: Script,
+    tokenizer: str,
+    matching: Matching = lambda _: None,
+) -> None:
     """Let every checkpoint be one whose decoder follows a script."""
-    scripted = scripted_checkpoint(script, tokenizer)
+    scripted = scripted_checkpoint(script, tokenizer, matching=matching)
     monkeypatch.setattr(checkpoint_module, "load_checkpoint", lambda _: scripted)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.config import ModelConfig
 from model.decoder import Decoder
-from model.state import RaggedBatch
+from model.state import LayerSpec, RaggedBatch, TensorSpec
 from model.tasks.copying import Copying, CopyingParams
 from model.tokenizer import TOKENIZERS
 
@@ -110,6 +110,7 @@ def random_checkpoint(folder: Path, tokenizer: str = "letters", **changes: Any) 
 
 
 Script = Callable[[list[int]], int]
+Matching = Callable[[list[int]], float | None]
 
 
 class ScriptedState:
@@ -130,13 +131,23 @@ class ScriptedDecoder:
     """Stands in for a `Decoder`: what comes after a sequence is what a script says.
 
     It checks that batches are put together as `RaggedBatch` demands.
+
+    Args:
+        vocab_size: of its logits.
+        script: is given all tokens of a sequence, and says which one comes next.
+        matching: is given the same, and says how well what it looks for was found.
     """
 
-    def __init__(self, vocab_size: int, script: Script) -> None:
-        self.vocab_size, self.script = vocab_size, script
+    def __init__(self, vocab_size: int, script: Script, matching: Matching) -> None:
+        self.vocab_size, self.script, self.matching = vocab_size, script, matching
+
+    specs = (LayerSpec((TensorSpec("token", (1,)),)),)  # four bytes a token
 
     def new_state(self, *, n_pages: int, page_size: int, n_slots: int) -> ScriptedState:
         return ScriptedState(n_pages, page_size, n_slots)
+
+    def match(self, state: ScriptedState, slot: int) -> float | None:
+        return self.matching(state.slots[slot])
 
     def extend(self, batch: RaggedBatch, state: ScriptedState) -> Tensor:
         assert len(set(batch.slots.tolist())) == len(batch.slots)
@@ -166,11 +177,14 @@ class ScriptedDecoder:
 
 
 def scripted_checkpoint(
-    script: Script, tokenizer: str = "letters", max_seq_len: int = 4096
+    script: Script,
+    tokenizer: str = "letters",
+    max_seq_len: int = 4096,
+    matching: Matching = lambda _: None,
 ) -> Checkpoint:
     """A checkpoint whose decoder follows a script, which is asked for recalls, too."""
     config = tiny_config(tokenizer, max_seq_len=max_seq_len, recall=True)
-    decoder = cast(Decoder, ScriptedDecoder(config.vocab_size, script))
+    decoder = cast(Decoder, ScriptedDecoder(config.vocab_size, script, matching))
     task = tiny_task(config, tokenizer)
     return Checkpoint(
         "scripted", Path("scripted"), config, TOKENIZERS[tokenizer](), task, decoder, "0" * 64
@@ -200,8 +214,8 @@ def answering(
 ) -> Script:
     """A script for sessions: `copying` in each turn, or going on like what was read earlier.
 
-    A turn of recall of which n tokens are there goes on with `recall(n, right)`. Where a turn is
-    not complete, or over, nobody asks; EOS then.
+    A turn of recall of which n tokens are there goes on with `recall(n, right)`; if it was never
+    read, with EOS. Where a turn is not complete, or over, nobody asks; EOS then.
     """
 
     def script(tokens: list[int]) -> int:
@@ -211,7 +225,9 @@ def answering(
         if middle != begin + 1:
             answer = [*copy(tokens[begin + 1 : middle]), config.eos_id]
             return answer[len(turn)] if len(turn) < len(answer) else config.eos_id
-        place = next(i for i in range(begin) if tokens[i : i + len(turn)] == turn)
+        places = (i for i in range(begin) if tokens[i : i + len(turn)] == turn)
+        if (place := next(places, None)) is None:
+            return config.eos_id
         right = tokens[place + len(turn)]
         return recall(len(turn), config.eos_id if right == config.sep_id else right)
 

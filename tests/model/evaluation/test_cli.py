@@ -1,21 +1,31 @@
 """The evaluating commands: what they print and write, how they fail, how they are interrupted."""
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from numpy.random import Generator
 
 from model.checkpoint import load_checkpoint
+from model.evaluation import turns
 from model.evaluation.passages import KINDS
-from model.evaluation.strings import LETTER_KINDS
-from model.tasks.strings import Ids, letter_string
-from tests.model.command import perfect_copier, refusal, run, start, use_script
+from model.evaluation.plan import read_plan
+from model.evaluation.strings import LETTER_KINDS, NAMED_KINDS
+from tests.model.command import ROOT, perfect_copier, refusal, run, start, use_script
 from tests.model.tiny import answering, copying, random_checkpoint, scripted_checkpoint
 
 CONFIG = scripted_checkpoint(len).config
+
+
+COMMANDS = {
+    "evaluate": ("--lengths", "3,7", "--strings", 2),
+    "evaluate-turns": ("--turns", 3, "--lengths", "3,9", "--sessions", 20),
+    "evaluate-recall": ("--pools", "200,400", "--prefixes", "8", "--queries", 3),
+    "evaluate-facts": ("--facts", "4,9", "--together", "1,2"),
+    "evaluate-misses": ("--pools", "200,400", "--prefixes", "8", "--queries", 3),
+}
 
 
 def perfect(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +85,11 @@ class TestEvaluate:
             (["--lengths", "0,4"], "--lengths must lie between 1 and 10 for this checkpoint"),
             (["--lengths", "11"], "--lengths must lie between 1 and 10 for this checkpoint"),
             (["--lengths", "1", "--silence-block", "2"], "block must be between 0 and 1, got 2"),
+            (["--plan", "long", "--strings", "2"], "--plan says how many strings of which lengths"),
+            (["--plan", "lon"], "no plan 'lon'; there are long, medium, or give a file that ends"),
+            (["--plan", "medium"], "model holds strings of up to 10 tokens with their copies, the"),
+            (["--plan", "long"], "no kind 'prose' for the tokenizer 'letters'; it has random lett"),
+            (["--batches", "2"], "--batches is for other tasks than 'copying', this is a checkp"),
         ],
     )
     def test_errors(self, args: list[str], message: str, tmp_path: Path) -> None:
@@ -112,7 +127,7 @@ class TestEvaluate:
         assert results(out)["cells"]
 
 
-@pytest.mark.parametrize("command", ["evaluate", "evaluate-turns", "evaluate-recall"])
+@pytest.mark.parametrize("command", COMMANDS)
 class TestOutput:
     """Where the results shall go is looked at before anything is measured."""
 
@@ -153,6 +168,7 @@ class TestTurns:
         values = results(out)
         assert values["fingerprint"] == load_checkpoint(tmp_path / "model").fingerprint
         assert (values["checkpoint"], values["seed"], values["lengths"]) == ("model", 3, [3, 9])
+        assert [session["number"] for session in values["cells"]] == [0, 1, 2]
         assert [turn["n_sessions"] for turn in values["turns"]] == [3, 3, 3, 3]
         assert values["turns"][0].keys() == {"turn", "n_sessions", "exact", "mean_pool"}
         assert sum(kind["n_strings"] for kind in values["kinds"]) == 12
@@ -165,16 +181,22 @@ class TestTurns:
 
     def test_ctrl_c_prints_what_there_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
         copy = answering(CONFIG)
+        monkeypatch.setattr(turns, "_MOST_AT_ONCE", 2)
+        ended: set[tuple[int, ...]] = set()
 
         def interrupted(tokens: list[int]) -> int:
-            if tokens.count(CONFIG.bos_id) == 3:
-                signal.raise_signal(signal.SIGINT)
-            return copy(tokens)
+            token = copy(tokens)
+            if token == CONFIG.eos_id and tokens.count(CONFIG.bos_id) == 4:
+                ended.add(tuple(tokens))
+                if len(ended) == 3:  # of the second group
+                    signal.raise_signal(signal.SIGINT)
+            return token
 
         use_script(monkeypatch, interrupted, "letters")
         result = run("evaluate-turns", "perfect", *self.ARGS)
         assert result.exit_code == 130
-        assert [line[:3] for line in result.stdout.splitlines()[2:5]] == ["| 1", "| 2", ""]
+        assert "| 4 | " in result.stdout
+        assert result.stdout.count("| 2 | 100 |") >= 4  # both sessions of the first group
 
     @pytest.mark.parametrize(
         ("args", "message"),
@@ -200,14 +222,15 @@ class TestRecall:
         result = run("evaluate-recall", tmp_path / "model", *args)
         assert result.exit_code == 0
         lines = result.stdout.splitlines()
-        assert lines[0] == "| exact, by pool and prefix | 8 |"
+        assert lines[0] == "| exact from the beginning, by pool and prefix | 8 |"
         assert [line.split(" | ")[0] for line in lines[2:4]] == ["| 200", "| 400"]
-        assert lines[5] == "| exact, by kind and pool | 200 | 400 |"
-        assert [line.split(" | ")[0] for line in lines[7:13]] == [f"| {k}" for k in KINDS["bytes"]]
+        assert lines[5] == "| exact from the middle, by pool and prefix | 8 |"
+        assert lines[10] == "| exact, by kind and pool | 200 | 400 |"
+        assert [line.split(" | ")[0] for line in lines[12:18]] == [f"| {k}" for k in KINDS["bytes"]]
         values = results(out)
         assert values["fingerprint"] == load_checkpoint(tmp_path / "model").fingerprint
         assert (values["checkpoint"], values["seed"]) == ("model", 3)
-        assert len(values["cells"]) == 2 * len(KINDS["bytes"])
+        assert len(values["cells"]) == 2 * 2 * len(KINDS["bytes"])
         asked = [cell["n_queries"] for cell in values["cells"]]
         assert 0 <= min(asked) <= max(asked) == 3
 
@@ -247,18 +270,22 @@ class TestRecall:
         said = refusal("evaluate-recall", tmp_path / "model", *self.ARGS)
         assert said.startswith("model was not trained for recall; ")
 
-    def test_what_was_measured_before_an_error_is_not_lost(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def few(rng: Generator, n: int) -> Ids:
-            return letter_string(rng, min(n, 250))
 
-        monkeypatch.setitem(KINDS, "letters", {"few": few})
-        perfect(monkeypatch)
-        out = tmp_path / "results.json"
-        args = (*self.ARGS, "--pools", "200,900", "--output", out)
-        result = run("evaluate-recall", "perfect", *args)
-        assert result.exit_code == 1
-        assert "| exact, by kind and pool | 200 |" in result.stdout
-        assert "250 tokens of text are too few for a pool of 900" in result.stderr
-        assert not out.exists()
+DOCUMENT = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("line", re.findall(r"`causalrn (evaluate[^`]*)`", DOCUMENT))
+def test_every_command_that_the_document_names_is_taken(line: str, tmp_path: Path) -> None:
+    """Up to the checkpoint, which is looked for after all options were read."""
+    words = line.replace("exact-bytes", "/absent/model").split()
+    output = words.index("--output") + 1
+    words[output] = str(tmp_path / words[output])
+    assert refusal(*words) == "/absent/model: no such folder; a checkpoint is a folder"
+
+
+def test_the_plan_that_the_document_shows_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+    (tmp_path / "mine.toml").write_text(text)
+    (copies,) = read_plan(str(tmp_path / "mine.toml")).copies
+    assert (copies.lengths, copies.strings) == ((100, 1000), 20)
+    assert set(copies.kinds or ()) <= NAMED_KINDS["bytes"].keys()

@@ -6,21 +6,30 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.evaluation.copying import Cell, evaluate_copying, markdown_tables, silence_block
+from model.checkpoint import Checkpoint
+from model.evaluation import memory
+from model.evaluation.copying import Cell, markdown_tables, silence_block
+from model.evaluation.copying import copying as measurement
+from model.evaluation.errors import EvaluationError
+from model.evaluation.measuring import Measurement
+from model.evaluation.plan import Copies, Plan
 from model.evaluation.strings import LETTER_KINDS
+from tests.model.evaluation.measured import measured
 from tests.model.tiny import copying, random_checkpoint, scripted_checkpoint, tiny_config
 
 CONFIG = tiny_config()
 N_STRINGS = 6
 
 
+def of(
+    checkpoint: Checkpoint, *lengths: int, n_strings: int = N_STRINGS, seed: int = 0
+) -> Measurement[Cell]:
+    plan = Plan(copies=(Copies(lengths=lengths, strings=n_strings),))
+    return measurement(checkpoint, plan, seed)
+
+
 def measure(change: Callable[[Sequence[int]], Sequence[int]], length: int = 5) -> list[Cell]:
-    checkpoint = scripted_checkpoint(copying(CONFIG, change))
-    return list(
-        evaluate_copying(
-            checkpoint, lengths=[length], n_strings=N_STRINGS, seed=0, advance=lambda _: None
-        )
-    )
+    return measured(of(scripted_checkpoint(copying(CONFIG, change)), length))
 
 
 def other(token: int) -> int:
@@ -86,10 +95,8 @@ def test_strings_depend_on_seed_kind_and_length_alone() -> None:
             return source
 
         checkpoint = scripted_checkpoint(copying(CONFIG, note))
-        cells = evaluate_copying(
-            checkpoint, lengths=lengths, n_strings=3, seed=seed, advance=lambda _: None
-        )
-        assert len(list(cells)) == len(lengths) * len(LETTER_KINDS)
+        cells = measured(of(checkpoint, *lengths, n_strings=3, seed=seed))
+        assert len(cells) == len(lengths) * len(LETTER_KINDS)
         return seen
 
     both = sources([7, 30], 1)
@@ -98,36 +105,56 @@ def test_strings_depend_on_seed_kind_and_length_alone() -> None:
 
 
 @pytest.mark.parametrize("change", [nothing, lambda s: [*s, *s]], ids=["nothing", "double"])
-def test_progress_adds_up_to_all_characters(
-    change: Callable[[Sequence[int]], Sequence[int]],
+def test_progress_adds_up(change: Callable[[Sequence[int]], Sequence[int]]) -> None:
+    cells = measured(of(scripted_checkpoint(copying(CONFIG, change)), 3, 9, n_strings=4))
+    assert len(cells) == 2 * len(LETTER_KINDS)
+
+
+def test_strings_are_decoded_in_batches_by_the_memory_that_they_take(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    advances: list[int] = []
-    cells = evaluate_copying(
-        scripted_checkpoint(copying(CONFIG, change)),
-        lengths=[3, 9],
-        n_strings=4,
-        seed=0,
-        advance=advances.append,
-    )
-    assert len(list(cells)) == 2 * len(LETTER_KINDS)
-    assert sum(advances) == (3 + 9) * 4 * len(LETTER_KINDS)
-    assert min(advances) >= 0
+    """Four bytes a token: two strings of ten with their copies have room in two hundred."""
+    monkeypatch.setattr(memory, "_POOL_BYTES", 200)
+    copy = copying(CONFIG)
+    prompts: list[tuple[int, ...]] = []
+
+    def note(tokens: list[int]) -> int:
+        if tokens[-1] == CONFIG.sep_id:
+            prompts.append(tuple(tokens))
+        return copy(tokens)
+
+    checkpoint = scripted_checkpoint(note)
+    sizes: list[int] = []
+    new_state = checkpoint.decoder.new_state
+
+    def watched(**numbers: int) -> object:
+        sizes.append(numbers["n_slots"])
+        return new_state(**numbers)
+
+    monkeypatch.setattr(checkpoint.decoder, "new_state", watched)
+    cells = measured(of(checkpoint, 10, n_strings=5))
+    assert [cell.exact for cell in cells] == [5] * len(LETTER_KINDS)
+    assert sizes == [2, 2, 1] * len(LETTER_KINDS)
+    assert len(prompts) == 5 * len(LETTER_KINDS)
 
 
-def test_many_strings_are_decoded_in_several_batches() -> None:
-    checkpoint = scripted_checkpoint(copying(CONFIG), max_seq_len=10_000)
-    cells = list(
-        evaluate_copying(checkpoint, lengths=[1000], n_strings=40, seed=0, advance=lambda _: None)
-    )
-    assert [cell.exact for cell in cells] == [40] * len(LETTER_KINDS)
+def test_one_string_has_as_much_memory_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_POOL_BYTES", 1)
+    cells = measured(of(scripted_checkpoint(copying(CONFIG)), 10, n_strings=2))
+    assert [cell.exact for cell in cells] == [2] * len(LETTER_KINDS)
+
+
+def test_a_string_that_this_machine_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "usable_bytes", lambda: 2**30 - 1)
+    checkpoint = scripted_checkpoint(copying(CONFIG), max_seq_len=2**29)
+    with pytest.raises(EvaluationError, match=r"needs 1.0 GiB to hold 268435457 tokens"):
+        of(checkpoint, 2**27 - 1)
 
 
 def test_a_length_that_the_model_cannot_hold() -> None:
     checkpoint = scripted_checkpoint(copying(CONFIG), max_seq_len=22)
-    with pytest.raises(ValueError, match="may take up to 23 tokens"):
-        list(
-            evaluate_copying(checkpoint, lengths=[10], n_strings=1, seed=0, advance=lambda _: None)
-        )
+    with pytest.raises(EvaluationError, match="holds strings of up to 9 tokens with"):
+        of(checkpoint, 10)
 
 
 def test_a_silenced_block_adds_nothing(tmp_path: Path) -> None:

@@ -5,48 +5,50 @@ from pathlib import Path
 
 import pytest
 
-from model.evaluation import recall as module
+from model.evaluation import asking, memory
 from model.evaluation.errors import EvaluationError
 from model.evaluation.passages import KINDS, LONGEST, SHORTEST
-from model.evaluation.recall import Cell, evaluate_recall, markdown_tables
+from model.evaluation.queries import LEAST_REST
+from model.evaluation.recall import recall
+from model.evaluation.recall_cell import Cell, markdown_tables
+from tests.model.evaluation.measured import measured
 from tests.model.tiny import answering, random_checkpoint, scripted_checkpoint, tiny_config
 
 CONFIG = tiny_config()
 
 
 def measure(
-    recall: Callable[[int, int], int] = lambda _, right: right,
+    recalling: Callable[[int, int], int] = lambda _, right: right,
     pools: tuple[int, ...] = (300,),
     prefixes: tuple[int, ...] = (6, 20),
     n_queries: int = 8,
     seed: int = 0,
 ) -> list[Cell]:
-    checkpoint = scripted_checkpoint(answering(CONFIG, recall=recall))
-    advances: list[int] = []
-    cells = list(
-        evaluate_recall(
+    checkpoint = scripted_checkpoint(answering(CONFIG, recall=recalling))
+    return measured(
+        recall(
             checkpoint,
             pools=list(pools),
             prefixes=list(prefixes),
             n_queries=n_queries,
             seed=seed,
-            advance=advances.append,
         )
     )
-    assert sum(advances) == n_queries * len(pools) * len(prefixes)
-    assert min(advances) >= 0
-    return cells
 
 
 def test_perfect_recall() -> None:
     cells = measure(pools=(100, 300, 1000))
-    assert [(cell.pool, cell.prefix) for cell in cells] == [
-        (pool, prefix) for pool in (100, 300, 1000) for prefix in (6, 20)
+    assert [(cell.pool, cell.prefix, cell.place) for cell in cells] == [
+        (pool, prefix, place)
+        for pool in (100, 300, 1000)
+        for prefix in (6, 20)
+        for place in ("beginning", "middle")
     ]
     for cell in cells:
         assert cell.kind == "random letters"
         assert cell.n_queries == cell.exact == cell.n_certain == cell.exact_certain == 8
-        assert 8 * (SHORTEST - cell.prefix) < cell.n_tokens == cell.tokens_right
+        shortest = SHORTEST - cell.prefix if cell.place == "beginning" else LEAST_REST
+        assert 8 * shortest < cell.n_tokens == cell.tokens_right
         assert cell.n_tokens <= 8 * (LONGEST - cell.prefix + 1)
 
 
@@ -60,10 +62,10 @@ def other(token: int) -> int:
     ids=["another", "ends early", "a special id"],
 )
 def test_tokens_are_right_up_to_the_first_fault(wrong: Callable[[int], int]) -> None:
-    """Each recall goes wrong at the thirtieth token of its passage."""
-    for cell in measure(lambda n, right: wrong(right) if n == 29 else right):
+    """Each recall goes wrong at the token behind its first 21."""
+    for cell in measure(lambda n, right: wrong(right) if n == 21 else right):
         assert (cell.n_queries, cell.exact, cell.exact_certain) == (8, 0, 0)
-        assert cell.tokens_right == 8 * (29 - cell.prefix)
+        assert cell.tokens_right == 8 * (21 - cell.prefix)
 
 
 def test_the_end_belongs_to_it() -> None:
@@ -94,15 +96,14 @@ def test_many_recalls_go_on_from_one_session(monkeypatch: pytest.MonkeyPatch) ->
     whole = measure(pools=(1600,), n_queries=7)
     assert whole[0].exact == 7
     for size in (1, 4, 13):
-        monkeypatch.setattr(module, "_AT_ONCE", size)
+        monkeypatch.setattr(asking, "_AT_ONCE", size)
         assert measure(pools=(1600,), n_queries=7) == whole
 
 
 def test_cells_that_lack_passages_have_fewer_queries() -> None:
-    assert measure(pools=(60,), prefixes=(20, 50))[1] == Cell(
-        "random letters", 60, 50, n_queries=0, exact=0, n_certain=0, exact_certain=0, n_tokens=0,
-        tokens_right=0,
-    )  # fmt: skip
+    cell = measure(pools=(60,), prefixes=(20, 50))[2]
+    assert cell.key == ("random letters", 60, 50, "beginning")
+    assert (cell.n_queries, cell.exact, cell.n_tokens) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -119,34 +120,37 @@ def test_what_cannot_be_measured(changes: dict[str, tuple[int, ...]], message: s
 
 
 def test_a_model_that_learned_nothing_recalls_nothing(tmp_path: Path) -> None:
-    cells = list(
-        evaluate_recall(
-            random_checkpoint(tmp_path / "model", "bytes", recall=True),
-            pools=[200],
-            prefixes=[8],
-            n_queries=3,
-            seed=0,
-            advance=lambda _: None,
-        )
-    )
-    assert [cell.kind for cell in cells] == list(KINDS["bytes"])
+    checkpoint = random_checkpoint(tmp_path / "model", "bytes", recall=True)
+    cells = measured(recall(checkpoint, pools=[200], prefixes=[8], n_queries=3, seed=0))
+    assert list(dict.fromkeys(cell.kind for cell in cells)) == list(KINDS["bytes"])
     assert sum(cell.n_queries for cell in cells) > len(cells)  # it was asked
     assert sum(cell.exact for cell in cells) == 0
 
 
+def test_a_pool_that_this_machine_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "usable_bytes", lambda: 4 * 300)
+    measure(pools=(300,), n_queries=1)
+    with pytest.raises(EvaluationError, match="to hold 301 tokens"):
+        measure(pools=(300, 301))
+
+
 def test_tables() -> None:
     cells = [
-        Cell("prose", 256, 4, 10, 10, 10, 10, 900, 900),
-        Cell("prose", 256, 16, 10, 9, 8, 8, 700, 650),
-        Cell("JSON", 256, 4, 0, 0, 0, 0, 0, 0),
-        Cell("JSON", 256, 16, 10, 5, 0, 0, 700, 350),
-        Cell("prose", 1024, 4, 10, 1, 4, 1, 900, 90),
+        Cell("prose", 256, 4, "beginning", 200, 10, 10, 10, 10, 900, 900),
+        Cell("prose", 256, 16, "beginning", 200, 10, 9, 8, 8, 700, 650),
+        Cell("JSON", 256, 4, "beginning", 190, 0, 0, 0, 0, 0, 0),
+        Cell("JSON", 256, 16, "middle", 190, 10, 5, 0, 0, 700, 350),
+        Cell("prose", 1024, 4, "beginning", 800, 10, 1, 4, 1, 900, 90),
     ]
     assert markdown_tables(cells).splitlines() == [
-        "| exact, by pool and prefix | 4 | 16 |",
+        "| exact from the beginning, by pool and prefix | 4 | 16 |",
         "| --- | ---: | ---: |",
-        "| 256 | 100 | 70.00 |",
+        "| 256 | 100 | 90.00 |",
         "| 1024 | 10.00 |  |",
+        "",
+        "| exact from the middle, by pool and prefix | 16 |",
+        "| --- | ---: |",
+        "| 256 | 50.00 |",
         "",
         "| exact, by kind and pool | 256 | 1024 |",
         "| --- | ---: | ---: |",
@@ -167,4 +171,9 @@ def test_tables() -> None:
         "| --- | ---: | ---: |",
         "| prose | 96.87 | 10.00 |",
         "| JSON | 50.00 |  |",
+        "",
+        "| tokens of different text | 256 | 1024 |",
+        "| --- | ---: | ---: |",
+        "| prose | 200 | 800 |",
+        "| JSON | 190 |  |",
     ]

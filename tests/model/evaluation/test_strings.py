@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from model.evaluation.strings import BYTE_KINDS, KINDS, LETTER_KINDS
+from model.evaluation.strings import BYTE_KINDS, KINDS, LETTER_KINDS, NAMED_KINDS
 from model.tasks.strings import Source
 from model.tokenizer import TOKENIZERS
 
 LENGTHS = [*range(1, 65), 512]
-ALL = [(name, kind) for name in KINDS for kind in KINDS[name]]
+ALL = [(name, kind) for name in NAMED_KINDS for kind in NAMED_KINDS[name]]
 TEXTS = ["prose", "source code", "JSON", "log lines", "many scripts", "emoji"]
 
 
@@ -24,14 +24,14 @@ def test_strings_have_exactly_the_length_asked_for(tokenizer: str, kind: str) ->
     ids = TOKENIZERS[tokenizer]()
     content = set(range(ids.vocab_size)) - {ids.bos_id, ids.sep_id, ids.eos_id}
     for n in LENGTHS:
-        string = draw(KINDS[tokenizer][kind], n)
+        string = draw(NAMED_KINDS[tokenizer][kind], n)
         assert len(string) == n
         assert set(string) <= content
 
 
 @pytest.mark.parametrize(("tokenizer", "kind"), ALL)
 def test_a_seed_repeats_its_strings(tokenizer: str, kind: str) -> None:
-    source = KINDS[tokenizer][kind]
+    source = NAMED_KINDS[tokenizer][kind]
     assert draw(source, 64, seed=1) == draw(source, 64, seed=1)
     if kind != "only spaces":
         assert any(draw(source, 64, seed=1) != draw(source, 64, seed) for seed in range(2, 6))
@@ -77,3 +77,20 @@ def test_a_line_is_repeated_with_one_change() -> None:
             sum(a != b for a, b in zip(string[p:], string[:-p], strict=True)) for p in range(8, 41)
         ]
         assert 1 <= min(misfits) <= 2  # the change and what repeats it
+
+
+def test_periods_have_five_to_forty_random_bytes() -> None:
+    periods = set()
+    for seed in range(300):
+        string = draw(NAMED_KINDS["bytes"]["periodic"], 512, seed)
+        period = next(p for p in range(1, 512) if string[p:] == string[:-p])
+        assert len(set(string[:period])) > period / 2
+        periods.add(period)
+    assert periods == set(range(5, 41))
+
+
+def test_what_a_plan_may_name_keeps_the_places_of_all_kinds() -> None:
+    """A seed draws by these places, so figures would change with them."""
+    assert list(NAMED_KINDS["bytes"]) == [*KINDS["bytes"], "periodic"]
+    assert len(KINDS["bytes"]) == 13
+    assert list(NAMED_KINDS["letters"]) == list(KINDS["letters"])
