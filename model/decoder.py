@@ -134,18 +134,6 @@ class Decoder(nn.Module):
         """The counters `[C]` of a sequence of these tokens, as `extend` leaves them."""
         return self.embedding.counters(token_ids)
 
-    def match(self, state: DecoderState, slot: int) -> float | None:  # noqa: ARG002
-        """How well the sequence in a slot has found what it looked for since its turn began.
-
-        Args:
-            state: as `extend` left it.
-            slot: of the sequence.
-
-        Returns:
-            The least over the tokens of the turn, from 0 to 1; None for decoders that do not tell.
-        """
-        return None
-
     def extend(
         self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None
     ) -> Tensor:
@@ -173,11 +161,3 @@ class Decoder(nn.Module):
         for block, layer in zip(self.blocks, state.layers, strict=True):
             backend.block(block, step, layer)
         return backend.logits(classifier, step, batch.starts[1:] - 1 if rows is None else rows)
-
-    def match(self, state: DecoderState, slot: int) -> float | None:  # noqa: ARG002
-        """How well the sequence in a slot has found what it looked for since the last SEP.
-
-        Between 0 and 1; None if this decoder cannot tell, or the sequence has not looked for
-        anything. The least over the tokens of the turn so far, as of the last `extend`.
-        """
-        return None

@@ -131,10 +131,6 @@ class Copying:
         """A recall goes back to what a session read; a copy stands alone."""
         return mode == "recall"
 
-    def least_match(self, mode: str) -> float | None:  # noqa: ARG002
-        """The least match (`Decoder.match`) with which an answer is given; None for any."""
-        return None
-
     def answer_length(self, mode: str, n_prompt: int, n_context: int) -> int:
         """A copy is as long as the prompt, a recall at most as long as the context; then EOS."""
         return min(n_context + 1, _RECALL_TOKENS) if mode == "recall" else n_prompt + 1
