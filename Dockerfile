@@ -38,7 +38,7 @@ COPY --from=builder /opt/venv /opt/venv
 COPY LICENSE ./
 COPY model model
 COPY server server
-COPY checkpoints/recall-bytes checkpoints/recall-bytes
+COPY checkpoints/exact-bytes checkpoints/exact-bytes
 # Image layers keep times in whole seconds, and Numba compiles again when the time of a source has
 # changed, if only by a fraction.
 RUN find model -name '*.py' -exec touch --date="@$(date +%s)" {} + \

@@ -142,7 +142,7 @@ def _limits(folder: Path) -> str:
     return (
         f"The longest copies that were measured have {int(length):,} bytes, and {exact} of these "
         f"are exact. Longer texts are taken, up to the {config['max_seq_len']:,} tokens that a "
-        "session holds, but expect faults."
+        "session holds."
     )
 
 
@@ -154,8 +154,10 @@ def _floor(share: float) -> str:
 def _training(file: Path) -> str:
     """The last line of a training log, in words."""
     last = json.loads(file.read_text(encoding="utf-8").splitlines()[-1])
+    seconds = last["seconds"]
+    time = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
     return (
-        f"{last['step']:,} steps in {last['seconds'] / 60:.0f} minutes; in the last one the loss "
+        f"{last['step']:,} steps in {time}; in the last one the loss "
         f"was {last['loss']:.1e} and {100 * last['accuracy']:.2f} % of the tokens were right "
         "(teacher-forced)."
     )

@@ -217,7 +217,7 @@ def generate(
     ] = None,
     checkpoint: Annotated[
         str, typer.Option(help=CHECKPOINT_HELP, autocompletion=complete_checkpoint)
-    ] = "recall-bytes",
+    ] = "exact-bytes",
     max_tokens: Annotated[
         int | None,
         typer.Option(

@@ -28,8 +28,6 @@ from model.mixers.normalized import NormalizedParams, NormalizedRelation
 from model.ops.positions import RECALL
 from model.validation import STRICT
 
-_FAINTEST = 48  # tokens back: what a tap leaves there is taken for nothing
-
 
 class ConstructionError(ValueError):
     """A decoder that cannot be constructed. The message says what it would need."""
@@ -188,7 +186,7 @@ def _look_for_places(mixer: NormalizedRelation) -> None:
     mixer.shift.weight.zero_()
     mixer.shift.weight[0, 0] = mixer.shift.weight[1, 1] = 1
     if mixer.params.tells_match:
-        mixer.left_over.fill_(1.0)  # of two codes, a quarter of the channels differ at least
+        mixer.tap_energy.fill_(mixer.params.n_keys)
 
 
 def _look_for_tokens(mixer: NormalizedRelation, decay: float) -> None:
@@ -201,8 +199,4 @@ def _look_for_tokens(mixer: NormalizedRelation, decay: float) -> None:
     taps.zero_()
     taps[0, :-1] = taps[1, 1:] = (signs * weights[:, None]).float()
     if mixer.params.tells_match:
-        energy = n_channels * weights**2
-        beyond = energy.sum() - energy.cumsum(0)  # of the tokens that a reader has not seen
-        left_over = torch.cat([2 * energy + beyond, torch.zeros(1)])
-        faintest = n_channels * decay ** (2 * _FAINTEST)
-        mixer.left_over.copy_(left_over.clamp(min=faintest))
+        mixer.tap_energy.copy_(n_channels * weights**2)

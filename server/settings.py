@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     checkpoint: Annotated[
         tuple[Path, ...], NoDecode, BeforeValidator(_folders), Field(min_length=1)
     ] = Field(
-        default=(_CHECKPOINTS / "recall-bytes",),
+        default=(_CHECKPOINTS / "exact-bytes",),
         description="The checkpoint to serve: its folder, or its name in the model folder. Several "
         "are written with a colon between them (a semicolon on Windows); the first one is the "
         "default model. Each model has the sizes below to itself, except for those of sessions.",

@@ -98,20 +98,20 @@ class NormalizedRelation(RelationMixer):
             return
         self.temperature = nn.Parameter(torch.tensor(params.temperature))
         if params.tells_match:
-            self.left_over: Tensor
-            self.register_buffer("left_over", torch.zeros(params.shift_width))
+            self.tap_energy: Tensor
+            self.register_buffer("tap_energy", torch.ones(max(1, params.shift_width - 1)))
         self._temperature = WeightViews((self, "temperature"))
 
     @classmethod
     def spec(cls, params: NormalizedParams, d_model: int) -> LayerSpec:
-        """A pool of R numbers a token, and three more if the relation is keyed."""
+        """A pool of R numbers a token, and four more if the relation is keyed."""
         if not params.is_keyed:
             memories = TensorSpec("pool", (params.n_head, params.d_head))
             return LayerSpec(pool=(memories,), state=tail_spec(params, d_model))
         pool = (
             TensorSpec("keys", (params.n_keys,)),
             TensorSpec("values", (params.n_values,)),
-            TensorSpec("moments", (3,)),
+            TensorSpec("moments", (4,)),
         )
         found = (TensorSpec("found", (2,), "float64"),) if params.tells_match else ()
         return LayerSpec(pool, (*tail_spec(params, d_model), *found))
@@ -161,12 +161,12 @@ class NormalizedRelation(RelationMixer):
         return *parts, *self._temperature()
 
     @cached_property
-    def expected(self) -> NDArray[np.float32]:
-        """What a full match leaves of the keys, by how many tokens the reader saw; or nothing."""
+    def energy(self) -> NDArray[np.float32]:
+        """Squares of keys that come of each of the last tokens; none if it tells no match."""
         if not self.params.tells_match:
             return np.empty(0, np.float32)
-        left_over: NDArray[np.float32] = self.left_over.numpy()
-        return left_over
+        energy: NDArray[np.float32] = self.tap_energy.numpy()
+        return energy
 
     def match_places(self, d_position: int) -> None:
         """Start with readers that look for the memory of their own place.

@@ -95,7 +95,7 @@ def test_every_request_to_a_model_that_watches_its_use(tmp_path: Path) -> None:
 
 def test_some_requests_to_the_server_as_it_is_started(tmp_path: Path) -> None:
     settings = {
-        "CAUSALRN_CHECKPOINT": str(ROOT / "checkpoints" / "recall-bytes"),
+        "CAUSALRN_CHECKPOINT": str(ROOT / "checkpoints" / "exact-bytes"),
         "CAUSALRN_MAX_TOKENS": "128",
         "CAUSALRN_API_KEYS": KEYS,
         "CAUSALRN_SESSION_STORE": str(tmp_path / "sessions.db"),

@@ -57,7 +57,7 @@ def requests(checkpoint: str) -> list[dict[str, Any]]:
     )
     turns = [ids(30), ids(30), copies[4]]
     bodies += [{"token_ids": turn, "logprobs": 0, "session": True} for turn in turns]
-    if checkpoint == "recall-bytes":
+    if checkpoint == "exact-bytes":
         bodies += [
             {"token_ids": turn[:9], "mode": "recall", "max_tokens": 40, "logprobs": 0}
             | {"session": True}

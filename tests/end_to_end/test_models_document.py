@@ -36,6 +36,6 @@ def test_every_curl_runs(two_models_url: str) -> None:
     assert (info["model"], info["models"]) == ("copy-az", ["copy-bytes", "copy-az"])
     statuses = {model["name"]: model["status"] for model in models["models"]}
     assert statuses["copy-az"] == "serving"
-    assert statuses["recall-bytes"] == "available"
-    assert (loaded["name"], loaded["status"]) == ("recall-bytes", "serving")
+    assert statuses["exact-bytes"] == "available"
+    assert (loaded["name"], loaded["status"]) == ("exact-bytes", "serving")
     assert (turn["model"], turn["text"]) == ("copy-az", "first")

@@ -13,7 +13,7 @@ def test_the_default_checkpoint_does_not_depend_on_where_it_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     root = Path(__file__).resolve().parents[2]
-    assert Settings().checkpoint == (root / "checkpoints" / "recall-bytes",)
+    assert Settings().checkpoint == (root / "checkpoints" / "exact-bytes",)
     assert Settings().model_folder == root / "checkpoints"
 
 

@@ -2,9 +2,9 @@
 
 Each (reader, memory) pair is first scored: an addition and a product for each channel of the keys
 give its standard deviation, and with that the exponent of its largest weight, in float32. Only
-pairs whose score comes within `_REACH` of the best one of their segment are worth exponentials; the
-others would change no bit of a sum in float32. What these few get is computed in float64, so that
-an exponent of a million loses nothing.
+pairs whose score comes within `_MARGIN` of the best one of their segment are worth exponentials;
+the others would change no bit of a sum in float32. What these few get is computed in float64, so
+that an exponent of a million loses nothing.
 
 A segment is `SEGMENT` memories, counted from the start of the sequence. Its pairs are added up in
 ascending order relative to its own best exponent; then the segments are put together. The order
@@ -12,9 +12,9 @@ depends on nothing else, so `extend` gives the same bits in any batch and any ch
 number of threads.
 
 Common arguments: `keys` `[E, d_key]` and `values` `[E, d_value]` float32, one row a memory, and
-`moments` `[E, 3]` float32: the sum of all its channels, the sum of the squares of its values, and
-the largest of its values. `a_values` `[N, d_value]`, what readers say of values, has no columns
-where they say nothing.
+`moments` `[E, 4]` float32: the sum of all its channels, the sum of the squares of its values, the
+largest of its values, and its reach (`model.ops.positions`). `a_values` `[N, d_value]`, what
+readers say of values, has no columns where they say nothing.
 """
 
 import math
@@ -34,7 +34,7 @@ from model.ops.cpu.lanes import (
 SEGMENT = 512  # memories whose pairs are added up relative to one exponent
 RUN = 16  # memories that lie side by side in a page
 TILE = 8  # readers that share a run of memories
-_REACH = 64.0  # below the best exponent by more than this, a weight is less than 2^-92 of it
+_MARGIN = 64.0  # below the best exponent by more than this, a weight is less than 2^-92 of it
 _SLACK = 1e-5  # of an exponent, for what a score in float32 may be off
 _LOG2E = 1.4426950408889634
 _LEAST = np.float32(-126.0)  # exponents of 2 below this have no normal float32
@@ -43,8 +43,9 @@ _NEVER = -np.inf
 
 
 @jit.inline
-def note_moments(keys, values, row, moments):
+def note_moments(keys, values, row, reach, moments):
     """Write the moments of one memory."""
+    moments[row, 3] = reach
     moments[row, 0] = row_sum(keys[row]) + row_sum(values[row])
     moments[row, 1] = row_dot(values[row], values[row], 0.0)
     largest = values[row, 0]
@@ -108,7 +109,7 @@ def _age(recency, t, v):
 
 @jit.inline
 def find_best(a_keys, a_values, row, t, keys, values, moments, table, page_size, begin, end,
-              temperature, recency, eps, squares, value_squares, scores, tops):  # fmt: skip
+              temperature, recency, eps, full, squares, value_squares, scores, tops):  # fmt: skip
     """Score the pairs of one reader with one segment, and do the best of them in float64.
 
     Args:
@@ -117,25 +118,31 @@ def find_best(a_keys, a_values, row, t, keys, values, moments, table, page_size,
         table, page_size: of the sequence's pages.
         begin, end: the segment's memories.
         temperature, recency, eps: float64.
+        full: float32, what a full match leaves of the keys, by the reach of the memory; the last
+            one is for all that reach further. Empty if nobody asks how well the reader matched.
         squares, value_squares: `[SEGMENT]`, as `add_squares` leaves them.
         scores: `[SEGMENT]` float32 scratch.
         tops: `[SEGMENT]` float64, written: the exponent of a pair's largest weight, or -inf for
             pairs that are not worth exponentials.
 
     Returns:
-        The largest of these exponents, and the least sum of squares of a pair's keys.
+        The largest of these exponents, and the best match: what a full one leaves, as a share of
+        what a pair left, 1 at most.
     """
     n, d = end - begin, keys.shape[1] + values.shape[1]
     speaks = a_values.shape[1] > 0
     total = row_sum(a_keys[row]) + (row_sum(a_values[row]) if speaks else 0.0)
     total, inv_d = np.float32(total), np.float32(1.0 / d)
-    tau, least, extra = np.float32(temperature), np.float32(np.inf), np.float32(eps)
+    tau, extra = np.float32(temperature), np.float32(eps)
+    match, furthest = np.float32(0.0), full.shape[0] - 1
     for j in range(n):
         v = _entry(table, page_size, begin + j)
         mean = (total + moments[v, 0]) * inv_d
         rest = value_squares[j] if speaks else moments[v, 1]
         variance = (squares[j] + rest) * inv_d - mean * mean
-        least = min(least, squares[j])
+        if furthest >= 0 and full[furthest] > match * squares[j]:
+            left = full[min(int(moments[v, 3]), furthest)]
+            match = max(match, left / max(left, squares[j]))
         largest = _largest_value(a_values, row, values, v, moments)
         if mean * mean > _MAX_MEAN * variance:
             middle, deviation = _exact(a_keys, a_values, row, keys, values, v)
@@ -144,19 +151,19 @@ def find_best(a_keys, a_values, row, t, keys, values, moments, table, page_size,
             scores[j] = tau * (np.float32(largest) - mean) / (math.sqrt(variance) + extra)
     best = _NEVER
     for j in range(n - 1, -1, -1):  # the youngest first, which age takes least off
-        reach = _REACH + _SLACK * abs(np.float64(scores[j]))
+        margin = _MARGIN + _SLACK * abs(np.float64(scores[j]))
         tops[j] = _NEVER
-        if scores[j] < best - reach:
+        if scores[j] < best - margin:
             continue
         age = _age(recency, t, begin + j)
-        if scores[j] - age < best - reach:
+        if scores[j] - age < best - margin:
             continue
         v = _entry(table, page_size, begin + j)
         middle, deviation = _exact(a_keys, a_values, row, keys, values, v)
         largest = _largest_value(a_values, row, values, v, moments)
         tops[j] = temperature * ((largest - middle) / (deviation + eps)) - age
         best = max(best, tops[j])
-    return best, least
+    return best, match
 
 
 @jit.inline
@@ -170,7 +177,7 @@ def add_weights(a_keys, a_values, row, t, keys, values, table, page_size, begin,
     """
     speaks = a_values.shape[1] > 0
     for j in range(end - begin):
-        if tops[j] < best - _REACH:
+        if tops[j] < best - _MARGIN:
             continue
         v = _entry(table, page_size, begin + j)
         mean, deviation = _exact(a_keys, a_values, row, keys, values, v)
@@ -189,7 +196,7 @@ def add_weights(a_keys, a_values, row, t, keys, values, table, page_size, begin,
 @jit.inline
 def share(best, of_all):
     """By what a segment's weights are multiplied to be relative to the best of all segments."""
-    return np.float32(math.exp(best - of_all)) if best >= of_all - _REACH else np.float32(0.0)
+    return np.float32(math.exp(best - of_all)) if best >= of_all - _MARGIN else np.float32(0.0)
 
 
 @jit.kernel
@@ -210,16 +217,16 @@ def forward(
     """
     n_groups, length, d_value = out.shape
     n_tiles = (length + TILE - 1) // TILE
-    moments = np.empty((n_groups, length, 3), np.float32)
+    moments = np.empty((n_groups, length, 4), np.float32)
     for g in jit.prange(n_groups):
         for v in range(length):
-            note_moments(keys[g], values[g], v, moments[g])
+            note_moments(keys[g], values[g], v, 0, moments[g])
     for part in jit.prange(n_parts):
         squares = np.empty((TILE, SEGMENT), np.float32)
         value_squares = np.empty((TILE, SEGMENT), np.float32)
         scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
         partial = np.empty(d_value, np.float32)
-        table = np.zeros(1, np.int32)
+        table, none = np.zeros(1, np.int32), np.empty(0, np.float32)
         for task in range(part, n_groups * n_tiles, n_parts):
             g = task // n_tiles
             t0 = (task % n_tiles) * TILE
@@ -246,7 +253,7 @@ def forward(
                     end = min(begin + SEGMENT, t + 1)
                     best, _ = find_best(
                         ak, av, t, t, bk, bv, bm, table, length, begin, end, temperature, recency,
-                        eps, squares[t - t0], value_squares[t - t0], scores, tops,
+                        eps, none, squares[t - t0], value_squares[t - t0], scores, tops,
                     )  # fmt: skip
                     partial[:] = np.float32(0.0)
                     add_weights(ak, av, t, t, bk, bv, table, length, begin, end,
@@ -279,13 +286,13 @@ def backward(a_keys, a_values, keys, values, active, g, bests, temperature, rece
         dak, dav, dbk, dbv = da_keys[group], da_values[group], db_keys[group], db_values[group]
         dak[:], dav[:], dbk[:], dbv[:] = 0.0, 0.0, 0.0, 0.0
         dt[group] = 0.0
-        moments = np.empty((length, 3), np.float32)
+        moments = np.empty((length, 4), np.float32)
         for v in range(length):
-            note_moments(bk, bv, v, moments)
+            note_moments(bk, bv, v, 0, moments)
         squares, value_squares = np.empty(SEGMENT, np.float32), np.empty(SEGMENT, np.float32)
         scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
         y = np.empty(d_value)
-        table = np.zeros(1, np.int32)
+        table, none = np.zeros(1, np.int32), np.empty(0, np.float32)
         for t in range(length):
             if not active[group, t]:
                 continue
@@ -297,9 +304,9 @@ def backward(a_keys, a_values, keys, values, active, g, bests, temperature, rece
                     add_squares(ak, av, t, bk, bv, run, min(RUN, end - run),
                                 squares, value_squares, run - begin)  # fmt: skip
                 find_best(ak, av, t, t, bk, bv, moments, table, length, begin, end, temperature,
-                          recency, eps, squares, value_squares, scores, tops)  # fmt: skip
+                          recency, eps, none, squares, value_squares, scores, tops)  # fmt: skip
                 for j in range(end - begin):
-                    if tops[j] < bests[group, t] - _REACH:
+                    if tops[j] < bests[group, t] - _MARGIN:
                         continue
                     v = begin + j
                     mean, deviation = _exact(ak, av, t, bk, bv, v)

@@ -26,6 +26,7 @@ from model.step import Step
 
 _WAVE = 64  # readers whose segments are kept until they are put together
 _NEVER = -np.inf
+_FAINT = 1e-9  # of the energy of a token: what older ones than that leave is taken for nothing
 
 
 def keyed_relation(mixer: Any, step: Step, layer: LayerState) -> None:
@@ -42,7 +43,7 @@ def keyed_relation(mixer: Any, step: Step, layer: LayerState) -> None:
         mixer.reaches(step), step.reaches, mixer.shift_channels[0], *weights[:-1],
         float(weights[-1]), float(params.recency), np.float32(-1.0 if params.tied_keys else 1.0),
         state.get("tail", space.no_tails), pool["keys"], pool["values"], pool["moments"],
-        mixer.expected, state.get("found", space.nothing_found),
+        mixer.energy, state.get("found", space.nothing_found),
         *space.rows("inputs", 3, mixer.d_model), space.rows("keys", 2, d_key)[0],
         space.rows("keys", 2, d_key)[1], space.rows("spoken", 1, n_spoken)[0],
         *space.rows("values", 2, d_value), space.segments_of(_WAVE, SEGMENT, d_value),
@@ -70,12 +71,31 @@ def _active_run(first, last, active):
     return first, end
 
 
+@jit.inline
+def _full_match(reach, energy, full):
+    """Write what a full match leaves of the keys, by the reach of the memory.
+
+    A memory whose turn began later than the reader's cannot match in full. Where it began earlier,
+    the reader has the border in place of one token, and nothing in place of those before.
+
+    Args:
+        reach: tokens of the turn that the reader saw, its own included.
+        energy: as for `keyed_layer`.
+        full: `[len(energy) + 2]`, or nothing at all if there is no energy; written.
+    """
+    for other in range(full.shape[0]):
+        full[other] = np.float32(_FAINT) * energy[0]
+        for tap in range(reach, min(other, energy.shape[0])):
+            if other > reach + 1:
+                full[other] += energy[tap] * np.float32(2.0 if tap == reach else 1.0)
+
+
 @jit.dealt_kernel
 def keyed_layer(
     x, active, phases, starts, context_lens, slots, block_tables, state_tables, page_size, eps,
     limits, reaches, channel, taps, w_a_keys, b_a_keys, w_a_values, b_a_values, w_b_keys,
     w_b_values, w_output, b_output, temperature, recency, sign, tails, keys, values, moments,
-    expected, found, z, readers, memories, a_keys, b_keys, a_values, b_values, o, partials,
+    energy, found, z, readers, memories, a_keys, b_keys, a_values, b_values, o, partials,
 ):  # fmt: skip
     """Add to `x` what a mixer of the keyed relation writes.
 
@@ -94,8 +114,8 @@ def keyed_layer(
         sign: of the memories' keys, float32.
         tails: `[n_states, W - 1, C]`, updated in place.
         keys, values, moments: `[n_pages, page_size, *]`, written.
-        expected: `[W]`, what a full match leaves of the keys, by how many tokens the reader saw;
-            empty if nobody asks how well they matched.
+        energy: squares of the keys that come of each of the last tokens, one for each tap; empty if
+            nobody asks how well readers matched.
         found: `[n_states, 2]` float64, updated in place: how many rows of the turn have read, and
             one minus the least of their matches.
         z, readers, memories: `[N, D]` scratch.
@@ -105,7 +125,7 @@ def keyed_layer(
     n_rows = starts[slots.shape[0]]
     n_tiles = (n_rows + TILE - 1) // TILE
     all_keys, all_values = keys.reshape(-1, keys.shape[2]), values.reshape(-1, values.shape[2])
-    all_moments = moments.reshape(-1, 3)
+    all_moments = moments.reshape(-1, 4)
     none = np.empty(0, np.float32)
     for s in jit.prange(slots.shape[0]):
         shift(x, active, s, starts, context_lens, slots, state_tables, page_size, eps,
@@ -124,7 +144,7 @@ def keyed_layer(
                 all_keys[row, i] = b_keys[n, i] * sign
             for i in range(b_values.shape[1]):
                 all_values[row, i] = b_values[n, i]
-            note_moments(all_keys, all_values, row, all_moments)
+            note_moments(all_keys, all_values, row, reaches[n], all_moments)
         first, end = _active_run(first, last, active)
         while first < end:
             _project(first, end, readers, w_a_keys, b_a_keys, a_keys)
@@ -145,8 +165,8 @@ def keyed_layer(
                 at += 1
     n_most = partials.shape[0]
     bests = np.empty((n_most, _WAVE))
-    leasts = np.empty((n_most, _WAVE), np.float32)
-    residuals = np.empty(n_active, np.float32)
+    found_here = np.empty((n_most, _WAVE), np.float32)
+    matches = np.empty(n_active, np.float32)
     for wave in range(0, n_active, _WAVE):
         n_wave = min(_WAVE, n_active - wave)
         pieces = np.empty((n_wave * n_most, 3), np.int64)
@@ -167,6 +187,7 @@ def keyed_layer(
             squares = np.zeros((TILE, SEGMENT), np.float32)
             value_squares = np.zeros((TILE if a_values.shape[1] else 1, SEGMENT), np.float32)
             scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
+            full = np.empty(energy.shape[0] + 2 if energy.shape[0] else 0, np.float32)
             table = block_tables[s]
             most = context_lens[s] + order[high - 1] - starts[s] + 1
             for run in range(base, min(base + SEGMENT, most), RUN):
@@ -187,21 +208,22 @@ def keyed_layer(
                 partial = partials[segment, i - wave]
                 partial[:] = np.float32(0.0)
                 bests[segment, i - wave] = _NEVER
-                leasts[segment, i - wave] = np.inf
+                found_here[segment, i - wave] = 0.0
                 if end <= base:
                     continue
-                best, least = find_best(
+                _full_match(reaches[n], energy, full)
+                best, match = find_best(
                     a_keys, a_values, n, t, all_keys, all_values, all_moments, table, page_size,
-                    base, end, temperature, recency, eps, squares[i - low],
+                    base, end, temperature, recency, eps, full, squares[i - low],
                     value_squares[i - low if a_values.shape[1] else 0], scores, tops,
                 )  # fmt: skip
                 add_weights(a_keys, a_values, n, t, all_keys, all_values, table, page_size,
                             base, end, temperature, recency, eps, tops, best, partial)  # fmt: skip
-                bests[segment, i - wave], leasts[segment, i - wave] = best, least
+                bests[segment, i - wave], found_here[segment, i - wave] = best, match
         for i in jit.prange(wave, wave + n_wave):
             n, s = order[i], owners[i]
             n_seen = context_lens[s] + n - starts[s] + 1
-            best, least = _NEVER, np.float32(np.inf)
+            best, match = _NEVER, np.float32(0.0)
             o[n] = np.float32(0.0)
             for segment in range((n_seen + SEGMENT - 1) // SEGMENT):
                 of_all = max(best, bests[segment, i - wave])
@@ -209,11 +231,11 @@ def keyed_layer(
                 for c in range(o.shape[1]):
                     o[n, c] = o[n, c] * old + partials[segment, i - wave, c] * new
                 best = of_all
-                least = min(least, leasts[segment, i - wave])
-            residuals[i] = least
+                match = max(match, found_here[segment, i - wave])
+            matches[i] = match
     for tile in jit.prange(n_tiles):
         write(tile * TILE, min((tile + 1) * TILE, n_rows), active, o, w_output, b_output, eps, x)
-    if expected.shape[0]:
+    if energy.shape[0]:
         at = 0
         for s in range(slots.shape[0]):
             own = found[slots[s]]
@@ -221,10 +243,8 @@ def keyed_layer(
                 if phases[n] == 0 and reaches[n] == 0:
                     own[:] = 0.0
                 if active[n]:
-                    full = expected[min(reaches[n], expected.shape[0] - 1)]
-                    if residuals[at] > full:
-                        own[1] = max(own[1], 1.0 - full / residuals[at])
                     own[0] += 1.0
+                    own[1] = max(own[1], 1.0 - matches[at])
                     at += 1
                 held = context_lens[s] + n - starts[s] + 1
                 if held % page_size == 0:

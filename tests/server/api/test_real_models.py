@@ -21,7 +21,7 @@ from tests.server.live_server import LiveServer, serve
 from tests.server.session_client import SessionClient, error_type
 
 CHECKPOINTS = Path(__file__).resolve().parents[3] / "checkpoints"
-NAMES = ("copy-bytes", "copy-az", "recall-bytes")
+NAMES = ("copy-bytes", "copy-az", "exact-bytes")
 
 
 class Client(SessionClient, AdminClient):
@@ -119,9 +119,9 @@ def test_streams_go_on_while_another_model_comes_and_goes(client: Client, live: 
         threads = [threading.Thread(target=stream, args=item) for item in texts.items()]
         for thread in threads:
             thread.start()
-        assert client.load("recall-bytes").status_code == 201
-        assert copy(client, "hello", "recall-bytes") == ("recall-bytes", "hello")
-        assert client.unload("recall-bytes").status_code == 204
+        assert client.load("exact-bytes").status_code == 201
+        assert copy(client, "hello", "exact-bytes") == ("exact-bytes", "hello")
+        assert client.unload("exact-bytes").status_code == 204
         for thread in threads:
             thread.join(60)
         assert answers == texts
@@ -137,20 +137,20 @@ def talk(client: Client, id: str, turns: range) -> list[Any]:
 
 
 def test_a_session_goes_on_to_the_bit_when_its_model_is_loaded_again(client: Client) -> None:
-    client.load("recall-bytes")
-    interrupted, whole = (client.create(model="recall-bytes") for _ in range(2))
+    client.load("exact-bytes")
+    interrupted, whole = (client.create(model="exact-bytes") for _ in range(2))
     wanted = talk(client, whole, range(6))
     assert len({text for text, _, _ in wanted}) == 6
     got = talk(client, interrupted, range(3))
-    assert client.unload("recall-bytes").status_code == 204
+    assert client.unload("exact-bytes").status_code == 204
     assert client.get(interrupted)["state"] == "cold"
     assert error_type(client.post(interrupted, "x"), 409) == "session_of_other_weights"
-    assert client.load("recall-bytes").status_code == 201
+    assert client.load("exact-bytes").status_code == 201
     got += talk(client, interrupted, range(3, 6))
     assert got == wanted
     assert client.log(interrupted) == client.log(whole)
     saved = client.save(interrupted)
-    assert client.unload("recall-bytes").status_code == 204
+    assert client.unload("exact-bytes").status_code == 204
     assert error_type(client.restore(interrupted, saved), 422) == "invalid_snapshot"
 
 

@@ -215,7 +215,7 @@ def test_a_server_that_is_killed_in_a_recall_leaves_all_of_it_or_nothing(
 
 def test_a_checkpoint_says_how_much_of_a_match_it_needs(tmp_path: Path) -> None:
     """The shipped one, with a least match in its `config.json`."""
-    folder = tmp_path / "recall-bytes"
+    folder = tmp_path / "exact-bytes"
     shutil.copytree(Settings().checkpoint[0], folder)
     config = json.loads((folder / "config.json").read_text())
     config["task"]["params"]["min_match"] = 0.5

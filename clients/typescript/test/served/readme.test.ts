@@ -29,7 +29,7 @@ const OPTIONS = globalThis.crypto === undefined ? ["--experimental-global-webcry
 let server: Server;
 
 before(async () => {
-  server = await Server.start("recall-bytes");
+  server = await Server.start("exact-bytes");
   rmSync(FOLDER, { recursive: true, force: true });
   mkdirSync(FOLDER);
 });

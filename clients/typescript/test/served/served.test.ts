@@ -27,7 +27,7 @@ let server: Server;
 let client: Client;
 
 before(async () => {
-  server = await Server.start("recall-bytes");
+  server = await Server.start("exact-bytes");
   client = new Client({ baseUrl: server.url });
 });
 
@@ -50,7 +50,7 @@ test("generate copies", async () => {
   assert.equal(generation.text, TEXT);
   assert.deepEqual(generation.tokenIds, BYTES);
   assert.equal(generation.finishReason, "stop");
-  assert.equal(generation.model, "recall-bytes");
+  assert.equal(generation.model, "exact-bytes");
   assert.equal(generation.usage.completionTokens, BYTES.length);
   assert.deepEqual((await client.generate(BYTES)).tokenIds, BYTES);
 });
@@ -166,12 +166,12 @@ test("a copy is likely, anything else is not", async () => {
 
 test("the server and its models describe themselves", async () => {
   assert.ok(await client.ready());
-  const info = await client.info({ model: "recall-bytes" });
-  assert.equal(info.model, "recall-bytes");
+  const info = await client.info({ model: "exact-bytes" });
+  assert.equal(info.model, "exact-bytes");
   assert.ok(info.limits.maxSeqLen > 0);
   assert.equal(typeof info.config.d_model, "number");
   const [model] = await client.models();
-  assert.equal(model?.id, "recall-bytes");
+  assert.equal(model?.id, "exact-bytes");
   assert.equal(model.fingerprint, info.fingerprint);
   assert.equal(model.maxModelLen, info.limits.maxSeqLen);
 });
