@@ -105,7 +105,7 @@ class Settings(BaseSettings):
         "multiple of `pool_bytes`; further requests are refused with 503.",
     )
     max_tokens: PositiveInt = Field(
-        default=16_384, description="The largest `max_tokens` that a request may ask for."
+        default=131_072, description="The largest `max_tokens` that a request may ask for."
     )
     max_body_bytes: Annotated[ByteSize, Field(gt=0)] = Field(
         default=ByteSize(1024 * 1024),

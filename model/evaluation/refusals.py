@@ -49,7 +49,7 @@ def refusals(
     check_pools(checkpoint, pools, prefixes)
     if min(prefixes) < 2:
         raise EvaluationError(f"prefixes must have at least 2 tokens, got {min(prefixes)}")
-    least = task.least_match("recall")
+    least = task.least_match("recall") or None
     return Measurement(
         settings={"seed": seed, "pools": pools, "prefixes": prefixes, "queries": n_queries},
         cells=TypeAdapter(list[Cell]),

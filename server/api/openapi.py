@@ -98,7 +98,7 @@ GENERATION_ERRORS: Examples = PROMPT_ERRORS | {
         "or lower max_tokens",
         "prompt",
     ),
-    InvalidRequestError: ("max_tokens: must be at most 16384", "max_tokens"),
+    InvalidRequestError: ("max_tokens: must be at most 131072", "max_tokens"),
     EngineError: ("the engine failed while it worked on this request; try again", None),
     OverloadedError: ("too many requests are waiting; try again later", None),
     ModelUnloadedError: ("the model copy-az was unloaded before the request was finished", None),

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +8,8 @@ from tests.end_to_end.served import served
 
 @pytest.fixture(scope="session")
 def copier_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of the default model in a process of its own."""
+    """A server of the default model in a process of its own, and of `copy-bytes` beside it."""
     store = tmp_path_factory.mktemp("copier") / "sessions.db"
-    with served(CAUSALRN_SESSION_STORE=str(store)) as url:
+    models = os.pathsep.join(("exact-bytes", "copy-bytes"))
+    with served(CAUSALRN_SESSION_STORE=str(store), CAUSALRN_CHECKPOINT=models) as url:
         yield url

@@ -1752,7 +1752,7 @@ export interface operations {
                      *
                      *     data: {"id":"gen-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","model":"copy-bytes","index":0,"text":"i","token_ids":[105],"finish_reason":null}
                      *
-                     *     data: {"id":"gen-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","model":"copy-bytes","index":0,"text":"","token_ids":[],"finish_reason":"stop","match":null,"verified":true,"usage":{"prompt_tokens":4,"completion_tokens":2,"total_tokens":6,"cached_tokens":0}}
+                     *     data: {"id":"gen-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","model":"copy-bytes","index":0,"text":"","token_ids":[],"finish_reason":"stop","match":1.0,"verified":true,"usage":{"prompt_tokens":4,"completion_tokens":2,"total_tokens":6,"cached_tokens":0}}
                      *
                      *     data: [DONE]
                      */
@@ -3023,7 +3023,7 @@ export interface operations {
                      *
                      *     data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion","created":1760000000,"model":"copy-bytes","choices":[{"index":0,"text":"i","token_ids":[105],"logprobs":null,"finish_reason":null}]}
                      *
-                     *     data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion","created":1760000000,"model":"copy-bytes","choices":[{"index":0,"text":"","token_ids":[],"logprobs":null,"finish_reason":"stop","match":null,"verified":true}]}
+                     *     data: {"id":"cmpl-4f0c9d3e7a5b4d21b3f4a1c2d3e4f5a6","object":"text_completion","created":1760000000,"model":"copy-bytes","choices":[{"index":0,"text":"","token_ids":[],"logprobs":null,"finish_reason":"stop","match":1.0,"verified":true}]}
                      *
                      *     data: [DONE]
                      */

@@ -28,7 +28,7 @@ _EVENTS = (
     f'{_HEAD}"choices":[{{"index":0,"text":"i","token_ids":[105],"logprobs":null,'
     '"finish_reason":null}]}\n\n'
     f'{_HEAD}"choices":[{{"index":0,"text":"","token_ids":[],"logprobs":null,'
-    '"finish_reason":"stop","match":null,"verified":true}]}\n\n'
+    '"finish_reason":"stop","match":1.0,"verified":true}]}\n\n'
     "data: [DONE]\n\n"
 )
 _OK: dict[int | str, Any] = {

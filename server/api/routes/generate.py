@@ -19,7 +19,7 @@ _EVENTS = (
     f'data: {{"id":"{_ID}","model":"copy-bytes","index":0,"text":"i","token_ids":[105],'
     '"finish_reason":null}\n\n'
     f'data: {{"id":"{_ID}","model":"copy-bytes","index":0,"text":"","token_ids":[],'
-    '"finish_reason":"stop","match":null,"verified":true,'
+    '"finish_reason":"stop","match":1.0,"verified":true,'
     '"usage":{"prompt_tokens":4,"completion_tokens":2,"total_tokens":6,'
     '"cached_tokens":0}}\n\n'
     "data: [DONE]\n\n"

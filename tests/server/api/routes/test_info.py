@@ -16,7 +16,7 @@ def test_info_says_what_is_served(shared: LiveServer) -> None:
     assert info["task"] == {"name": "copying", "modes": ["copy", "raw"]}
     assert info["limits"] == {
         "max_seq_len": 4096,
-        "max_tokens": 16384,
+        "max_tokens": 131072,
         "max_body_bytes": 65536,
         "max_running": 8,
         "max_waiting": 16,
