@@ -1,6 +1,7 @@
 """The decoder: embed, blocks, logits. `forward` trains; `extend` serves."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from model.embedding import Embedding
 from model.mixers.base import MatchesPlaces
 from model.mixers.registry import MIXERS
 from model.mlp import Mlp
-from model.ops.positions import STATE_SIZE
+from model.ops.positions import SOURCE, STATE_SIZE
 from model.state import DecoderState, LayerSpec, RaggedBatch
 
 
@@ -63,6 +64,19 @@ class Decoder(nn.Module):
         """Multiply-adds of the blocks' matrix products for one token."""
         blocks = (self.mixers, self.mlps)
         return sum(p.numel() for part in blocks for p in part.parameters() if p.ndim == 2)
+
+    @property
+    def n_pair_numbers(self) -> int:
+        """Numbers of a memory that a token of a prompt is compared with, in all blocks together.
+
+        Blocks that only remember such tokens compare none.
+        """
+        return sum(
+            prod(tensor.shape)
+            for block, spec in zip(self.blocks, self.specs, strict=True)
+            if block.phases is None or SOURCE in block.phases
+            for tensor in spec.pool
+        )
 
     def match_places(self) -> None:
         """Set initial weights so that mixers look for the source of the next output token.

@@ -4,7 +4,6 @@ import logging
 import time
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_PAIRS_ARE_FREE = 1e9  # more than any sequence has, so that a token costs the same anywhere in it
 _PRODUCTS_AN_EXPONENTIAL = 12  # multiply-adds of a matrix product in the time of one exponential
 
 
@@ -346,6 +346,7 @@ class EngineCore:
 
 
 def _token_pairs(decoder: ServedDecoder) -> float:
-    """Pairs of tokens whose relation costs as much as one token's matrix products, about."""
-    numbers = sum(prod(spec.shape) for layer in decoder.specs for spec in layer.pool)
-    return decoder.n_products / (_PRODUCTS_AN_EXPONENTIAL * max(1, numbers))
+    """Pairs of a prompt's tokens that cost as much as one token's matrix products, about."""
+    if not decoder.n_pair_numbers:
+        return _PAIRS_ARE_FREE
+    return decoder.n_products / (_PRODUCTS_AN_EXPONENTIAL * decoder.n_pair_numbers)

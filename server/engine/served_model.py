@@ -24,6 +24,10 @@ class ServedDecoder(Protocol):
     def n_products(self) -> int:
         """Multiply-adds of the matrix products of one token, about."""
 
+    @property
+    def n_pair_numbers(self) -> int:
+        """Numbers of a memory that a token of a prompt is compared with; 0 if it compares none."""
+
     def new_state(
         self, *, n_pages: int, page_size: int, n_slots: int, n_rows: int = 0
     ) -> DecoderState:

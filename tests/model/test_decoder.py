@@ -292,6 +292,18 @@ def test_a_silent_block_writes_nothing(positions: str) -> None:
     torch.testing.assert_close(extended, silenced[0], rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("phases", "compared"), [(None, 2), (["source"], 2), (["output", "recall"], 1), (["recall"], 1)]
+)
+def test_blocks_that_only_remember_prompts_compare_none(
+    phases: list[str] | None, compared: int
+) -> None:
+    params = {"d_relation": 32}
+    everywhere = {"mixer": "normalized", "params": params}
+    blocks = [everywhere, {"mixer": "separable", "params": params}, everywhere | {"phases": phases}]
+    assert Decoder(make_config(blocks=blocks, recall=True)).n_pair_numbers == compared * 32
+
+
 def test_offsets_move_coupled_positions() -> None:
     decoder = _decoder(CONFIG, 0)
     ids = torch.from_numpy(_token_ids(CONFIG, 2, 10, np.random.default_rng(3)))

@@ -8,6 +8,7 @@ refused here or shows in what a client gets.
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 import torch
@@ -61,6 +62,10 @@ class FakeDecoder:
     @property
     def n_products(self) -> int:
         return 3 * 8 * 8
+
+    @property
+    def n_pair_numbers(self) -> int:
+        return prod(_POOL_OF_IDS.pool[0].shape)
 
     def new_state(
         self, *, n_pages: int, page_size: int, n_slots: int, n_rows: int = 0
