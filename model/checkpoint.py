@@ -17,6 +17,7 @@ from model.backends.registry import DEFAULT
 from model.blueprint import Blueprint, make_blueprint, make_tokenizer
 from model.config import ModelConfig
 from model.decoder import Decoder
+from model.registry import UnknownNameError
 from model.tasks.base import Task
 from model.tokenizer import Tokenizer
 from model.validation import STRICT, InvalidValueError, validate
@@ -141,7 +142,9 @@ def _shapes(config: ModelConfig, backend: str, file: Path) -> Decoder:
     try:
         with torch.device("meta"):
             return Decoder(config, backend)
-    except (RuntimeError, TypeError, OverflowError) as error:
+    except UnknownNameError:
+        raise
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{file}: model: no such decoder can be made: {reason}") from None
 

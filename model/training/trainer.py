@@ -73,7 +73,8 @@ class Trainer:
 
     Raises:
         RunError: the folder holds the state of another preset or start, or a checkpoint without a
-            state; the start is of another shape; or places cannot be matched.
+            state; the start is of another shape; no such decoder can be made; or places cannot be
+            matched.
     """
 
     def __init__(
@@ -87,7 +88,10 @@ class Trainer:
         self._save_every = save_every
         optimizer, config = preset.optimizer, preset.blueprint.config
         torch.manual_seed(preset.seed)
-        self.model = Decoder(config)
+        try:
+            self.model = Decoder(config)
+        except ValueError as error:
+            raise RunError(f"preset {preset.name!r}: model: {error}") from None
         if preset.construction is not None:
             construct(self.model, preset.construction)
         if preset.match_places:

@@ -272,6 +272,14 @@ def test_a_config_of_a_giant(folder: Path, changes: dict[str, int], message: str
     assert message in refusal(folder)
 
 
+def test_a_mixer_that_cannot_be_made_is_refused(folder: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["model"]["blocks"][0]["params"]["shift_channels"] = [3, 9999]
+
+    change_config(folder, change)
+    assert "shift_channels must end by d_model" in refusal(folder)
+
+
 def test_a_crash_in_mid_save_leaves_the_old_files(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,6 +173,12 @@ def test_a_start_of_another_shape_is_refused(straight: Trainer, tmp_path: Path) 
         Trainer(wider, Run(tmp_path / "next"), load_checkpoint(straight.run.folder))
 
 
+def test_a_decoder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    recipe = changed("model.blocks.0.params.shift_channels=[3, 9999]")
+    with pytest.raises(RunError, match="preset 'tiny': model: shift_channels must end by d_model"):
+        Trainer(recipe, Run(tmp_path / "run"))
+
+
 def test_only_what_a_preset_names_is_trained(tmp_path: Path) -> None:
     recipe = changed('optimizer.trained=["output", "classifier"]')
     trainer = Trainer(recipe, Run(tmp_path / "run"))
