@@ -10,6 +10,7 @@ import numpy as np
 
 from model.ops.cpu import jit
 from model.ops.cpu.linear import add_product
+from model.ops.positions import SOURCE
 from model.ops.relation.cpu_keyed import (
     RUN,
     SEGMENT,
@@ -20,7 +21,7 @@ from model.ops.relation.cpu_keyed import (
     note_moments,
     share,
 )
-from model.ops.relation.cpu_layers import shift, write
+from model.ops.relation.cpu_layers import active_run, shift, write
 from model.state import LayerState
 from model.step import Step
 
@@ -44,9 +45,9 @@ def keyed_relation(mixer: Any, step: Step, layer: LayerState) -> None:
         float(weights[-1]), float(params.recency), np.float32(-1.0 if params.tied_keys else 1.0),
         state.get("tail", space.no_tails), pool["keys"], pool["values"], pool["moments"],
         mixer.energy, state.get("found", space.nothing_found),
-        *space.rows("inputs", 3, mixer.d_model), space.rows("keys", 2, d_key)[0],
-        space.rows("keys", 2, d_key)[1], space.rows("spoken", 1, n_spoken)[0],
-        *space.rows("values", 2, d_value), space.segments_of(_WAVE, SEGMENT, d_value),
+        *space.rows("inputs", 3, mixer.d_model), *space.rows("keys", 2, d_key),
+        *space.rows("spoken", 1, n_spoken), *space.rows("values", 2, d_value),
+        space.segments_of(_WAVE, SEGMENT, d_value),
         work=n_rows * n_products // 8 + step.n_pairs * (d_key + 16),
     )  # fmt: skip
 
@@ -61,17 +62,6 @@ def _project(first, last, rows, w, b, out):
 
 
 @jit.inline
-def _active_run(first, last, active):
-    """The first run of active rows from `first` on; empty at `last` if there is none."""
-    while first < last and not active[first]:
-        first += 1
-    end = first
-    while end < last and active[end]:
-        end += 1
-    return first, end
-
-
-@jit.inline
 def _full_match(reach, energy, full):
     """Write what a full match leaves of the keys, by the reach of the memory.
 
@@ -83,11 +73,16 @@ def _full_match(reach, energy, full):
         energy: as for `keyed_layer`.
         full: `[len(energy) + 2]`, or nothing at all if there is no energy; written.
     """
-    for other in range(full.shape[0]):
-        full[other] = np.float32(_FAINT) * energy[0]
-        for tap in range(reach, min(other, energy.shape[0])):
-            if other > reach + 1:
-                full[other] += energy[tap] * np.float32(2.0 if tap == reach else 1.0)
+    if not energy.shape[0]:
+        return
+    faint = np.float32(_FAINT) * energy[0]
+    left = faint
+    full[0] = faint
+    for tap in range(energy.shape[0]):
+        if tap >= reach:
+            left += energy[tap] * np.float32(2.0 if tap == reach else 1.0)
+        full[tap + 1] = left if tap > reach else faint
+    full[energy.shape[0] + 1] = left if energy.shape[0] > reach else faint
 
 
 @jit.dealt_kernel
@@ -145,12 +140,12 @@ def keyed_layer(
             for i in range(b_values.shape[1]):
                 all_values[row, i] = b_values[n, i]
             note_moments(all_keys, all_values, row, reaches[n], all_moments)
-        first, end = _active_run(first, last, active)
+        first, end = active_run(first, last, active)
         while first < end:
             _project(first, end, readers, w_a_keys, b_a_keys, a_keys)
             if a_values.shape[1]:
                 _project(first, end, readers, w_a_values, b_a_values, a_values)
-            first, end = _active_run(end, last, active)
+            first, end = active_run(end, last, active)
     # Pieces of the work on the pools: up to TILE active readers of one sequence, one segment.
     n_active = 0
     for n in range(n_rows):
@@ -184,8 +179,8 @@ def keyed_layer(
         for piece in jit.prange(n_pieces):
             low, high, segment = pieces[piece]
             s, base = owners[low], segment * SEGMENT
-            squares = np.zeros((TILE, SEGMENT), np.float32)
-            value_squares = np.zeros((TILE if a_values.shape[1] else 1, SEGMENT), np.float32)
+            squares = np.zeros((high - low, SEGMENT), np.float32)
+            value_squares = np.zeros((high - low if a_values.shape[1] else 1, SEGMENT), np.float32)
             scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
             full = np.empty(energy.shape[0] + 2 if energy.shape[0] else 0, np.float32)
             table = block_tables[s]
@@ -240,7 +235,7 @@ def keyed_layer(
         for s in range(slots.shape[0]):
             own = found[slots[s]]
             for n in range(starts[s], starts[s + 1]):
-                if phases[n] == 0 and reaches[n] == 0:
+                if phases[n] == SOURCE and reaches[n] == 0:
                     own[:] = 0.0
                 if active[n]:
                     own[0] += 1.0

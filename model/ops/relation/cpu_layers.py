@@ -91,20 +91,27 @@ def _project(first, last, readers, memories, w_reader, b_reader, w_memory, a, b)
 
 
 @jit.inline
+def active_run(first, last, active):
+    """The first run of active rows from `first` on; empty, at `last`, if there is none."""
+    while first < last and not active[first]:
+        first += 1
+    end = first
+    while end < last and active[end]:
+        end += 1
+    return first, end
+
+
+@jit.inline
 def write(first, last, active, o, w_output, b_output, eps, x):
     """x += w_output · norm(o) + b_output, in active rows."""
-    while first < last:
-        if not active[first]:
-            first += 1
-            continue
-        end = first
-        while end < last and active[end]:
-            normalize(o[end], eps, o[end])
+    first, end = active_run(first, last, active)
+    while first < end:
+        for n in range(first, end):
+            normalize(o[n], eps, o[n])
             for i in range(b_output.shape[0]):
-                x[end, i] += b_output[i]
-            end += 1
+                x[n, i] += b_output[i]
         add_product(o, first, end, w_output, x)
-        first = end
+        first, end = active_run(end, last, active)
 
 
 @jit.dealt_kernel

@@ -53,6 +53,21 @@ def backward(x, weight, reaches, g, dx, dw):
 
 
 @jit.inline
+def _shift_row(x, n, first, channel, taps, reach, tail, out):
+    """Convolve row n with `taps` `[W, C]`; the rows before `first` are those of the tail."""
+    for i in range(channel):
+        out[n, i] = x[n, i]
+    for i in range(channel + taps.shape[1], x.shape[1]):
+        out[n, i] = x[n, i]
+    _set_tap(x[n], channel, taps[0], out[n], channel)
+    for k in range(1, min(taps.shape[0], reach + 1)):
+        if n - k >= first:
+            _add_tap(x[n - k], channel, taps[k], out[n], channel)
+        else:
+            _add_tap(tail[taps.shape[0] - 1 + n - k - first], 0, taps[k], out[n], channel)
+
+
+@jit.inline
 def extend_shift(x, first, last, channel, weight, reaches, active, tail, readers, memories):
     """Convolve rows `first` to `last - 1` of one sequence, continuing from its tail.
 
@@ -68,28 +83,9 @@ def extend_shift(x, first, last, channel, weight, reaches, active, tail, readers
     """
     width, n_channels = weight.shape[1], weight.shape[2]
     for n in range(first, last):
-        for i in range(channel):
-            memories[n, i] = x[n, i]
-        for i in range(channel + n_channels, x.shape[1]):
-            memories[n, i] = x[n, i]
-        _set_tap(x[n], channel, weight[1, 0], memories[n], channel)
-        for k in range(1, min(width, reaches[n] + 1)):
-            row, at = (
-                (x[n - k], channel) if n - k >= first else (tail[width - 1 + n - k - first], 0)
-            )
-            _add_tap(row, at, weight[1, k], memories[n], channel)
-        if not active[n]:
-            continue
-        for i in range(channel):
-            readers[n, i] = x[n, i]
-        for i in range(channel + n_channels, x.shape[1]):
-            readers[n, i] = x[n, i]
-        _set_tap(x[n], channel, weight[0, 0], readers[n], channel)
-        for k in range(1, min(width, reaches[n] + 1)):
-            row, at = (
-                (x[n - k], channel) if n - k >= first else (tail[width - 1 + n - k - first], 0)
-            )
-            _add_tap(row, at, weight[0, k], readers[n], channel)
+        _shift_row(x, n, first, channel, weight[1], reaches[n], tail, memories)
+        if active[n]:
+            _shift_row(x, n, first, channel, weight[0], reaches[n], tail, readers)
     # Rows of the tail move up before they are overwritten: oldest first.
     kept = max(0, width - 1 - (last - first))
     for row in range(kept):
