@@ -2,7 +2,8 @@
 
     python -m benchmarks.compare FOLDER [--rounds 8] [--pairs 10] [--streams 1,8,32] [--output FILE]
 
-FOLDER holds another version's source tree, such as a git worktree of an earlier commit. In a round
+FOLDER holds another version's source tree, such as a git worktree of an earlier commit. Each
+version serves its own default checkpoint; with `--checkpoint`, this one serves another. In a round
 each version gets a process with an engine, and the two work in turn, one pass at a time, each going
 first every other time. What else the machine does so falls on both, even if it lasts only seconds.
 A ratio is this version's rate by the other's in passes next to each other, so more than 1 is
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +35,29 @@ Rates = dict[int, list[dict[str, dict[str, float]]]]
 """By number of streams, one entry a pair: by version and pass, tokens a second."""
 
 
+@dataclass(frozen=True)
+class Version:
+    """One version of the project.
+
+    Attributes:
+        tree: its source tree.
+        environment: of its processes; its packages come before installed ones.
+    """
+
+    tree: Path
+    environment: dict[str, str]
+
+
 class ComparedEngine:
-    """The engine of one version, in a process of its own; see `benchmarks.compared_engine`."""
+    """The engine of one version, in a process of its own; see `benchmarks.compared_engine`.
+
+    Attributes:
+        model: name of its checkpoint.
+    """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
-        self._answer()  # that it is ready
+        self.model: str = self._answer()
 
     def run(self, n_streams: int) -> dict[str, float]:
         """Tokens a second of each pass with so many streams."""
@@ -56,14 +75,14 @@ class ComparedEngine:
 
 
 @contextmanager
-def compared_engine(tree: Path, options: argparse.Namespace) -> Iterator[ComparedEngine]:
+def compared_engine(version: Version, options: argparse.Namespace) -> Iterator[ComparedEngine]:
     """Run the engine of a version until the block is left."""
     script = Path(__file__).with_name("compared_engine.py")
     sizes = options.prompt, options.new, max(options.streams)
     with subprocess.Popen(
         [sys.executable, "-P", str(script), *map(str, sizes)],
-        cwd=tree,
-        env=_environment(tree),
+        cwd=version.tree,
+        env=version.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -75,26 +94,28 @@ def compared_engine(tree: Path, options: argparse.Namespace) -> Iterator[Compare
             process.stdin.close()
 
 
-def start_seconds(tree: Path) -> float:
+def start_seconds(version: Version) -> float:
     """How long a server takes from its command until it is ready."""
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory() as folder,
         serving(
-            [*COMMAND, "--app-dir", str(tree)],
-            _environment(tree) | {"CAUSALRN_SESSION_STORE": f"{folder}/sessions.db"},
+            [*COMMAND, "--app-dir", str(version.tree)],
+            version.environment | {"CAUSALRN_SESSION_STORE": f"{folder}/sessions.db"},
         ) as server,
     ):
         wait_until_ready(server)
         return time.monotonic() - began
 
 
-def run_round(trees: dict[str, Path], options: argparse.Namespace) -> Rates:
-    """All rates of one round, from processes that begin and end with it."""
+def run_round(
+    versions: dict[str, Version], options: argparse.Namespace
+) -> tuple[Rates, dict[str, str]]:
+    """All rates of one round, from processes that begin and end with it, and the models' names."""
     rates: Rates = {n: [] for n in options.streams}
     with (
-        compared_engine(trees["this"], options) as this,
-        compared_engine(trees["other"], options) as other,
+        compared_engine(versions["this"], options) as this,
+        compared_engine(versions["other"], options) as other,
     ):
         engines = {"this": this, "other": other}
         for number in range(-1, options.pairs):
@@ -102,24 +123,28 @@ def run_round(trees: dict[str, Path], options: argparse.Namespace) -> Rates:
                 pair = {name: engines[name].run(n_streams) for name in _in_turn(engines, number)}
                 if number >= 0:  # the first pair warms both up
                     known.append(pair)
-    return rates
+    return rates, {name: engine.model for name, engine in engines.items()}
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """All figures, as JSON-ready values."""
-    trees = {"this": ROOT, "other": options.folder.resolve()}
-    starts: dict[str, list[float]] = {name: [] for name in trees}
-    for tree in trees.values():
-        start_seconds(tree)  # compiles kernels if need be
+    chosen = {"CAUSALRN_CHECKPOINT": str(options.checkpoint)} if options.checkpoint else {}
+    versions = {"this": _version(ROOT, chosen), "other": _version(options.folder.resolve(), {})}
+    starts: dict[str, list[float]] = {name: [] for name in versions}
+    for version in versions.values():
+        start_seconds(version)  # compiles kernels if need be
     for number in range(options.starts):
-        for name in _in_turn(trees, number):
-            starts[name].append(start_seconds(trees[name]))
+        for name in _in_turn(versions, number):
+            starts[name].append(start_seconds(versions[name]))
     rounds: list[Rates] = []
+    models: dict[str, str] = {}
     for number in range(options.rounds):
-        rounds.append(run_round(trees, options))
+        rates, models = run_round(versions, options)
+        rounds.append(rates)
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
     return machine() | {
-        "commits": {name: _commit(tree) for name, tree in trees.items()},
+        "commits": {name: _commit(version.tree) for name, version in versions.items()},
+        "models": models,
         "prompt": options.prompt,
         "new": options.new,
         "ratios": {
@@ -143,9 +168,8 @@ def _in_turn(named: dict[str, Any], number: int) -> list[str]:
     return list(named)[:: 1 if number % 2 else -1]
 
 
-def _environment(tree: Path) -> dict[str, str]:
-    """That of this process, in which the packages of a tree come before installed ones."""
-    return dict(os.environ) | {"PYTHONPATH": str(tree)}
+def _version(tree: Path, chosen: dict[str, str]) -> Version:
+    return Version(tree, dict(os.environ) | {"PYTHONPATH": str(tree)} | chosen)
 
 
 def _commit(tree: Path) -> str:
@@ -159,6 +183,9 @@ def main() -> None:
     """Print the figures for people, then as JSON."""
     parser = arguments(__doc__)
     parser.add_argument("folder", type=Path, help="the other version's source tree")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="checkpoint folder of this version; default its own"
+    )
     parser.add_argument("--streams", type=integers, default=[1, 8, 32], help="1,8,32")
     parser.add_argument("--prompt", type=int, default=256, help="tokens of a prompt; %(default)s")
     parser.add_argument("--new", type=int, default=256, help="new tokens; %(default)s")
