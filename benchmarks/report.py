@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import card_tables, engine_tables, results_tables, session_tables
+from benchmarks import card_tables, claims, engine_tables, results_tables, session_tables
 from benchmarks.figures import Paragraphs, read_results, start
-from model.evaluation.copying import Cell
 from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,43 +55,6 @@ def _each(show: Callable[[Path], str]) -> Callable[[Path], str]:
         return "\n\n".join(show(file).strip() for file in files)
 
     return block
-
-
-def _cells(file: Path) -> list[Cell]:
-    return [Cell(**cell) for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]]
-
-
-def _summary(folder: Path) -> str:
-    """By length, over all kinds: strings exact, of the worst kind too, and characters right."""
-    rows = ["| bytes | strings | exact | worst kind | bytes right |", "|---:|---:|---:|---:|---:|"]
-    files = [folder / f"evaluation{longer}.json" for longer in ("", "-long", "-longest")]
-    cells = [cell for file in files if file.exists() for cell in _cells(file)]
-    for length in sorted({cell.length for cell in cells}):
-        here = [cell for cell in cells if cell.length == length]
-        n_strings = sum(cell.n_strings for cell in here)
-        exact = sum(cell.exact for cell in here) / n_strings
-        worst = min(cell.exact / cell.n_strings for cell in here)
-        right = sum(cell.characters_right for cell in here) / (n_strings * length)
-        shares = " | ".join(f"{_floor(share)} %" for share in (exact, worst, right))
-        rows.append(f"| {length} | {n_strings} | {shares} |")
-    return "\n".join(rows)
-
-
-def _limits(folder: Path) -> str:
-    """The longest copies that were measured, and how many tokens a session may have."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model"]
-    row = _summary(folder).splitlines()[-1]
-    length, _, exact, *_ = (part.strip() for part in row.strip("|").split("|"))
-    return (
-        f"The longest copies that were measured have {int(length):,} bytes, and {exact} of these "
-        f"are exact. Longer texts are taken, up to the {config['max_seq_len']:,} tokens that a "
-        "session holds."
-    )
-
-
-def _floor(share: float) -> str:
-    """A share in per cent, never rounded up."""
-    return "100" if share == 1 else f"{int(share * 10_000) / 100:.2f}"
 
 
 def _training(file: Path) -> str:
@@ -148,14 +110,13 @@ def _settings_table(names: Sequence[str]) -> str:
 
 
 _BLOCKS: dict[str, Callable[[Path], str]] = {
-    "copying": _summary,
+    "claims": claims.table,
     "copies": results_tables.copies,
     "copies-in-short": card_tables.copies,
     "crashes": lambda _: session_tables.crashes(),
     "facts": results_tables.facts,
     "facts-in-short": card_tables.facts,
     "http": results_tables.http,
-    "limits": _limits,
     "load": lambda _: engine_tables.load(),
     "misses": results_tables.misses,
     "misses-in-short": card_tables.misses,

@@ -243,6 +243,48 @@ def test_misses_in_short_count_hits_that_are_refused(tmp_path: Path) -> None:
     ]
 
 
+def test_claims_have_a_row_for_each_measurement(tmp_path: Path) -> None:
+    config = {"model": {"max_seq_len": 4096}, "task": {"params": {"window": 64}}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert len(rendered(tmp_path, "claims .")) == 2
+    write(tmp_path, "evaluation.json", *COPIES)
+    cell = copies.Cell("prose", 8, 3, 3, 2)
+    write(tmp_path, "http.json", cell, model="mine", plan="long", chunk=128)
+    write_turns(tmp_path, "turns.json", 50, 49)
+    write_turns(tmp_path, "turns-long.json", 50, 50)
+    write_recall(tmp_path)
+    write_facts(tmp_path)
+    write_misses(tmp_path)
+    rows = [line.strip("|").split(" | ") for line in rendered(tmp_path, "claims .")[2:]]
+    assert [(bound, measured) for _, bound, measured, _ in rows] == [
+        (
+            "text and copy together: 4,096 tokens",
+            "9 of 10 strings of 2 kinds and 8 to 2,048 tokens",
+        ),
+        (
+            "text and copy together: 4,096 tokens",
+            "3 of 3 whole answers and 2 of 3 streams of 8 tokens",
+        ),
+        ("a session: 4,096 tokens", "99 of 100 copies of 8 to 64 tokens, 2 in a session"),
+        ("a session: 4,096 tokens", "100 of 100 copies of 8 to 64 tokens, 2 in a session"),
+        (
+            "at most the last 64 tokens tell places apart",
+            "42 of 43 passages, from 8 to 32 tokens that stand in one place, in sessions of 16 to "
+            "4,096 tokens",
+        ),
+        (
+            "at most the last 64 tokens tell places apart",
+            "1,495 of 1,500 values, 500 in a session",
+        ),
+        (
+            "a match below 0.75 is refused",
+            "2 of 3 misses refused, 2 of 5 hits answered exactly, in sessions of 256 to 4,096 "
+            "tokens",
+        ),
+    ]
+    assert rows[2][3].strip() == COMMAND_OF_TURNS
+
+
 def test_the_size_of_a_checkpoint(tmp_path: Path) -> None:
     block = {"mixer": "normalized", "params": {"d_relation": 16}}
     ids = {"vocab_size": 259, "bos_id": 256, "sep_id": 257, "eos_id": 258}
