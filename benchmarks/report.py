@@ -13,10 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import engine_tables, session_tables
+from benchmarks import card_tables, claims, engine_tables, results_tables, session_tables
 from benchmarks.figures import Paragraphs, read_results, start
-from model.evaluation import copying, fact_recall, recall_cell, refusal_cell, turn_scores
-from model.evaluation.copying import Cell
 from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +25,7 @@ _BLOCK = re.compile(r"(<!-- begin ([^>]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL
 
 def documents() -> list[Path]:
     """Documents that hold figures."""
-    folders = ("checkpoints/*/README.md", "docs/*.md")
+    folders = ("checkpoints/*/README.md", "checkpoints/*/results.md", "docs/*.md")
     return [ROOT / "README.md", *(file for glob in folders for file in sorted(ROOT.glob(glob)))]
 
 
@@ -47,108 +45,16 @@ def render(document: Path) -> str:
     return _BLOCK.sub(block, document.read_text(encoding="utf-8"))
 
 
-def _cells(file: Path) -> list[Cell]:
-    return [Cell(**cell) for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]]
+def _each(show: Callable[[Path], str]) -> Callable[[Path], str]:
+    """A block of all files that fit a pattern, one after the other; there must be one."""
 
+    def block(pattern: Path) -> str:
+        files = sorted(pattern.parent.glob(pattern.name), key=lambda file: file.stem)
+        if not files:
+            raise FileNotFoundError(pattern)
+        return "\n\n".join(show(file).strip() for file in files)
 
-def _evaluation(file: Path) -> str:
-    """All of one evaluation: strings exact and characters right, by kind and length."""
-    results = json.loads(file.read_text(encoding="utf-8"))
-    n_strings = sorted({cell["n_strings"] for cell in results["cells"]})
-    strings = " or ".join(map(str, n_strings))
-    return f"{strings} strings a cell, per cent:\n\n" + copying.markdown_tables(_cells(file))
-
-
-def _turns(file: Path) -> str:
-    """Sessions of many turns: copies exact, by turn and by kind."""
-    results = json.loads(file.read_text(encoding="utf-8"))
-    scores = [turn_scores.TurnScore(**score) for score in results["turns"]]
-    kinds = [turn_scores.KindScore(**score) for score in results["kinds"]]
-    shortest, longest = results["lengths"]
-    return (
-        f"{scores[0].n_sessions} sessions of {len(scores)} strings of {shortest} to {longest} "
-        f"tokens, per cent:\n\n{turn_scores.score_tables(scores, kinds)}"
-    )
-
-
-def _turns_in_short(file: Path) -> str:
-    """Sessions of many turns: copies exact of the first one and of every fifth."""
-    results = json.loads(file.read_text(encoding="utf-8"))
-    scores = [turn_scores.TurnScore(**score) for score in results["turns"]]
-    shown = [score for score in scores if score.turn == 1 or score.turn % 5 == 0]
-    shortest, longest = results["lengths"]
-    exact = sum(score.exact for score in scores) / sum(score.n_sessions for score in scores)
-    places = " | ".join(str(score.turn) for score in shown)
-    rows = [
-        f"| turn, of strings of {shortest} to {longest} tokens | {places} | all |",
-        "|---|" + "---:|" * (len(shown) + 1),
-        f"| exact, in {scores[0].n_sessions} sessions | "
-        + " | ".join(f"{_floor(s.exact / s.n_sessions)} %" for s in shown)
-        + f" | {_floor(exact)} % |",
-    ]
-    return "\n".join(rows)
-
-
-def _recall(file: Path) -> str:
-    """Recall of what was read, by kind of text, pool and prefix."""
-    results = json.loads(file.read_text(encoding="utf-8"))
-    cells = [recall_cell.Cell(**cell) for cell in results["cells"]]
-    n_queries = sum(cell.n_queries for cell in cells)
-    most = max(cell.n_queries for cell in cells)
-    return (
-        f"{n_queries} queries, up to {most} of each kind, pool, prefix and place (lengths in "
-        f"tokens), per cent:\n\n{recall_cell.markdown_tables(cells)}"
-    )
-
-
-def _facts(file: Path) -> str:
-    """Recall of facts that are all alike."""
-    results = json.loads(file.read_text(encoding="utf-8"))
-    cells = [fact_recall.Cell(**cell) for cell in results["cells"]]
-    return f"Every fact is asked for, per cent:\n\n{fact_recall.markdown_tables(cells)}"
-
-
-def _misses(file: Path) -> str:
-    """What stands nowhere, and whether it is refused."""
-    results = json.loads(file.read_text(encoding="utf-8"))
-    cells = [refusal_cell.Cell(**cell) for cell in results["cells"]]
-    n_misses = sum(len(cell.missing) for cell in cells)
-    return f"{n_misses} misses and as many hits, per cent:\n\n" + refusal_cell.markdown_tables(
-        cells, results["least_match"]
-    )
-
-
-def _summary(folder: Path) -> str:
-    """By length, over all kinds: strings exact, of the worst kind too, and characters right."""
-    rows = ["| bytes | strings | exact | worst kind | bytes right |", "|---:|---:|---:|---:|---:|"]
-    files = [folder / f"evaluation{longer}.json" for longer in ("", "-long", "-longest")]
-    cells = [cell for file in files if file.exists() for cell in _cells(file)]
-    for length in sorted({cell.length for cell in cells}):
-        here = [cell for cell in cells if cell.length == length]
-        n_strings = sum(cell.n_strings for cell in here)
-        exact = sum(cell.exact for cell in here) / n_strings
-        worst = min(cell.exact / cell.n_strings for cell in here)
-        right = sum(cell.characters_right for cell in here) / (n_strings * length)
-        shares = " | ".join(f"{_floor(share)} %" for share in (exact, worst, right))
-        rows.append(f"| {length} | {n_strings} | {shares} |")
-    return "\n".join(rows)
-
-
-def _limits(folder: Path) -> str:
-    """The longest copies that were measured, and how many tokens a session may have."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model"]
-    row = _summary(folder).splitlines()[-1]
-    length, _, exact, *_ = (part.strip() for part in row.strip("|").split("|"))
-    return (
-        f"The longest copies that were measured have {int(length):,} bytes, and {exact} of these "
-        f"are exact. Longer texts are taken, up to the {config['max_seq_len']:,} tokens that a "
-        "session holds."
-    )
-
-
-def _floor(share: float) -> str:
-    """A share in per cent, never rounded up."""
-    return "100" if share == 1 else f"{int(share * 10_000) / 100:.2f}"
+    return block
 
 
 def _training(file: Path) -> str:
@@ -204,16 +110,20 @@ def _settings_table(names: Sequence[str]) -> str:
 
 
 _BLOCKS: dict[str, Callable[[Path], str]] = {
-    "copying": _summary,
+    "claims": claims.table,
+    "copies": results_tables.copies,
+    "copies-in-short": card_tables.copies,
     "crashes": lambda _: session_tables.crashes(),
-    "evaluation": _evaluation,
-    "facts": _facts,
-    "limits": _limits,
+    "facts": results_tables.facts,
+    "facts-in-short": card_tables.facts,
+    "http": results_tables.http,
     "load": lambda _: engine_tables.load(),
-    "misses": _misses,
+    "misses": results_tables.misses,
+    "misses-in-short": card_tables.misses,
     "overload": lambda _: engine_tables.overload(),
     "peers": lambda _: engine_tables.peers(),
-    "recall": _recall,
+    "recall": results_tables.recall,
+    "recall-in-short": card_tables.recall,
     "relation": _relation,
     "session-forks": lambda _: session_tables.forks(),
     "session-lengths": lambda _: session_tables.lengths(),
@@ -221,12 +131,14 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "session-streams": lambda _: session_tables.streams(),
     "session-visits": lambda _: session_tables.visits(),
     "settings": lambda _: _settings_table(list(Settings.model_fields)),
+    "size": card_tables.size,
     "soak": lambda _: engine_tables.soak(),
     "stall": lambda _: engine_tables.stall(),
     "steps": lambda _: engine_tables.steps(),
     "training": _training,
-    "turns": _turns,
-    "turns-in-short": _turns_in_short,
+    "tried": results_tables.tried,
+    "turns": _each(results_tables.turns),
+    "turns-in-short": _each(card_tables.turns),
 }
 
 

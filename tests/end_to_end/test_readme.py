@@ -1,5 +1,7 @@
 """What the README says beyond what tests/documents runs."""
 
+import hashlib
+import json
 import os
 import re
 import subprocess
@@ -34,3 +36,13 @@ def test_the_command_line_copies() -> None:
 def test_figures_are_those_of_their_files() -> None:
     for document in documents():
         assert document.read_text(encoding="utf-8") == render(document), document
+
+
+def test_figures_of_checkpoints_are_of_their_weights() -> None:
+    for weights in sorted((ROOT / "checkpoints").glob("*/model.safetensors")):
+        fingerprint = hashlib.sha256(weights.read_bytes()).hexdigest()
+        results = (weights.parent / "results.md").read_text(encoding="utf-8")
+        of_others = re.findall(r"<!-- begin tried (\S+) -->", results)
+        for file in weights.parent.glob("*.json"):
+            if file.name not in ("config.json", *of_others):
+                assert json.loads(file.read_bytes())["fingerprint"] == fingerprint, file
