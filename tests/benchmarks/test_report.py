@@ -4,9 +4,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 
-from benchmarks.report import render
+from benchmarks import drawing
+from benchmarks.report import render, stale
 from model.evaluation import fact_recall, refusal_cell
 from model.evaluation.recall_cell import Cell
 from model.evaluation.turn_scores import KindScore, TurnScore
@@ -75,3 +77,19 @@ def test_misses_become_tables(tmp_path: Path) -> None:
 def test_an_unknown_block_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown block 'guesses"):
         rendered(tmp_path, "guesses x.json")
+
+
+def test_a_drawing_that_differs_is_out_of_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "FOLDER", tmp_path)
+    drawn = stale()
+    assert {file.parent for file in drawn} == {tmp_path}
+    assert tmp_path / "margin.svg" in drawn
+    for file, text in drawn.items():
+        file.write_text(text, encoding="utf-8")
+    with mpl.rc_context({"font.size": 20, "svg.hashsalt": "another"}):
+        assert stale() == {}
+    file, text = drawn.popitem()
+    file.write_text(text.replace("stroke-width: 1", "stroke-width: 2", 1), encoding="utf-8")
+    assert stale() == {file: text}
