@@ -1,31 +1,45 @@
-"""Writes measured figures into the documents, between `<!-- begin … -->` and `<!-- end … -->`.
+"""Writes what was measured into the documents, between `<!-- begin … -->` and `<!-- end … -->`.
 
     python -m benchmarks.report            # after a measurement
-    python -m benchmarks.report --check    # fails if a document is out of date
+    python -m benchmarks.report --check    # fails if a document or a drawing is out of date
 
-No figure is typed by hand: each block names the measurement that it shows.
+No number is typed by hand: each block names the measurement that it shows. Drawings, in
+`docs/figures`, show measurements too.
 """
 
 import argparse
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import card_tables, claims, engine_tables, results_tables, session_tables
+from benchmarks import (
+    card_tables,
+    claims,
+    engine_tables,
+    margin_tables,
+    results_tables,
+    session_tables,
+)
 from benchmarks.figures import Paragraphs, read_results, start
 from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
+_DRAWINGS = ("margin",)  # results that have one
 _SESSION_SETTINGS = ("session_store", "session_ttl", "max_sessions", "max_session_tokens")
 _BLOCK = re.compile(r"(<!-- begin ([^>]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 
 
 def documents() -> list[Path]:
     """Documents that hold figures."""
-    folders = ("checkpoints/*/README.md", "checkpoints/*/results.md", "docs/*.md")
+    folders = (
+        "checkpoints/*/README.md",
+        "checkpoints/*/results.md",
+        "docs/*.md",
+        "model/ops/*/*.md",
+    )
     return [ROOT / "README.md", *(file for glob in folders for file in sorted(ROOT.glob(glob)))]
 
 
@@ -117,6 +131,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "facts": results_tables.facts,
     "facts-in-short": card_tables.facts,
     "http": results_tables.http,
+    "largest-pools": lambda _: margin_tables.copies(read_results("margin")),
     "load": lambda _: engine_tables.load(),
     "misses": results_tables.misses,
     "misses-in-short": card_tables.misses,
@@ -131,6 +146,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "session-streams": lambda _: session_tables.streams(),
     "session-visits": lambda _: session_tables.visits(),
     "settings": lambda _: _settings_table(list(Settings.model_fields)),
+    "shared-tokens": lambda _: margin_tables.recall(read_results("margin")),
     "size": card_tables.size,
     "soak": lambda _: engine_tables.soak(),
     "stall": lambda _: engine_tables.stall(),
@@ -142,17 +158,35 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
 }
 
 
+def stale() -> dict[Path, str]:
+    """Documents and drawings that are out of date, each with the text that it should have."""
+    return {file: text for file, text in _files() if not _holds(file, text)}
+
+
+def _files() -> Iterator[tuple[Path, str]]:
+    from benchmarks import drawing  # with Matplotlib, which is slow to import
+
+    for document in documents():
+        yield document, render(document)
+    for name in _DRAWINGS:
+        yield drawing.file_of(name), drawing.draw_svg(name)
+
+
+def _holds(file: Path, text: str) -> bool:
+    return file.exists() and file.read_text(encoding="utf-8") == text
+
+
 def main() -> None:
-    """Write all documents, or check them."""
+    """Write all documents and drawings, or check them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Paragraphs)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if out of date")
     check = parser.parse_args().check
-    stale = [file for file in documents() if file.read_text(encoding="utf-8") != render(file)]
-    if check and stale:
-        names = ", ".join(str(file.relative_to(ROOT)) for file in stale)
+    changes = stale()
+    if check and changes:
+        names = ", ".join(str(file.relative_to(ROOT)) for file in changes)
         raise SystemExit(f"out of date: {names}; run python -m benchmarks.report")
-    for file in stale:
-        file.write_text(render(file), encoding="utf-8")
+    for file, text in changes.items():
+        file.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import pytest
 
-from benchmarks import copies
-from benchmarks.report import render
+from benchmarks import copies, drawing
+from benchmarks.report import render, stale
 from model.evaluation import copying, fact_recall, recall_cell, refusal_cell
 from model.evaluation.plan import read_plan
 from model.evaluation.turn_scores import KindScore, TurnScore
@@ -306,3 +307,19 @@ def test_the_size_of_a_checkpoint(tmp_path: Path) -> None:
 def test_an_unknown_block_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown block 'guesses"):
         rendered(tmp_path, "guesses x.json")
+
+
+def test_a_drawing_that_differs_is_out_of_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "FOLDER", tmp_path)
+    drawn = stale()
+    assert {file.parent for file in drawn} == {tmp_path}
+    assert tmp_path / "margin.svg" in drawn
+    for file, text in drawn.items():
+        file.write_text(text, encoding="utf-8")
+    with mpl.rc_context({"font.size": 20, "svg.hashsalt": "another"}):
+        assert stale() == {}
+    file, text = drawn.popitem()
+    file.write_text(text.replace("stroke-width: 1", "stroke-width: 2", 1), encoding="utf-8")
+    assert stale() == {file: text}
