@@ -291,14 +291,23 @@ double_pair_sums = _pair_sums(1, _F64)
 
 
 def _add_pair_squares(n_pairs: int) -> Any:
-    """`out[at + j] += sum of (a[row] + b[first + j])²` for that many j; float32."""
+    """`out[at + j] += sum of (a[row] + b[first + j])²` over n channels for that many j; float32."""
 
     @jit.intrinsic
-    def add_squares(typingctx: Any, a: Any, row: Any, b: Any, first: Any, out: Any, at: Any) -> Any:  # noqa: ARG001
+    def add_squares(
+        typingctx: Any,  # noqa: ARG001
+        a: Any,
+        row: Any,  # noqa: ARG001
+        b: Any,
+        first: Any,  # noqa: ARG001
+        n: Any,  # noqa: ARG001
+        out: Any,
+        at: Any,  # noqa: ARG001
+    ) -> Any:
         _check_contiguous(a, b, out)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            reader, length = _row(context, builder, signature.args[0], args[0], args[1])
+            reader, _ = _row(context, builder, signature.args[0], args[0], args[1])
             memories = [
                 _row(context, builder, signature.args[2], args[2], builder.add(args[3], _I64(j)))[0]
                 for j in range(n_pairs)
@@ -308,13 +317,14 @@ def _add_pair_squares(n_pairs: int) -> Any:
                 us = [builder.fadd(values[0], memory) for memory in values[1:]]
                 return [_call(builder, "fma", u, u, s) for s, u in zip(sums, us, strict=True)]
 
-            sums = _sums(builder, _F32, [reader, *memories], length, n_pairs, step)
-            target, _ = _row(context, builder, signature.args[4], args[4])
-            place = builder.bitcast(builder.gep(target, [args[5]]), sums.type.as_pointer())
+            sums = _sums(builder, _F32, [reader, *memories], args[4], n_pairs, step)
+            target, _ = _row(context, builder, signature.args[5], args[5])
+            place = builder.bitcast(builder.gep(target, [args[6]]), sums.type.as_pointer())
             builder.store(builder.fadd(builder.load(place, align=4), sums), place, align=4)
             return context.get_dummy_value()
 
-        return jit.types.none(a, jit.types.int64, b, jit.types.int64, out, jit.types.int64), codegen
+        place = jit.types.int64
+        return jit.types.none(a, place, b, place, place, out, place), codegen
 
     return add_squares
 

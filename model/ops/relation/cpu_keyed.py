@@ -4,7 +4,8 @@ Each (reader, memory) pair is first scored: an addition and a product for each c
 give its standard deviation, and with that the exponent of its largest weight, in float32. Only
 pairs whose score comes within `_MARGIN` of the best one of their segment are worth exponentials;
 the others would change no bit of a sum in float32. What these few get is computed in float64, so
-that an exponent of a million loses nothing.
+that an exponent of a million loses nothing. `cpu_keyed_pieces.py` says which segments are scored at
+all.
 
 A segment is `SEGMENT` memories, counted from the start of the sequence. Its pairs are added up in
 ascending order relative to its own best exponent; then the segments are put together. The order
@@ -85,20 +86,71 @@ def _exact(a_keys, a_values, row, keys, values, v):
 
 
 @jit.inline
-def add_squares(a_keys, a_values, row, keys, values, first, n, squares, value_squares, at):
-    """Add the squares of the channels of n pairs, one run, to both arrays from `at` on.
-
-    Those of keys go to `squares`, those of values to `value_squares` if the reader speaks on them.
-    """
+def add_squares(a, row, b, first, n, width, squares, at):
+    """Add the squares of the first `width` channels of n pairs, one run, to `squares` from `at`."""
+    if width == 0:
+        return
     if n == RUN:
-        add_sixteen_pair_squares(a_keys, row, keys, first, squares, at)
-        if a_values.shape[1]:
-            add_sixteen_pair_squares(a_values, row, values, first, value_squares, at)
+        add_sixteen_pair_squares(a, row, b, first, width, squares, at)
         return
     for j in range(n):
-        add_one_pair_squares(a_keys, row, keys, first + j, squares, at + j)
-        if a_values.shape[1]:
-            add_one_pair_squares(a_values, row, values, first + j, value_squares, at + j)
+        add_one_pair_squares(a, row, b, first + j, width, squares, at + j)
+
+
+@jit.inline
+def score(a_keys, a_values, row, values, moments, table, page_size, begin, end, d, temperature, eps,
+          squares, value_squares, scores):  # fmt: skip
+    """Score the pairs of one reader with one segment: the exponents of their largest weights.
+
+    Args:
+        row: of the reader in `a_keys` and `a_values`.
+        table, page_size: of the sequence's pages.
+        begin, end: the segment's memories.
+        d: channels of a pair.
+        temperature, eps: float64.
+        squares, value_squares: `[SEGMENT]`, as `add_squares` leaves them. With those of some keys
+            only, scores are bounds: no exponent is larger, but for those below 0.
+        scores: `[SEGMENT]` float32, written; infinite where float32 cannot tell.
+    """
+    speaks = a_values.shape[1] > 0
+    total = row_sum(a_keys[row]) + (row_sum(a_values[row]) if speaks else 0.0)
+    total, inv_d = np.float32(total), np.float32(1.0 / d)
+    tau, extra = np.float32(temperature), np.float32(eps)
+    for run in range(begin, end, RUN):
+        first, at = _entry(table, page_size, run), run - begin
+        for j in range(min(RUN, end - run)):
+            mean = (total + moments[first + j, 0]) * inv_d
+            rest, largest = moments[first + j, 1], moments[first + j, 2]
+            if speaks:
+                rest = value_squares[at + j]
+                largest = np.float32(_largest_value(a_values, row, values, first + j, moments))
+            variance = (squares[at + j] + rest) * inv_d - mean * mean
+            exponent = tau * (largest - mean) / (math.sqrt(variance) + extra)
+            is_sure = mean * mean <= _MAX_MEAN * variance
+            scores[at + j] = exponent if is_sure else np.float32(np.inf)
+
+
+@jit.inline
+def best_match(full, moments, table, page_size, begin, end, squares):
+    """The best match in a segment, 1 at most: what a full one leaves, by what a pair left.
+
+    Args:
+        full: float32, what a full match leaves of the keys, by the reach of the memory; the last
+            one is for all that reach further. Empty if nobody asks; the match is 0 then.
+        moments, table, page_size, begin, end: as for `score`.
+        squares: `[SEGMENT]`, as `add_squares` leaves them. With those of some keys only, the match
+            is a bound: no pair matches better.
+    """
+    match, furthest = np.float32(0.0), full.shape[0] - 1
+    if furthest < 0:
+        return match
+    for run in range(begin, end, RUN):
+        first, at = _entry(table, page_size, run), run - begin
+        for j in range(min(RUN, end - run)):
+            left = full[min(int(moments[first + j, 3]), furthest)]
+            if left > match * squares[at + j]:
+                match = max(match, left / max(left, squares[at + j]))
+    return match
 
 
 @jit.inline
@@ -109,61 +161,44 @@ def _age(recency, t, v):
 
 @jit.inline
 def find_best(a_keys, a_values, row, t, keys, values, moments, table, page_size, begin, end,
-              temperature, recency, eps, full, squares, value_squares, scores, tops):  # fmt: skip
-    """Score the pairs of one reader with one segment, and do the best of them in float64.
+              temperature, recency, eps, squares, value_squares, scores, tops):  # fmt: skip
+    """Do the best pairs of one reader with one segment in float64.
 
     Args:
-        row: of the reader in `a_keys` and `a_values`.
         t: place of the reader in its sequence, from 0.
-        table, page_size: of the sequence's pages.
-        begin, end: the segment's memories.
         temperature, recency, eps: float64.
-        full: float32, what a full match leaves of the keys, by the reach of the memory; the last
-            one is for all that reach further. Empty if nobody asks how well the reader matched.
-        squares, value_squares: `[SEGMENT]`, as `add_squares` leaves them.
+        squares, value_squares: of all channels.
         scores: `[SEGMENT]` float32 scratch.
         tops: `[SEGMENT]` float64, written: the exponent of a pair's largest weight, or -inf for
             pairs that are not worth exponentials.
+        The others are as for `score`.
 
     Returns:
-        The largest of these exponents, and the best match: what a full one leaves, as a share of
-        what a pair left, 1 at most.
+        The largest of these exponents.
     """
-    n, d = end - begin, keys.shape[1] + values.shape[1]
-    speaks = a_values.shape[1] > 0
-    total = row_sum(a_keys[row]) + (row_sum(a_values[row]) if speaks else 0.0)
-    total, inv_d = np.float32(total), np.float32(1.0 / d)
-    tau, extra = np.float32(temperature), np.float32(eps)
-    match, furthest = np.float32(0.0), full.shape[0] - 1
-    for j in range(n):
-        v = _entry(table, page_size, begin + j)
-        mean = (total + moments[v, 0]) * inv_d
-        rest = value_squares[j] if speaks else moments[v, 1]
-        variance = (squares[j] + rest) * inv_d - mean * mean
-        if furthest >= 0 and full[furthest] > match * squares[j]:
-            left = full[min(int(moments[v, 3]), furthest)]
-            match = max(match, left / max(left, squares[j]))
-        largest = _largest_value(a_values, row, values, v, moments)
-        if mean * mean > _MAX_MEAN * variance:
-            middle, deviation = _exact(a_keys, a_values, row, keys, values, v)
-            scores[j] = temperature * (largest - middle) / (deviation + eps)
-        else:
-            scores[j] = tau * (np.float32(largest) - mean) / (math.sqrt(variance) + extra)
+    d = keys.shape[1] + values.shape[1]
+    score(a_keys, a_values, row, values, moments, table, page_size, begin, end, d, temperature,
+          eps, squares, value_squares, scores)  # fmt: skip
     best = _NEVER
-    for j in range(n - 1, -1, -1):  # the youngest first, which age takes least off
-        margin = _MARGIN + _SLACK * abs(np.float64(scores[j]))
+    for j in range(end - begin - 1, -1, -1):  # the youngest first, which age takes least off
         tops[j] = _NEVER
-        if scores[j] < best - margin:
+        if outweighed(scores[j], best):
             continue
         age = _age(recency, t, begin + j)
-        if scores[j] - age < best - margin:
+        if outweighed(scores[j], best + age):
             continue
         v = _entry(table, page_size, begin + j)
         middle, deviation = _exact(a_keys, a_values, row, keys, values, v)
         largest = _largest_value(a_values, row, values, v, moments)
         tops[j] = temperature * ((largest - middle) / (deviation + eps)) - age
         best = max(best, tops[j])
-    return best, match
+    return best
+
+
+@jit.inline
+def outweighed(score, best):
+    """Whether an exponent of that score or less is too far below the best one to count."""
+    return score < best - _MARGIN - _SLACK * abs(np.float64(score))
 
 
 @jit.inline
@@ -216,6 +251,7 @@ def forward(
         bests: `[G, T]` float64, overwritten: the exponent of the largest weight.
     """
     n_groups, length, d_value = out.shape
+    d_key = keys.shape[2]
     n_tiles = (length + TILE - 1) // TILE
     moments = np.empty((n_groups, length, 4), np.float32)
     for g in jit.prange(n_groups):
@@ -226,7 +262,7 @@ def forward(
         value_squares = np.empty((TILE, SEGMENT), np.float32)
         scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
         partial = np.empty(d_value, np.float32)
-        table, none = np.zeros(1, np.int32), np.empty(0, np.float32)
+        table = np.zeros(1, np.int32)
         for task in range(part, n_groups * n_tiles, n_parts):
             g = task // n_tiles
             t0 = (task % n_tiles) * TILE
@@ -243,17 +279,18 @@ def forward(
                     for t in range(max(t0, run), t1):
                         if not active[g, t]:
                             continue
+                        n = min(RUN, t + 1 - run)
+                        add_squares(ak, t, bk, run, n, d_key, squares[t - t0], run - begin)
                         add_squares(
-                            ak, av, t, bk, bv, run, min(RUN, t + 1 - run),
-                            squares[t - t0], value_squares[t - t0], run - begin,
-                        )  # fmt: skip
+                            av, t, bv, run, n, av.shape[1], value_squares[t - t0], run - begin
+                        )
                 for t in range(max(t0, begin), t1):
                     if not active[g, t]:
                         continue
                     end = min(begin + SEGMENT, t + 1)
-                    best, _ = find_best(
+                    best = find_best(
                         ak, av, t, t, bk, bv, bm, table, length, begin, end, temperature, recency,
-                        eps, none, squares[t - t0], value_squares[t - t0], scores, tops,
+                        eps, squares[t - t0], value_squares[t - t0], scores, tops,
                     )  # fmt: skip
                     partial[:] = np.float32(0.0)
                     add_weights(ak, av, t, t, bk, bv, table, length, begin, end,
@@ -292,7 +329,7 @@ def backward(a_keys, a_values, keys, values, active, g, bests, temperature, rece
         squares, value_squares = np.empty(SEGMENT, np.float32), np.empty(SEGMENT, np.float32)
         scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
         y = np.empty(d_value)
-        table, none = np.zeros(1, np.int32), np.empty(0, np.float32)
+        table = np.zeros(1, np.int32)
         for t in range(length):
             if not active[group, t]:
                 continue
@@ -301,10 +338,11 @@ def backward(a_keys, a_values, keys, values, active, g, bests, temperature, rece
                 squares[:] = np.float32(0.0)
                 value_squares[:] = np.float32(0.0)
                 for run in range(begin, end, RUN):
-                    add_squares(ak, av, t, bk, bv, run, min(RUN, end - run),
-                                squares, value_squares, run - begin)  # fmt: skip
+                    n = min(RUN, end - run)
+                    add_squares(ak, t, bk, run, n, d_key, squares, run - begin)
+                    add_squares(av, t, bv, run, n, av.shape[1], value_squares, run - begin)
                 find_best(ak, av, t, t, bk, bv, moments, table, length, begin, end, temperature,
-                          recency, eps, none, squares, value_squares, scores, tops)  # fmt: skip
+                          recency, eps, squares, value_squares, scores, tops)  # fmt: skip
                 for j in range(end - begin):
                     if tops[j] < bests[group, t] - _MARGIN:
                         continue

@@ -11,23 +11,14 @@ import numpy as np
 from model.ops.cpu import jit
 from model.ops.cpu.linear import add_product
 from model.ops.positions import SOURCE
-from model.ops.relation.cpu_keyed import (
-    RUN,
-    SEGMENT,
-    TILE,
-    add_squares,
-    add_weights,
-    find_best,
-    note_moments,
-    share,
-)
+from model.ops.relation.cpu_keyed import SEGMENT, TILE, note_moments, outweighed, share
+from model.ops.relation.cpu_keyed_pieces import HEAD, cut, look, read
 from model.ops.relation.cpu_layers import active_run, shift, write
 from model.state import LayerState
 from model.step import Step
 
 _WAVE = 64  # readers whose segments are kept until they are put together
 _NEVER = -np.inf
-_FAINT = 1e-9  # of the energy of a token: what older ones than that leave is taken for nothing
 
 
 def keyed_relation(mixer: Any, step: Step, layer: LayerState) -> None:
@@ -59,30 +50,6 @@ def _project(first, last, rows, w, b, out):
         for i in range(out.shape[1]):
             out[n, i] = b[i] if b.shape[0] else np.float32(0.0)
     add_product(rows, first, last, w, out)
-
-
-@jit.inline
-def _full_match(reach, energy, full):
-    """Write what a full match leaves of the keys, by the reach of the memory.
-
-    A memory whose turn began later than the reader's cannot match in full. Where it began earlier,
-    the reader has the border in place of one token, and nothing in place of those before.
-
-    Args:
-        reach: tokens of the turn that the reader saw, its own included.
-        energy: as for `keyed_layer`.
-        full: `[len(energy) + 2]`, or nothing at all if there is no energy; written.
-    """
-    if not energy.shape[0]:
-        return
-    faint = np.float32(_FAINT) * energy[0]
-    left = faint
-    full[0] = faint
-    for tap in range(energy.shape[0]):
-        if tap >= reach:
-            left += energy[tap] * np.float32(2.0 if tap == reach else 1.0)
-        full[tap + 1] = left if tap > reach else faint
-    full[energy.shape[0] + 1] = left if energy.shape[0] > reach else faint
 
 
 @jit.dealt_kernel
@@ -158,69 +125,63 @@ def keyed_layer(
             if active[n]:
                 order[at], owners[at] = n, s
                 at += 1
-    n_most = partials.shape[0]
-    bests = np.empty((n_most, _WAVE))
-    found_here = np.empty((n_most, _WAVE), np.float32)
+    # All exponents lie between -T and T. Where these are near to each other, or readers speak on
+    # values, some keys are not enough to see that a pair does not count.
+    largest = temperature * np.sqrt(keys.shape[2] + values.shape[2] - 1.0)
+    is_sharp = outweighed(np.float32(-largest), largest)
+    looks_first = is_sharp and keys.shape[2] > HEAD and not a_values.shape[1]
     matches = np.empty(n_active, np.float32)
     for wave in range(0, n_active, _WAVE):
         n_wave = min(_WAVE, n_active - wave)
-        pieces = np.empty((n_wave * n_most, 3), np.int64)
-        n_pieces = 0
-        begin = wave
-        while begin < wave + n_wave:
-            s, stop = owners[begin], begin
-            while stop < min(begin + TILE, wave + n_wave) and owners[stop] == s:
-                stop += 1
-            n_seen = context_lens[s] + order[stop - 1] - starts[s] + 1
-            for segment in range((n_seen + SEGMENT - 1) // SEGMENT):
-                pieces[n_pieces] = begin, stop, segment
-                n_pieces += 1
-            begin = stop
-        for piece in jit.prange(n_pieces):
-            low, high, segment = pieces[piece]
-            s, base = owners[low], segment * SEGMENT
-            squares = np.zeros((high - low, SEGMENT), np.float32)
-            value_squares = np.zeros((high - low if a_values.shape[1] else 1, SEGMENT), np.float32)
-            scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
-            full = np.empty(energy.shape[0] + 2 if energy.shape[0] else 0, np.float32)
-            table = block_tables[s]
-            most = context_lens[s] + order[high - 1] - starts[s] + 1
-            for run in range(base, min(base + SEGMENT, most), RUN):
-                first = table[run // page_size] * page_size + run % page_size
-                for i in range(low, high):
-                    n = order[i]
-                    n_seen = context_lens[s] + n - starts[s] + 1
-                    if n_seen > run:
-                        add_squares(
-                            a_keys, a_values, n, all_keys, all_values, first,
-                            min(RUN, n_seen - run), squares[i - low],
-                            value_squares[i - low if a_values.shape[1] else 0], run - base,
-                        )  # fmt: skip
-            for i in range(low, high):
-                n = order[i]
-                t = context_lens[s] + n - starts[s]
-                end = min(base + SEGMENT, t + 1)
-                partial = partials[segment, i - wave]
-                partial[:] = np.float32(0.0)
-                bests[segment, i - wave] = _NEVER
-                found_here[segment, i - wave] = 0.0
-                if end <= base:
-                    continue
-                _full_match(reaches[n], energy, full)
-                best, match = find_best(
-                    a_keys, a_values, n, t, all_keys, all_values, all_moments, table, page_size,
-                    base, end, temperature, recency, eps, full, squares[i - low],
-                    value_squares[i - low if a_values.shape[1] else 0], scores, tops,
+        pieces = cut(order, owners, context_lens, starts, wave, n_wave)
+        n_segments = pieces[:, 2].max() + 1
+        bests = np.full((n_segments, n_wave), _NEVER)
+        found_here = np.zeros((n_segments, n_wave), np.float32)
+        wanted = np.ones((n_segments, n_wave), np.bool_)
+        scores = np.full((n_segments, n_wave), _NEVER, np.float32)
+        findable = np.zeros((n_segments, n_wave), np.float32)
+        leads = np.zeros(n_wave, np.int64)
+        n_rounds = 2 if looks_first and n_segments > 1 else 1
+        if n_rounds == 2:
+            for piece in jit.prange(pieces.shape[0]):
+                low, high, segment = pieces[piece]
+                s, first, last = owners[low], low - wave, high - wave
+                look(
+                    order[low:high], context_lens[s] - starts[s], segment * SEGMENT,
+                    wanted[segment, first:last], a_keys, a_values, all_keys, all_values,
+                    all_moments, block_tables[s], page_size, reaches, energy, temperature, eps,
+                    scores[segment, first:last], findable[segment, first:last],
                 )  # fmt: skip
-                add_weights(a_keys, a_values, n, t, all_keys, all_values, table, page_size,
-                            base, end, temperature, recency, eps, tops, best, partial)  # fmt: skip
-                bests[segment, i - wave], found_here[segment, i - wave] = best, match
+            wanted[:] = False
+            for i in range(n_wave):
+                leads[i] = np.argmax(scores[:, i])
+                wanted[leads[i], i] = True
+        for number in range(n_rounds):
+            if number == 1:
+                for segment in range(n_segments):
+                    for i in range(n_wave):
+                        wanted[segment, i] = segment != leads[i] and not (
+                            outweighed(scores[segment, i], bests[leads[i], i])
+                            and findable[segment, i] <= found_here[leads[i], i]
+                        )
+            for piece in jit.prange(pieces.shape[0]):
+                low, high, segment = pieces[piece]
+                s, first, last = owners[low], low - wave, high - wave
+                if wanted[segment, first:last].any():
+                    read(
+                        order[low:high], context_lens[s] - starts[s], segment * SEGMENT,
+                        wanted[segment, first:last], a_keys, a_values, all_keys, all_values,
+                        all_moments, block_tables[s], page_size, reaches, energy, temperature,
+                        recency, eps, bests[segment, first:last], found_here[segment, first:last],
+                        partials[segment, first:last],
+                    )  # fmt: skip
         for i in jit.prange(wave, wave + n_wave):
-            n, s = order[i], owners[i]
-            n_seen = context_lens[s] + n - starts[s] + 1
+            n = order[i]
             best, match = _NEVER, np.float32(0.0)
             o[n] = np.float32(0.0)
-            for segment in range((n_seen + SEGMENT - 1) // SEGMENT):
+            for segment in range(n_segments):
+                if bests[segment, i - wave] == _NEVER:
+                    continue
                 of_all = max(best, bests[segment, i - wave])
                 old, new = share(best, of_all), share(bests[segment, i - wave], of_all)
                 for c in range(o.shape[1]):
