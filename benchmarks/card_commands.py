@@ -41,8 +41,9 @@ def recall(results: dict[str, Any]) -> str:
 
 def facts(results: dict[str, Any]) -> str:
     """The command that measured recall of facts."""
-    n_facts, together = _list(results["facts"]), _list(results["together"])
-    return _causalrn("evaluate-facts", results, f"--facts {n_facts}", f"--together {together}")
+    names = ("facts", "together", "told")
+    options = (f"--{name} {_list(results[name])}" for name in names)
+    return _causalrn("evaluate-facts", results, *options)
 
 
 def misses(results: dict[str, Any]) -> str:

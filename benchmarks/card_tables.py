@@ -1,13 +1,14 @@
 """What a checkpoint's card shows: one short table a claim, and the command that measured it."""
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from benchmarks import card_commands
 from benchmarks.card_commands import read
 from model.config import ModelConfig
-from model.evaluation import copying, recall_cell, refusal_cell
+from model.evaluation import copying, fact_recall, recall_cell, refusal_cell
 from model.evaluation.calibration import refused
 from model.evaluation.queries import PLACES
 from model.evaluation.tables import markdown
@@ -75,16 +76,22 @@ def recall(file: Path) -> str:
 
 
 def facts(file: Path) -> str:
-    """Facts whose value came back right, by pattern, and by how many were read together."""
+    """Facts whose value came back right, by pattern, and by how they were told."""
     results = read(file)
-    cells = {(cell["pattern"], cell["facts"], cell["together"]): cell for cell in results["cells"]}
-    sessions = [(n, k) for n in results["facts"] for k in results["together"]]
-    rows = [["right values", *(f"{n:,} facts, {k} in a turn" for n, k in sessions)]]
+    cells = {cell.key: cell for cell in (fact_recall.Cell(**cell) for cell in results["cells"])}
+    sessions = list(product(results["facts"], results["together"], results["told"]))
+    rows = [["right values", *(_told(*session) for session in sessions)]]
     for pattern in dict.fromkeys(pattern for pattern, *_ in cells):
         found = [cells.get((pattern, *session)) for session in sessions]
-        shares = [of(cell["right"], cell["facts"]) if cell else "" for cell in found]
+        shares = [of(cell.right, cell.facts) if cell else "" for cell in found]
         rows.append([pattern, *shares])
     return _measured([results], card_commands.facts, markdown(rows))
+
+
+def _told(facts: int, together: int, times: int) -> str:
+    """How the facts of a session are told."""
+    again = f", told {times} times" if times > 1 else ""
+    return f"{facts:,} facts, {together} in a turn{again}"
 
 
 def misses(file: Path) -> str:

@@ -39,7 +39,7 @@ def _claims(folder: Path) -> Iterator[Claim]:
     if (file := folder / "recall.json").exists():
         yield _recall(file, window)
     if (file := folder / "facts.json").exists():
-        yield _facts(file, window)
+        yield from _facts(file, window)
     if (file := folder / "misses.json").exists():
         yield _misses(file)
 
@@ -96,16 +96,19 @@ def _recall(file: Path, bound: str) -> Claim:
     )
 
 
-def _facts(file: Path, bound: str) -> Claim:
+def _facts(file: Path, bound: str) -> Iterator[Claim]:
     results = read(file)
-    cells = results["cells"]
-    right = of(sum(cell["right"] for cell in cells), sum(cell["facts"] for cell in cells))
-    return Claim(
-        "keeps apart facts that are all alike",
-        bound,
-        f"{right} values, {_range(results['facts'])} in a session",
-        card_commands.facts(results),
-    )
+    for told, together in sorted({(cell["told"], cell["together"]) for cell in results["cells"]}):
+        key = told, together
+        cells = [cell for cell in results["cells"] if (cell["told"], cell["together"]) == key]
+        right = of(sum(cell["right"] for cell in cells), sum(cell["facts"] for cell in cells))
+        again = f", told {told} times" if told > 1 else ""
+        yield Claim(
+            "goes by what it was told last" if again else "keeps apart facts that are all alike",
+            bound,
+            f"{right} values, {_range(results['facts'])} in a session, {together} in a turn{again}",
+            card_commands.facts(results),
+        )
 
 
 def _misses(file: Path) -> Claim:

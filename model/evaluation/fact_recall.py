@@ -24,6 +24,7 @@ class Cell:
         pattern: key of `model.evaluation.facts.PATTERNS`.
         facts: how many the session has read; it is asked for each of them.
         together: how many stand in one turn.
+        told: how often each is told, the last time with the value that is right.
         pool: tokens that the session holds when it is asked.
         right: facts whose value came without a mistake.
         exact: of these, facts after which all else followed that stands behind them in their turn,
@@ -33,18 +34,19 @@ class Cell:
     pattern: str
     facts: int
     together: int
+    told: int
     pool: int
     right: int
     exact: int
 
     @property
-    def key(self) -> tuple[str, int, int]:
+    def key(self) -> tuple[str, int, int, int]:
         """Which cell of the measurement it is."""
-        return self.pattern, self.facts, self.together
+        return self.pattern, self.facts, self.together, self.told
 
 
 def fact_recall(
-    checkpoint: Checkpoint, *, facts: list[int], together: list[int], seed: int
+    checkpoint: Checkpoint, *, facts: list[int], together: list[int], told: list[int], seed: int
 ) -> Measurement[Cell]:
     """The measurement of facts: a session reads them in turns, and is asked by their beginnings.
 
@@ -52,6 +54,7 @@ def fact_recall(
         checkpoint: the model.
         facts: how many facts of one pattern a session reads.
         together: how many of them stand in one turn, one after the other.
+        told: how often each is told, with another value every time; the last one is right.
         seed: decides the facts; those of a cell depend on seed, pattern and numbers alone.
 
     Raises:
@@ -64,15 +67,16 @@ def fact_recall(
             f"facts are text, and {checkpoint.name} reads {checkpoint.tokenizer.name} only"
         )
     cells = [
-        _Wanted(pattern, number, n, k, seed)
+        _Wanted(pattern, number, n, k, times, seed)
         for n in facts
         for k in together
+        for times in told
         for number, pattern in enumerate(PATTERNS)
     ]
     for cell in cells:
         cell.check(checkpoint)
     return Measurement(
-        settings={"seed": seed, "facts": facts, "together": together},
+        settings={"seed": seed, "facts": facts, "together": together, "told": told},
         cells=TypeAdapter(list[Cell]),
         parts=[cell.part(checkpoint) for cell in cells],
         show=markdown_tables,
@@ -87,13 +91,14 @@ class _Wanted:
     number: int
     n: int
     together: int
+    told: int
     seed: int
 
     def part(self, checkpoint: Checkpoint) -> Part[Cell]:
         return Part(
             name=f"{self.n} {self.pattern}",
-            keys=[(self.pattern, self.n, self.together)],
-            work=self.n * self.n,  # as many questions as facts, to a pool of as many facts
+            keys=[(self.pattern, self.n, self.together, self.told)],
+            work=self._pool * self.n,  # as many questions as facts, to a pool of all that was told
             measure=lambda advance: [self._measure(checkpoint, advance)],
         )
 
@@ -103,23 +108,31 @@ class _Wanted:
         Raises:
             EvaluationError: the model or this machine cannot hold it.
         """
-        passages = passages_of(self._facts(), self.together)
+        passages = self._passages(self._facts())
         n_tokens = _n_tokens(passages)
         longest = n_tokens + max(map(len, passages)) + 3
         if longest > (holds := checkpoint.config.max_seq_len):
             raise EvaluationError(
-                f"{self.n} {self.pattern} and a question take {longest} tokens, "
+                f"{self._pool} {self.pattern} and a question take {longest} tokens, "
                 f"{checkpoint.name} holds {holds}"
             )
         at_once(checkpoint, n_tokens)
 
-    def _facts(self) -> list[Fact]:
+    @property
+    def _pool(self) -> int:
+        return self.n * self.told
+
+    def _facts(self) -> list[list[Fact]]:
         rng = np.random.default_rng([self.seed, self.number, self.n])
-        return draw_facts(rng, self.pattern, self.n)
+        return draw_facts(rng, self.pattern, self.n, self.told)
+
+    def _passages(self, told: list[list[Fact]]) -> list[str]:
+        return [passage for facts in told for passage in passages_of(facts, self.together)]
 
     def _measure(self, checkpoint: Checkpoint, advance: Advance) -> Cell:
-        facts = self._facts()
-        passages = passages_of(facts, self.together)
+        told = self._facts()
+        facts, passages = told[-1], self._passages(told)
+        last = passages_of(facts, self.together)
         token_ids = [
             token
             for passage in passages
@@ -127,13 +140,14 @@ class _Wanted:
         ]
         questions = []
         for number, fact in enumerate(facts):
-            _, _, rest = passages[number // self.together].partition(fact.prompt)
+            _, _, rest = last[number // self.together].partition(fact.prompt)
             questions.append(Question(list(fact.prompt.encode()), list(rest.encode())))
-        replies = list(ask(checkpoint, token_ids, questions, advance, cost=self.n))
+        replies = list(ask(checkpoint, token_ids, questions, advance, cost=self._pool))
         return Cell(
             self.pattern,
             self.n,
             self.together,
+            self.told,
             len(token_ids),
             right=sum(
                 reply.right >= len(fact.value) for fact, reply in zip(facts, replies, strict=True)
@@ -148,11 +162,12 @@ def _n_tokens(passages: Sequence[str]) -> int:
 
 def markdown_tables(cells: Sequence[Cell]) -> str:
     """A Markdown table in per cent, rounded down."""
-    head = ["facts", "in one session", "in one turn", "tokens", "right", "exact to the turn's end"]
+    head = ["facts", "in one session", "in one turn", "told", "tokens"]
+    head += ["right", "exact to the turn's end"]
     body = [
         [
             cell.pattern,
-            *map(str, (cell.facts, cell.together, cell.pool)),
+            *map(str, (cell.facts, cell.together, cell.told, cell.pool)),
             percent(cell.right, cell.facts),
             percent(cell.exact, cell.facts),
         ]

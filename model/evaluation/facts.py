@@ -62,9 +62,17 @@ def draw_names(rng: Generator, n: int) -> list[str]:
     return list(names)
 
 
-def draw_facts(rng: Generator, pattern: str, n: int) -> list[Fact]:
-    """Draw n facts of one of the `PATTERNS`, each about a name of its own."""
-    return [PATTERNS[pattern](rng, name) for name in draw_names(rng, n)]
+def draw_facts(rng: Generator, pattern: str, n: int, times: int = 1) -> list[list[Fact]]:
+    """Draw n facts of one of the `PATTERNS`, each about a name of its own, and tell them anew.
+
+    Returns:
+        As often as they are told, all facts: in another order each time, and with other values.
+    """
+    names = draw_names(rng, n)
+    told = [[PATTERNS[pattern](rng, name) for name in names]]
+    while len(told) < times:
+        told.append([PATTERNS[pattern](rng, names[i]) for i in rng.permutation(n)])
+    return told
 
 
 def passages_of(facts: Sequence[Fact], together: int) -> list[str]:

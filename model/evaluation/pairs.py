@@ -62,7 +62,7 @@ def session_of_facts(
     checkpoint: Checkpoint, pattern: str, pool: int, rng: Generator
 ) -> tuple[list[int], Pairs]:
     """A session that reads facts of one pattern until its pool is full; misses are other names."""
-    facts = draw_facts(rng, pattern, pool // _FACT_TOKENS)
+    (facts,) = draw_facts(rng, pattern, pool // _FACT_TOKENS)
     token_ids: list[int] = []
     n_read = 0
     for passage in passages_of(facts, 1):

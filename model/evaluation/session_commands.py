@@ -130,6 +130,14 @@ def facts(
             help="How many of them stand in one turn, separated by commas.", metavar="N,N,…"
         ),
     ] = "1",
+    told: Annotated[
+        str,
+        typer.Option(
+            help="How often each fact is told, separated by commas: every time with another "
+            "value, the last of which is right.",
+            metavar="N,N,…",
+        ),
+    ] = "1",
     seed: Seed = 0,
     output: Output = None,
     restart: Restart = False,
@@ -151,6 +159,7 @@ def facts(
             loaded,
             facts=numbers("--facts", facts, most=_MOST_FACTS),
             together=numbers("--together", together, most=_MOST_FACTS),
+            told=numbers("--told", told, most=_MOST_FACTS),
             seed=seed,
         )
     except EvaluationError as error:

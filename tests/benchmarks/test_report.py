@@ -187,30 +187,32 @@ def test_recall_in_short_tells_pools_and_places_apart(tmp_path: Path) -> None:
 
 def write_facts(folder: Path) -> None:
     cells = [
-        fact_recall.Cell("ferries", 500, 1, 24_000, right=500, exact=499),
-        fact_recall.Cell("ferries", 500, 5, 23_000, right=498, exact=490),
-        fact_recall.Cell("prices", 500, 5, 23_000, right=497, exact=490),
+        fact_recall.Cell("ferries", 500, 1, 1, 24_000, right=500, exact=499),
+        fact_recall.Cell("ferries", 500, 5, 1, 23_000, right=498, exact=490),
+        fact_recall.Cell("ferries", 500, 5, 3, 69_000, right=493, exact=480),
+        fact_recall.Cell("prices", 500, 5, 1, 23_000, right=497, exact=490),
     ]
-    write(folder, "facts.json", *cells, facts=[500], together=[1, 5])
+    write(folder, "facts.json", *cells, facts=[500], together=[1, 5], told=[1, 3])
 
 
 def test_facts_become_a_table(tmp_path: Path) -> None:
     write_facts(tmp_path)
     lines = rendered(tmp_path, "facts facts.json")
     assert lines[0] == (
-        "`causalrn evaluate-facts mine --facts 500 --together 1,5`: every fact is asked for, "
-        "per cent:"
+        "`causalrn evaluate-facts mine --facts 500 --together 1,5 --told 1,3`: every fact is asked "
+        "for, per cent:"
     )
-    assert "| ferries | 500 | 1 | 24000 | 100 | 99.80 |" in lines
+    assert "| ferries | 500 | 1 | 1 | 24000 | 100 | 99.80 |" in lines
 
 
 def test_facts_in_short_have_a_row_for_each_pattern(tmp_path: Path) -> None:
     write_facts(tmp_path)
     assert rendered(tmp_path, "facts-in-short facts.json")[2:] == [
-        "| right values | 500 facts, 1 in a turn | 500 facts, 5 in a turn |",
-        "| --- | ---: | ---: |",
-        "| ferries | 500 of 500 | 498 of 500 |",
-        "| prices |  | 497 of 500 |",
+        "| right values | 500 facts, 1 in a turn | 500 facts, 1 in a turn, told 3 times "
+        "| 500 facts, 5 in a turn | 500 facts, 5 in a turn, told 3 times |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| ferries | 500 of 500 |  | 498 of 500 | 493 of 500 |",
+        "| prices |  |  | 497 of 500 |  |",
     ]
 
 
@@ -275,7 +277,15 @@ def test_claims_have_a_row_for_each_measurement(tmp_path: Path) -> None:
         ),
         (
             "at most the last 64 tokens tell places apart",
-            "1,495 of 1,500 values, 500 in a session",
+            "500 of 500 values, 500 in a session, 1 in a turn",
+        ),
+        (
+            "at most the last 64 tokens tell places apart",
+            "995 of 1,000 values, 500 in a session, 5 in a turn",
+        ),
+        (
+            "at most the last 64 tokens tell places apart",
+            "493 of 500 values, 500 in a session, 5 in a turn, told 3 times",
         ),
         (
             "a match below 0.75 is refused",

@@ -211,11 +211,14 @@ def answering(
     config: ModelConfig,
     copy: Callable[[Sequence[int]], Sequence[int]] = lambda source: source,
     recall: Callable[[int, int], int] = lambda _, right: right,
+    *,
+    youngest: bool = False,
 ) -> Script:
     """A script for sessions: `copying` in each turn, or going on like what was read earlier.
 
-    A turn of recall of which n tokens are there goes on with `recall(n, right)`; if it was never
-    read, with EOS. Where a turn is not complete, or over, nobody asks; EOS then.
+    A turn of recall of which n tokens are there goes on with `recall(n, right)`, by the oldest
+    place where they were read, or by the youngest; if they never were, with EOS. Where a turn is
+    not complete, or over, nobody asks; EOS then.
     """
 
     def script(tokens: list[int]) -> int:
@@ -225,7 +228,8 @@ def answering(
         if middle != begin + 1:
             answer = [*copy(tokens[begin + 1 : middle]), config.eos_id]
             return answer[len(turn)] if len(turn) < len(answer) else config.eos_id
-        places = (i for i in range(begin) if tokens[i : i + len(turn)] == turn)
+        every = reversed(range(begin)) if youngest else range(begin)
+        places = (i for i in every if tokens[i : i + len(turn)] == turn)
         if (place := next(places, None)) is None:
             return config.eos_id
         right = tokens[place + len(turn)]

@@ -15,9 +15,12 @@ from tests.model.tiny import Script, answering, random_checkpoint, scripted_chec
 CONFIG = tiny_config("bytes")
 
 
-def measure(script: Script, facts: int = 12, together: int = 1, seed: int = 0) -> list[Cell]:
+def measure(
+    script: Script, facts: int = 12, together: int = 1, told: int = 1, seed: int = 0
+) -> list[Cell]:
     checkpoint = scripted_checkpoint(script, "bytes")
-    return measured(fact_recall(checkpoint, facts=[facts], together=[together], seed=seed))
+    wanted = fact_recall(checkpoint, facts=[facts], together=[together], told=[told], seed=seed)
+    return measured(wanted)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -40,7 +43,7 @@ def test_names_are_all_different() -> None:
     ],
 )
 def test_five_hundred_facts_are_asked_for_one_by_one(pattern: str, form: str) -> None:
-    facts = draw_facts(rng(), pattern, 500)
+    (facts,) = draw_facts(rng(), pattern, 500)
     read = passages_of(facts, 1)
     assert len(read) == len(set(read)) == 500
     for fact, passage in zip(facts, read, strict=True):
@@ -52,7 +55,7 @@ def test_five_hundred_facts_are_asked_for_one_by_one(pattern: str, form: str) ->
 
 
 def test_several_facts_in_one_passage() -> None:
-    facts = draw_facts(rng(), "ferries", 7)
+    (facts,) = draw_facts(rng(), "ferries", 7)
     passages = passages_of(facts, 3)
     assert " ".join(passages) == " ".join(passages_of(facts, 1))
     assert [passage.count("ferry") for passage in passages] == [3, 3, 1]
@@ -69,7 +72,7 @@ def test_perfect_recall(together: int) -> None:
 
 def test_every_fact_is_read_in_its_turn_and_asked_for() -> None:
     recall = answering(CONFIG)
-    facts = draw_facts(np.random.default_rng([0, 1, 5]), "ferries", 5)
+    (facts,) = draw_facts(np.random.default_rng([0, 1, 5]), "ferries", 5)
     read = [token for fact in facts for token in (256, *(fact.prompt + fact.value).encode(), 257)]
     asked: set[bytes] = set()
 
@@ -105,6 +108,19 @@ def test_a_value_with_one_wrong_digit_is_not_right() -> None:
         assert 0 < cell.right == cell.exact < 60
 
 
+@pytest.mark.parametrize("together", [1, 5])
+def test_of_a_fact_that_is_told_again_the_last_value_is_right(together: int) -> None:
+    told = draw_facts(rng(), "prices", 30, times=3)
+    assert len({tuple(fact.prompt for fact in facts) for facts in told}) == 3
+    assert len({frozenset(fact.prompt for fact in facts) for facts in told}) == 1
+    once = measure(answering(CONFIG), together=together)
+    for cell in measure(answering(CONFIG, youngest=True), together=together, told=3):
+        assert (cell.told, cell.right, cell.exact) == (3, 12, 12)
+        assert cell.pool > 2.5 * once[0].pool * (cell.pattern == once[0].pattern)
+    for cell in measure(answering(CONFIG), together=together, told=3):
+        assert cell.right < 4  # the first values
+
+
 def test_facts_depend_on_seed_and_number_alone() -> None:
     assert measure(answering(CONFIG), seed=1) == measure(answering(CONFIG), seed=1)
     pools = {tuple(cell.pool for cell in measure(answering(CONFIG), seed=s)) for s in range(4)}
@@ -114,19 +130,22 @@ def test_facts_depend_on_seed_and_number_alone() -> None:
 def test_what_cannot_be_measured(tmp_path: Path) -> None:
     letters = random_checkpoint(tmp_path / "letters", recall=True)
     with pytest.raises(EvaluationError, match="facts are text, and letters reads letters only"):
-        fact_recall(letters, facts=[1], together=[1], seed=0)
+        fact_recall(letters, facts=[1], together=[1], told=[1], seed=0)
     with pytest.raises(EvaluationError, match="was not trained for recall"):
-        fact_recall(random_checkpoint(tmp_path / "copy", "bytes"), facts=[1], together=[1], seed=0)
+        fact_recall(
+            random_checkpoint(tmp_path / "copy", "bytes"), facts=[1], together=[1], told=[1], seed=0
+        )
     small = scripted_checkpoint(answering(CONFIG), "bytes", max_seq_len=500)
     with pytest.raises(EvaluationError, match="500 phone numbers and a question take"):
-        fact_recall(small, facts=[500], together=[1], seed=0)
+        fact_recall(small, facts=[500], together=[1], told=[1], seed=0)
 
 
 def test_tables() -> None:
-    cells = [Cell("ferries", 500, 1, 24_000, 500, 499), Cell("ferries", 500, 4, 23_000, 1, 0)]
+    cells = [Cell("ferries", 500, 1, 1, 24_000, 500, 499), Cell("ferries", 500, 4, 3, 69_000, 1, 0)]
     assert markdown_tables(cells).splitlines() == [
-        "| facts | in one session | in one turn | tokens | right | exact to the turn's end |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        "| ferries | 500 | 1 | 24000 | 100 | 99.80 |",
-        "| ferries | 500 | 4 | 23000 | 0.20 | 0.00 |",
+        "| facts | in one session | in one turn | told | tokens "
+        "| right | exact to the turn's end |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| ferries | 500 | 1 | 1 | 24000 | 100 | 99.80 |",
+        "| ferries | 500 | 4 | 3 | 69000 | 0.20 | 0.00 |",
     ]
