@@ -21,13 +21,14 @@ from benchmarks import (
     margin_tables,
     results_tables,
     session_tables,
+    training_tables,
 )
 from benchmarks.figures import Paragraphs, read_results, start
 from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_DRAWINGS = ("margin",)  # results that have one
+_DRAWINGS = ("margin", "training")  # results that have one
 _SESSION_SETTINGS = ("session_store", "session_ttl", "max_sessions", "max_session_tokens")
 _BLOCK = re.compile(r"(<!-- begin ([^>]+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 
@@ -151,6 +152,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "soak": lambda _: engine_tables.soak(),
     "stall": lambda _: engine_tables.stall(),
     "steps": lambda _: engine_tables.steps(),
+    "training-starts": lambda _: training_tables.starts(read_results("training")),
     "training": _training,
     "tried": results_tables.tried,
     "turns": _each(results_tables.turns),
