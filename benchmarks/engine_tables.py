@@ -1,8 +1,10 @@
 """Tables of what the engine's benchmarks measured, for the documents."""
 
+import json
+from statistics import median
 from typing import Any
 
-from benchmarks.figures import read_results, show_failures
+from benchmarks.figures import RESULTS, read_results, show_failures
 
 
 def load() -> str:
@@ -103,6 +105,24 @@ def peers() -> str:
         f"{figures['peer']['transformers']}, torch {figures['peer']['torch']}).\n\n"
         + "\n".join(rows)
     )
+
+
+def compared() -> str:
+    """Models beside the one that was the default before, each in the version that served it."""
+    files = (json.loads(file.read_text()) for file in RESULTS.glob("compared-*.json"))
+    runs = sorted(files, key=lambda run: (run["models"]["this"], run["prompt"]))
+    rows = [
+        "| | tokens in front | streams | reading, times as fast | decoding, times as fast |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for run in runs:
+        for n_streams, ratios in run["ratios"].items():
+            reading, decoding = (median(ratios[name]) for name in ("prefill", "decode"))
+            rows.append(
+                f"| `{run['models']['this']}` | {run['prompt']:,} | {n_streams} "
+                f"| {reading:.2f} | {decoding:.2f} |"
+            )
+    return "\n".join(rows)
 
 
 def _workload(figures: dict[str, Any]) -> str:

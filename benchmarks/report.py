@@ -126,6 +126,7 @@ def _settings_table(names: Sequence[str]) -> str:
 
 _BLOCKS: dict[str, Callable[[Path], str]] = {
     "claims": claims.table,
+    "compared": lambda _: engine_tables.compared(),
     "copies": results_tables.copies,
     "copies-in-short": card_tables.copies,
     "crashes": lambda _: session_tables.crashes(),
