@@ -51,7 +51,12 @@ async def run_once(
         calm: how many tokens every stream writes before it arrives, and after it is read.
     """
     timelines = [Timeline(time.perf_counter()) for _ in prompts]
-    params = GenerationParams(max_tokens=_MOST_NEW, ignore_eos=True)
+    room = (
+        engine.model.config.max_seq_len
+        - max(map(len, prompts))
+        - len(engine.model.task.frame([], "copy"))
+    )
+    params = GenerationParams(max_tokens=min(room, _MOST_NEW), ignore_eos=True)
     async with asyncio.timeout(_RUN_SECONDS), asyncio.TaskGroup() as group:
         readers = [
             group.create_task(_read(engine, prompt, params, timeline))

@@ -6,7 +6,7 @@ Each start is a preset of the project or one in `benchmarks/presets`. It is trai
 steps, and measured after some of them, as the evaluating commands do: copies of every kind of
 string, and recalls from the beginning and from the middle of passages. Seconds are those of
 training alone; where a start goes on from what another one has trained, that one's count as well.
-With `--output`, results of starts that are there already are kept. The last line is JSON.
+With `--output`, the file keeps its results of other starts. The last line is JSON.
 """
 
 import json
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
@@ -171,10 +171,10 @@ def _tell_nobody(_: float) -> None:
 
 def measure(titles: Sequence[str], output: Path | None) -> dict[str, Any]:
     """All figures, as JSON-ready values; the file has those of each start as soon as it is done."""
-    figures: dict[str, Any] = {"lengths": LENGTHS, "pool": POOL, "prefixes": PREFIXES, "starts": {}}
+    settings = {"lengths": LENGTHS, "pool": POOL, "prefixes": PREFIXES}
+    figures: dict[str, Any] = machine() | settings | {"starts": {}}
     if output is not None and output.exists():
         figures["starts"] = json.loads(output.read_text(encoding="utf-8"))["starts"]
-    figures = machine() | figures
     with tempfile.TemporaryDirectory() as name:
         folders = {title: Path(name) / str(number) for number, title in enumerate(STARTS)}
         for title in titles:
@@ -185,18 +185,18 @@ def measure(titles: Sequence[str], output: Path | None) -> dict[str, Any]:
             marks = []
             for mark in train(one, folders[title], before, seconds):
                 marks.append(asdict(mark))
-                _show(title, mark, sys.stderr)
+                _show(title, mark)
             figures["starts"][title] = marks
             if output is not None:
                 write_json(output, figures)
     return figures
 
 
-def _show(title: str, mark: Mark, file: TextIO) -> None:
+def _show(title: str, mark: Mark) -> None:
     copies = ", ".join(f"{exact} of {n} at {length}" for length, (exact, n) in mark.copies.items())
     recalls = f"; recalls {mark.recalls[0]} of {mark.recalls[1]}" if mark.recalls else ""
     done = f"{title}: {mark.step} steps, {mark.seconds:.0f} s"
-    print(f"{done}: copies {copies}{recalls}", file=file, flush=True)
+    print(f"{done}: copies {copies}{recalls}", file=sys.stderr, flush=True)
 
 
 def _titles(text: str) -> list[str]:

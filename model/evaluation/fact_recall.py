@@ -98,7 +98,8 @@ class _Wanted:
         return Part(
             name=f"{self.n} {self.pattern}",
             keys=[(self.pattern, self.n, self.together, self.told)],
-            work=self._pool * self.n,  # as many questions as facts, to a pool of all that was told
+            work=self._n_told
+            * self.n,  # as many questions as facts, to a pool of all that was told
             measure=lambda advance: [self._measure(checkpoint, advance)],
         )
 
@@ -113,13 +114,13 @@ class _Wanted:
         longest = n_tokens + max(map(len, passages)) + 3
         if longest > (holds := checkpoint.config.max_seq_len):
             raise EvaluationError(
-                f"{self._pool} {self.pattern} and a question take {longest} tokens, "
+                f"{self._n_told} {self.pattern} and a question take {longest} tokens, "
                 f"{checkpoint.name} holds {holds}"
             )
         at_once(checkpoint, n_tokens)
 
     @property
-    def _pool(self) -> int:
+    def _n_told(self) -> int:
         return self.n * self.told
 
     def _facts(self) -> list[list[Fact]]:
@@ -142,7 +143,7 @@ class _Wanted:
         for number, fact in enumerate(facts):
             _, _, rest = last[number // self.together].partition(fact.prompt)
             questions.append(Question(list(fact.prompt.encode()), list(rest.encode())))
-        replies = list(ask(checkpoint, token_ids, questions, advance, cost=self._pool))
+        replies = list(ask(checkpoint, token_ids, questions, advance, cost=self._n_told))
         return Cell(
             self.pattern,
             self.n,
