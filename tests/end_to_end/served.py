@@ -34,11 +34,13 @@ def served(**settings: str) -> Iterator[str]:
                 raise AssertionError("the server did not start:\n" + "".join(seen))
             rest = threading.Thread(target=process.stderr.read)  # a full pipe would hold it up
             rest.start()
-            wait_until_ready(found[1])
-            yield found[1]
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
-            rest.join()
-            assert process.returncode in (0, -signal.SIGTERM)
+            try:
+                wait_until_ready(found[1])
+                yield found[1]
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(30) in (0, -signal.SIGTERM)
+            finally:
+                process.kill()
+                rest.join()  # before the pipe is closed under it
         finally:
             process.kill()

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -35,12 +35,8 @@ class Process(SessionClient):
             self.log_lines.append(line)
         client.base_url = line.split("Uvicorn running on ")[1].split()[0]
         # What it goes on to write is read, so that it never waits for that.
-        self._reader = threading.Thread(target=self._read, args=(process.stderr,))
+        self._reader = threading.Thread(target=self.log_lines.extend, args=(process.stderr,))
         self._reader.start()
-        wait_until_ready(str(client.base_url))
-
-    def _read(self, lines: Iterator[str]) -> None:
-        self.log_lines += lines
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -48,6 +44,11 @@ class Process(SessionClient):
         self._reader.join(15)
         assert not any("Traceback" in line for line in self.log_lines), self.log_lines
         return status
+
+    def close(self) -> None:
+        """Kill it, and read to the end: its pipe must not be closed under the reader."""
+        self.process.kill()
+        self._reader.join()
 
 
 @contextmanager
@@ -62,7 +63,9 @@ def process(store: str, *before: str, step_seconds: float = 0.0) -> Iterator[Pro
         ) as child,
     ):
         try:
-            yield Process(child, client)
+            with closing(Process(child, client)) as server:
+                wait_until_ready(str(client.base_url))
+                yield server
         finally:
             child.kill()
 
