@@ -23,11 +23,10 @@ from benchmarks.margin_derivation import (
     log_largest_pool,
     margin_of_copy,
     margin_of_recall,
-    nearest_of_codes,
 )
-from model.construction import balanced_codes
+from model.construction import recall_taps, token_codes
 from model.mixers.normalized import NormalizedParams
-from model.ops.norm.reference import norm
+from model.ops.relation.reference import normalized_values
 from model.training.preset import load_preset
 
 Results = dict[str, Any]
@@ -35,7 +34,8 @@ Results = dict[str, Any]
 PRESET = "exact-bytes"
 READERS = 8
 POOLS = tuple(2**power for power in range(6, 18))
-N_BYTES = 256
+NEAREST = 4 * 6  # what two words leave that differ in six signs, as few as any two
+_N_BYTES = 256
 _ROWS = 512  # pairs that are computed at once
 
 
@@ -52,8 +52,10 @@ def log_weights(layer: Layer, reader: Tensor, keys: Tensor) -> Tensor:
     """
     values = torch.zeros(len(keys), layer.d_value, dtype=keys.dtype)
     values[:, 0] = layer.spike
-    pairs = norm(torch.cat([reader + keys, values], 1), layer.eps)
-    own, other = (layer.temperature * pairs[:, layer.d_key : layer.d_key + 2]).unbind(1)
+    forgiven = keys.new_zeros(len(keys)) if layer.tolerates else None
+    pairs = torch.cat([reader + keys, values], 1)
+    exponents = normalized_values(pairs, layer.d_value, layer.eps, forgiven) * layer.temperature
+    own, other = exponents[:, :2].unbind(1)
     return own + (other - own).expm1().neg().log()
 
 
@@ -70,8 +72,10 @@ def margins(layer: Layer, match: Tensor, others: Tensor, pools: Sequence[int]) -
         `[P]`: the logarithm of the ratio.
     """
     ages = torch.arange(len(others) + 1, dtype=others.dtype).log1p()
-    sums = (others - layer.recency * ages[:-1]).logcumsumexp(0)
-    return match - layer.recency * ages[list(pools)] - sums[[pool - 1 for pool in pools]]
+    largest = others.max()  # which may be so large that nothing can be added to it
+    sums = (others - largest - layer.recency * ages[:-1]).logcumsumexp(0)
+    ahead = match - largest - layer.recency * ages[list(pools)]
+    return ahead - sums[[pool - 1 for pool in pools]]
 
 
 def copy_margins(layer: Layer, pools: Sequence[int], n_readers: int) -> Tensor:
@@ -91,16 +95,16 @@ def recall_margins(
 ) -> Iterator[float]:
     """Margins of recall, where others share the reader's last 0, 1, … n_taps - 1 tokens.
 
-    A key is a sum over the codes of the last tokens. That of the others differs in one token alone,
+    A key is a sum over the words of the last tokens. That of the others differs in one token alone,
     and in that by as little as possible.
     """
-    codes = balanced_codes(N_BYTES, layer.d_key).double()
+    codes = token_codes(_N_BYTES, layer.d_key).double()
     distances = torch.cdist(codes, codes).fill_diagonal_(torch.inf)
-    taps = decay ** torch.arange(n_taps, dtype=codes.dtype)[:, None] * _signs(n_taps, layer.d_key)
+    taps = recall_taps(n_taps, layer.d_key, decay).double()
     for shared in range(n_taps):
         found = []
         for _ in range(n_readers):
-            right = torch.randint(N_BYTES, (n_taps,))
+            right = torch.randint(_N_BYTES, (n_taps,))
             wrong = right.clone()
             wrong[shared] = distances[right[shared]].argmin()
             reader, other = ((taps * codes[tokens]).sum(0) for tokens in (right, wrong))
@@ -126,13 +130,12 @@ def measure_copies(layer: Layer, pools: Sequence[int], n_readers: int) -> Result
 
 def measure_recall(layer: Layer, decay: float, n_taps: int, pool: int, n_readers: int) -> Results:
     """Margins of one layer by the number of tokens that are shared, as JSON-ready values."""
-    nearest = nearest_of_codes(layer.d_key, n_readers * (N_BYTES - 1))
     return {
         **asdict(layer),
         "decay": decay,
         "pool": pool,
         "shared": list(range(n_taps)),
-        "derived": [margin_of_recall(layer, decay, j, pool, nearest) for j in range(n_taps)],
+        "derived": [margin_of_recall(layer, decay, j, pool, NEAREST) for j in range(n_taps)],
         "measured": list(recall_margins(layer, decay, n_taps, pool, n_readers)),
     }
 
@@ -145,9 +148,11 @@ def measure() -> Results:
     params = config.blocks[0].params
     assert construction is not None
     assert isinstance(params, NormalizedParams)
-    shipped = Layer(
-        params.n_keys, params.n_values, construction.spike, params.temperature, eps=config.norm_eps
-    )
+    n_keys, n_values = params.n_keys, params.n_values
+    copier = config.blocks[1].params
+    assert isinstance(copier, NormalizedParams)
+    copies = Layer(n_keys, n_values, construction.spike, copier.temperature, eps=config.norm_eps)
+    recalls = replace(copies, temperature=params.temperature, tolerates=params.tolerance > 0)
     narrow = Layer(64, 32, spike=2.0, temperature=1.0)
     wide = replace(narrow, d_value=192)
     copying = [
@@ -157,13 +162,13 @@ def measure() -> Results:
         (("width",), replace(narrow, d_value=448)),
         *((("spike",), replace(wide, spike=spike)) for spike in (8.0, 0.5, 0.1)),
         *((("temperature",), replace(narrow, temperature=tau)) for tau in (2.0, 4.0)),
-        *(((), replace(shipped, temperature=tau)) for tau in (1.0, 4.0)),
-        ((), shipped),
+        *(((), replace(copies, temperature=tau)) for tau in (1.0, 4.0)),
+        ((), copies),
     ]
     recalling = [
-        *(replace(shipped, temperature=tau) for tau in (1.0, 1e4)),
-        shipped,
-        replace(shipped, recency=params.recency),
+        *(replace(recalls, temperature=tau) for tau in (1.0, 1e4, 1e8)),
+        recalls,
+        replace(recalls, recency=params.recency),
     ]
     by_pool, by_token = [], []
     for panels, layer in copying:

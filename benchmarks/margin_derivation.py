@@ -22,6 +22,7 @@ class Layer:
         temperature: τ.
         recency: λ, the power of a memory's age that its weight is divided by.
         eps: ε, added to the deviation of each pair.
+        tolerates: whether what keys add up to is left out of means.
     """
 
     d_key: int
@@ -30,6 +31,7 @@ class Layer:
     temperature: float
     recency: float = 0.0
     eps: float = 1e-6
+    tolerates: bool = False
 
     def log_weights(self, residuals: Floats) -> Floats:
         """Logarithms of the weights of pairs, from what their keys leave, ρ²; of the same shape."""
@@ -81,23 +83,15 @@ def log_largest_pool(layer: Layer) -> float:
     return low
 
 
-def nearest_of_codes(d_key: int, n_codes: int) -> float:
-    """The least ρ² that a code leaves of one of many random codes, half of each of which is 1."""
-    half = d_key // 2
-    differing = range(half + 1)
-    up_to = np.cumsum([math.comb(half, x) ** 2 / math.comb(d_key, half) for x in differing])
-    return 8.0 * int(np.argmax(up_to * n_codes >= 1))
-
-
 def margin_of_recall(layer: Layer, decay: float, shared: int, pool: int, residual: float) -> float:
     """Margin of a full match, the oldest memory, among others that all look like one wrong place.
 
     Args:
-        layer: whose keys are sums over the codes of the last tokens.
+        layer: whose keys are sums over the words of the last tokens.
         decay: what a token counts in them, against the one after it.
         shared: the last tokens, which the wrong place has too; the one before them differs.
         pool: other memories.
-        residual: what the code of the differing token leaves of that of the right one, ρ².
+        residual: what the word of the differing token leaves of that of the right one, ρ².
     """
     wrong = layer.log_weight(residual * decay ** (2 * shared))
     ages = np.log(np.arange(1, pool + 2))

@@ -31,6 +31,8 @@ class NormalizedParams(RelationParams):
         silent_values: whether readers say nothing of values.
         tied_keys: whether the weights of memories' keys are those of readers with another sign.
         tells_match: whether the mixer tells how much of what it looked for it found.
+        tolerance: so many times what a full match leaves of the keys counts as nothing, so that
+            all full matches are equal but for their age; 0 if all that keys leave counts.
     """
 
     d_value: PositiveInt | None = None
@@ -39,6 +41,7 @@ class NormalizedParams(RelationParams):
     silent_values: bool = False
     tied_keys: bool = False
     tells_match: bool = False
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
 
     @model_validator(mode="after")
     def _check_keys(self) -> Self:
@@ -50,6 +53,8 @@ class NormalizedParams(RelationParams):
                     raise ValueError(f"{name} needs d_value, a temperature or recency")
         elif self.n_head != 1:
             raise ValueError(f"a keyed relation has one head, got n_head = {self.n_head}")
+        if self.tolerance and not self.tells_match:
+            raise ValueError("tolerance needs tells_match")
         return self
 
     @property
@@ -133,6 +138,8 @@ class NormalizedRelation(RelationMixer):
         related = keyed_relation(
             self.reader(xa), b, self.temperature,
             d_value=params.n_values, recency=params.recency, eps=self.norm_eps, active=active,
+            tolerance=params.tolerance, reaches=reaches,
+            energy=self.tap_energy if params.tells_match else None,
         )  # fmt: skip
         written: Tensor = self.output(norm(related, self.norm_eps))
         return written

@@ -16,7 +16,6 @@ from benchmarks.margin_derivation import (
     log_largest_pool,
     margin_of_copy,
     margin_of_recall,
-    nearest_of_codes,
 )
 from model.construction import balanced_codes
 from model.ops.norm.reference import norm
@@ -102,9 +101,9 @@ def assert_copies_agree(results: dict[str, Any]) -> None:
 
 
 def assert_recall_agrees(results: dict[str, Any]) -> None:
-    """A match is ahead of one code, the nearest of some, which chance moves by a few of 24 bits."""
+    """A match is ahead of one word, and how many signs it differs in is no chance."""
     crowd = -results["derived"][-1]
-    assert_agree(results["derived"], results["measured"], sure=crowd, relative=0.2)
+    assert_agree(results["derived"], results["measured"], sure=crowd, relative=0.001)
 
 
 def layer_of(results: dict[str, Any]) -> Layer:
@@ -122,9 +121,8 @@ def test_committed_margins_are_those_derived() -> None:
         assert_copies_agree(one)
     for one in results["recall"]:
         layer = layer_of(one)
-        nearest = nearest_of_codes(layer.d_key, n_readers * (margin.N_BYTES - 1))
         again = [
-            margin_of_recall(layer, one["decay"], shared, one["pool"], nearest)
+            margin_of_recall(layer, one["decay"], shared, one["pool"], margin.NEAREST)
             for shared in one["shared"]
         ]
         assert one["derived"] == pytest.approx(again)
@@ -141,7 +139,7 @@ def test_margins_of_copies_are_those_derived(spike: float, temperature: float) -
 
 @pytest.mark.parametrize("recency", [0.0, 10.0])
 def test_margins_of_recall_are_those_derived(recency: float) -> None:
-    layer = Layer(128, 64, 0.25, 1e4, recency)
+    layer = Layer(128, 64, 0.25, 1e4, recency, tolerates=True)
     results = margin.measure_recall(layer, decay=0.7, n_taps=36, pool=1000, n_readers=4)
     assert_recall_agrees(results)
     assert results["derived"][0] > 0 > results["derived"][-1]

@@ -74,6 +74,8 @@ def test_forward_equals_extend(names: list[str], positions: str, length: int, se
 
 
 def _is_keyed(params: dict[str, Any]) -> bool:
+    if params["tolerance"] and not params["tells_match"]:
+        return False
     return bool(params["d_value"] < 32 or params["temperature"] > 1 or params["recency"] > 0)
 
 
@@ -85,6 +87,7 @@ keyed_params: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "silent_values": st.booleans(),
         "tied_keys": st.booleans(),
         "tells_match": st.booleans(),
+        "tolerance": st.sampled_from([0.0, 1.5]),
         "shift_width": st.sampled_from([1, 2, 7]),
         "shift_channels": st.sampled_from([None, [3, 14], [16, 24]]),
         "within_turn": st.booleans(),

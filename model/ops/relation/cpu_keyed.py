@@ -13,9 +13,12 @@ depends on nothing else, so `extend` gives the same bits in any batch and any ch
 number of threads.
 
 Common arguments: `keys` `[E, d_key]` and `values` `[E, d_value]` float32, one row a memory, and
-`moments` `[E, 4]` float32: the sum of all its channels, the sum of the squares of its values, the
+`moments` `[E, 4]` float32: the sum of its channels, the sum of the squares of its values, the
 largest of its values, and its reach (`model.ops.positions`). `a_values` `[N, d_value]`, what
-readers say of values, has no columns where they say nothing.
+readers say of values, has no columns where they say nothing. `tolerance`, float64: so many times
+what a full match leaves of the keys (`full_match`) counts as nothing, and what keys add up to is
+left out of sums and means; 0 if all that keys leave counts. `full`, of a reader, as `full_match`
+leaves it.
 """
 
 import math
@@ -37,6 +40,8 @@ RUN = 16  # memories that lie side by side in a page
 TILE = 8  # readers that share a run of memories
 _MARGIN = 64.0  # below the best exponent by more than this, a weight is less than 2^-92 of it
 _SLACK = 1e-5  # of an exponent, for what a score in float32 may be off
+_ULP = 6e-8  # by which a float32 may be off, as a share of it
+_FAINT = 1e-12  # of the energy of a token: what older ones than that leave is taken for nothing
 _LOG2E = 1.4426950408889634
 _LEAST = np.float32(-126.0)  # exponents of 2 below this have no normal float32
 _MAX_MEAN = np.float32(4.0)  # as in `cpu.py`: above, E[u²] - E[u]² loses too much
@@ -44,10 +49,49 @@ _NEVER = -np.inf
 
 
 @jit.inline
-def note_moments(keys, values, row, reach, moments):
+def full_match(reach, energy, full):
+    """Write what a full match leaves of the keys of a reader, by the reach of the memory.
+
+    Borders of turns add nothing to keys. A memory thus leaves what its turn had before the reader's
+    began; one whose turn began later cannot match in full.
+
+    Args:
+        reach: of the reader.
+        energy: squares of the keys that come of each of the last tokens, one for each tap; empty if
+            nobody asks.
+        full: `[len(energy) + 2]`, the last one for all memories that reach further; or nothing at
+            all if there is no energy. Written.
+    """
+    if not energy.shape[0]:
+        return
+    left = np.float32(_FAINT) * energy[0]
+    full[0] = left
+    for tap in range(energy.shape[0]):
+        full[tap + 1] = left
+        if tap >= reach:
+            left += energy[tap]
+    full[energy.shape[0] + 1] = left
+
+
+@jit.inline
+def new_full(energy):
+    """An array that `full_match` can write."""
+    return np.empty(energy.shape[0] + 2 if energy.shape[0] else 0, np.float32)
+
+
+@jit.inline
+def _left_by_full(full, moments, v):
+    """What a full match with that memory would leave of the keys."""
+    return full[min(int(moments[v, 3]), full.shape[0] - 1)]
+
+
+@jit.inline
+def note_moments(keys, values, row, reach, tolerance, moments):
     """Write the moments of one memory."""
     moments[row, 3] = reach
-    moments[row, 0] = row_sum(keys[row]) + row_sum(values[row])
+    moments[row, 0] = row_sum(values[row])
+    if tolerance == 0.0:
+        moments[row, 0] += row_sum(keys[row])
     moments[row, 1] = row_dot(values[row], values[row], 0.0)
     largest = values[row, 0]
     for i in range(1, values.shape[1]):
@@ -73,16 +117,20 @@ def _largest_value(a_values, row, values, v, moments):
 
 
 @jit.inline
-def _exact(a_keys, a_values, row, keys, values, v):
-    """Mean and standard deviation of a pair, added up in float64."""
+def _exact(a_keys, a_values, row, keys, values, moments, v, tolerance, full):
+    """Mean and standard deviation of a pair, added up in float64, and whether its keys count."""
     total, squares = double_pair_sums(a_keys, row, keys, v)
+    if tolerance > 0.0:
+        total, squares = 0.0, squares - tolerance * _left_by_full(full, moments, v)
+    keys_count = squares > 0.0
+    squares = max(squares, 0.0)
     if a_values.shape[1]:
         more, more_squares = double_pair_sums(a_values, row, values, v)
     else:
         more, more_squares = row_sum(values[v]), row_dot(values[v], values[v], 0.0)
     d = keys.shape[1] + values.shape[1]
     mean = (total + more) / d
-    return mean, math.sqrt(max(0.0, (squares + more_squares) / d - mean * mean))
+    return mean, math.sqrt(max(0.0, (squares + more_squares) / d - mean * mean)), keys_count
 
 
 @jit.inline
@@ -99,7 +147,7 @@ def add_squares(a, row, b, first, n, width, squares, at):
 
 @jit.inline
 def score(a_keys, a_values, row, values, moments, table, page_size, begin, end, d, temperature, eps,
-          squares, value_squares, scores):  # fmt: skip
+          tolerance, full, squares, value_squares, scores):  # fmt: skip
     """Score the pairs of one reader with one segment: the exponents of their largest weights.
 
     Args:
@@ -110,21 +158,28 @@ def score(a_keys, a_values, row, values, moments, table, page_size, begin, end, 
         temperature, eps: float64.
         squares, value_squares: `[SEGMENT]`, as `add_squares` leaves them. With those of some keys
             only, scores are bounds: no exponent is larger, but for those below 0.
-        scores: `[SEGMENT]` float32, written; infinite where float32 cannot tell.
+        scores: `[SEGMENT]` float32, written; infinite where float32 cannot tell. With a tolerance,
+            scores are bounds, too: what keys leave is rounded down.
     """
-    speaks = a_values.shape[1] > 0
-    total = row_sum(a_keys[row]) + (row_sum(a_values[row]) if speaks else 0.0)
-    total, inv_d = np.float32(total), np.float32(1.0 / d)
+    speaks, tolerates = a_values.shape[1] > 0, tolerance > 0.0
+    total = np.float32(row_sum(a_values[row])) if speaks else np.float32(0.0)
+    if not tolerates:
+        total += np.float32(row_sum(a_keys[row]))
+    inv_d, off = np.float32(1.0 / d), (a_keys.shape[1] + 4) * _ULP
+    down, tolerated = np.float32(1.0 - off), np.float32(tolerance * (1.0 + off))
     tau, extra = np.float32(temperature), np.float32(eps)
     for run in range(begin, end, RUN):
         first, at = _entry(table, page_size, run), run - begin
         for j in range(min(RUN, end - run)):
             mean = (total + moments[first + j, 0]) * inv_d
-            rest, largest = moments[first + j, 1], moments[first + j, 2]
+            left, rest, largest = squares[at + j], moments[first + j, 1], moments[first + j, 2]
+            if tolerates:
+                forgiven = tolerated * _left_by_full(full, moments, first + j)
+                left = max(left * down - forgiven, np.float32(0.0))
             if speaks:
                 rest = value_squares[at + j]
                 largest = np.float32(_largest_value(a_values, row, values, first + j, moments))
-            variance = (squares[at + j] + rest) * inv_d - mean * mean
+            variance = (left + rest) * inv_d - mean * mean
             exponent = tau * (largest - mean) / (math.sqrt(variance) + extra)
             is_sure = mean * mean <= _MAX_MEAN * variance
             scores[at + j] = exponent if is_sure else np.float32(np.inf)
@@ -135,19 +190,18 @@ def best_match(full, moments, table, page_size, begin, end, squares):
     """The best match in a segment, 1 at most: what a full one leaves, by what a pair left.
 
     Args:
-        full: float32, what a full match leaves of the keys, by the reach of the memory; the last
-            one is for all that reach further. Empty if nobody asks; the match is 0 then.
+        full: of the reader; empty if nobody asks, and the match is 0 then.
         moments, table, page_size, begin, end: as for `score`.
         squares: `[SEGMENT]`, as `add_squares` leaves them. With those of some keys only, the match
             is a bound: no pair matches better.
     """
-    match, furthest = np.float32(0.0), full.shape[0] - 1
-    if furthest < 0:
+    match = np.float32(0.0)
+    if not full.shape[0]:
         return match
     for run in range(begin, end, RUN):
         first, at = _entry(table, page_size, run), run - begin
         for j in range(min(RUN, end - run)):
-            left = full[min(int(moments[first + j, 3]), furthest)]
+            left = _left_by_full(full, moments, first + j)
             if left > match * squares[at + j]:
                 match = max(match, left / max(left, squares[at + j]))
     return match
@@ -161,7 +215,8 @@ def _age(recency, t, v):
 
 @jit.inline
 def find_best(a_keys, a_values, row, t, keys, values, moments, table, page_size, begin, end,
-              temperature, recency, eps, squares, value_squares, scores, tops):  # fmt: skip
+              temperature, recency, eps, tolerance, full, squares, value_squares, scores,
+              tops):  # fmt: skip
     """Do the best pairs of one reader with one segment in float64.
 
     Args:
@@ -178,7 +233,7 @@ def find_best(a_keys, a_values, row, t, keys, values, moments, table, page_size,
     """
     d = keys.shape[1] + values.shape[1]
     score(a_keys, a_values, row, values, moments, table, page_size, begin, end, d, temperature,
-          eps, squares, value_squares, scores)  # fmt: skip
+          eps, tolerance, full, squares, value_squares, scores)  # fmt: skip
     best = _NEVER
     for j in range(end - begin - 1, -1, -1):  # the youngest first, which age takes least off
         tops[j] = _NEVER
@@ -188,7 +243,9 @@ def find_best(a_keys, a_values, row, t, keys, values, moments, table, page_size,
         if outweighed(scores[j], best + age):
             continue
         v = _entry(table, page_size, begin + j)
-        middle, deviation = _exact(a_keys, a_values, row, keys, values, v)
+        middle, deviation, _ = _exact(
+            a_keys, a_values, row, keys, values, moments, v, tolerance, full
+        )
         largest = _largest_value(a_values, row, values, v, moments)
         tops[j] = temperature * ((largest - middle) / (deviation + eps)) - age
         best = max(best, tops[j])
@@ -202,8 +259,8 @@ def outweighed(score, best):
 
 
 @jit.inline
-def add_weights(a_keys, a_values, row, t, keys, values, table, page_size, begin, end,
-                temperature, recency, eps, tops, best, out):  # fmt: skip
+def add_weights(a_keys, a_values, row, t, keys, values, moments, table, page_size, begin, end,
+                temperature, recency, eps, tolerance, full, tops, best, out):  # fmt: skip
     """out += the weights of the pairs of one reader with one segment, relative to `best`.
 
     Args:
@@ -215,7 +272,9 @@ def add_weights(a_keys, a_values, row, t, keys, values, table, page_size, begin,
         if tops[j] < best - _MARGIN:
             continue
         v = _entry(table, page_size, begin + j)
-        mean, deviation = _exact(a_keys, a_values, row, keys, values, v)
+        mean, deviation, _ = _exact(
+            a_keys, a_values, row, keys, values, moments, v, tolerance, full
+        )
         scale = temperature / (deviation + eps) * _LOG2E
         shift = mean * scale + (best + _age(recency, t, begin + j)) * _LOG2E
         if speaks:
@@ -236,7 +295,8 @@ def share(best, of_all):
 
 @jit.kernel
 def forward(
-    a_keys, a_values, keys, values, active, temperature, recency, eps, n_parts, out, bests
+    a_keys, a_values, keys, values, active, reaches, energy, temperature, recency, eps, tolerance,
+    n_parts, out, bests,
 ):  # fmt: skip
     """out[g, t] = sum over v <= t of the weights of (t, v), relative to the largest of them.
 
@@ -245,6 +305,8 @@ def forward(
         a_values: `[G, T, d_value]` or `[G, T, 0]`.
         keys, values: `[G, T, d_key]`, `[G, T, d_value]`.
         active: `[G, T]` bool, readers that are wanted; the others get zeros.
+        reaches: `[G, T]` int64 (`model.ops.positions`).
+        energy: float32, as for `full_match`; empty without a tolerance.
         temperature, recency, eps: float64.
         n_parts: parts the readers are dealt into, each one thread's work.
         out: `[G, T, d_value]`, overwritten.
@@ -256,12 +318,12 @@ def forward(
     moments = np.empty((n_groups, length, 4), np.float32)
     for g in jit.prange(n_groups):
         for v in range(length):
-            note_moments(keys[g], values[g], v, 0, moments[g])
+            note_moments(keys[g], values[g], v, reaches[g, v], tolerance, moments[g])
     for part in jit.prange(n_parts):
         squares = np.empty((TILE, SEGMENT), np.float32)
         value_squares = np.empty((TILE, SEGMENT), np.float32)
         scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
-        partial = np.empty(d_value, np.float32)
+        partial, full = np.empty(d_value, np.float32), new_full(energy)
         table = np.zeros(1, np.int32)
         for task in range(part, n_groups * n_tiles, n_parts):
             g = task // n_tiles
@@ -288,13 +350,14 @@ def forward(
                     if not active[g, t]:
                         continue
                     end = min(begin + SEGMENT, t + 1)
+                    full_match(reaches[g, t], energy, full)
                     best = find_best(
                         ak, av, t, t, bk, bv, bm, table, length, begin, end, temperature, recency,
-                        eps, squares[t - t0], value_squares[t - t0], scores, tops,
+                        eps, tolerance, full, squares[t - t0], value_squares[t - t0], scores, tops,
                     )  # fmt: skip
                     partial[:] = np.float32(0.0)
-                    add_weights(ak, av, t, t, bk, bv, table, length, begin, end,
-                                temperature, recency, eps, tops, best, partial)  # fmt: skip
+                    add_weights(ak, av, t, t, bk, bv, bm, table, length, begin, end, temperature,
+                                recency, eps, tolerance, full, tops, best, partial)  # fmt: skip
                     of_all = max(best, bests[g, t])
                     old, new = share(bests[g, t], of_all), share(best, of_all)
                     for i in range(d_value):
@@ -303,12 +366,13 @@ def forward(
 
 
 @jit.kernel
-def backward(a_keys, a_values, keys, values, active, g, bests, temperature, recency, eps,
-             da_keys, da_values, db_keys, db_values, dt):  # fmt: skip
+def backward(a_keys, a_values, keys, values, active, reaches, energy, g, bests, temperature,
+             recency, eps, tolerance, da_keys, da_values, db_keys, db_values, dt):  # fmt: skip
     """Gradients of `forward`, `bests` taken as constant.
 
     Args:
-        a_keys, a_values, keys, values, active, bests: as given to `forward` and left by it.
+        a_keys, a_values, keys, values, active, reaches, energy, bests: as given to `forward` and
+            left by it.
         g: gradient of the output, `[G, T, d_value]`.
         temperature, recency, eps: float64.
         da_keys, da_values, db_keys, db_values: as the arrays that they belong to, overwritten.
@@ -325,14 +389,15 @@ def backward(a_keys, a_values, keys, values, active, g, bests, temperature, rece
         dt[group] = 0.0
         moments = np.empty((length, 4), np.float32)
         for v in range(length):
-            note_moments(bk, bv, v, 0, moments)
+            note_moments(bk, bv, v, reaches[group, v], tolerance, moments)
         squares, value_squares = np.empty(SEGMENT, np.float32), np.empty(SEGMENT, np.float32)
         scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
-        y = np.empty(d_value)
+        y, full = np.empty(d_value), new_full(energy)
         table = np.zeros(1, np.int32)
         for t in range(length):
             if not active[group, t]:
                 continue
+            full_match(reaches[group, t], energy, full)
             for begin in range(0, t + 1, SEGMENT):
                 end = min(begin + SEGMENT, t + 1)
                 squares[:] = np.float32(0.0)
@@ -342,12 +407,15 @@ def backward(a_keys, a_values, keys, values, active, g, bests, temperature, rece
                     add_squares(ak, t, bk, run, n, d_key, squares, run - begin)
                     add_squares(av, t, bv, run, n, av.shape[1], value_squares, run - begin)
                 find_best(ak, av, t, t, bk, bv, moments, table, length, begin, end, temperature,
-                          recency, eps, squares, value_squares, scores, tops)  # fmt: skip
+                          recency, eps, tolerance, full, squares, value_squares, scores,
+                          tops)  # fmt: skip
                 for j in range(end - begin):
                     if tops[j] < bests[group, t] - _MARGIN:
                         continue
                     v = begin + j
-                    mean, deviation = _exact(ak, av, t, bk, bv, v)
+                    mean, deviation, keys_count = _exact(
+                        ak, av, t, bk, bv, moments, v, tolerance, full
+                    )
                     inv = 1.0 / (deviation + eps)
                     age = _age(recency, t, v) + bests[group, t]
                     total = dot = 0.0
@@ -359,14 +427,16 @@ def backward(a_keys, a_values, keys, values, active, g, bests, temperature, rece
                         total += y[i]
                         dot += y[i] * u
                     dt[group] += dot * inv
-                    # d(pair) = τ·inv·(y - mean(y)) - curve·(u - mean(u)); y is zero on keys.
+                    # d(pair) = τ·inv·(y - mean(y)) - curve·(u - mean(u)); y is zero on keys. With a
+                    # tolerance, keys are no part of the means.
                     curve = 0.0
                     if deviation > 0.0:
                         curve = temperature * inv * inv * dot / d / deviation
                     level = temperature * inv * total / d - curve * mean
-                    for i in range(d_key):
+                    of_keys = 0.0 if tolerance > 0.0 else level
+                    for i in range(d_key if keys_count or tolerance == 0.0 else 0):
                         u = np.float64(ak[t, i]) + np.float64(bk[v, i])
-                        change = np.float32(-level - curve * u)
+                        change = np.float32(-of_keys - curve * u)
                         dak[t, i] += change
                         dbk[v, i] += change
                     for i in range(d_value):

@@ -33,7 +33,8 @@ def keyed_relation(mixer: Any, step: Step, layer: LayerState) -> None:
         step.x, step.active, step.phases, batch.starts, batch.context_lens, batch.slots,
         batch.block_tables, batch.state_tables, step.state.page_size, mixer.norm_eps,
         mixer.reaches(step), step.reaches, mixer.shift_channels[0], *weights[:-1],
-        float(weights[-1]), float(params.recency), np.float32(-1.0 if params.tied_keys else 1.0),
+        float(weights[-1]), float(params.recency), float(params.tolerance),
+        np.float32(-1.0 if params.tied_keys else 1.0),
         state.get("tail", space.no_tails), pool["keys"], pool["values"], pool["moments"],
         mixer.energy, state.get("found", space.nothing_found),
         *space.rows("inputs", 3, mixer.d_model), *space.rows("keys", 2, d_key),
@@ -56,8 +57,8 @@ def _project(first, last, rows, w, b, out):
 def keyed_layer(
     x, active, phases, starts, context_lens, slots, block_tables, state_tables, page_size, eps,
     limits, reaches, channel, taps, w_a_keys, b_a_keys, w_a_values, b_a_values, w_b_keys,
-    w_b_values, w_output, b_output, temperature, recency, sign, tails, keys, values, moments,
-    energy, found, z, readers, memories, a_keys, b_keys, a_values, b_values, o, partials,
+    w_b_values, w_output, b_output, temperature, recency, tolerance, sign, tails, keys, values,
+    moments, energy, found, z, readers, memories, a_keys, b_keys, a_values, b_values, o, partials,
 ):  # fmt: skip
     """Add to `x` what a mixer of the keyed relation writes.
 
@@ -72,12 +73,12 @@ def keyed_layer(
             on.
         w_b_keys, w_b_values: of memories.
         w_output, b_output: `[D, d_value]`, `[D]`.
-        temperature, recency: of the relation.
+        temperature, recency, tolerance: of the relation.
         sign: of the memories' keys, float32.
         tails: `[n_states, W - 1, C]`, updated in place.
         keys, values, moments: `[n_pages, page_size, *]`, written.
         energy: squares of the keys that come of each of the last tokens, one for each tap; empty if
-            nobody asks how well readers matched.
+            nobody asks how well readers matched, and there is no tolerance.
         found: `[n_states, 2]` float64, updated in place: how many rows of the turn have read, and
             one minus the least of their matches.
         z, readers, memories: `[N, D]` scratch.
@@ -106,7 +107,7 @@ def keyed_layer(
                 all_keys[row, i] = b_keys[n, i] * sign
             for i in range(b_values.shape[1]):
                 all_values[row, i] = b_values[n, i]
-            note_moments(all_keys, all_values, row, reaches[n], all_moments)
+            note_moments(all_keys, all_values, row, reaches[n], tolerance, all_moments)
         first, end = active_run(first, last, active)
         while first < end:
             _project(first, end, readers, w_a_keys, b_a_keys, a_keys)
@@ -150,7 +151,7 @@ def keyed_layer(
                     order[low:high], context_lens[s] - starts[s], segment * SEGMENT,
                     wanted[segment, first:last], a_keys, a_values, all_keys, all_values,
                     all_moments, block_tables[s], page_size, reaches, energy, temperature, eps,
-                    scores[segment, first:last], findable[segment, first:last],
+                    tolerance, scores[segment, first:last], findable[segment, first:last],
                 )  # fmt: skip
             wanted[:] = False
             for i in range(n_wave):
@@ -172,8 +173,8 @@ def keyed_layer(
                         order[low:high], context_lens[s] - starts[s], segment * SEGMENT,
                         wanted[segment, first:last], a_keys, a_values, all_keys, all_values,
                         all_moments, block_tables[s], page_size, reaches, energy, temperature,
-                        recency, eps, bests[segment, first:last], found_here[segment, first:last],
-                        partials[segment, first:last],
+                        recency, eps, tolerance, bests[segment, first:last],
+                        found_here[segment, first:last], partials[segment, first:last],
                     )  # fmt: skip
         for i in jit.prange(wave, wave + n_wave):
             n = order[i]

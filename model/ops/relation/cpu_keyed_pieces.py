@@ -9,7 +9,7 @@ read: its weights are zeros in float32.
 Common arguments: `rows`, of the readers in `a_keys` and `a_values`, ascending; `held`, the place of
 a row in its sequence, less the row; `base`, the segment's first memory; `wanted`, bool, for each of
 the rows; `keys`, `values` and `moments`, of all pages; `table`, the sequence's pages; `reaches`, of
-all rows; `temperature`, `recency` and `eps` float64; `energy`, as for `keyed_layer`.
+all rows; `temperature`, `recency` and `eps` float64; `tolerance` and `energy` as in `cpu_keyed.py`.
 """
 
 import numpy as np
@@ -23,11 +23,12 @@ from model.ops.relation.cpu_keyed import (
     add_weights,
     best_match,
     find_best,
+    full_match,
+    new_full,
     score,
 )
 
 HEAD = 16  # keys that a look takes
-_FAINT = 1e-9  # of the energy of a token: what older ones than that leave is taken for nothing
 
 
 @jit.inline
@@ -74,32 +75,8 @@ def _squares(rows, held, base, wanted, a, b, width, table, page_size):
 
 
 @jit.inline
-def _full_match(reach, energy, full):
-    """Write what a full match leaves of the keys, by the reach of the memory.
-
-    A memory whose turn began later than the reader's cannot match in full. Where it began earlier,
-    the reader has the border in place of one token, and nothing in place of those before.
-
-    Args:
-        reach: tokens of the turn that the reader saw, its own included.
-        energy: as for `keyed_layer`.
-        full: `[len(energy) + 2]`, or nothing at all if there is no energy; written.
-    """
-    if not energy.shape[0]:
-        return
-    faint = np.float32(_FAINT) * energy[0]
-    left = faint
-    full[0] = faint
-    for tap in range(energy.shape[0]):
-        if tap >= reach:
-            left += energy[tap] * np.float32(2.0 if tap == reach else 1.0)
-        full[tap + 1] = left if tap > reach else faint
-    full[energy.shape[0] + 1] = left if energy.shape[0] > reach else faint
-
-
-@jit.inline
 def look(rows, held, base, wanted, a_keys, a_values, keys, values, moments, table, page_size,
-         reaches, energy, temperature, eps, scores, matches):  # fmt: skip
+         reaches, energy, temperature, eps, tolerance, scores, matches):  # fmt: skip
     """What a piece can come to at most. Readers must be silent on values.
 
     Args:
@@ -107,26 +84,26 @@ def look(rows, held, base, wanted, a_keys, a_values, keys, values, moments, tabl
             largest score, at least 0, and the best match.
     """
     squares = _squares(rows, held, base, wanted, a_keys, keys, HEAD, table, page_size)
-    of_pairs, full = np.empty(SEGMENT, np.float32), np.empty(energy.shape[0] + 2, np.float32)
-    full = full if energy.shape[0] else full[:0]
+    of_pairs, full = np.empty(SEGMENT, np.float32), new_full(energy)
     d = keys.shape[1] + values.shape[1]
     for i in range(rows.shape[0]):
         end = min(base + SEGMENT, held + rows[i] + 1)
         if not wanted[i] or end <= base:
             continue
+        full_match(reaches[rows[i]], energy, full)
         score(a_keys, a_values, rows[i], values, moments, table, page_size, base, end, d,
-              temperature, eps, squares[i], squares[i], of_pairs)  # fmt: skip
+              temperature, eps, tolerance, full, squares[i], squares[i], of_pairs)  # fmt: skip
         largest = np.float32(0.0)  # what is left out may bring exponents below 0 nearer to it
         for j in range(end - base):
             largest = max(largest, of_pairs[j])
         scores[i] = largest
-        _full_match(reaches[rows[i]], energy, full)
         matches[i] = best_match(full, moments, table, page_size, base, end, squares[i])
 
 
 @jit.inline
 def read(rows, held, base, wanted, a_keys, a_values, keys, values, moments, table, page_size,
-         reaches, energy, temperature, recency, eps, bests, matches, partials):  # fmt: skip
+         reaches, energy, temperature, recency, eps, tolerance, bests, matches,
+         partials):  # fmt: skip
     """Add up the weights of a piece.
 
     Args:
@@ -143,19 +120,19 @@ def read(rows, held, base, wanted, a_keys, a_values, keys, values, moments, tabl
             rows, held, base, wanted, a_values, values, n_spoken, table, page_size
         )
     scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
-    full = np.empty(energy.shape[0] + 2, np.float32)
-    full = full if energy.shape[0] else full[:0]
+    full = new_full(energy)
     for i in range(rows.shape[0]):
         n, t = rows[i], held + rows[i]
         end = min(base + SEGMENT, t + 1)
         if not wanted[i] or end <= base:
             continue
+        full_match(reaches[n], energy, full)
         bests[i] = find_best(
             a_keys, a_values, n, t, keys, values, moments, table, page_size, base, end,
-            temperature, recency, eps, squares[i], value_squares[i], scores, tops,
+            temperature, recency, eps, tolerance, full, squares[i], value_squares[i], scores, tops,
         )  # fmt: skip
         partials[i] = np.float32(0.0)
-        add_weights(a_keys, a_values, n, t, keys, values, table, page_size, base, end,
-                    temperature, recency, eps, tops, bests[i], partials[i])  # fmt: skip
-        _full_match(reaches[n], energy, full)
+        add_weights(a_keys, a_values, n, t, keys, values, moments, table, page_size, base, end,
+                    temperature, recency, eps, tolerance, full, tops, bests[i],
+                    partials[i])  # fmt: skip
         matches[i] = best_match(full, moments, table, page_size, base, end, squares[i])

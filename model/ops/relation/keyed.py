@@ -19,6 +19,9 @@ def keyed_relation(
     recency: float,
     eps: float,
     active: Tensor | None = None,
+    tolerance: float = 0.0,
+    reaches: Tensor | None = None,
+    energy: Tensor | None = None,
 ) -> Tensor:
     """Sum over `v <= t` of `exp(τ·norm(a_t + b_v))`, of the value channels.
 
@@ -36,12 +39,17 @@ def keyed_relation(
         eps: added to each pair's standard deviation.
         active: `[B, T]` bool, readers that are wanted; the others cost nothing and get zeros. All
             of them if left out.
+        tolerance: so many times what a full match leaves of the keys counts as nothing; their sum
+            is then left out of the means. 0 if all that keys leave counts.
+        reaches: `[B, T]` int64 (`model.ops.positions`), for a tolerance.
+        energy: `[n_taps]` float32, squares of the keys that come of each of the last tokens, for a
+            tolerance.
 
     Returns:
         `[B, T, d_value]` float32.
 
     Raises:
-        ValueError: the shapes do not fit together.
+        ValueError: the shapes do not fit together, or what a tolerance needs is missing.
     """
     d_key = b.shape[-1] - d_value
     if a.ndim != 3 or a.shape[:2] != b.shape[:2] or d_value < 1 or d_key < 0:
@@ -54,7 +62,13 @@ def keyed_relation(
     parts = (a[..., :d_key], a[..., d_key:], b[..., :d_key], b[..., d_key:])
     if active is None:
         active = torch.ones(a.shape[:2], dtype=torch.bool)
-    result: Tensor = _KeyedRelation.apply(*parts, active, temperature, recency, eps)  # type: ignore[no-untyped-call]
+    if tolerance == 0:
+        reaches, energy = torch.zeros(a.shape[:2], dtype=torch.int64), b.new_empty(0)
+    elif reaches is None or energy is None:
+        raise ValueError("a tolerance needs reaches and energy")
+    result: Tensor = _KeyedRelation.apply(  # type: ignore[no-untyped-call]
+        *parts, active, reaches, energy, temperature, recency, eps, tolerance
+    )
     return result
 
 
@@ -67,15 +81,16 @@ class _KeyedRelation(torch.autograd.Function):
         keys: Tensor,
         values: Tensor,
         active: Tensor,
+        reaches: Tensor,
+        energy: Tensor,
         temperature: Tensor,
-        recency: float,
-        eps: float,
+        *constants: float,
     ) -> Tensor:
         parts = [part.contiguous() for part in (a_keys, a_values, keys, values)]
         out = torch.empty_like(parts[3])
         bests = values.new_empty(values.shape[:2], dtype=torch.float64)
-        numbers = float(temperature), float(recency), float(eps)
-        parts.append(active.contiguous())
+        numbers = (float(temperature), *map(float, constants))
+        parts += [part.contiguous() for part in (active, reaches, energy)]
         arrays = (part.detach().numpy() for part in parts)
         cpu_keyed.forward(*arrays, *numbers, 4 * jit.num_threads(), out.numpy(), bests.numpy())
         ctx.save_for_backward(*parts, bests, temperature)
@@ -93,4 +108,4 @@ class _KeyedRelation(torch.autograd.Function):
             *ctx.numbers, *(change.numpy() for change in changes), by_group.numpy(),
         )  # fmt: skip
         dt = by_group.sum().to(temperature).view_as(temperature)
-        return *changes, None, dt, None, None
+        return *changes, None, None, None, dt, None, None, None
