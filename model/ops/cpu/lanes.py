@@ -127,22 +127,28 @@ def _sums(
     first = builder.mul(whole, lanes)
     rest = builder.sub(length, first)
     with builder.if_then(builder.icmp_signed(">", rest, rest.type(0)), likely=False):
-        padded = [jit.cgutils.alloca_once_value(builder, zero) for _ in pointers]
-        for place in padded:
-            builder.store(zero, place)
-        used = jit.cgutils.alloca_once(builder, ir.VectorType(ir.IntType(1), LANES))
-        builder.store(ir.Constant(ir.VectorType(ir.IntType(1), LANES), [0] * LANES), used)
-        with jit.cgutils.for_range(builder, rest) as loop:
-            at = builder.trunc(loop.index, _I32) if loop.index.type != _I32 else loop.index
-            for place, pointer in zip(padded, pointers, strict=True):
-                value = builder.load(builder.gep(pointer, [builder.add(first, loop.index)]))
-                builder.store(builder.insert_element(builder.load(place), widen(value), at), place)
-            builder.store(builder.insert_element(builder.load(used), ir.IntType(1)(1), at), used)
+        places = ir.Constant(ir.VectorType(rest.type, LANES), list(range(LANES)))
+        used = builder.icmp_signed("<", places, _splat(builder, rest))
+        values = [widen(_load_some(builder, pointer, first, used)) for pointer in pointers]
         before = [builder.load(s) for s in sums]
-        terms = step(builder, [builder.load(place) for place in padded], before)
+        terms = step(builder, values, before)
         for place, old, term in zip(sums, before, terms, strict=True):
-            builder.store(builder.select(builder.load(used), term, old), place)
+            builder.store(builder.select(used, term, old), place)
     return _add_lanes(builder, [builder.load(s) for s in sums])
+
+
+def _load_some(builder: Any, pointer: Any, first: Any, used: Any) -> Any:
+    """The channels from `first` on, in those lanes that are used; zeros in the others."""
+    element = pointer.type.pointee
+    vector = ir.VectorType(element, LANES)
+    name = f"llvm.masked.load.v{LANES}{'f32' if element == _F32 else 'f64'}.p0"
+    function = builder.module.globals.get(name)
+    if function is None:
+        kinds = [vector.as_pointer(), _I32, used.type, vector]
+        function = ir.Function(builder.module, ir.FunctionType(vector, kinds), name)
+    at = builder.bitcast(builder.gep(pointer, [first]), vector.as_pointer())
+    align = _I32(4 if element == _F32 else 8)
+    return builder.call(function, [at, align, used, ir.Constant(vector, [0.0] * LANES)])
 
 
 def _add_lanes(builder: Any, vectors: list[Any]) -> Any:

@@ -5,15 +5,15 @@ from model.ops.cpu.lanes import fma
 
 
 @jit.inline
-def _set_tap(row, at, taps, out, first):
+def _set_tap(row, taps, out):
     for i in range(taps.shape[0]):
-        out[first + i] = row[at + i] * taps[i]
+        out[i] = row[i] * taps[i]
 
 
 @jit.inline
-def _add_tap(row, at, taps, out, first):
+def _add_tap(row, taps, out):
     for i in range(taps.shape[0]):
-        out[first + i] = fma(row[at + i], taps[i], out[first + i])
+        out[i] = fma(row[i], taps[i], out[i])
 
 
 @jit.kernel
@@ -27,9 +27,9 @@ def forward(x, weight, reaches, out):
     for s in jit.prange(n_sequences):
         for t in range(length):
             for c in range(2):
-                _set_tap(x[s, t], 0, weight[c, 0], out[c, s, t], 0)
+                _set_tap(x[s, t], weight[c, 0], out[c, s, t])
                 for k in range(1, min(width, t + 1, reaches[s, t] + 1)):
-                    _add_tap(x[s, t - k], 0, weight[c, k], out[c, s, t], 0)
+                    _add_tap(x[s, t - k], weight[c, k], out[c, s, t])
 
 
 @jit.kernel
@@ -55,16 +55,16 @@ def backward(x, weight, reaches, g, dx, dw):
 @jit.inline
 def _shift_row(x, n, first, channel, taps, reach, tail, out):
     """Convolve row n with `taps` `[W, C]`; the rows before `first` are those of the tail."""
-    for i in range(channel):
-        out[n, i] = x[n, i]
-    for i in range(channel + taps.shape[1], x.shape[1]):
-        out[n, i] = x[n, i]
-    _set_tap(x[n], channel, taps[0], out[n], channel)
+    end = channel + taps.shape[1]
+    out[n, :channel] = x[n, :channel]
+    out[n, end:] = x[n, end:]
+    row = out[n, channel:end]
+    _set_tap(x[n, channel:end], taps[0], row)
     for k in range(1, min(taps.shape[0], reach + 1)):
         if n - k >= first:
-            _add_tap(x[n - k], channel, taps[k], out[n], channel)
+            _add_tap(x[n - k, channel:end], taps[k], row)
         else:
-            _add_tap(tail[taps.shape[0] - 1 + n - k - first], 0, taps[k], out[n], channel)
+            _add_tap(tail[taps.shape[0] - 1 + n - k - first], taps[k], row)
 
 
 @jit.inline
