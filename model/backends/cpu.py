@@ -34,6 +34,7 @@ class Scratch:
         phases, reaches: `[N]` int64.
         boundless: `[N]` int64, reaches that stop at no border.
         all_active: `[N]` bool, all true.
+        n_threads: that the present step may use.
         no_tails: `[n_states, 0, D]` float32, the tails of a mixer without a token shift.
         nothing_found: `[0, 2]` float64, of a mixer that does not tell how well it matched.
     """
@@ -41,6 +42,7 @@ class Scratch:
     def __init__(self, d_model: int, n_states: int) -> None:
         self._d_model = d_model
         self._n_rows = self._n_segments = 0
+        self.n_threads = 1
         self._waves: dict[int, NDArray[np.float32]] = {}
         self.no_tails = np.empty((n_states, 0, d_model), np.float32)
         self.nothing_found = np.empty((0, 2))
@@ -156,6 +158,7 @@ class CpuBackend(Backend):
         lengths = batch.context_lens + counts
         n_rows, n_pairs = len(batch.token_ids), int(counts @ lengths)
         scratch.make_room(n_rows, -(-int(lengths.max()) // SEGMENT))
+        scratch.n_threads = jit.num_threads()
         all_active = scratch.all_active[:n_rows]
         step = _CpuStep(
             batch, state, self.ops, scratch.x[:n_rows], scratch.phases[:n_rows],

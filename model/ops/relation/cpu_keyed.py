@@ -18,7 +18,8 @@ largest of its values, and its reach (`model.ops.positions`). `a_values` `[N, d_
 readers say of values, has no columns where they say nothing. `tolerance`, float64: so many times
 what a full match leaves of the keys (`full_match`) counts as nothing, and what keys add up to is
 left out of sums and means; 0 if all that keys leave counts. `full`, of a reader, as `full_match`
-leaves it.
+leaves it. `wanted` `[N_RUNS]` bool, of a reader and a segment: which runs of memories are meant;
+whatever is told of the others, they do not count.
 """
 
 import math
@@ -37,6 +38,7 @@ from model.ops.cpu.lanes import (
 
 SEGMENT = 512  # memories whose pairs are added up relative to one exponent
 RUN = 16  # memories that lie side by side in a page
+N_RUNS = SEGMENT // RUN
 TILE = 8  # readers that share a run of memories
 _MARGIN = 64.0  # below the best exponent by more than this, a weight is less than 2^-92 of it
 _SLACK = 1e-5  # of an exponent, for what a score in float32 may be off
@@ -82,7 +84,7 @@ def new_full(energy):
 @jit.inline
 def _left_by_full(full, moments, v):
     """What a full match with that memory would leave of the keys."""
-    return full[min(int(moments[v, 3]), full.shape[0] - 1)]
+    return full[np.uintp(min(moments[v, 3], np.float32(full.shape[0] - 1)))]
 
 
 @jit.inline
@@ -146,8 +148,8 @@ def add_squares(a, row, b, first, n, width, squares, at):
 
 
 @jit.inline
-def score(a_keys, a_values, row, values, moments, table, page_size, begin, end, d, temperature, eps,
-          tolerance, full, squares, value_squares, scores):  # fmt: skip
+def score(a_keys, a_values, row, values, moments, table, page_size, begin, end, wanted, d,
+          temperature, eps, tolerance, full, squares, value_squares, scores):  # fmt: skip
     """Score the pairs of one reader with one segment: the exponents of their largest weights.
 
     Args:
@@ -169,24 +171,46 @@ def score(a_keys, a_values, row, values, moments, table, page_size, begin, end, 
     down, tolerated = np.float32(1.0 - off), np.float32(tolerance * (1.0 + off))
     tau, extra = np.float32(temperature), np.float32(eps)
     for run in range(begin, end, RUN):
-        first, at = _entry(table, page_size, run), run - begin
-        for j in range(min(RUN, end - run)):
-            mean = (total + moments[first + j, 0]) * inv_d
-            left, rest, largest = squares[at + j], moments[first + j, 1], moments[first + j, 2]
-            if tolerates:
-                forgiven = tolerated * _left_by_full(full, moments, first + j)
-                left = max(left * down - forgiven, np.float32(0.0))
-            if speaks:
-                rest = value_squares[at + j]
-                largest = np.float32(_largest_value(a_values, row, values, first + j, moments))
-            variance = (left + rest) * inv_d - mean * mean
-            exponent = tau * (largest - mean) / (math.sqrt(variance) + extra)
-            is_sure = mean * mean <= _MAX_MEAN * variance
-            scores[at + j] = exponent if is_sure else np.float32(np.inf)
+        if not wanted[(run - begin) // RUN]:
+            continue
+        n, at = min(RUN, end - run), run - begin
+        first = _entry(table, page_size, run)
+        own, left, out = moments[first : first + n], squares[at : at + n], scores[at : at + n]
+        if speaks:
+            for j in range(n):
+                largest = _largest_value(a_values, row, values, first + j, moments)
+                mean = (total + own[j, 0]) * inv_d
+                kept = _kept(left[j], own, j, tolerated, down, full) if tolerates else left[j]
+                variance = (kept + value_squares[at + j]) * inv_d - mean * mean
+                out[j] = _exponent(np.float32(largest), mean, variance, tau, extra)
+        elif tolerates:
+            for j in range(n):
+                mean = (total + own[j, 0]) * inv_d
+                kept = _kept(left[j], own, j, tolerated, down, full)
+                variance = (kept + own[j, 1]) * inv_d - mean * mean
+                out[j] = _exponent(own[j, 2], mean, variance, tau, extra)
+        else:
+            for j in range(n):
+                mean = (total + own[j, 0]) * inv_d
+                variance = (left[j] + own[j, 1]) * inv_d - mean * mean
+                out[j] = _exponent(own[j, 2], mean, variance, tau, extra)
 
 
 @jit.inline
-def best_match(full, moments, table, page_size, begin, end, squares):
+def _kept(left, moments, j, tolerated, down, full):
+    """What counts of what a pair's keys leave, rounded down."""
+    return max(left * down - tolerated * _left_by_full(full, moments, j), np.float32(0.0))
+
+
+@jit.inline
+def _exponent(largest, mean, variance, tau, extra):
+    """The exponent of a pair's largest weight in float32; infinite where that cannot tell."""
+    exponent = tau * (largest - mean) / (math.sqrt(variance) + extra)
+    return exponent if mean * mean <= _MAX_MEAN * variance else np.float32(np.inf)
+
+
+@jit.inline
+def best_match(full, moments, table, page_size, begin, end, wanted, squares):
     """The best match in a segment, 1 at most: what a full one leaves, by what a pair left.
 
     Args:
@@ -199,11 +223,20 @@ def best_match(full, moments, table, page_size, begin, end, squares):
     if not full.shape[0]:
         return match
     for run in range(begin, end, RUN):
-        first, at = _entry(table, page_size, run), run - begin
-        for j in range(min(RUN, end - run)):
-            left = _left_by_full(full, moments, first + j)
-            if left > match * squares[at + j]:
-                match = max(match, left / max(left, squares[at + j]))
+        if wanted[(run - begin) // RUN]:
+            first, n = _entry(table, page_size, run), min(RUN, end - run)
+            match = max(match, match_in_run(full, moments, first, n, squares, run - begin))
+    return match
+
+
+@jit.inline
+def match_in_run(full, moments, first, n, squares, at):
+    """The best match among n memories from row `first` on, whose squares begin at `at`."""
+    match = np.float32(0.0)
+    for j in range(n):
+        left = _left_by_full(full, moments, first + j)
+        if left > match * squares[at + j]:
+            match = max(match, left / max(left, squares[at + j]))
     return match
 
 
@@ -215,7 +248,7 @@ def _age(recency, t, v):
 
 @jit.inline
 def find_best(a_keys, a_values, row, t, keys, values, moments, table, page_size, begin, end,
-              temperature, recency, eps, tolerance, full, squares, value_squares, scores,
+              wanted, temperature, recency, eps, tolerance, full, squares, value_squares, scores,
               tops):  # fmt: skip
     """Do the best pairs of one reader with one segment in float64.
 
@@ -232,12 +265,12 @@ def find_best(a_keys, a_values, row, t, keys, values, moments, table, page_size,
         The largest of these exponents.
     """
     d = keys.shape[1] + values.shape[1]
-    score(a_keys, a_values, row, values, moments, table, page_size, begin, end, d, temperature,
-          eps, tolerance, full, squares, value_squares, scores)  # fmt: skip
+    score(a_keys, a_values, row, values, moments, table, page_size, begin, end, wanted, d,
+          temperature, eps, tolerance, full, squares, value_squares, scores)  # fmt: skip
     best = _NEVER
     for j in range(end - begin - 1, -1, -1):  # the youngest first, which age takes least off
         tops[j] = _NEVER
-        if outweighed(scores[j], best):
+        if not wanted[j // RUN] or outweighed(scores[j], best):
             continue
         age = _age(recency, t, begin + j)
         if outweighed(scores[j], best + age):
@@ -323,6 +356,7 @@ def forward(
         squares = np.empty((TILE, SEGMENT), np.float32)
         value_squares = np.empty((TILE, SEGMENT), np.float32)
         scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
+        wanted = np.ones(N_RUNS, np.bool_)
         partial, full = np.empty(d_value, np.float32), new_full(energy)
         table = np.zeros(1, np.int32)
         for task in range(part, n_groups * n_tiles, n_parts):
@@ -352,8 +386,9 @@ def forward(
                     end = min(begin + SEGMENT, t + 1)
                     full_match(reaches[g, t], energy, full)
                     best = find_best(
-                        ak, av, t, t, bk, bv, bm, table, length, begin, end, temperature, recency,
-                        eps, tolerance, full, squares[t - t0], value_squares[t - t0], scores, tops,
+                        ak, av, t, t, bk, bv, bm, table, length, begin, end, wanted, temperature,
+                        recency, eps, tolerance, full, squares[t - t0], value_squares[t - t0],
+                        scores, tops,
                     )  # fmt: skip
                     partial[:] = np.float32(0.0)
                     add_weights(ak, av, t, t, bk, bv, bm, table, length, begin, end, temperature,
@@ -392,6 +427,7 @@ def backward(a_keys, a_values, keys, values, active, reaches, energy, g, bests, 
             note_moments(bk, bv, v, reaches[group, v], tolerance, moments)
         squares, value_squares = np.empty(SEGMENT, np.float32), np.empty(SEGMENT, np.float32)
         scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
+        wanted = np.ones(N_RUNS, np.bool_)
         y, full = np.empty(d_value), new_full(energy)
         table = np.zeros(1, np.int32)
         for t in range(length):
@@ -406,9 +442,9 @@ def backward(a_keys, a_values, keys, values, active, reaches, energy, g, bests, 
                     n = min(RUN, end - run)
                     add_squares(ak, t, bk, run, n, d_key, squares, run - begin)
                     add_squares(av, t, bv, run, n, av.shape[1], value_squares, run - begin)
-                find_best(ak, av, t, t, bk, bv, moments, table, length, begin, end, temperature,
-                          recency, eps, tolerance, full, squares, value_squares, scores,
-                          tops)  # fmt: skip
+                find_best(ak, av, t, t, bk, bv, moments, table, length, begin, end, wanted,
+                          temperature, recency, eps, tolerance, full, squares, value_squares,
+                          scores, tops)  # fmt: skip
                 for j in range(end - begin):
                     if tops[j] < bests[group, t] - _MARGIN:
                         continue

@@ -9,15 +9,26 @@ from typing import Any
 import numpy as np
 
 from model.ops.cpu import jit
+from model.ops.cpu.dealing import take
 from model.ops.cpu.linear import add_product
 from model.ops.positions import SOURCE
-from model.ops.relation.cpu_keyed import SEGMENT, TILE, note_moments, outweighed, share
+from model.ops.relation.cpu_keyed import (
+    N_RUNS,
+    RUN,
+    SEGMENT,
+    TILE,
+    new_full,
+    note_moments,
+    outweighed,
+    share,
+)
 from model.ops.relation.cpu_keyed_pieces import HEAD, cut, look, read
 from model.ops.relation.cpu_layers import active_run, shift, write
 from model.state import LayerState
 from model.step import Step
 
 _WAVE = 64  # readers whose segments are kept until they are put together
+_LOOK_FROM = 4 * RUN  # memories; fewer are read at once
 _NEVER = -np.inf
 
 
@@ -31,8 +42,8 @@ def keyed_relation(mixer: Any, step: Step, layer: LayerState) -> None:
     n_products = (d_key + d_value) * mixer.d_model
     keyed_layer(
         step.x, step.active, step.phases, batch.starts, batch.context_lens, batch.slots,
-        batch.block_tables, batch.state_tables, step.state.page_size, mixer.norm_eps,
-        mixer.reaches(step), step.reaches, mixer.shift_channels[0], *weights[:-1],
+        batch.block_tables, batch.state_tables, step.state.page_size, space.n_threads,
+        mixer.norm_eps, mixer.reaches(step), step.reaches, mixer.shift_channels[0], *weights[:-1],
         float(weights[-1]), float(params.recency), float(params.tolerance),
         np.float32(-1.0 if params.tied_keys else 1.0),
         state.get("tail", space.no_tails), pool["keys"], pool["values"], pool["moments"],
@@ -53,12 +64,13 @@ def _project(first, last, rows, w, b, out):
     add_product(rows, first, last, w, out)
 
 
-@jit.dealt_kernel
+@jit.kernel
 def keyed_layer(
-    x, active, phases, starts, context_lens, slots, block_tables, state_tables, page_size, eps,
-    limits, reaches, channel, taps, w_a_keys, b_a_keys, w_a_values, b_a_values, w_b_keys,
-    w_b_values, w_output, b_output, temperature, recency, tolerance, sign, tails, keys, values,
-    moments, energy, found, z, readers, memories, a_keys, b_keys, a_values, b_values, o, partials,
+    x, active, phases, starts, context_lens, slots, block_tables, state_tables, page_size,
+    n_threads, eps, limits, reaches, channel, taps, w_a_keys, b_a_keys, w_a_values, b_a_values,
+    w_b_keys, w_b_values, w_output, b_output, temperature, recency, tolerance, sign, tails, keys,
+    values, moments, energy, found, z, readers, memories, a_keys, b_keys, a_values, b_values, o,
+    partials,
 ):  # fmt: skip
     """Add to `x` what a mixer of the keyed relation writes.
 
@@ -66,6 +78,7 @@ def keyed_layer(
         x: `[N, D]` residual stream, updated in place.
         active: `[N]` bool, rows that read and are added to; the others are only remembered.
         phases, reaches: `[N]` int64 (`model.ops.positions`).
+        n_threads: that the work is dealt to.
         limits: `[N]` int64, how many tokens before its own each row sees at most.
         channel: the first one that the token shift convolves.
         taps: `[2, W, C]` of the token shift.
@@ -90,30 +103,37 @@ def keyed_layer(
     all_keys, all_values = keys.reshape(-1, keys.shape[2]), values.reshape(-1, values.shape[2])
     all_moments = moments.reshape(-1, 4)
     none = np.empty(0, np.float32)
-    for s in jit.prange(slots.shape[0]):
-        shift(x, active, s, starts, context_lens, slots, state_tables, page_size, eps,
-              limits, channel, taps, tails, z, readers, memories)  # fmt: skip
-    for tile in jit.prange(n_tiles):
-        first, last = tile * TILE, min((tile + 1) * TILE, n_rows)
-        _project(first, last, memories, w_b_keys, none, b_keys)
-        _project(first, last, memories, w_b_values, none, b_values)
-        s = np.searchsorted(starts, first, side="right") - 1
-        for n in range(first, last):
-            while n >= starts[s + 1]:
-                s += 1
-            held = context_lens[s] + n - starts[s]
-            row = block_tables[s, held // page_size] * page_size + held % page_size
-            for i in range(b_keys.shape[1]):
-                all_keys[row, i] = b_keys[n, i] * sign
-            for i in range(b_values.shape[1]):
-                all_values[row, i] = b_values[n, i]
-            note_moments(all_keys, all_values, row, reaches[n], tolerance, all_moments)
-        first, end = active_run(first, last, active)
-        while first < end:
-            _project(first, end, readers, w_a_keys, b_a_keys, a_keys)
-            if a_values.shape[1]:
-                _project(first, end, readers, w_a_values, b_a_values, a_values)
-            first, end = active_run(end, last, active)
+    taken = np.zeros(3, np.int64)
+    for _ in jit.prange(n_threads):
+        s = take(taken, 0)
+        while s < slots.shape[0]:
+            shift(x, active, s, starts, context_lens, slots, state_tables, page_size, eps,
+                  limits, channel, taps, tails, z, readers, memories)  # fmt: skip
+            s = take(taken, 0)
+    for _ in jit.prange(n_threads):
+        tile = take(taken, 1)
+        while tile < n_tiles:
+            first, last = tile * TILE, min((tile + 1) * TILE, n_rows)
+            _project(first, last, memories, w_b_keys, none, b_keys)
+            _project(first, last, memories, w_b_values, none, b_values)
+            s = np.searchsorted(starts, first, side="right") - 1
+            for n in range(first, last):
+                while n >= starts[s + 1]:
+                    s += 1
+                held = context_lens[s] + n - starts[s]
+                row = block_tables[s, held // page_size] * page_size + held % page_size
+                for i in range(b_keys.shape[1]):
+                    all_keys[row, i] = b_keys[n, i] * sign
+                for i in range(b_values.shape[1]):
+                    all_values[row, i] = b_values[n, i]
+                note_moments(all_keys, all_values, row, reaches[n], tolerance, all_moments)
+            first, end = active_run(first, last, active)
+            while first < end:
+                _project(first, end, readers, w_a_keys, b_a_keys, a_keys)
+                if a_values.shape[1]:
+                    _project(first, end, readers, w_a_values, b_a_values, a_values)
+                first, end = active_run(end, last, active)
+            tile = take(taken, 1)
     # Pieces of the work on the pools: up to TILE active readers of one sequence, one segment.
     n_active = 0
     for n in range(n_rows):
@@ -132,51 +152,81 @@ def keyed_layer(
     is_sharp = outweighed(np.float32(-largest), largest)
     looks_first = is_sharp and keys.shape[2] > HEAD and not a_values.shape[1]
     matches = np.empty(n_active, np.float32)
+    n_spoken = TILE if a_values.shape[1] else 0
     for wave in range(0, n_active, _WAVE):
         n_wave = min(_WAVE, n_active - wave)
         pieces = cut(order, owners, context_lens, starts, wave, n_wave)
         n_segments = pieces[:, 2].max() + 1
         bests = np.full((n_segments, n_wave), _NEVER)
         found_here = np.zeros((n_segments, n_wave), np.float32)
-        wanted = np.ones((n_segments, n_wave), np.bool_)
-        scores = np.full((n_segments, n_wave), _NEVER, np.float32)
-        findable = np.zeros((n_segments, n_wave), np.float32)
-        leads = np.zeros(n_wave, np.int64)
-        n_rounds = 2 if looks_first and n_segments > 1 else 1
+        wanted = np.ones((n_segments, n_wave, N_RUNS), np.bool_)
+        longest = 0
+        for piece in range(pieces.shape[0]):
+            low, high, _ = pieces[piece]
+            s = owners[low]
+            longest = max(longest, context_lens[s] - starts[s] + order[high - 1] + 1)
+        n_rounds = 2 if looks_first and longest > _LOOK_FROM else 1
+        n_looks = n_wave if n_rounds == 2 else 0
+        scores = np.full((n_looks, n_segments, N_RUNS), _NEVER, np.float32)
+        findable = np.zeros((n_looks, n_segments, N_RUNS), np.float32)
+        leads = np.zeros(n_looks, np.int64)  # of each reader, the segment with the best run
+        dealt = np.zeros(4, np.int64)
         if n_rounds == 2:
-            for piece in jit.prange(pieces.shape[0]):
-                low, high, segment = pieces[piece]
-                s, first, last = owners[low], low - wave, high - wave
-                look(
-                    order[low:high], context_lens[s] - starts[s], segment * SEGMENT,
-                    wanted[segment, first:last], a_keys, a_values, all_keys, all_values,
-                    all_moments, block_tables[s], page_size, reaches, energy, temperature, eps,
-                    tolerance, scores[segment, first:last], findable[segment, first:last],
-                )  # fmt: skip
-            wanted[:] = False
-            for i in range(n_wave):
-                leads[i] = np.argmax(scores[:, i])
-                wanted[leads[i], i] = True
-        for number in range(n_rounds):
-            if number == 1:
-                for segment in range(n_segments):
-                    for i in range(n_wave):
-                        wanted[segment, i] = segment != leads[i] and not (
-                            outweighed(scores[segment, i], bests[leads[i], i])
-                            and findable[segment, i] <= found_here[leads[i], i]
-                        )
-            for piece in jit.prange(pieces.shape[0]):
-                low, high, segment = pieces[piece]
-                s, first, last = owners[low], low - wave, high - wave
-                if wanted[segment, first:last].any():
-                    read(
+            for _ in jit.prange(n_threads):
+                squares = np.empty((TILE, SEGMENT), np.float32)
+                of_pairs, full = np.empty(SEGMENT, np.float32), new_full(energy)
+                piece = take(dealt, 0)
+                while piece < pieces.shape[0]:
+                    low, high, segment = pieces[piece]
+                    s, first, last = owners[low], low - wave, high - wave
+                    look(
                         order[low:high], context_lens[s] - starts[s], segment * SEGMENT,
                         wanted[segment, first:last], a_keys, a_values, all_keys, all_values,
                         all_moments, block_tables[s], page_size, reaches, energy, temperature,
-                        recency, eps, tolerance, bests[segment, first:last],
-                        found_here[segment, first:last], partials[segment, first:last],
+                        eps, tolerance, squares, of_pairs, full, scores[first:last, segment],
+                        findable[first:last, segment],
                     )  # fmt: skip
-        for i in jit.prange(wave, wave + n_wave):
+                    piece = take(dealt, 0)
+            wanted[:] = False
+            for i in range(n_wave):
+                run = np.argmax(scores[i])
+                leads[i] = run // N_RUNS
+                wanted[leads[i], i, run % N_RUNS] = True
+        for number in range(n_rounds):
+            if number == 1:
+                for i in range(n_wave):
+                    best, found_first = bests[leads[i], i], found_here[leads[i], i]
+                    for segment in range(n_segments):
+                        n_more = 0
+                        for run in range(N_RUNS):
+                            counts = scores[i, segment, run] >= 0.0 and not (
+                                outweighed(scores[i, segment, run], best)
+                                and findable[i, segment, run] <= found_first
+                            )
+                            n_more += counts and not wanted[segment, i, run]
+                            wanted[segment, i, run] |= counts
+                        if n_more == 0:  # what has been read is all
+                            wanted[segment, i] = False
+            for _ in jit.prange(n_threads):
+                squares = np.empty((TILE, SEGMENT), np.float32)
+                value_squares = np.empty((n_spoken, SEGMENT), np.float32)
+                of_pairs, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
+                full = new_full(energy)
+                piece = take(dealt, 1 + number)
+                while piece < pieces.shape[0]:
+                    low, high, segment = pieces[piece]
+                    s, first, last = owners[low], low - wave, high - wave
+                    if wanted[segment, first:last].any():
+                        read(
+                            order[low:high], context_lens[s] - starts[s], segment * SEGMENT,
+                            wanted[segment, first:last], a_keys, a_values, all_keys, all_values,
+                            all_moments, block_tables[s], page_size, reaches, energy, temperature,
+                            recency, eps, tolerance, squares, value_squares, of_pairs, tops, full,
+                            bests[segment, first:last], found_here[segment, first:last],
+                            partials[segment, first:last],
+                        )  # fmt: skip
+                    piece = take(dealt, 1 + number)
+        for i in range(wave, wave + n_wave):
             n = order[i]
             best, match = _NEVER, np.float32(0.0)
             o[n] = np.float32(0.0)
@@ -190,8 +240,12 @@ def keyed_layer(
                 best = of_all
                 match = max(match, found_here[segment, i - wave])
             matches[i] = match
-    for tile in jit.prange(n_tiles):
-        write(tile * TILE, min((tile + 1) * TILE, n_rows), active, o, w_output, b_output, eps, x)
+    for _ in jit.prange(n_threads):
+        tile = take(taken, 2)
+        while tile < n_tiles:
+            last = min((tile + 1) * TILE, n_rows)
+            write(tile * TILE, last, active, o, w_output, b_output, eps, x)
+            tile = take(taken, 2)
     if energy.shape[0]:
         at = 0
         for s in range(slots.shape[0]):

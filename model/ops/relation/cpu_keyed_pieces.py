@@ -2,14 +2,16 @@
 
 A piece has up to `TILE` active readers of one sequence and up to `SEGMENT` of its memories. It may
 be looked at before it is read. A look takes only the first `HEAD` keys, a fraction of what a read
-takes from memory, and tells what the piece can come to at most; the keys that it leaves out can
-only lower that. Where this is too little beside the best that has been read, there is nothing to
-read: its weights are zeros in float32.
+takes from memory, and tells what each run of memories can come to at most; the keys that it leaves
+out can only lower that. Where this is too little beside the best that has been read, there is
+nothing to read: the weights are zeros in float32.
 
 Common arguments: `rows`, of the readers in `a_keys` and `a_values`, ascending; `held`, the place of
-a row in its sequence, less the row; `base`, the segment's first memory; `wanted`, bool, for each of
-the rows; `keys`, `values` and `moments`, of all pages; `table`, the sequence's pages; `reaches`, of
-all rows; `temperature`, `recency` and `eps` float64; `tolerance` and `energy` as in `cpu_keyed.py`.
+a row in its sequence, less the row; `base`, the segment's first memory; `wanted` `[len(rows),
+N_RUNS]` bool, the runs that a row is to see; `keys`, `values` and `moments`, of all pages; `table`,
+the sequence's pages; `reaches`, of all rows; `temperature`, `recency` and `eps` float64;
+`tolerance` and `energy` as in `cpu_keyed.py`. `squares` and `value_squares` `[TILE, SEGMENT]` and
+`of_pairs` `[SEGMENT]` float32, `tops` `[SEGMENT]` float64 and `full` (`new_full`) are scratch.
 """
 
 import numpy as np
@@ -24,7 +26,7 @@ from model.ops.relation.cpu_keyed import (
     best_match,
     find_best,
     full_match,
-    new_full,
+    match_in_run,
     score,
 )
 
@@ -60,79 +62,82 @@ def cut(order, owners, context_lens, starts, first, n_rows):
 
 
 @jit.inline
-def _squares(rows, held, base, wanted, a, b, width, table, page_size):
-    """Squares of the first `width` channels of wanted readers' pairs, `[len(rows), SEGMENT]`."""
-    squares = np.zeros((rows.shape[0], SEGMENT), np.float32)
+def _note_squares(rows, held, base, wanted, a, b, width, table, page_size, squares):
+    """Write the squares of the first `width` channels of wanted pairs."""
     most = held + rows[-1] + 1
     for run in range(base, min(base + SEGMENT, most), RUN):
-        first = table[run // page_size] * page_size + run % page_size
+        first, at = table[run // page_size] * page_size + run % page_size, run - base
         for i in range(rows.shape[0]):
             n_seen = held + rows[i] + 1
-            if wanted[i] and n_seen > run:
-                n = min(RUN, n_seen - run)
-                add_squares(a, rows[i], b, first, n, width, squares[i], run - base)
-    return squares
+            if wanted[i, at // RUN] and n_seen > run:
+                squares[i, at : at + RUN] = np.float32(0.0)
+                add_squares(a, rows[i], b, first, min(RUN, n_seen - run), width, squares[i], at)
 
 
 @jit.inline
 def look(rows, held, base, wanted, a_keys, a_values, keys, values, moments, table, page_size,
-         reaches, energy, temperature, eps, tolerance, scores, matches):  # fmt: skip
-    """What a piece can come to at most. Readers must be silent on values.
+         reaches, energy, temperature, eps, tolerance, squares, of_pairs, full, scores,
+         matches):  # fmt: skip
+    """What the runs of a piece can come to at most. Readers must be silent on values.
 
     Args:
-        scores, matches: `[len(rows)]` float32, written for wanted readers that see the segment: the
-            largest score, at least 0, and the best match.
+        scores, matches: `[len(rows), N_RUNS]` float32, written for runs that a row is to see and
+            does: the largest score, at least 0, and the best match.
     """
-    squares = _squares(rows, held, base, wanted, a_keys, keys, HEAD, table, page_size)
-    of_pairs, full = np.empty(SEGMENT, np.float32), new_full(energy)
+    _note_squares(rows, held, base, wanted, a_keys, keys, HEAD, table, page_size, squares)
     d = keys.shape[1] + values.shape[1]
     for i in range(rows.shape[0]):
         end = min(base + SEGMENT, held + rows[i] + 1)
-        if not wanted[i] or end <= base:
-            continue
         full_match(reaches[rows[i]], energy, full)
-        score(a_keys, a_values, rows[i], values, moments, table, page_size, base, end, d,
+        score(a_keys, a_values, rows[i], values, moments, table, page_size, base, end, wanted[i], d,
               temperature, eps, tolerance, full, squares[i], squares[i], of_pairs)  # fmt: skip
-        largest = np.float32(0.0)  # what is left out may bring exponents below 0 nearer to it
-        for j in range(end - base):
-            largest = max(largest, of_pairs[j])
-        scores[i] = largest
-        matches[i] = best_match(full, moments, table, page_size, base, end, squares[i])
+        for run in range(base, end, RUN):
+            number, at, n = (run - base) // RUN, run - base, min(RUN, end - run)
+            if not wanted[i, number]:
+                continue
+            largest = np.float32(0.0)  # what is left out may bring exponents below 0 nearer to it
+            for j in range(n):
+                largest = max(largest, of_pairs[at + j])
+            scores[i, number] = largest
+            first = table[run // page_size] * page_size + run % page_size
+            matches[i, number] = (
+                match_in_run(full, moments, first, n, squares[i], at)
+                if full.shape[0]
+                else np.float32(0.0)
+            )
 
 
 @jit.inline
 def read(rows, held, base, wanted, a_keys, a_values, keys, values, moments, table, page_size,
-         reaches, energy, temperature, recency, eps, tolerance, bests, matches,
-         partials):  # fmt: skip
+         reaches, energy, temperature, recency, eps, tolerance, squares, value_squares, of_pairs,
+         tops, full, bests, matches, partials):  # fmt: skip
     """Add up the weights of a piece.
 
     Args:
-        bests: `[len(rows)]` float64, written for wanted readers that see the segment, as are the
+        bests: `[len(rows)]` float64, written for rows that are to see a run, and do, as are the
             next two: the largest exponent.
         matches: `[len(rows)]` float32, the best match.
         partials: `[len(rows), d_value]`, the sums of the weights relative to the best.
     """
-    n_spoken = a_values.shape[1]
-    squares = _squares(rows, held, base, wanted, a_keys, keys, keys.shape[1], table, page_size)
-    value_squares = squares
-    if n_spoken:
-        value_squares = _squares(
-            rows, held, base, wanted, a_values, values, n_spoken, table, page_size
-        )
-    scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
-    full = new_full(energy)
+    _note_squares(rows, held, base, wanted, a_keys, keys, keys.shape[1], table, page_size, squares)
+    if a_values.shape[1]:
+        _note_squares(
+            rows, held, base, wanted, a_values, values, values.shape[1], table, page_size,
+            value_squares,
+        )  # fmt: skip
     for i in range(rows.shape[0]):
         n, t = rows[i], held + rows[i]
         end = min(base + SEGMENT, t + 1)
-        if not wanted[i] or end <= base:
+        if not wanted[i].any() or end <= base:
             continue
         full_match(reaches[n], energy, full)
         bests[i] = find_best(
-            a_keys, a_values, n, t, keys, values, moments, table, page_size, base, end,
-            temperature, recency, eps, tolerance, full, squares[i], value_squares[i], scores, tops,
+            a_keys, a_values, n, t, keys, values, moments, table, page_size, base, end, wanted[i],
+            temperature, recency, eps, tolerance, full, squares[i], value_squares[i], of_pairs,
+            tops,
         )  # fmt: skip
         partials[i] = np.float32(0.0)
         add_weights(a_keys, a_values, n, t, keys, values, moments, table, page_size, base, end,
                     temperature, recency, eps, tolerance, full, tops, bests[i],
                     partials[i])  # fmt: skip
-        matches[i] = best_match(full, moments, table, page_size, base, end, squares[i])
+        matches[i] = best_match(full, moments, table, page_size, base, end, wanted[i], squares[i])
