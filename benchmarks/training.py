@@ -56,7 +56,7 @@ class Start:
 
 
 _GENTLE = (
-    "construction.spike=1.0",
+    "construction.spike=0.35",
     "model.blocks.0.params.temperature=4.0",
     "model.blocks.1.params.temperature=4.0",
     "model.blocks.0.params.recency=0.0",

@@ -20,9 +20,16 @@ from model.ops.relation.cpu_keyed import (
     new_full,
     note_moments,
     outweighed,
-    share,
 )
-from model.ops.relation.cpu_keyed_pieces import HEAD, cut, look, read
+from model.ops.relation.cpu_keyed_pieces import (
+    HEAD,
+    cut,
+    look,
+    put_together,
+    read,
+    want_best,
+    want_others,
+)
 from model.ops.relation.cpu_layers import active_run, shift, write
 from model.state import LayerState
 from model.step import Step
@@ -187,26 +194,10 @@ def keyed_layer(
                         findable[first:last, segment],
                     )  # fmt: skip
                     piece = take(dealt, 0)
-            wanted[:] = False
-            for i in range(n_wave):
-                run = np.argmax(scores[i])
-                leads[i] = run // N_RUNS
-                wanted[leads[i], i, run % N_RUNS] = True
+            want_best(scores, wanted, leads)
         for number in range(n_rounds):
             if number == 1:
-                for i in range(n_wave):
-                    best, found_first = bests[leads[i], i], found_here[leads[i], i]
-                    for segment in range(n_segments):
-                        n_more = 0
-                        for run in range(N_RUNS):
-                            counts = scores[i, segment, run] >= 0.0 and not (
-                                outweighed(scores[i, segment, run], best)
-                                and findable[i, segment, run] <= found_first
-                            )
-                            n_more += counts and not wanted[segment, i, run]
-                            wanted[segment, i, run] |= counts
-                        if n_more == 0:  # what has been read is all
-                            wanted[segment, i] = False
+                want_others(scores, findable, leads, bests, found_here, wanted)
             for _ in jit.prange(n_threads):
                 squares = np.empty((TILE, SEGMENT), np.float32)
                 value_squares = np.empty((n_spoken, SEGMENT), np.float32)
@@ -226,20 +217,7 @@ def keyed_layer(
                             partials[segment, first:last],
                         )  # fmt: skip
                     piece = take(dealt, 1 + number)
-        for i in range(wave, wave + n_wave):
-            n = order[i]
-            best, match = _NEVER, np.float32(0.0)
-            o[n] = np.float32(0.0)
-            for segment in range(n_segments):
-                if bests[segment, i - wave] == _NEVER:
-                    continue
-                of_all = max(best, bests[segment, i - wave])
-                old, new = share(best, of_all), share(bests[segment, i - wave], of_all)
-                for c in range(o.shape[1]):
-                    o[n, c] = o[n, c] * old + partials[segment, i - wave, c] * new
-                best = of_all
-                match = max(match, found_here[segment, i - wave])
-            matches[i] = match
+        put_together(bests, found_here, partials, order[wave : wave + n_wave], o, matches[wave:])
     for _ in jit.prange(n_threads):
         tile = take(taken, 2)
         while tile < n_tiles:

@@ -18,6 +18,7 @@ import numpy as np
 
 from model.ops.cpu import jit
 from model.ops.relation.cpu_keyed import (
+    N_RUNS,
     RUN,
     SEGMENT,
     TILE,
@@ -27,7 +28,9 @@ from model.ops.relation.cpu_keyed import (
     find_best,
     full_match,
     match_in_run,
+    outweighed,
     score,
+    share,
 )
 
 HEAD = 16  # keys that a look takes
@@ -141,3 +144,67 @@ def read(rows, held, base, wanted, a_keys, a_values, keys, values, moments, tabl
                     temperature, recency, eps, tolerance, full, tops, bests[i],
                     partials[i])  # fmt: skip
         matches[i] = best_match(full, moments, table, page_size, base, end, wanted[i], squares[i])
+
+
+@jit.inline
+def want_best(scores, wanted, leads):
+    """Want nothing but the run of each reader that may come to most.
+
+    Args:
+        scores: `[n, n_segments, N_RUNS]`, of n readers, as `look` leaves them.
+        wanted: `[n_segments, n, N_RUNS]` bool, overwritten.
+        leads: `[n]`, overwritten: the segments of these runs.
+    """
+    wanted[:] = False
+    for i in range(scores.shape[0]):
+        run = np.argmax(scores[i])
+        leads[i] = run // N_RUNS
+        wanted[leads[i], i, run % N_RUNS] = True
+
+
+@jit.inline
+def want_others(scores, findable, leads, bests, matches, wanted):
+    """Want the runs that may count beside the one that has been read, and this with its segment's.
+
+    Args:
+        scores, findable: `[n, n_segments, N_RUNS]`, as `look` leaves them; -inf for unseen runs.
+        leads: as `want_best` leaves them.
+        bests, matches: `[n_segments, n]`, as `read` leaves them.
+        wanted: `[n_segments, n, N_RUNS]` bool, as `want_best` leaves it; updated.
+    """
+    for i in range(scores.shape[0]):
+        best, match = bests[leads[i], i], matches[leads[i], i]
+        for segment in range(scores.shape[1]):
+            n_more = 0
+            for run in range(N_RUNS):
+                score, own = scores[i, segment, run], findable[i, segment, run]
+                counts = score >= 0.0 and not (outweighed(score, best) and own <= match)
+                n_more += counts and not wanted[segment, i, run]
+                wanted[segment, i, run] |= counts
+            if n_more == 0:  # what has been read is all
+                wanted[segment, i] = False
+
+
+@jit.inline
+def put_together(bests, matches, partials, rows, out, best_matches):
+    """Add up the segments of each reader, in ascending order.
+
+    Args:
+        bests, matches: `[n_segments, n]`, as `read` leaves them; bests are -inf for the others.
+        partials: `[n_segments, n or more, d_value]`, as `read` leaves them.
+        rows: `[n]`, of the readers in `out`.
+        out: `[N, d_value]`; these rows are written.
+        best_matches: `[n or more]` float32, written.
+    """
+    for i in range(rows.shape[0]):
+        total, best, match = out[rows[i]], -np.inf, np.float32(0.0)
+        total[:] = np.float32(0.0)
+        for segment in range(bests.shape[0]):
+            if bests[segment, i] == -np.inf:
+                continue
+            of_all = max(best, bests[segment, i])
+            old, new = share(best, of_all), share(bests[segment, i], of_all)
+            for c in range(total.shape[0]):
+                total[c] = total[c] * old + partials[segment, i, c] * new
+            best, match = of_all, max(match, matches[segment, i])
+        best_matches[i] = match
