@@ -165,8 +165,8 @@ def check(config: ModelConfig, construction: Construction) -> int:
     Args:
         config: its shape. Every block must be a keyed relation with silent values and tied keys
             that works on output alone, shifts all codes of places and has a key for each of their
-            channels; or in recalls alone, shifts channels in front of those, an even number of
-            words, and has a key for each.
+            channels; or in recalls alone, shifts channels in front of those, twice `WORD` times a
+            square, and has a key for each.
         construction: how.
 
     Returns:

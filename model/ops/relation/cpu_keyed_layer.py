@@ -177,7 +177,7 @@ def keyed_layer(
         scores = np.full((n_looks, n_segments, N_RUNS), _NEVER, np.float32)
         findable = np.zeros((n_looks, n_segments, N_RUNS), np.float32)
         leads = np.zeros(n_looks, np.int64)  # of each reader, the segment with the best run
-        dealt = np.zeros(4, np.int64)
+        dealt = np.zeros(3, np.int64)  # of the look and of two reads
         if n_rounds == 2:
             for _ in jit.prange(n_threads):
                 squares = np.empty((TILE, SEGMENT), np.float32)
