@@ -15,6 +15,9 @@ class Classifier(nn.Linear):
         norm_eps: added to every standard deviation that is divided by.
     """
 
+    op = "classify"
+    """The operation of backends that serves it: it ends a step."""
+
     def __init__(self, d_model: int, vocab_size: int, *, norm_eps: float) -> None:
         super().__init__(d_model, vocab_size, bias=False)
         nn.init.normal_(self.weight, std=0.02)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from model.backends.base import Parts
 from model.backends.registry import BACKENDS, DEFAULT
 from model.block import Block
 from model.classifier import Classifier
@@ -57,7 +58,7 @@ class Decoder(nn.Module):
             self.blocks.append(Block(block, mixer, mlp, config.norm_eps))
             self.specs.append(kind.spec(block.params, config.d_model))
         self.classifier = Classifier(config.d_model, config.vocab_size, norm_eps=config.norm_eps)
-        self._ends = self.embedding, self.classifier  # torch takes a while to find a submodule
+        self._parts = Parts(self.embedding, self.blocks, self.classifier)
 
     @property
     def n_products(self) -> int:
@@ -170,8 +171,6 @@ class Decoder(nn.Module):
             ValueError: a sequence is longer than a table of learned positions.
             UnsupportedOpError: the backend lacks an operation that a block needs.
         """
-        backend, (embedding, classifier) = self.backend, self._ends
-        step = backend.embed(embedding, batch, state)
-        for block, layer in zip(self.blocks, state.layers, strict=True):
-            backend.block(block, step, layer)
-        return backend.logits(classifier, step, batch.starts[1:] - 1 if rows is None else rows)
+        if rows is None:
+            rows = batch.starts[1:] - 1
+        return self.backend.extend(self._parts, batch, state, rows)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from model.config import ModelConfig
 from model.ops.positions import STATE_SIZE
 from model.ops.positions.cpu import advance
-from model.step import Step
+from model.state import RaggedBatch
 from model.weights import WeightViews
 
 
@@ -20,6 +20,9 @@ class Embedding(nn.Module):
     With coupled positions the last `d_position` channels hold the code, the others the token; a
     learned vector says whether a token is source or output, or part of a recall.
     """
+
+    op = "embed"
+    """The operation of backends that serves it: it begins a step."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -81,18 +84,14 @@ class Embedding(nn.Module):
             torch.from_numpy(reaches).view_as(token_ids),
         )
 
-    def extend(self, step: Step) -> None:
-        """Write what a step knows of its new tokens: embeddings, phases and reaches.
-
-        Advances the counters.
+    def check(self, batch: RaggedBatch) -> None:
+        """Return if the new tokens can be embedded.
 
         Raises:
             ValueError: a sequence is longer than the table of learned positions.
         """
         if self.config.positions == "learned":
-            batch = step.batch
             self._check_length(int((batch.context_lens + np.diff(batch.starts)).max()))
-        step.op("embed")(self, step)
 
     def counters(self, token_ids: Sequence[int]) -> NDArray[np.int64]:
         """The counters `[C]` of a sequence of these tokens, as `extend` leaves them."""

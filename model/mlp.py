@@ -19,6 +19,9 @@ class Mlp(nn.Module):
         n_blocks: blocks of the decoder; the more there are, the smaller the output's first weights.
     """
 
+    op = "mlp"
+    """The operation of backends that serves it."""
+
     def __init__(self, config: MlpConfig, d_model: int, *, norm_eps: float, n_blocks: int) -> None:
         super().__init__()
         self.norm_eps = norm_eps
@@ -50,4 +53,4 @@ class Mlp(nn.Module):
         Raises:
             UnsupportedOpError: the backend lacks the operation `mlp`.
         """
-        step.op("mlp")(self, step)
+        step.op(self.op)(self, step, None)

@@ -9,7 +9,7 @@ from model.state import DecoderState, RaggedBatch
 Op = Callable[..., None]
 """An operation of a backend, which reads and writes the rows of a step.
 
-It is called as `op(module, step)`, with `layer` as a third argument for a mixer.
+It is called as `op(module, step, layer)`; only a mixer has a layer.
 """
 
 
@@ -19,7 +19,7 @@ class UnsupportedOpError(NotImplementedError):
 
 @dataclass
 class Step:
-    """What `extend` of an embedding, a mixer and an MLP works on.
+    """What `extend` of a mixer and an MLP works on.
 
     The arrays are the backend's own kind: NumPy's for the CPU.
 
@@ -51,9 +51,18 @@ class Step:
         Raises:
             UnsupportedOpError: it has none of that name.
         """
-        try:
-            return self.ops[name]
-        except KeyError:
-            raise UnsupportedOpError(
-                f"this backend has no operation {name!r}, it has {', '.join(sorted(self.ops))}"
-            ) from None
+        return find_op(self.ops, name)
+
+
+def find_op(ops: Mapping[str, Op], name: str) -> Op:
+    """An operation by its name.
+
+    Raises:
+        UnsupportedOpError: there is none of that name.
+    """
+    try:
+        return ops[name]
+    except KeyError:
+        raise UnsupportedOpError(
+            f"this backend has no operation {name!r}, it has {', '.join(sorted(ops))}"
+        ) from None

@@ -214,7 +214,7 @@ def is_within(name: str, packages: tuple[str, ...]) -> bool:
 
 def test_numba_has_one_door(graph: Graph) -> None:
     assert importers(graph, "numba") == [HOME_OF_NUMBA]
-    assert importers(graph, "llvmlite") == ["model.ops.cpu.lanes"]
+    assert importers(graph, "llvmlite") == ["model.ops.cpu.lanes", "model.ops.cpu.records"]
 
 
 def test_kernels_of_the_cpu_are_for_operations_and_the_backend_of_the_cpu(graph: Graph) -> None:
@@ -222,7 +222,8 @@ def test_kernels_of_the_cpu_are_for_operations_and_the_backend_of_the_cpu(graph:
     users = {name for name in graph if any(map(kernels.fullmatch, modules_of(graph, name)))}
     # Training, too, takes the positions of whole sequences from the CPU.
     assert {name for name in users if not is_within(name, ("model.ops",))} == {
-        "model.backends.cpu", "model.embedding"
+        "model.backends.cpu", "model.backends.cpu_program", "model.backends.cpu_scratch",
+        "model.embedding",
     }  # fmt: skip
 
 

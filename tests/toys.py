@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from model.backends.base import Backend
+from model.backends.base import Backend, Parts
 from model.backends.registry import BACKENDS
-from model.block import Block
 from model.classifier import Classifier
 from model.embedding import Embedding
 from model.mixers.base import Mixer
@@ -104,7 +103,16 @@ class PlainBackend(Backend):
     ) -> DecoderState:
         return DecoderState(specs, n_counters=n_counters, **sizes)
 
-    def embed(self, embedding: Embedding, batch: RaggedBatch, state: DecoderState) -> Step:
+    def extend(
+        self, parts: Parts, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64]
+    ) -> Tensor:
+        step = self._embed(parts.embedding, batch, state)
+        for block, layer in zip(parts.blocks, state.layers, strict=True):
+            assert block.phases is None
+            block.extend(step, layer)
+        return self._logits(parts.classifier, step, rows)
+
+    def _embed(self, embedding: Embedding, batch: RaggedBatch, state: DecoderState) -> Step:
         table = embedding.token.weight.detach().numpy()
         counters = state.counters.numpy()
         for s, slot in enumerate(batch.slots.tolist()):
@@ -123,10 +131,7 @@ class PlainBackend(Backend):
         x = table[batch.token_ids].copy()
         return Step(batch, state, self.ops, x, phases, reaches, everywhere, n, None)
 
-    def activate(self, block: Block, step: Step) -> None:  # noqa: ARG002
-        assert block.phases is None
-
-    def logits(self, classifier: Classifier, step: Step, rows: NDArray[np.int64]) -> Tensor:
+    def _logits(self, classifier: Classifier, step: Step, rows: NDArray[np.int64]) -> Tensor:
         weight = classifier.weight.detach().numpy()
         made = np.empty((len(rows), len(weight)), np.float32)
         for m, row in enumerate(rows):

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -11,16 +12,29 @@ from torch import Tensor
 from model.block import Block
 from model.classifier import Classifier
 from model.embedding import Embedding
-from model.state import DecoderState, LayerSpec, LayerState, RaggedBatch
-from model.step import Op, Step
+from model.state import DecoderState, LayerSpec, RaggedBatch
+from model.step import Op
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a step goes through, in this order.
+
+    Each part names the operation that serves it, and so does a block's MLP. A block's mixer names
+    one, too, unless it overrides `Mixer.extend`.
+    """
+
+    embedding: Embedding
+    blocks: Sequence[Block]
+    classifier: Classifier
 
 
 class Backend(ABC):
-    """Allocates the storage of one decoder, and computes its steps: embed, each block, logits.
+    """Allocates the storage of one decoder, and computes its steps.
 
     Attributes:
         promise: when results have the same bits, as a sentence for people.
-        ops: its operations, by the names under which embedding, mixers and MLPs ask for them.
+        ops: its operations, by the names under which the parts of a decoder ask for them.
     """
 
     promise: ClassVar[str]
@@ -65,33 +79,21 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def embed(self, embedding: Embedding, batch: RaggedBatch, state: DecoderState) -> Step:
-        """Begin a step: embed the new tokens.
+    def extend(
+        self, parts: Parts, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64]
+    ) -> Tensor:
+        """Compute a step; see `Decoder.extend`.
 
         Args:
-            embedding: of the decoder; its `extend` asks the step for the operation `embed`.
+            parts: of the decoder.
             batch: the new tokens.
             state: storage that this backend allocated.
-        """
-
-    def block(self, block: Block, step: Step, layer: LayerState) -> None:
-        """Run a step through one block."""
-        self.activate(block, step)
-        block.extend(step, layer)
-
-    @abstractmethod
-    def activate(self, block: Block, step: Step) -> None:
-        """Set `step.active` and `step.n_pairs` for a block, by the phases in which it writes."""
-
-    @abstractmethod
-    def logits(self, classifier: Classifier, step: Step, rows: NDArray[np.int64]) -> Tensor:
-        """End a step: the logits after some of the new tokens.
-
-        Args:
-            classifier: of the decoder.
-            step: as the last block left it.
-            rows: `[M]`, the tokens that are wanted, all different.
+            rows: `[M]`, the tokens after which logits are wanted, all different.
 
         Returns:
-            float32 `[M, vocab_size]`, on the CPU.
+            float32 logits `[M, vocab_size]`, on the CPU.
+
+        Raises:
+            ValueError: a sequence is longer than a table of learned positions.
+            UnsupportedOpError: there is no operation that one of the parts needs.
         """

@@ -51,13 +51,20 @@ class Mixer(nn.Module, ABC):
         """
         return None
 
-    @abstractmethod
+    @property
+    def op(self) -> str:
+        """The operation that `extend` asks the backend for; a mixer without one has its own."""
+        return ""
+
     def extend(self, step: Step, layer: LayerState) -> None:
         """Mix the new tokens of a step: add to the active rows of `step.x`, in place.
 
         However a sequence is cut into chunks, the result must be that of `forward` on the whole up
         to rounding; a backend may promise the same bits besides. Where a sequence fills a page, its
         state must be copied to the row that `step.batch.state_tables` has for that page, if any.
+
+        A mixer that leaves all of this to one operation of backends names it in `op`, and does not
+        override this method. Only then does a backend know beforehand what is to be done.
 
         Args:
             step: the new tokens; unlike that of `forward`, its `x` is not normalized.
@@ -66,6 +73,7 @@ class Mixer(nn.Module, ABC):
         Raises:
             UnsupportedOpError: the backend lacks an operation that the mixer needs.
         """
+        step.op(self.op)(self, step, layer)
 
 
 @runtime_checkable

@@ -14,7 +14,6 @@ from model.ops.norm import norm
 from model.ops.relation import normalized_relation
 from model.ops.relation.keyed import keyed_relation
 from model.state import LayerSpec, LayerState, TensorSpec
-from model.step import Step
 from model.weights import WeightViews
 
 _MATCH_STD = 0.2  # ten times the other weights: a difference of place outweighs what tokens add
@@ -144,10 +143,10 @@ class NormalizedRelation(RelationMixer):
         written: Tensor = self.output(norm(related, self.norm_eps))
         return written
 
-    def extend(self, step: Step, layer: LayerState) -> None:
-        """See `Mixer.extend`."""
-        name = "keyed_relation" if self.params.is_keyed else "normalized_relation"
-        step.op(name)(self, step, layer)
+    @property
+    def op(self) -> str:
+        """See `Mixer.op`."""
+        return "keyed_relation" if self.params.is_keyed else "normalized_relation"
 
     def match(self, layer: LayerState, slot: int) -> float | None:
         """See `Mixer.match`."""
@@ -159,13 +158,14 @@ class NormalizedRelation(RelationMixer):
     def keyed_views(self) -> tuple[NDArray[np.float32], ...]:
         """The parameters as the keyed kernel takes them.
 
-        Taps; W_a and β_a of keys and of values; W_b of keys and of values; W_o, β_o; τ `[]`.
+        Taps; W_a and β_a of keys and of values; W_b of keys and of values; W_o, β_o; τ `[1]`.
         """
         n = self.params.n_keys
         taps, w_a, b_a, w_b, w_o, b_o = self.views()
         w_keys, w_values = (w_a[:n], w_b) if self.params.tied_keys else (w_b[:n], w_b[n:])
         parts = taps, w_a[:n], b_a[:n], w_a[n:], b_a[n:], w_keys, w_values, w_o, b_o
-        return *parts, *self._temperature()
+        (temperature,) = self._temperature()
+        return *parts, temperature.reshape(1)
 
     @cached_property
     def energy(self) -> NDArray[np.float32]:

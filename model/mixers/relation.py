@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from model.mixers.base import Mixer
 from model.mixers.token_shift import TokenShift
 from model.ops.norm import norm
 from model.state import TensorSpec
-from model.step import Step
 from model.validation import STRICT
 from model.weights import WeightViews
 
@@ -127,10 +126,6 @@ class RelationMixer(Mixer):
     def views(self) -> tuple[NDArray[np.float32], ...]:
         """The parameters as kernels take them: taps, W_a, β_a, W_b, W_o, β_o."""
         return self._views() if self.shift_width > 1 else (*self._no_taps, *self._views())
-
-    def reaches(self, step: Step) -> Any:
-        """How many tokens before its own each row of a step sees at most, `[N]` int64."""
-        return step.reaches if self.within_turn else step.scratch.boundless
 
     @cached_property
     def _no_taps(self) -> tuple[NDArray[np.float32]]:

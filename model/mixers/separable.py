@@ -4,8 +4,7 @@ from torch import Tensor
 
 from model.mixers.relation import RelationMixer, RelationParams, tail_spec
 from model.ops.relation import separable_relation
-from model.state import LayerSpec, LayerState, TensorSpec
-from model.step import Step
+from model.state import LayerSpec, TensorSpec
 
 
 class SeparableRelation(RelationMixer):
@@ -21,6 +20,7 @@ class SeparableRelation(RelationMixer):
         """See `RelationMixer.relate`."""
         return separable_relation(a, b, self.norm_eps)
 
-    def extend(self, step: Step, layer: LayerState) -> None:
-        """See `Mixer.extend`."""
-        step.op("separable_relation")(self, step, layer)
+    @property
+    def op(self) -> str:
+        """See `Mixer.op`."""
+        return "separable_relation"

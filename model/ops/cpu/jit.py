@@ -23,6 +23,7 @@ import numba.core.caching
 import numba.core.cgutils
 import numba.core.event
 import numba.extending
+import numba.np.arrayobj
 
 
 def _preload_tbb() -> None:
@@ -42,13 +43,19 @@ _preload_tbb()
 prange: Any = numba.prange
 types: Any = numba.types
 cgutils: Any = numba.core.cgutils
+typeof: Any = numba.typeof
+populate_array: Any = numba.np.arrayobj.populate_array
 
 _SOURCES = hashlib.sha256(
     b"".join(file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
 ).hexdigest()[:16]
-_launch = threading.Lock()  # not every threading layer tolerates two threads that enter at once
-# With fewer exponentials, starting threads several times in a kernel costs what they gain.
-_PARALLEL_WORK = 200_000
+
+launch = threading.Lock()
+"""Held while threads are started: not every threading layer tolerates two that enter at once."""
+
+PARALLEL_WORK = 200_000
+"""With fewer exponentials, starting threads several times in a kernel costs what they gain."""
+
 _COMPILING = "compiling kernels, once, about a minute"
 _COMPILING_AGAIN = (
     "compiling kernels, about a minute at every start, as they can be kept nowhere: name a folder "
@@ -136,20 +143,14 @@ class Kernel:
 
     Args:
         function: to compile.
-        dealt: whether each thread takes the next iteration of a `prange` when it is done with one,
-            rather than an equal share at the start. This costs more, but nobody waits for a thread
-            whose core is also needed elsewhere.
     """
 
-    def __init__(self, function: Callable[..., Any], *, dealt: bool = False) -> None:
-        self._chunk = int(dealt)
-        options = {"nogil": True, "error_model": "numpy"}
-        self.parallel = numba.njit(parallel=True, **options)(_renamed(function, "parallel"))
-        self.serial = numba.njit(**options)(_renamed(function, "serial"))
-        for form in (self.parallel, self.serial):
-            _keep_on_disk(form)
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.name = function.__qualname__
+        self.parallel = _compiled(_renamed(function, "parallel"), parallel=True)
+        self.serial = _compiled(_renamed(function, "serial"))
 
-    def __call__(self, *args: Any, work: float = math.inf) -> None:
+    def __call__(self, *args: Any, work: float = math.inf) -> Any:
         """Run the kernel.
 
         Args:
@@ -157,15 +158,55 @@ class Kernel:
             work: about how many channels it touches or exponentials it computes; with little work
                 it stays on the caller's thread, as it does in a fork of a process that has threads.
         """
-        if work < _PARALLEL_WORK or _fork.orphaned:
-            self.serial(*args)
-        else:
-            _fork.launched = True
-            if not self.parallel.overloads:  # other kernels need not wait for the compiler
-                self.parallel.compile(tuple(map(numba.typeof, args)))
-            with _launch:
-                numba.set_parallel_chunksize(self._chunk)
-                self.parallel(*args)
+        if work < PARALLEL_WORK or _fork.orphaned:
+            return self.serial(*args)
+        _fork.launched = True
+        if not self.parallel.overloads:  # other kernels need not wait for the compiler
+            self.parallel.compile(tuple(map(numba.typeof, args)))
+        with launch:
+            return self.parallel(*args)
+
+
+class Entry:
+    """A kernel as compiled code calls it: by an address, with two addresses of its arguments.
+
+    Args:
+        kernel: to call.
+        read: from the two addresses, the arguments; an intrinsic.
+    """
+
+    def __init__(self, kernel: Kernel, read: Any) -> None:
+        self._forms = {
+            is_parallel: _compiled(_entry_to(kernel, form, read))
+            for is_parallel, form in ((False, "serial"), (True, "parallel"))
+        }
+
+    def address(self, *, parallel: bool) -> int:
+        """Of one of the kernel's forms, which is compiled if it is not yet."""
+        form = self._forms[parallel]
+        form.compile((types.int64, types.int64))
+        (result,) = form.overloads.values()
+        name = result.fndesc.llvm_cfunc_wrapper_name
+        return int(result.library.get_pointer_to_function(name))
+
+
+def _entry_to(kernel: Kernel, form: str, read: Any) -> Callable[..., Any]:
+    names = {"kernel": getattr(kernel, form), "read": read}
+    copy = FunctionType(_enter.__code__, names, _enter.__name__)
+    copy.__qualname__ = f"{kernel.name}_entry"
+    copy.__module__ = __name__
+    return _renamed(copy, form)
+
+
+def _enter(first: Any, second: Any) -> int:
+    kernel(*read(first, second))  # type: ignore[name-defined]  # noqa: F821
+    return 0
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
+    dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    _keep_on_disk(dispatcher)
+    return dispatcher
 
 
 def _renamed(function: Callable[..., Any], form: str) -> Callable[..., Any]:
@@ -251,9 +292,9 @@ def kernel(function: Callable[..., Any]) -> Kernel:
     return Kernel(function)
 
 
-def dealt_kernel(function: Callable[..., Any]) -> Kernel:
-    """Compile a kernel whose threads take iterations as they get to them; see `Kernel`."""
-    return Kernel(function, dealt=True)
+def sequential(function: Callable[..., Any]) -> Any:
+    """Compile a function that starts no threads itself: no GIL, cached on disk."""
+    return _compiled(_renamed(function, "sequential"))
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,43 +1,50 @@
-"""Logits on the CPU, one compiled call for all rows that are wanted."""
+"""Logits on the CPU, of all rows that are wanted."""
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model.ops.cpu import jit
+from model.ops.cpu.dealing import take
 from model.ops.cpu.linear import add_product
+from model.ops.cpu.operations import Work, operation
+from model.ops.cpu.records import F32, F64
 from model.ops.norm.cpu import normalize
-from model.step import Step
+from model.state import DecoderState
 
 _TILE = 8  # rows that one thread takes at a time
 
 
-def classify(classifier: Any, step: Step, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The logits `[M, V]` of a `model.classifier.Classifier` after the tokens of some rows."""
+def logits_work(classifier: Any, layer: None, state: DecoderState) -> Work:  # noqa: ARG001
+    """What a `model.classifier.Classifier` asks for: the logits after some tokens of a step."""
     (weight,) = classifier.views()
-    logits = np.empty((len(rows), len(weight)), np.float32)
-    z = step.scratch.rows("inputs", 3, weight.shape[1])[0]
-    work = logits.size * weight.shape[1] // 8
-    _classify(step.x, rows, classifier.norm_eps, weight, z, logits, work=work)
-    return logits
+    space = state.scratch
+    values = {
+        "eps": classifier.norm_eps,
+        "w": weight,
+        "z": space.rows("inputs", 3, weight.shape[1])[0],
+    }
+    return Work(values, per_row=weight.size // 8)
 
 
-@jit.dealt_kernel
-def _classify(x, rows, eps, w, z, logits):
-    """Write the logits after some of the tokens.
+@operation(eps=F64, w=F32[:, ::1], z=F32[:, ::1])
+def classify(x, rows, logits, n_threads, eps, w, z):
+    """Write the logits of the step.
 
     Args:
-        x: `[N, D]`.
-        rows: `[M]` int64, the rows of `x` that are wanted.
         eps: added to deviations.
         w: `[V, D]`.
-        z: `[M, D]` scratch.
-        logits: `[M, V]`, written.
+        z: `[M, D]` or longer, scratch.
+        The others are those of the step.
     """
-    for tile in jit.prange((rows.shape[0] + _TILE - 1) // _TILE):
-        first, last = tile * _TILE, min((tile + 1) * _TILE, rows.shape[0])
-        for m in range(first, last):
-            normalize(x[rows[m]], eps, z[m])
-            logits[m] = 0.0
-        add_product(z, first, last, w, logits)
+    n_tiles = (rows.shape[0] + _TILE - 1) // _TILE
+    taken = np.zeros(1, np.int64)
+    for _ in jit.prange(n_threads):
+        tile = take(taken, 0)
+        while tile < n_tiles:
+            first, last = tile * _TILE, min((tile + 1) * _TILE, rows.shape[0])
+            for m in range(first, last):
+                normalize(x[rows[m]], eps, z[m])
+                logits[m] = 0.0
+            add_product(z, first, last, w, logits)
+            tile = take(taken, 0)

@@ -1,4 +1,4 @@
-"""The mixer of the keyed relation on the CPU: one compiled call for the new tokens of a batch.
+"""The mixer of the keyed relation on the CPU, for the new tokens of a whole batch.
 
 A sequence that only reads pays for no pair, nor for readers: what a token costs then does not grow
 with the sequence. Common arguments as in `cpu_layers.py`, whose promises hold here, too.
@@ -11,6 +11,8 @@ import numpy as np
 from model.ops.cpu import jit
 from model.ops.cpu.dealing import take
 from model.ops.cpu.linear import add_product
+from model.ops.cpu.operations import Work, operation
+from model.ops.cpu.records import BOOL, F32, F64
 from model.ops.positions import SOURCE
 from model.ops.relation.cpu_keyed import (
     N_RUNS,
@@ -30,36 +32,41 @@ from model.ops.relation.cpu_keyed_pieces import (
     want_best,
     want_others,
 )
-from model.ops.relation.cpu_layers import active_run, shift, write
-from model.state import LayerState
-from model.step import Step
+from model.ops.relation.cpu_layers import OF_MIXERS, active_run, shift, values_of_mixer, write
+from model.state import DecoderState, LayerState
 
 _WAVE = 64  # readers whose segments are kept until they are put together
 _LOOK_FROM = 4 * RUN  # memories; fewer are read at once
 _NEVER = -np.inf
 
 
-def keyed_relation(mixer: Any, step: Step, layer: LayerState) -> None:
-    """The operation that a keyed `model.mixers.normalized.NormalizedRelation` asks for."""
-    batch, space, params = step.batch, step.scratch, mixer.params
-    n_rows, d_key, d_value = len(batch.token_ids), params.n_keys, params.n_values
-    n_spoken = 0 if params.silent_values else d_value
-    weights = mixer.keyed_views()
-    pool, state = layer.pool_arrays, layer.state_arrays
-    n_products = (d_key + d_value) * mixer.d_model
-    keyed_layer(
-        step.x, step.active, step.phases, batch.starts, batch.context_lens, batch.slots,
-        batch.block_tables, batch.state_tables, step.state.page_size, space.n_threads,
-        mixer.norm_eps, mixer.reaches(step), step.reaches, mixer.shift_channels[0], *weights[:-1],
-        float(weights[-1]), float(params.recency), float(params.tolerance),
-        np.float32(-1.0 if params.tied_keys else 1.0),
-        state.get("tail", space.no_tails), pool["keys"], pool["values"], pool["moments"],
-        mixer.energy, state.get("found", space.nothing_found),
-        *space.rows("inputs", 3, mixer.d_model), *space.rows("keys", 2, d_key),
-        *space.rows("spoken", 1, n_spoken), *space.rows("values", 2, d_value),
-        space.segments_of(_WAVE, SEGMENT, d_value),
-        work=n_rows * n_products // 8 + step.n_pairs * (d_key + 16),
+def keyed_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
+    """What a keyed `model.mixers.normalized.NormalizedRelation` asks for."""
+    space, params = state.scratch, mixer.params
+    d_key, d_value = params.n_keys, params.n_values
+    names = (
+        "taps", "w_a_keys", "b_a_keys", "w_a_values", "b_a_values", "w_b_keys", "w_b_values",
+        "w_output", "b_output", "temperature",
     )  # fmt: skip
+    weights = dict(zip(names, mixer.keyed_views(), strict=True))
+    a_keys, b_keys = space.rows("keys", 2, d_key)
+    (a_values,) = space.rows("spoken", 1, 0 if params.silent_values else d_value)
+    b_values, o = space.rows("values", 2, d_value)
+    values = values_of_mixer(mixer, layer, state) | weights | {
+        "recency": params.recency,
+        "tolerance": params.tolerance,
+        "tied": params.tied_keys,
+        **{name: layer.pool_arrays[name] for name in ("keys", "values", "moments")},
+        "energy": mixer.energy,
+        "found": layer.state_arrays.get("found", space.nothing_found),
+        "a_keys": a_keys,
+        "b_keys": b_keys,
+        "a_values": a_values,
+        "b_values": b_values,
+        "o": o,
+        "partials": space.segments_of(_WAVE, SEGMENT, d_value),
+    }  # fmt: skip
+    return Work(values, per_row=(d_key + d_value) * mixer.d_model // 8, per_pair=d_key + 16)
 
 
 @jit.inline
@@ -71,42 +78,45 @@ def _project(first, last, rows, w, b, out):
     add_product(rows, first, last, w, out)
 
 
-@jit.kernel
+@operation(
+    **OF_MIXERS, w_a_keys=F32[:, ::1], b_a_keys=F32[::1], w_a_values=F32[:, ::1],
+    b_a_values=F32[::1], w_b_keys=F32[:, ::1], w_b_values=F32[:, ::1], w_output=F32[:, ::1],
+    b_output=F32[::1], temperature=F32[::1], recency=F64, tolerance=F64, tied=BOOL,
+    keys=F32[:, :, ::1], values=F32[:, :, ::1], moments=F32[:, :, ::1], energy=F32[::1],
+    found=F64[:, ::1], a_keys=F32[:, ::1], b_keys=F32[:, ::1], a_values=F32[:, ::1],
+    b_values=F32[:, ::1], o=F32[:, ::1], partials=F32[:, :, ::1],
+)  # fmt: skip
 def keyed_layer(
-    x, active, phases, starts, context_lens, slots, block_tables, state_tables, page_size,
-    n_threads, eps, limits, reaches, channel, taps, w_a_keys, b_a_keys, w_a_values, b_a_values,
-    w_b_keys, w_b_values, w_output, b_output, temperature, recency, tolerance, sign, tails, keys,
-    values, moments, energy, found, z, readers, memories, a_keys, b_keys, a_values, b_values, o,
-    partials,
+    x, active, phases, reaches, starts, context_lens, slots, block_tables, state_tables, n_threads,
+    eps, page_size, within_turn, boundless, channel, taps, tails, z, readers, memories, w_a_keys,
+    b_a_keys, w_a_values, b_a_values, w_b_keys, w_b_values, w_output, b_output, temperature,
+    recency, tolerance, tied, keys, values, moments, energy, found, a_keys, b_keys, a_values,
+    b_values, o, partials,
 ):  # fmt: skip
-    """Add to `x` what a mixer of the keyed relation writes.
+    """Add to `x` what a mixer of the keyed relation writes, in active rows.
 
     Args:
-        x: `[N, D]` residual stream, updated in place.
-        active: `[N]` bool, rows that read and are added to; the others are only remembered.
-        phases, reaches: `[N]` int64 (`model.ops.positions`).
-        n_threads: that the work is dealt to.
-        limits: `[N]` int64, how many tokens before its own each row sees at most.
-        channel: the first one that the token shift convolves.
-        taps: `[2, W, C]` of the token shift.
         w_a_keys, b_a_keys, w_a_values, b_a_values: of readers; no rows for values they are silent
             on.
         w_b_keys, w_b_values: of memories.
         w_output, b_output: `[D, d_value]`, `[D]`.
-        temperature, recency, tolerance: of the relation.
-        sign: of the memories' keys, float32.
-        tails: `[n_states, W - 1, C]`, updated in place.
+        temperature: `[1]`, of the relation.
+        recency, tolerance: of the relation.
+        tied: whether the keys of memories are negated.
         keys, values, moments: `[n_pages, page_size, *]`, written.
         energy: squares of the keys that come of each of the last tokens, one for each tap; empty if
             nobody asks how well readers matched, and there is no tolerance.
         found: `[n_states, 2]` float64, updated in place: how many rows of the turn have read, and
             one minus the least of their matches.
-        z, readers, memories: `[N, D]` scratch.
         a_keys, b_keys, a_values, b_values, o: `[N, *]` scratch.
         partials: `[n_segments, wave, d_value]` scratch, with enough segments for the longest pool.
+        The others are those of the step and of `cpu_layers.OF_MIXERS`.
     """
     n_rows = starts[slots.shape[0]]
     n_tiles = (n_rows + TILE - 1) // TILE
+    tau = np.float64(temperature[0])
+    limits = reaches if within_turn else boundless
+    sign = np.float32(-1.0 if tied else 1.0)
     all_keys, all_values = keys.reshape(-1, keys.shape[2]), values.reshape(-1, values.shape[2])
     all_moments = moments.reshape(-1, 4)
     none = np.empty(0, np.float32)
@@ -155,7 +165,7 @@ def keyed_layer(
                 at += 1
     # All exponents lie between -T and T. Where these are near to each other, or readers speak on
     # values, some keys are not enough to see that a pair does not count.
-    largest = temperature * np.sqrt(keys.shape[2] + values.shape[2] - 1.0)
+    largest = tau * np.sqrt(keys.shape[2] + values.shape[2] - 1.0)
     is_sharp = outweighed(np.float32(-largest), largest)
     looks_first = is_sharp and keys.shape[2] > HEAD and not a_values.shape[1]
     matches = np.empty(n_active, np.float32)
@@ -189,7 +199,7 @@ def keyed_layer(
                     look(
                         order[low:high], context_lens[s] - starts[s], segment * SEGMENT,
                         wanted[segment, first:last], a_keys, a_values, all_keys, all_values,
-                        all_moments, block_tables[s], page_size, reaches, energy, temperature,
+                        all_moments, block_tables[s], page_size, reaches, energy, tau,
                         eps, tolerance, squares, of_pairs, full, scores[first:last, segment],
                         findable[first:last, segment],
                     )  # fmt: skip
@@ -211,7 +221,7 @@ def keyed_layer(
                         read(
                             order[low:high], context_lens[s] - starts[s], segment * SEGMENT,
                             wanted[segment, first:last], a_keys, a_values, all_keys, all_values,
-                            all_moments, block_tables[s], page_size, reaches, energy, temperature,
+                            all_moments, block_tables[s], page_size, reaches, energy, tau,
                             recency, eps, tolerance, squares, value_squares, of_pairs, tops, full,
                             bests[segment, first:last], found_here[segment, first:last],
                             partials[segment, first:last],

@@ -1,12 +1,13 @@
-"""The mixers of both relations on the CPU: one compiled call for the new tokens of a whole batch.
+"""The mixers of both relations on the CPU, for the new tokens of a whole batch.
 
 Whenever a sequence fills a page for which it has a row, what it keeps besides the pool is copied to
 that row. Results have the same bits for a sequence in any batch, any chunking and any pages; see
 `lanes.py` and `linear.py`.
 
-Common arguments: `starts` `[S + 1]`, `context_lens` `[S]` and `slots` `[S]`, int64, `block_tables`
-and `state_tables` `[S, M]` int32, as in `model.state.RaggedBatch`; `page_size` in tokens; `eps`,
-added to standard deviations. Arrays of rows are float32 and may be longer than the batch.
+Common arguments: `starts`, `context_lens`, `slots`, `block_tables` and `state_tables` as in
+`model.state.RaggedBatch`; `x`, `active` and `reaches` as in `model.step.Step`; `page_size` in
+tokens; `eps`, added to standard deviations. Other arrays of rows are float32 and may be longer than
+the batch.
 """
 
 from typing import Any
@@ -14,44 +15,95 @@ from typing import Any
 import numpy as np
 
 from model.ops.cpu import jit
+from model.ops.cpu.dealing import take
 from model.ops.cpu.linear import add_product
+from model.ops.cpu.operations import Work, operation
+from model.ops.cpu.records import BOOL, F32, F64, I64
 from model.ops.norm.cpu import normalize
 from model.ops.relation.cpu import accumulate, append, combine, relate
 from model.ops.token_shift.cpu import extend_shift
-from model.state import LayerState
-from model.step import Step
+from model.state import DecoderState, LayerState
 
 _TILE = 8  # rows that one thread takes at a time
 _PARTS = 4  # of the work on the pools, for each thread
 
 
-def normalized_relation(mixer: Any, step: Step, layer: LayerState) -> None:
-    """The operation that a `model.mixers.normalized.NormalizedRelation` asks for."""
-    batch, space, r = step.batch, step.scratch, mixer.d_relation
-    n_rows = len(batch.token_ids)
-    normalized_layer(
-        step.x, step.active, batch.starts, batch.context_lens, batch.slots, batch.block_tables,
-        batch.state_tables, step.state.page_size, _PARTS * jit.num_threads(), mixer.norm_eps,
-        mixer.reaches(step), mixer.shift_channels[0],
-        *mixer.views(), layer.state_arrays.get("tail", space.no_tails),
-        layer.pool_arrays["pool"],
-        *space.rows("inputs", 3, mixer.d_model), *space.rows("related", 3, r), space.segments(r),
-        work=r * (step.n_pairs + n_rows * r // 8),
-    )  # fmt: skip
+OF_MIXERS = {
+    "eps": F64,
+    "page_size": I64,
+    "within_turn": BOOL,
+    "boundless": I64[::1],
+    "channel": I64,
+    "taps": F32[:, :, ::1],
+    "tails": F32[:, :, ::1],
+    "z": F32[:, ::1],
+    "readers": F32[:, ::1],
+    "memories": F32[:, ::1],
+}
+"""Parameters that all mixers have:
+
+- `within_turn`, whether rows see no more tokens before their own than their reaches say; else
+  `boundless` `[N]` says it;
+- `channel`, the first one that the token shift convolves, and its `taps` `[2, W, C]`;
+- `tails` `[n_states, W - 1, C]`, updated in place;
+- `z`, `readers` and `memories` `[N, D]`, which are scratch.
+"""
+
+_OF_RELATIONS = OF_MIXERS | {
+    "w_reader": F32[:, ::1],
+    "b_reader": F32[::1],
+    "w_memory": F32[:, ::1],
+    "w_output": F32[:, ::1],
+    "b_output": F32[::1],
+    "a": F32[:, ::1],
+    "b": F32[:, ::1],
+    "o": F32[:, ::1],
+}
 
 
-def separable_relation(mixer: Any, step: Step, layer: LayerState) -> None:
-    """The operation that a `model.mixers.separable.SeparableRelation` asks for."""
-    batch, space, r = step.batch, step.scratch, mixer.d_relation
-    n_rows = len(batch.token_ids)
-    separable_layer(
-        step.x, step.active, batch.starts, batch.context_lens, batch.slots, batch.state_tables,
-        step.state.page_size, mixer.n_head, mixer.norm_eps, mixer.reaches(step),
-        mixer.shift_channels[0], *mixer.views(), layer.state_arrays.get("tail", space.no_tails),
-        layer.state_arrays["sums"],
-        *space.rows("inputs", 3, mixer.d_model), *space.rows("related", 3, r),
-        work=r * (n_rows + n_rows * r // 8),
-    )  # fmt: skip
+def values_of_mixer(mixer: Any, layer: LayerState, state: DecoderState) -> dict[str, Any]:
+    """What belongs to `OF_MIXERS`, but for the taps."""
+    space = state.scratch
+    z, readers, memories = space.rows("inputs", 3, mixer.d_model)
+    return {
+        "eps": mixer.norm_eps,
+        "page_size": state.page_size,
+        "within_turn": mixer.within_turn,
+        "boundless": space.boundless,
+        "channel": mixer.shift_channels[0],
+        "tails": layer.state_arrays.get("tail", space.no_tails),
+        "z": z,
+        "readers": readers,
+        "memories": memories,
+    }
+
+
+def _values_of_relation(mixer: Any, layer: LayerState, state: DecoderState) -> dict[str, Any]:
+    names = "taps", "w_reader", "b_reader", "w_memory", "w_output", "b_output"
+    weights = dict(zip(names, mixer.views(), strict=True))
+    related = state.scratch.rows("related", 3, mixer.d_relation)
+    scratch = dict(zip("abo", related, strict=True))
+    return values_of_mixer(mixer, layer, state) | weights | scratch
+
+
+def normalized_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
+    """What a `model.mixers.normalized.NormalizedRelation` asks for."""
+    r = mixer.d_relation
+    values = _values_of_relation(mixer, layer, state) | {
+        "pool": layer.pool_arrays["pool"],
+        "partials": state.scratch.segments(r),
+    }
+    return Work(values, per_row=r * r // 8, per_pair=r)
+
+
+def separable_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
+    """What a `model.mixers.separable.SeparableRelation` asks for."""
+    r = mixer.d_relation
+    values = _values_of_relation(mixer, layer, state) | {
+        "n_heads": mixer.n_head,
+        "sums": layer.state_arrays["sums"],
+    }
+    return Work(values, per_row=r + r * r // 8)
 
 
 @jit.inline
@@ -114,92 +166,117 @@ def write(first, last, active, o, w_output, b_output, eps, x):
         first, end = active_run(end, last, active)
 
 
-@jit.dealt_kernel
+@operation(
+    **_OF_RELATIONS, pool=F32[:, :, :, ::1], partials=F32[:, :, ::1]
+)  # fmt: skip
 def normalized_layer(
-    x, active, starts, context_lens, slots, block_tables, state_tables, page_size, n_parts, eps,
-    reaches, channel, taps, w_reader, b_reader, w_memory, w_output, b_output,
-    tails, pool, z, readers, memories, a, b, o, partials,
+    x, active, starts, context_lens, slots, block_tables, state_tables, n_threads, eps, page_size,
+    reaches, within_turn, boundless, channel, taps, tails, z, readers, memories, w_reader, b_reader,
+    w_memory, w_output, b_output, a, b, o, pool, partials,
 ):  # fmt: skip
-    """Add to `x` what a mixer of the normalized relation writes.
+    """Add to `x` what a mixer of the normalized relation writes, in active rows.
 
     Args:
-        x: `[N, D]` residual stream, updated in place.
-        active: `[N]` bool, rows that read and are added to; the others are only remembered.
-        n_parts: how many parts the work on the pools is dealt into, each for one thread.
-        reaches: `[N]` int64, how many tokens before its own each row sees at most.
-        channel: the first one that the token shift convolves.
-        taps: `[2, W, C]` of the token shift.
         w_reader, b_reader, w_memory: `[R, D]`, `[R]`, `[R, D]`.
         w_output, b_output: `[D, R]`, `[D]`.
-        tails: `[n_states, W - 1, C]`, updated in place.
-        pool: `[n_pages, H, page_size, K]`, written.
-        z, readers, memories: `[N, D]` scratch.
         a, b, o: `[N, R]` scratch.
+        pool: `[n_pages, H, page_size, K]`, written.
         partials: `[n_segments, N, R]` scratch, with enough segments for the longest pool.
+        The others are those of the step and of `OF_MIXERS`.
     """
     n_rows = starts[slots.shape[0]]
     n_tiles = (n_rows + _TILE - 1) // _TILE
-    for s in jit.prange(slots.shape[0]):
-        shift(x, active, s, starts, context_lens, slots, state_tables, page_size, eps,
-              reaches, channel, taps, tails, z, readers, memories)  # fmt: skip
-    for tile in jit.prange(n_tiles):
-        first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
-        _project(first, last, readers, memories, w_reader, b_reader, w_memory, a, b)
-        s = np.searchsorted(starts, first, side="right") - 1
-        for n in range(first, last):
-            while n >= starts[s + 1]:
-                s += 1
-            append(b, n, context_lens[s] + n - starts[s], block_tables[s], pool)
-    for part in jit.prange(n_parts):
-        relate(
-            part, n_parts, a, active, starts, context_lens, block_tables, pool, np.float32(eps),
-            partials,
-        )  # fmt: skip
-    for tile in jit.prange(n_tiles):
-        first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
-        s = np.searchsorted(starts, first, side="right") - 1
-        for n in range(first, last):
-            while n >= starts[s + 1]:
-                s += 1
-            if active[n]:
-                combine(n, context_lens[s] + n - starts[s] + 1, partials, o)
-        write(first, last, active, o, w_output, b_output, eps, x)
+    limits = reaches if within_turn else boundless
+    n_parts = _PARTS * n_threads
+    taken = np.zeros(4, np.int64)
+    for _ in jit.prange(n_threads):
+        s = take(taken, 0)
+        while s < slots.shape[0]:
+            shift(x, active, s, starts, context_lens, slots, state_tables, page_size, eps,
+                  limits, channel, taps, tails, z, readers, memories)  # fmt: skip
+            s = take(taken, 0)
+    for _ in jit.prange(n_threads):
+        tile = take(taken, 1)
+        while tile < n_tiles:
+            first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
+            _project(first, last, readers, memories, w_reader, b_reader, w_memory, a, b)
+            s = np.searchsorted(starts, first, side="right") - 1
+            for n in range(first, last):
+                while n >= starts[s + 1]:
+                    s += 1
+                append(b, n, context_lens[s] + n - starts[s], block_tables[s], pool)
+            tile = take(taken, 1)
+    for _ in jit.prange(n_threads):
+        part = take(taken, 2)
+        while part < n_parts:
+            relate(
+                part, n_parts, a, active, starts, context_lens, block_tables, pool,
+                np.float32(eps), partials,
+            )  # fmt: skip
+            part = take(taken, 2)
+    for _ in jit.prange(n_threads):
+        tile = take(taken, 3)
+        while tile < n_tiles:
+            first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
+            s = np.searchsorted(starts, first, side="right") - 1
+            for n in range(first, last):
+                while n >= starts[s + 1]:
+                    s += 1
+                if active[n]:
+                    combine(n, context_lens[s] + n - starts[s] + 1, partials, o)
+            write(first, last, active, o, w_output, b_output, eps, x)
+            tile = take(taken, 3)
 
 
-@jit.dealt_kernel
+@operation(**_OF_RELATIONS, n_heads=I64, sums=F64[:, ::1])
 def separable_layer(
-    x, active, starts, context_lens, slots, state_tables, page_size, n_heads, eps,
-    reaches, channel, taps, w_reader, b_reader, w_memory, w_output, b_output,
-    tails, sums, z, readers, memories, a, b, o,
+    x, active, starts, context_lens, slots, state_tables, n_threads, eps, page_size, reaches,
+    within_turn, boundless, channel, taps, tails, z, readers, memories, w_reader, b_reader,
+    w_memory, w_output, b_output, a, b, o, n_heads, sums,
 ):  # fmt: skip
-    """Add to `x` what a mixer of the separable relation writes.
+    """Add to `x` what a mixer of the separable relation writes, in active rows.
 
     Args:
         n_heads: number of heads H.
         sums: `[n_states, R]` float64, updated in place.
-        x and the others: as for `normalized_layer`.
+        The others are those of the step and as for `normalized_layer`.
     """
     n_rows = starts[slots.shape[0]]
     n_tiles = (n_rows + _TILE - 1) // _TILE
+    n_tasks = slots.shape[0] * n_heads
     k = b_reader.shape[0] // n_heads
-    for s in jit.prange(slots.shape[0]):
-        shift(x, active, s, starts, context_lens, slots, state_tables, page_size, eps,
-              reaches, channel, taps, tails, z, readers, memories)  # fmt: skip
-    for tile in jit.prange(n_tiles):
-        first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
-        _project(first, last, readers, memories, w_reader, b_reader, w_memory, a, b)
-    for task in jit.prange(slots.shape[0] * n_heads):
-        s, i = task // n_heads, task % n_heads * k
-        own = sums[slots[s], i : i + k]
-        for n in range(starts[s], starts[s + 1]):
-            held = context_lens[s] + n - starts[s] + 1
-            accumulate(
-                a[n, i : i + k], b[n, i : i + k], np.float32(eps), own, held, o[n, i : i + k]
-            )
-            if held % page_size == 0:
-                row = state_tables[s, held // page_size - 1]
-                if row >= 0:
-                    sums[row, i : i + k] = own
-    for tile in jit.prange(n_tiles):
-        first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
-        write(first, last, active, o, w_output, b_output, eps, x)
+    limits = reaches if within_turn else boundless
+    taken = np.zeros(4, np.int64)
+    for _ in jit.prange(n_threads):
+        s = take(taken, 0)
+        while s < slots.shape[0]:
+            shift(x, active, s, starts, context_lens, slots, state_tables, page_size, eps,
+                  limits, channel, taps, tails, z, readers, memories)  # fmt: skip
+            s = take(taken, 0)
+    for _ in jit.prange(n_threads):
+        tile = take(taken, 1)
+        while tile < n_tiles:
+            first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
+            _project(first, last, readers, memories, w_reader, b_reader, w_memory, a, b)
+            tile = take(taken, 1)
+    for _ in jit.prange(n_threads):
+        task = take(taken, 2)
+        while task < n_tasks:
+            s, i = task // n_heads, task % n_heads * k
+            own = sums[slots[s], i : i + k]
+            for n in range(starts[s], starts[s + 1]):
+                held = context_lens[s] + n - starts[s] + 1
+                accumulate(
+                    a[n, i : i + k], b[n, i : i + k], np.float32(eps), own, held, o[n, i : i + k]
+                )
+                if held % page_size == 0:
+                    row = state_tables[s, held // page_size - 1]
+                    if row >= 0:
+                        sums[row, i : i + k] = own
+            task = take(taken, 2)
+    for _ in jit.prange(n_threads):
+        tile = take(taken, 3)
+        while tile < n_tiles:
+            first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
+            write(first, last, active, o, w_output, b_output, eps, x)
+            tile = take(taken, 3)

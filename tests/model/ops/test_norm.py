@@ -54,7 +54,7 @@ def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(50, 97, generator=torch.Generator().manual_seed(2))
     results = []
     for least_work in (0, math.inf):
-        monkeypatch.setattr(jit, "_PARALLEL_WORK", least_work)
+        monkeypatch.setattr(jit, "PARALLEL_WORK", least_work)
         results.append(norm(x, 1e-6))
     assert torch.equal(*results)
 

@@ -15,7 +15,7 @@ from model.checkpoint import load_checkpoint
 from model.generation import generate
 from model.ops.cpu import jit
 
-jit._PARALLEL_WORK = 0  # every kernel takes its parallel form
+jit.PARALLEL_WORK = 0  # every kernel takes its parallel form
 checkpoint = load_checkpoint(Path("checkpoints/copy-az"))
 prompt = checkpoint.tokenizer.encode("fork")
 

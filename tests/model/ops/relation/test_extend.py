@@ -169,7 +169,7 @@ def test_neither_threads_nor_their_number_change_a_bit(
     threads = jit.num_threads()
     results = []
     for n_threads, least_work in ((threads, 0), (1, 0), (threads, math.inf)):
-        monkeypatch.setattr(jit, "_PARALLEL_WORK", least_work)
+        monkeypatch.setattr(jit, "PARALLEL_WORK", least_work)
         jit.set_num_threads(n_threads)
         try:
             results.append(_run(make(), a, b, 16, rng))

@@ -1,0 +1,216 @@
+"""What one decoder's steps are on the CPU: its operations in order, run by one compiled call.
+
+Where a part has no operation of its own, as a mixer that somebody wrote in NumPy, the call ends
+before it, and another one goes on after it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.backends.base import Parts
+from model.backends.cpu_scratch import Scratch
+from model.mixers.base import Mixer
+from model.ops.cpu import jit
+from model.ops.cpu.operations import STEP_WORDS, Operation, Work
+from model.ops.cpu.program import (
+    EVERY_PHASE,
+    N_COLUMNS,
+    NOTHING,
+    OWN,
+    PARALLEL,
+    PER_PAIR,
+    PER_ROW,
+    PHASES,
+    SAME_ROWS,
+    SERIAL,
+    run,
+)
+from model.ops.cpu.records import Record
+from model.state import DecoderState, LayerState, RaggedBatch
+from model.step import Op, Step, find_op
+
+_NO_ROWS = np.empty(0, np.int64)
+_NO_LOGITS = np.empty((0, 0), np.float32)
+
+
+@dataclass(frozen=True)
+class CpuOp:
+    """An operation of the CPU. It may also be called by itself, from a mixer written in Python.
+
+    Attributes:
+        operation: compiled.
+        work: what it is to do for a module, on the layer of a state.
+    """
+
+    operation: Operation
+    work: Callable[[Any, Any, DecoderState], Work]
+
+    def __call__(self, module: Any, step: Step, layer: LayerState | None) -> None:
+        """Run the operation; see `model.step.Op`."""
+        table = _Table([_Stage(self, module, layer)], step.state)
+        everything = step.x, step.phases, step.reaches, step.active
+        table.run(0, 1, step.n_pairs, step.batch, _NO_ROWS, *everything, _NO_LOGITS)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One part of a decoder.
+
+    Attributes:
+        op: that serves it; None for a mixer that has its own `extend`.
+        module, layer: that it serves.
+        phases: of the tokens that are active from here on, as a mask; see `run`.
+    """
+
+    op: CpuOp | None
+    module: Any
+    layer: LayerState | None
+    phases: int = SAME_ROWS
+
+
+class _Table:
+    """Stages as `run` takes them.
+
+    Args:
+        stages: in order.
+        state: that they work on.
+    """
+
+    def __init__(self, stages: Sequence[_Stage], state: DecoderState) -> None:
+        self._stages = stages
+        self._records: list[Record] = []
+        self._rows = np.zeros((len(stages), N_COLUMNS), np.int64)
+        self._step = np.empty(STEP_WORDS, np.int64)
+        for row, stage in zip(self._rows, stages, strict=True):
+            row[PHASES] = stage.phases
+            if stage.op is None:
+                row[[SERIAL, PARALLEL]] = NOTHING
+                continue
+            work = stage.op.work(stage.module, stage.layer, state)
+            record = stage.op.operation.record(work.values)
+            self._records.append(record)
+            row[[OWN, PER_ROW, PER_PAIR]] = record.address, work.per_row, work.per_pair
+
+    def run(
+        self,
+        first: int,
+        last: int,
+        n_pairs: int,
+        batch: RaggedBatch,
+        rows: NDArray[np.int64],
+        x: Any,
+        phases: Any,
+        reaches: Any,
+        active: Any,
+        logits: NDArray[np.float32],
+    ) -> int:
+        """Run stages `first` to `last - 1`; see `model.ops.cpu.program.run`.
+
+        Returns:
+            Pairs of the tokens that are active after these stages.
+        """
+        n_threads = jit.num_threads()
+        least_work = float(jit.PARALLEL_WORK) if n_threads > 1 else math.inf
+        while True:
+            with jit.launch:
+                first, n_pairs, form = run(
+                    self._rows, self._step, first, last, n_pairs, n_threads, least_work,
+                    batch.token_ids, batch.starts, batch.context_lens, batch.slots,
+                    batch.block_tables, batch.state_tables, rows, x, phases, reaches, active,
+                    logits,
+                )  # fmt: skip
+            if first == last:
+                return int(n_pairs)
+            op = self._stages[first].op
+            assert op is not None
+            self._rows[first, form] = op.operation.address(parallel=form == PARALLEL)
+
+
+class Program:
+    """All stages of one decoder on one state.
+
+    Args:
+        parts: of the decoder.
+        ops: of the backend.
+        state: that the decoder works on.
+
+    Raises:
+        UnsupportedOpError: there is no operation that one of the parts needs.
+    """
+
+    def __init__(self, parts: Parts, ops: Mapping[str, Op], state: DecoderState) -> None:
+        self.parts = parts
+        self._ops, self._state = ops, state
+        modules = [
+            parts.embedding,
+            parts.classifier,
+            *(part for block in parts.blocks for part in (block.mixer, block.mlp) if part),
+        ]
+        self._weights = [
+            (one._parameters, name)
+            for module in modules
+            for one in module.modules()
+            for name, parameter in one._parameters.items()
+            if parameter is not None
+        ]
+        self._known: Any = None
+
+    def run(self, batch: RaggedBatch, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Compute a step; see `Backend.extend`."""
+        space: Scratch = self._state.scratch
+        space.make_room(batch, self._state.page_size)
+        self._look()
+        logits = np.empty((len(rows), self._vocab_size), np.float32)
+        arrays = space.x, space.phases, space.reaches, space.active
+        first = n_pairs = 0
+        for place in self._places:
+            n_pairs = self._table.run(first, place + 1, n_pairs, batch, rows, *arrays, logits)
+            first = place + 1
+            self._extend(self._stages[place], batch, n_pairs)
+        self._table.run(first, len(self._stages), n_pairs, batch, rows, *arrays, logits)
+        return logits
+
+    def _look(self) -> None:
+        """Begin anew if something has moved in memory, or blocks write in other phases."""
+        space: Scratch = self._state.scratch
+        pointers = [own[name].data_ptr() for own, name in self._weights]  # type: ignore[union-attr]
+        known = space.n_moves, [block.phases for block in self.parts.blocks], pointers
+        if known != self._known:
+            self._stages = list(self._find_stages())
+            self._table = _Table(self._stages, self._state)
+            self._places = [n for n, stage in enumerate(self._stages) if stage.op is None]
+            self._vocab_size = self.parts.classifier.out_features
+            self._known = known
+
+    def _find_stages(self) -> Iterator[_Stage]:
+        yield self._stage(self.parts.embedding)
+        for block, layer in zip(self.parts.blocks, self._state.layers, strict=True):
+            mask = EVERY_PHASE
+            if block.phases is not None:
+                mask = sum(1 << phase for phase in block.phases if phase >= 0)
+            if type(block.mixer).extend is Mixer.extend:
+                yield self._stage(block.mixer, layer, mask)
+            else:
+                yield _Stage(None, block.mixer, layer, mask)
+            if block.mlp is not None:
+                yield self._stage(block.mlp)
+        yield self._stage(self.parts.classifier)
+
+    def _stage(self, part: Any, layer: LayerState | None = None, phases: int = SAME_ROWS) -> _Stage:
+        op = find_op(self._ops, part.op)
+        assert isinstance(op, CpuOp)
+        return _Stage(op, part, layer, phases)
+
+    def _extend(self, stage: _Stage, batch: RaggedBatch, n_pairs: int) -> None:
+        space: Scratch = self._state.scratch
+        n = len(batch.token_ids)
+        step = Step(
+            batch, self._state, self._ops, space.x[:n], space.phases[:n], space.reaches[:n],
+            space.active[:n], n_pairs, space,
+        )  # fmt: skip
+        stage.module.extend(step, stage.layer)
