@@ -84,5 +84,5 @@ class CpuBackend(Backend):
         scratch: Scratch = state.scratch
         program = scratch.program
         if program is None or program.parts is not parts:
-            program = scratch.program = Program(parts, self.ops, state)
-        return torch.from_numpy(program.run(batch, rows))
+            program = scratch.program = Program(parts, self.ops)
+        return torch.from_numpy(program.run(batch, state, rows))

@@ -132,20 +132,19 @@ class _Table:
 
 
 class Program:
-    """All stages of one decoder on one state.
+    """All stages of one decoder on one state, which holds it and is therefore not held by it.
 
     Args:
         parts: of the decoder.
         ops: of the backend.
-        state: that the decoder works on.
 
     Raises:
         UnsupportedOpError: there is no operation that one of the parts needs.
     """
 
-    def __init__(self, parts: Parts, ops: Mapping[str, Op], state: DecoderState) -> None:
+    def __init__(self, parts: Parts, ops: Mapping[str, Op]) -> None:
         self.parts = parts
-        self._ops, self._state = ops, state
+        self._ops = ops
         modules = [
             parts.embedding,
             parts.classifier,
@@ -160,36 +159,38 @@ class Program:
         ]
         self._known: Any = None
 
-    def run(self, batch: RaggedBatch, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def run(
+        self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
         """Compute a step; see `Backend.extend`."""
-        space: Scratch = self._state.scratch
-        space.make_room(batch, self._state.page_size)
-        self._look()
+        space: Scratch = state.scratch
+        space.make_room(batch, state.page_size)
+        self._look(state)
         logits = np.empty((len(rows), self._vocab_size), np.float32)
         arrays = space.x, space.phases, space.reaches, space.active
         first = n_pairs = 0
         for place in self._places:
             n_pairs = self._table.run(first, place + 1, n_pairs, batch, rows, *arrays, logits)
             first = place + 1
-            self._extend(self._stages[place], batch, n_pairs)
+            self._extend(self._stages[place], batch, state, n_pairs)
         self._table.run(first, len(self._stages), n_pairs, batch, rows, *arrays, logits)
         return logits
 
-    def _look(self) -> None:
+    def _look(self, state: DecoderState) -> None:
         """Begin anew if something has moved in memory, or blocks write in other phases."""
-        space: Scratch = self._state.scratch
+        space: Scratch = state.scratch
         pointers = [own[name].data_ptr() for own, name in self._weights]  # type: ignore[union-attr]
         known = space.n_moves, [block.phases for block in self.parts.blocks], pointers
         if known != self._known:
-            self._stages = list(self._find_stages())
-            self._table = _Table(self._stages, self._state)
+            self._stages = list(self._find_stages(state))
+            self._table = _Table(self._stages, state)
             self._places = [n for n, stage in enumerate(self._stages) if stage.op is None]
             self._vocab_size = self.parts.classifier.out_features
             self._known = known
 
-    def _find_stages(self) -> Iterator[_Stage]:
+    def _find_stages(self, state: DecoderState) -> Iterator[_Stage]:
         yield self._stage(self.parts.embedding)
-        for block, layer in zip(self.parts.blocks, self._state.layers, strict=True):
+        for block, layer in zip(self.parts.blocks, state.layers, strict=True):
             mask = EVERY_PHASE
             if block.phases is not None:
                 mask = sum(1 << phase for phase in block.phases if phase >= 0)
@@ -206,11 +207,11 @@ class Program:
         assert isinstance(op, CpuOp)
         return _Stage(op, part, layer, phases)
 
-    def _extend(self, stage: _Stage, batch: RaggedBatch, n_pairs: int) -> None:
-        space: Scratch = self._state.scratch
+    def _extend(self, stage: _Stage, batch: RaggedBatch, state: DecoderState, n_pairs: int) -> None:
+        space: Scratch = state.scratch
         n = len(batch.token_ids)
         step = Step(
-            batch, self._state, self._ops, space.x[:n], space.phases[:n], space.reaches[:n],
+            batch, state, self._ops, space.x[:n], space.phases[:n], space.reaches[:n],
             space.active[:n], n_pairs, space,
         )  # fmt: skip
         stage.module.extend(step, stage.layer)

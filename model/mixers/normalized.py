@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from model.mixers.relation import RelationMixer, RelationParams, tail_spec
 from model.ops.norm import norm
-from model.ops.relation import normalized_relation
+from model.ops.relation import KEY_BLOCK, normalized_relation
 from model.ops.relation.keyed import keyed_relation
 from model.state import LayerSpec, LayerState, TensorSpec
 from model.weights import WeightViews
@@ -83,6 +83,11 @@ class NormalizedParams(RelationParams):
         """Channels that are not."""
         return self.d_relation - self.n_values
 
+    @property
+    def n_key_blocks(self) -> int:
+        """Blocks of `KEY_BLOCK` channels that hold the keys."""
+        return -(-self.n_keys // KEY_BLOCK)
+
 
 class NormalizedRelation(RelationMixer):
     """`mean over v <= t of exp(norm(a_t + b_v))`: exact retrieval, O(T²), pool of T·R numbers.
@@ -108,14 +113,14 @@ class NormalizedRelation(RelationMixer):
 
     @classmethod
     def spec(cls, params: NormalizedParams, d_model: int) -> LayerSpec:
-        """A pool of R numbers a token, and four more if the relation is keyed."""
+        """A pool of R numbers a token; in the keyed form keys in whole blocks, and four more."""
         if not params.is_keyed:
             memories = TensorSpec("pool", (params.n_head, params.d_head))
             return LayerSpec(pool=(memories,), state=tail_spec(params, d_model))
         pool = (
-            TensorSpec("keys", (params.n_keys,)),
+            TensorSpec("keys", (params.n_key_blocks, KEY_BLOCK)),
             TensorSpec("values", (params.n_values,)),
-            TensorSpec("moments", (4,)),
+            TensorSpec("moments", (4, 1)),
         )
         found = (TensorSpec("found", (2,), "float64"),) if params.tells_match else ()
         return LayerSpec(pool, (*tail_spec(params, d_model), *found))

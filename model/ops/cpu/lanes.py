@@ -20,7 +20,7 @@ _F32, _F64, _I32, _I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.Int
 _Step = Callable[[Any, list[Any], list[Any]], list[Any]]
 
 
-def _call(builder: Any, name: str, *args: Any) -> Any:
+def call_llvm(builder: Any, name: str, *args: Any) -> Any:
     """Call the LLVM intrinsic of that name for scalars or vectors."""
     kind = args[0].type
     lane = kind.element if isinstance(kind, ir.VectorType) else kind
@@ -40,7 +40,7 @@ def fma(typingctx: Any, x: Any, y: Any, z: Any) -> Any:  # noqa: ARG001
     """x·y + z, rounded once; all float32 or all float64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
-        return _call(builder, "fma", *args)
+        return call_llvm(builder, "fma", *args)
 
     kind = jit.types.float32 if x == y == z == jit.types.float32 else jit.types.float64
     return kind(kind, kind, kind), codegen
@@ -49,7 +49,7 @@ def fma(typingctx: Any, x: Any, y: Any, z: Any) -> Any:  # noqa: ARG001
 @jit.intrinsic
 def _round_to_even(typingctx: Any, x: Any) -> Any:  # noqa: ARG001
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
-        return _call(builder, "rint", *args)
+        return call_llvm(builder, "rint", *args)
 
     return jit.types.float32(jit.types.float32), codegen
 
@@ -128,7 +128,7 @@ def _sums(
     rest = builder.sub(length, first)
     with builder.if_then(builder.icmp_signed(">", rest, rest.type(0)), likely=False):
         places = ir.Constant(ir.VectorType(rest.type, LANES), list(range(LANES)))
-        used = builder.icmp_signed("<", places, _splat(builder, rest))
+        used = builder.icmp_signed("<", places, splat(builder, rest))
         values = [widen(_load_some(builder, pointer, first, used)) for pointer in pointers]
         before = [builder.load(s) for s in sums]
         terms = step(builder, values, before)
@@ -183,14 +183,17 @@ def _lane(builder: Any, vector: Any, i: int) -> Any:
     return builder.extract_element(vector, _I32(i))
 
 
-def _splat(builder: Any, value: Any) -> Any:
+def splat(builder: Any, value: Any) -> Any:
+    """A vector of `LANES` times the same value."""
     vector = ir.VectorType(value.type, LANES)
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _I32(0))
     everywhere = ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES)
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), everywhere)
 
 
-def _row(context: Any, builder: Any, kind: Any, array: Any, row: Any = None) -> tuple[Any, Any]:
+def row_pointer(
+    context: Any, builder: Any, kind: Any, array: Any, row: Any = None
+) -> tuple[Any, Any]:
     """Pointer to the first channel of an array or of one of its rows, and how many there are."""
     parts = context.make_array(kind)(context, builder, array)
     shape = jit.cgutils.unpack_tuple(builder, parts.shape)
@@ -198,6 +201,28 @@ def _row(context: Any, builder: Any, kind: Any, array: Any, row: Any = None) -> 
     if row is not None:
         pointer = builder.gep(pointer, [builder.mul(row, shape[-1])])
     return pointer, shape[-1]
+
+
+def load_lanes(builder: Any, pointer: Any, at: Any) -> Any:
+    """`LANES` float32 from element `at` of what a pointer points to, as a vector."""
+    vector = ir.VectorType(_F32, LANES).as_pointer()
+    return builder.load(builder.bitcast(builder.gep(pointer, [at]), vector), align=4)
+
+
+def store_lanes(builder: Any, lanes: Any, pointer: Any, at: Any) -> None:
+    """Store such a vector."""
+    place = builder.bitcast(builder.gep(pointer, [at]), lanes.type.as_pointer())
+    builder.store(lanes, place, align=4)
+
+
+def best_lane(builder: Any, lanes: Any, order: str) -> Any:
+    """The lane of a vector that comes first in an order, `<` or `>`; none may be NaN."""
+    while lanes.type.count > 1:
+        half = lanes.type.count // 2
+        low = _shuffle(builder, lanes, lanes, list(range(half)))
+        high = _shuffle(builder, lanes, lanes, list(range(half, 2 * half)))
+        lanes = builder.select(builder.fcmp_ordered(order, low, high), low, high)
+    return _lane(builder, lanes, 0)
 
 
 def _check_contiguous(*arrays: Any) -> None:
@@ -212,7 +237,7 @@ def row_sum(typingctx: Any, x: Any) -> Any:  # noqa: ARG001
     _check_contiguous(x)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer, length = _row(context, builder, signature.args[0], args[0])
+        pointer, length = row_pointer(context, builder, signature.args[0], args[0])
 
         def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
             return [builder.fadd(sums[0], values[0])]
@@ -228,13 +253,13 @@ def row_dot(typingctx: Any, x: Any, y: Any, shift: Any) -> Any:  # noqa: ARG001
     _check_contiguous(x, y)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        first, length = _row(context, builder, signature.args[0], args[0])
-        second, _ = _row(context, builder, signature.args[1], args[1])
-        shift = _splat(builder, args[2])
+        first, length = row_pointer(context, builder, signature.args[0], args[0])
+        second, _ = row_pointer(context, builder, signature.args[1], args[1])
+        shift = splat(builder, args[2])
 
         def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
             u, v = (builder.fsub(value, shift) for value in values)
-            return [_call(builder, "fma", u, v, sums[0])]
+            return [call_llvm(builder, "fma", u, v, sums[0])]
 
         return _lane(builder, _sums(builder, _F64, [first, second], length, 1, step), 0)
 
@@ -247,11 +272,11 @@ def row_dot_single(typingctx: Any, x: Any, y: Any) -> Any:  # noqa: ARG001
     _check_contiguous(x, y)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        first, length = _row(context, builder, signature.args[0], args[0])
-        second, _ = _row(context, builder, signature.args[1], args[1])
+        first, length = row_pointer(context, builder, signature.args[0], args[0])
+        second, _ = row_pointer(context, builder, signature.args[1], args[1])
 
         def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
-            return [_call(builder, "fma", *values, sums[0])]
+            return [call_llvm(builder, "fma", *values, sums[0])]
 
         return _lane(builder, _sums(builder, _F32, [first, second], length, 1, step), 0)
 
@@ -266,9 +291,11 @@ def _pair_sums(n_pairs: int, lane: Any) -> Any:
         _check_contiguous(a, b)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            reader, length = _row(context, builder, signature.args[0], args[0], args[1])
+            reader, length = row_pointer(context, builder, signature.args[0], args[0], args[1])
             memories = [
-                _row(context, builder, signature.args[2], args[2], builder.add(args[3], _I64(j)))[0]
+                row_pointer(
+                    context, builder, signature.args[2], args[2], builder.add(args[3], _I64(j))
+                )[0]
                 for j in range(n_pairs)
             ]
 
@@ -276,7 +303,8 @@ def _pair_sums(n_pairs: int, lane: Any) -> Any:
                 us = [builder.fadd(values[0], memory) for memory in values[1:]]
                 totals = [builder.fadd(s, u) for s, u in zip(sums[:n_pairs], us, strict=True)]
                 squares = [
-                    _call(builder, "fma", u, u, s) for s, u in zip(sums[n_pairs:], us, strict=True)
+                    call_llvm(builder, "fma", u, u, s)
+                    for s, u in zip(sums[n_pairs:], us, strict=True)
                 ]
                 return totals + squares
 
@@ -313,18 +341,20 @@ def _add_pair_squares(n_pairs: int) -> Any:
         _check_contiguous(a, b, out)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            reader, _ = _row(context, builder, signature.args[0], args[0], args[1])
+            reader, _ = row_pointer(context, builder, signature.args[0], args[0], args[1])
             memories = [
-                _row(context, builder, signature.args[2], args[2], builder.add(args[3], _I64(j)))[0]
+                row_pointer(
+                    context, builder, signature.args[2], args[2], builder.add(args[3], _I64(j))
+                )[0]
                 for j in range(n_pairs)
             ]
 
             def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
                 us = [builder.fadd(values[0], memory) for memory in values[1:]]
-                return [_call(builder, "fma", u, u, s) for s, u in zip(sums, us, strict=True)]
+                return [call_llvm(builder, "fma", u, u, s) for s, u in zip(sums, us, strict=True)]
 
             sums = _sums(builder, _F32, [reader, *memories], args[4], n_pairs, step)
-            target, _ = _row(context, builder, signature.args[5], args[5])
+            target, _ = row_pointer(context, builder, signature.args[5], args[5])
             place = builder.bitcast(builder.gep(target, [args[6]]), sums.type.as_pointer())
             builder.store(builder.fadd(builder.load(place, align=4), sums), place, align=4)
             return context.get_dummy_value()
@@ -339,6 +369,48 @@ add_one_pair_squares = _add_pair_squares(1)
 add_sixteen_pair_squares = _add_pair_squares(16)
 
 
+@jit.intrinsic
+def pair_squares(
+    typingctx: Any,  # noqa: ARG001
+    a: Any,
+    row: Any,  # noqa: ARG001
+    b: Any,
+    first: Any,  # noqa: ARG001
+    stride: Any,  # noqa: ARG001
+    n_blocks: Any,  # noqa: ARG001
+    out: Any,
+    at: Any,  # noqa: ARG001
+) -> Any:
+    """`out[at + j] = sum of (a[row] + b_j)²` for 16 memories b_j, whose channels lie in blocks.
+
+    `b` is float32 and has rows of `LANES` channels, counted over all its axes, as elements of `out`
+    are; block c of memory j is row `first + c·stride + j`. Only the first `n_blocks` blocks count.
+    With zeros in channels that a block does not have, the sums have the bits
+    of `add_sixteen_pair_squares`.
+    """
+    _check_contiguous(a, b, out)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        reader, _ = row_pointer(context, builder, signature.args[0], args[0], args[1])
+        memories, _ = row_pointer(context, builder, signature.args[2], args[2], args[3])
+        zero = ir.Constant(ir.VectorType(_F32, LANES), [0.0] * LANES)
+        sums = [jit.cgutils.alloca_once_value(builder, zero) for _ in range(LANES)]
+        with jit.cgutils.for_range(builder, args[5]) as loop:
+            own = load_lanes(builder, reader, builder.mul(loop.index, _I64(LANES)))
+            begin = builder.mul(builder.mul(loop.index, args[4]), _I64(LANES))
+            for j, place in enumerate(sums):
+                at = builder.add(begin, _I64(j * LANES))
+                u = builder.fadd(own, load_lanes(builder, memories, at))
+                builder.store(call_llvm(builder, "fma", u, u, builder.load(place)), place)
+        found = _add_lanes(builder, [builder.load(place) for place in sums])
+        target, _ = row_pointer(context, builder, signature.args[6], args[6])
+        store_lanes(builder, found, target, args[7])
+        return context.get_dummy_value()
+
+    place = jit.types.int64
+    return jit.types.none(a, place, b, place, place, place, out, place), codegen
+
+
 def _add_dots(n_rows: int, n_columns: int) -> Any:
     """`out[row + i, column + j] += x[row + i] · w[column + j]` for a tile of that size, float32."""
 
@@ -349,7 +421,7 @@ def _add_dots(n_rows: int, n_columns: int) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             def rows(array: int, first: int, n: int) -> tuple[list[Any], Any]:
                 found = [
-                    _row(
+                    row_pointer(
                         context,
                         builder,
                         signature.args[array],
@@ -366,7 +438,9 @@ def _add_dots(n_rows: int, n_columns: int) -> Any:
 
             def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
                 return [
-                    _call(builder, "fma", values[i], values[n_rows + j], sums[i * n_columns + j])
+                    call_llvm(
+                        builder, "fma", values[i], values[n_rows + j], sums[i * n_columns + j]
+                    )
                     for i in range(n_rows)
                     for j in range(n_columns)
                 ]
@@ -402,7 +476,7 @@ def prefetch(typingctx: Any, x: Any, row: Any, n_rows: Any) -> Any:  # noqa: ARG
     _check_contiguous(x)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer, length = _row(context, builder, signature.args[0], args[0], args[1])
+        pointer, length = row_pointer(context, builder, signature.args[0], args[0], args[1])
         line = 16  # channels of a cache line
         total = builder.mul(length, args[2])
         n_lines = builder.sdiv(builder.add(total, total.type(line - 1)), total.type(line))

@@ -15,6 +15,10 @@ from model.ops.cpu import jit
 from model.ops.norm import norm
 from model.ops.relation import cpu
 
+KEY_BLOCK = 16
+"""Channels of a memory's keys that lie side by side in its page; then come those of the next
+memory. So the first channels of many memories can be read in one go."""
+
 
 def normalized_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
     """Mean over `v <= t` of `exp(norm(a_t + b_v))`, the norm taken over K for each pair and head.

@@ -14,6 +14,7 @@ from model.ops.cpu.linear import add_product
 from model.ops.cpu.operations import Work, operation
 from model.ops.cpu.records import BOOL, F32, F64
 from model.ops.positions import SOURCE
+from model.ops.relation import KEY_BLOCK
 from model.ops.relation.cpu_keyed import (
     N_RUNS,
     RUN,
@@ -24,7 +25,6 @@ from model.ops.relation.cpu_keyed import (
     outweighed,
 )
 from model.ops.relation.cpu_keyed_pieces import (
-    HEAD,
     cut,
     look,
     put_together,
@@ -49,7 +49,7 @@ def keyed_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
         "w_output", "b_output", "temperature",
     )  # fmt: skip
     weights = dict(zip(names, mixer.keyed_views(), strict=True))
-    a_keys, b_keys = space.rows("keys", 2, d_key)
+    a_keys, b_keys = space.rows("keys", 2, params.n_key_blocks * KEY_BLOCK)
     (a_values,) = space.rows("spoken", 1, 0 if params.silent_values else d_value)
     b_values, o = space.rows("values", 2, d_value)
     values = values_of_mixer(mixer, layer, state) | weights | {
@@ -71,10 +71,13 @@ def keyed_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
 
 @jit.inline
 def _project(first, last, rows, w, b, out):
-    """out = w · rows + b, for rows `first` to `last - 1`; no b at all for zeros."""
+    """out = w · rows + b, for rows `first` to `last - 1`; no b at all for zeros.
+
+    Channels of `out` that `w` does not have get zeros.
+    """
     for n in range(first, last):
         for i in range(out.shape[1]):
-            out[n, i] = b[i] if b.shape[0] else np.float32(0.0)
+            out[n, i] = b[i] if i < b.shape[0] else np.float32(0.0)
     add_product(rows, first, last, w, out)
 
 
@@ -82,7 +85,7 @@ def _project(first, last, rows, w, b, out):
     **OF_MIXERS, w_a_keys=F32[:, ::1], b_a_keys=F32[::1], w_a_values=F32[:, ::1],
     b_a_values=F32[::1], w_b_keys=F32[:, ::1], w_b_values=F32[:, ::1], w_output=F32[:, ::1],
     b_output=F32[::1], temperature=F32[::1], recency=F64, tolerance=F64, tied=BOOL,
-    keys=F32[:, :, ::1], values=F32[:, :, ::1], moments=F32[:, :, ::1], energy=F32[::1],
+    keys=F32[:, :, :, ::1], values=F32[:, :, ::1], moments=F32[:, :, :, ::1], energy=F32[::1],
     found=F64[:, ::1], a_keys=F32[:, ::1], b_keys=F32[:, ::1], a_values=F32[:, ::1],
     b_values=F32[:, ::1], o=F32[:, ::1], partials=F32[:, :, ::1],
 )  # fmt: skip
@@ -103,7 +106,9 @@ def keyed_layer(
         temperature: `[1]`, of the relation.
         recency, tolerance: of the relation.
         tied: whether the keys of memories are negated.
-        keys, values, moments: `[n_pages, page_size, *]`, written.
+        keys: `[n_pages, n_blocks, page_size, KEY_BLOCK]`, written.
+        values: `[n_pages, page_size, d_value]`, written.
+        moments: `[n_pages, 4, page_size, 1]`, written.
         energy: squares of the keys that come of each of the last tokens, one for each tap; empty if
             nobody asks how well readers matched, and there is no tolerance.
         found: `[n_states, 2]` float64, updated in place: how many rows of the turn have read, and
@@ -117,8 +122,9 @@ def keyed_layer(
     tau = np.float64(temperature[0])
     limits = reaches if within_turn else boundless
     sign = np.float32(-1.0 if tied else 1.0)
-    all_keys, all_values = keys.reshape(-1, keys.shape[2]), values.reshape(-1, values.shape[2])
-    all_moments = moments.reshape(-1, 4)
+    d = w_a_keys.shape[0] + values.shape[2]
+    all_values = values.reshape(-1, values.shape[2])
+    all_moments = moments.reshape(-1, 4, page_size)
     none = np.empty(0, np.float32)
     taken = np.zeros(3, np.int64)
     for _ in jit.prange(n_threads):
@@ -138,12 +144,15 @@ def keyed_layer(
                 while n >= starts[s + 1]:
                     s += 1
                 held = context_lens[s] + n - starts[s]
-                row = block_tables[s, held // page_size] * page_size + held % page_size
+                page, place = block_tables[s, held // page_size], held % page_size
                 for i in range(b_keys.shape[1]):
-                    all_keys[row, i] = b_keys[n, i] * sign
+                    b_keys[n, i] *= sign
+                    keys[page, i // KEY_BLOCK, place, i % KEY_BLOCK] = b_keys[n, i]
                 for i in range(b_values.shape[1]):
-                    all_values[row, i] = b_values[n, i]
-                note_moments(all_keys, all_values, row, reaches[n], tolerance, all_moments)
+                    values[page, place, i] = b_values[n, i]
+                note_moments(
+                    b_keys[n], b_values[n], reaches[n], tolerance, all_moments, page, place
+                )
             first, end = active_run(first, last, active)
             while first < end:
                 _project(first, end, readers, w_a_keys, b_a_keys, a_keys)
@@ -165,9 +174,9 @@ def keyed_layer(
                 at += 1
     # All exponents lie between -T and T. Where these are near to each other, or readers speak on
     # values, some keys are not enough to see that a pair does not count.
-    largest = tau * np.sqrt(keys.shape[2] + values.shape[2] - 1.0)
+    largest = tau * np.sqrt(d - 1.0)
     is_sharp = outweighed(np.float32(-largest), largest)
-    looks_first = is_sharp and keys.shape[2] > HEAD and not a_values.shape[1]
+    looks_first = is_sharp and keys.shape[1] > 1 and not a_values.shape[1]
     matches = np.empty(n_active, np.float32)
     n_spoken = TILE if a_values.shape[1] else 0
     for wave in range(0, n_active, _WAVE):
@@ -192,15 +201,16 @@ def keyed_layer(
             for _ in jit.prange(n_threads):
                 squares = np.empty((TILE, SEGMENT), np.float32)
                 of_pairs, full = np.empty(SEGMENT, np.float32), new_full(energy)
+                of_full = np.empty(RUN, np.float32)
                 piece = take(dealt, 0)
                 while piece < pieces.shape[0]:
                     low, high, segment = pieces[piece]
                     s, first, last = owners[low], low - wave, high - wave
                     look(
                         order[low:high], context_lens[s] - starts[s], segment * SEGMENT,
-                        wanted[segment, first:last], a_keys, a_values, all_keys, all_values,
-                        all_moments, block_tables[s], page_size, reaches, energy, tau,
-                        eps, tolerance, squares, of_pairs, full, scores[first:last, segment],
+                        wanted[segment, first:last], a_keys, a_values, keys, all_values,
+                        all_moments, block_tables[s], reaches, energy, d, tau, eps, tolerance,
+                        squares, of_pairs, of_full, full, scores[first:last, segment],
                         findable[first:last, segment],
                     )  # fmt: skip
                     piece = take(dealt, 0)
@@ -212,7 +222,8 @@ def keyed_layer(
                 squares = np.empty((TILE, SEGMENT), np.float32)
                 value_squares = np.empty((n_spoken, SEGMENT), np.float32)
                 of_pairs, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
-                full = new_full(energy)
+                of_full = np.empty(RUN, np.float32)
+                full, one = new_full(energy), np.empty((1, a_keys.shape[1]), np.float32)
                 piece = take(dealt, 1 + number)
                 while piece < pieces.shape[0]:
                     low, high, segment = pieces[piece]
@@ -220,9 +231,9 @@ def keyed_layer(
                     if wanted[segment, first:last].any():
                         read(
                             order[low:high], context_lens[s] - starts[s], segment * SEGMENT,
-                            wanted[segment, first:last], a_keys, a_values, all_keys, all_values,
-                            all_moments, block_tables[s], page_size, reaches, energy, tau,
-                            recency, eps, tolerance, squares, value_squares, of_pairs, tops, full,
+                            wanted[segment, first:last], a_keys, a_values, keys, all_values,
+                            all_moments, block_tables[s], reaches, energy, d, tau, recency, eps,
+                            tolerance, squares, value_squares, of_pairs, of_full, tops, full, one,
                             bests[segment, first:last], found_here[segment, first:last],
                             partials[segment, first:last],
                         )  # fmt: skip

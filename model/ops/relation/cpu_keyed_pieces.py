@@ -9,31 +9,36 @@ nothing to read: the weights are zeros in float32.
 Common arguments: `rows`, of the readers in `a_keys` and `a_values`, ascending; `held`, the place of
 a row in its sequence, less the row; `base`, the segment's first memory; `wanted` `[len(rows),
 N_RUNS]` bool, the runs that a row is to see; `keys`, `values` and `moments`, of all pages; `table`,
-the sequence's pages; `reaches`, of all rows; `temperature`, `recency` and `eps` float64;
-`tolerance` and `energy` as in `cpu_keyed.py`. `squares` and `value_squares` `[TILE, SEGMENT]` and
-`of_pairs` `[SEGMENT]` float32, `tops` `[SEGMENT]` float64 and `full` (`new_full`) are scratch.
+the sequence's pages; `reaches`, of all rows; `temperature`, `recency` and `eps` float64; `d`,
+`tolerance` and `energy` as in `cpu_keyed.py`. `squares` and `value_squares` `[TILE, SEGMENT]`,
+`of_pairs` `[SEGMENT]` and `of_full` `[RUN]` float32, `tops` `[SEGMENT]` float64, `full`
+(`new_full`) and `own` (`exact`) are scratch.
 """
 
 import numpy as np
 
 from model.ops.cpu import jit
+from model.ops.relation import KEY_BLOCK
 from model.ops.relation.cpu_keyed import (
     N_RUNS,
     RUN,
     SEGMENT,
     TILE,
-    add_squares,
+    add_value_squares,
     add_weights,
     best_match,
     find_best,
     full_match,
-    match_in_run,
+    note_full,
+    note_squares,
     outweighed,
     score,
     share,
 )
+from model.ops.relation.cpu_keyed_lanes import best_share, largest
 
-HEAD = 16  # keys that a look takes
+HEAD = KEY_BLOCK  # keys that a look takes: the first block, which lies in one stretch
+_ZERO = np.float32(0.0)
 
 
 @jit.inline
@@ -65,8 +70,19 @@ def cut(order, owners, context_lens, starts, first, n_rows):
 
 
 @jit.inline
-def _note_squares(rows, held, base, wanted, a, b, width, table, page_size, squares):
-    """Write the squares of the first `width` channels of wanted pairs."""
+def _note_squares(rows, held, base, wanted, a, keys, n_blocks, table, squares):
+    """Write the squares of the first blocks of keys of wanted pairs."""
+    most, page_size = held + rows[-1] + 1, keys.shape[2]
+    for run in range(base, min(base + SEGMENT, most), RUN):
+        page, place, at = table[run // page_size], run % page_size, run - base
+        for i in range(rows.shape[0]):
+            if wanted[i, at // RUN] and held + rows[i] >= run:
+                note_squares(a, rows[i], keys, page, place, n_blocks, squares, i * SEGMENT + at)
+
+
+@jit.inline
+def _note_value_squares(rows, held, base, wanted, a, values, table, page_size, squares):
+    """Write the squares of the values of wanted pairs."""
     most = held + rows[-1] + 1
     for run in range(base, min(base + SEGMENT, most), RUN):
         first, at = table[run // page_size] * page_size + run % page_size, run - base
@@ -74,12 +90,12 @@ def _note_squares(rows, held, base, wanted, a, b, width, table, page_size, squar
             n_seen = held + rows[i] + 1
             if wanted[i, at // RUN] and n_seen > run:
                 squares[i, at : at + RUN] = np.float32(0.0)
-                add_squares(a, rows[i], b, first, min(RUN, n_seen - run), width, squares[i], at)
+                add_value_squares(a, rows[i], values, first, min(RUN, n_seen - run), squares[i], at)
 
 
 @jit.inline
-def look(rows, held, base, wanted, a_keys, a_values, keys, values, moments, table, page_size,
-         reaches, energy, temperature, eps, tolerance, squares, of_pairs, full, scores,
+def look(rows, held, base, wanted, a_keys, a_values, keys, values, moments, table, reaches, energy,
+         d, temperature, eps, tolerance, squares, of_pairs, of_full, full, scores,
          matches):  # fmt: skip
     """What the runs of a piece can come to at most. Readers must be silent on values.
 
@@ -87,33 +103,33 @@ def look(rows, held, base, wanted, a_keys, a_values, keys, values, moments, tabl
         scores, matches: `[len(rows), N_RUNS]` float32, written for runs that a row is to see and
             does: the largest score, at least 0, and the best match.
     """
-    _note_squares(rows, held, base, wanted, a_keys, keys, HEAD, table, page_size, squares)
-    d = keys.shape[1] + values.shape[1]
+    _note_squares(rows, held, base, wanted, a_keys, keys, 1, table, squares)
+    page_size = keys.shape[2]
     for i in range(rows.shape[0]):
+        of_row = squares[i]
         end = min(base + SEGMENT, held + rows[i] + 1)
         full_match(reaches[rows[i]], energy, full)
         score(a_keys, a_values, rows[i], values, moments, table, page_size, base, end, wanted[i], d,
-              temperature, eps, tolerance, full, squares[i], squares[i], of_pairs)  # fmt: skip
+              temperature, eps, tolerance, full, of_full, of_row, of_row, of_pairs)  # fmt: skip
         for run in range(base, end, RUN):
             number, at, n = (run - base) // RUN, run - base, min(RUN, end - run)
             if not wanted[i, number]:
                 continue
-            largest = np.float32(0.0)  # what is left out may bring exponents below 0 nearer to it
-            for j in range(n):
-                largest = max(largest, of_pairs[at + j])
-            scores[i, number] = largest
-            first = table[run // page_size] * page_size + run % page_size
-            matches[i, number] = (
-                match_in_run(full, moments, first, n, squares[i], at)
-                if full.shape[0]
-                else np.float32(0.0)
-            )
+            for j in range(n, RUN):
+                of_pairs[at + j] = _ZERO
+            # What is left out may bring exponents below 0 nearer to it.
+            scores[i, number] = max(_ZERO, largest(of_pairs, at))
+            matches[i, number] = _ZERO
+            if full.shape[0]:
+                page, place = table[run // page_size], run % page_size
+                note_full(full, moments, page, place, n, of_full)
+                matches[i, number] = best_share(of_full, of_row, at, _ZERO)
 
 
 @jit.inline
-def read(rows, held, base, wanted, a_keys, a_values, keys, values, moments, table, page_size,
-         reaches, energy, temperature, recency, eps, tolerance, squares, value_squares, of_pairs,
-         tops, full, bests, matches, partials):  # fmt: skip
+def read(rows, held, base, wanted, a_keys, a_values, keys, values, moments, table, reaches, energy,
+         d, temperature, recency, eps, tolerance, squares, value_squares, of_pairs, of_full, tops,
+         full, own, bests, matches, partials):  # fmt: skip
     """Add up the weights of a piece.
 
     Args:
@@ -122,12 +138,12 @@ def read(rows, held, base, wanted, a_keys, a_values, keys, values, moments, tabl
         matches: `[len(rows)]` float32, the best match.
         partials: `[len(rows), d_value]`, the sums of the weights relative to the best.
     """
-    _note_squares(rows, held, base, wanted, a_keys, keys, keys.shape[1], table, page_size, squares)
+    page_size = keys.shape[2]
+    _note_squares(rows, held, base, wanted, a_keys, keys, keys.shape[1], table, squares)
     if a_values.shape[1]:
-        _note_squares(
-            rows, held, base, wanted, a_values, values, values.shape[1], table, page_size,
-            value_squares,
-        )  # fmt: skip
+        _note_value_squares(
+            rows, held, base, wanted, a_values, values, table, page_size, value_squares
+        )
     for i in range(rows.shape[0]):
         n, t = rows[i], held + rows[i]
         end = min(base + SEGMENT, t + 1)
@@ -135,15 +151,16 @@ def read(rows, held, base, wanted, a_keys, a_values, keys, values, moments, tabl
             continue
         full_match(reaches[n], energy, full)
         bests[i] = find_best(
-            a_keys, a_values, n, t, keys, values, moments, table, page_size, base, end, wanted[i],
-            temperature, recency, eps, tolerance, full, squares[i], value_squares[i], of_pairs,
-            tops,
+            a_keys, a_values, n, t, keys, values, moments, table, base, end, wanted[i], d,
+            temperature, recency, eps, tolerance, full, of_full, squares[i], value_squares[i],
+            of_pairs, tops, own,
         )  # fmt: skip
         partials[i] = np.float32(0.0)
-        add_weights(a_keys, a_values, n, t, keys, values, moments, table, page_size, base, end,
-                    temperature, recency, eps, tolerance, full, tops, bests[i],
-                    partials[i])  # fmt: skip
-        matches[i] = best_match(full, moments, table, page_size, base, end, wanted[i], squares[i])
+        add_weights(a_keys, a_values, n, t, keys, values, moments, table, base, end, d, temperature,
+                    recency, eps, tolerance, full, tops, bests[i], own, partials[i])  # fmt: skip
+        matches[i] = best_match(
+            full, moments, table, page_size, base, end, wanted[i], squares[i], of_full
+        )
 
 
 @jit.inline

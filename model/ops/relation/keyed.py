@@ -5,9 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
 from model.ops.cpu import jit
-from model.ops.relation import cpu_keyed
+from model.ops.relation import KEY_BLOCK, cpu_keyed_whole
+from model.ops.relation.cpu_keyed import RUN
 
 
 def keyed_relation(
@@ -86,25 +88,34 @@ class _KeyedRelation(torch.autograd.Function):
         temperature: Tensor,
         *constants: float,
     ) -> Tensor:
-        parts = [part.contiguous() for part in (a_keys, a_values, keys, values)]
-        out = torch.empty_like(parts[3])
+        length, d_key = keys.shape[1:]
+        ctx.widths = d_key, a_values.shape[2]
+        more, missing = -length % RUN, -d_key % KEY_BLOCK
+        pages = pad(keys, (0, missing, 0, more)).unflatten(2, (-1, KEY_BLOCK)).transpose(1, 2)
+        rows = pad(values, (0, 0, 0, more)).flatten(0, 1)
+        given = (pad(a_keys, (0, missing)), a_values, pages, rows, active, reaches, energy)
+        parts = [part.detach().contiguous() for part in given]
+        out = torch.empty_like(values, memory_format=torch.contiguous_format)
         bests = values.new_empty(values.shape[:2], dtype=torch.float64)
-        numbers = (float(temperature), *map(float, constants))
-        parts += [part.contiguous() for part in (active, reaches, energy)]
-        arrays = (part.detach().numpy() for part in parts)
-        cpu_keyed.forward(*arrays, *numbers, 4 * jit.num_threads(), out.numpy(), bests.numpy())
+        ctx.numbers = (d_key + values.shape[2], float(temperature), *map(float, constants))
+        cpu_keyed_whole.forward(
+            *(part.numpy() for part in parts), *ctx.numbers, 4 * jit.num_threads(), out.numpy(),
+            bests.numpy(),
+        )  # fmt: skip
         ctx.save_for_backward(*parts, bests, temperature)
-        ctx.numbers = numbers
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         *parts, bests, temperature = ctx.saved_tensors
-        changes = [torch.empty_like(part) for part in parts[:4]]
+        g = grads[0].contiguous()
+        d_key, d_spoken = ctx.widths
+        widths = d_key, d_spoken, d_key, g.shape[2]
+        changes = [g.new_empty(*g.shape[:2], width) for width in widths]
         by_group = bests.new_empty(bests.shape[0])
-        cpu_keyed.backward(
-            *(part.numpy() for part in parts), grads[0].contiguous().numpy(), bests.numpy(),
+        cpu_keyed_whole.backward(
+            *(part.numpy() for part in parts), g.numpy(), bests.numpy(),
             *ctx.numbers, *(change.numpy() for change in changes), by_group.numpy(),
         )  # fmt: skip
         dt = by_group.sum().to(temperature).view_as(temperature)
