@@ -99,6 +99,8 @@ def pool_for(model: Checkpoint, session_tokens: Sequence[int], n_running: int) -
     return {
         "checkpoint": model.path,
         "max_running": n_running,
-        "pool_bytes": pool_bytes(model, page_size=PAGE_SIZE, n_slots=n_running, n_pages=n_pages),
+        "pool_bytes": pool_bytes(
+            model, page_size=PAGE_SIZE, n_slots=n_running, n_pages=n_pages, n_drafting=n_running
+        ),
         "log_level": "WARNING",
     }

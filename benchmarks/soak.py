@@ -65,7 +65,11 @@ def tight_settings(model: Checkpoint) -> Settings:
     defaults = Settings(checkpoint=(model.path,), page_size=_PAGE_SIZE)
     n_slots = defaults.max_running
     n_bytes = pool_bytes(
-        model, page_size=_PAGE_SIZE, n_slots=n_slots, n_pages=int(_PAGES_A_SLOT * n_slots)
+        model,
+        page_size=_PAGE_SIZE,
+        n_slots=n_slots,
+        n_pages=int(_PAGES_A_SLOT * n_slots),
+        n_drafting=n_slots,
     )
     return defaults.model_copy(update={"pool_bytes": n_bytes})
 

@@ -94,6 +94,12 @@ class Settings(BaseSettings):
         "beside long prompts, a higher one makes prompts faster. By default 128 for each core, but "
         "at least 256 and `max_running`.",
     )
+    max_draft_tokens: Annotated[int, Field(ge=0)] = Field(
+        default=64,
+        description="How many tokens of a sample may be guessed from what it has read and written, "
+        "and be verified in one step. Guesses change no token, only the time that it takes; 0 "
+        "turns them off.",
+    )
     max_waiting: Annotated[int, Field(ge=0)] = Field(
         default_factory=lambda values: 4 * values["max_running"],
         description="How many samples may wait while `max_running` others run; more are refused "
@@ -221,6 +227,11 @@ class Settings(BaseSettings):
                 f"({self.max_running}), so that every running sequence moves in every step"
             )
         return self
+
+    @property
+    def n_drafting(self) -> int:
+        """How many samples may have a draft at once."""
+        return self.max_running if self.max_draft_tokens else 0
 
     @property
     def has_keys(self) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.state import LayerSpec, RaggedBatch
 from server.engine.block_tables import BlockTables
-from server.engine.deltas import Outcome
+from server.engine.deltas import Delta, Outcome
 from server.engine.generation import Generation
 from server.engine.pool import Pool
 from server.engine.pooled_sessions import PooledSessions
@@ -34,6 +34,23 @@ class StepTimes:
     scheduling: float = 0.0
     model: float = 0.0
     sampling: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Verified:
+    """What became of a draft.
+
+    Attributes:
+        sample: that it was for.
+        chunk: in which it was computed.
+        n_right: how many of its tokens are what was sampled, and were needed.
+        delta: all that was sampled.
+    """
+
+    sample: Generation
+    chunk: Chunk
+    n_right: int
+    delta: Delta
 
 
 class EngineCore:
@@ -60,7 +77,7 @@ class EngineCore:
         self.pool = Pool(
             self._state.n_pages,
             self._state.page_size,
-            n_rows=self._state.n_rows,
+            n_rows=self._state.n_rows - settings.n_drafting,
             state_every=state_every(self._state),
         )
         self.scheduler = Scheduler(
@@ -155,11 +172,9 @@ class EngineCore:
             ids = {self._samples[chunk.sequence.id].request_id for chunk in chunks}
             return [self._fail(id) for id in sorted(ids)]
         computed = time.perf_counter()
-        for chunk in chunks:
-            self.scheduler.computed(chunk)
         outcomes = self._sample(chunks, rows, logits)
         self.n_steps += 1
-        self.last_step_tokens = sum(chunk.n_tokens for chunk in chunks)
+        self.last_step_tokens = sum(chunk.n_rows for chunk in chunks)
         self.n_tokens += self.last_step_tokens
         self.times.scheduling += scheduled - began
         self.times.model += computed - scheduled
@@ -181,7 +196,7 @@ class EngineCore:
         n_rows = 0
         for chunk in chunks:
             sample = self._samples[chunk.sequence.id]
-            n = int(chunk.is_last)
+            n = chunk.is_last + len(chunk.draft)
             if sample.reads_prompt and chunk.start < chunk.sequence.n_prompt:
                 n = chunk.n_tokens
             rows[chunk.sequence.id] = range(n_rows, n_rows + n)
@@ -193,10 +208,14 @@ class EngineCore:
         wanted: list[int] = []
         end = 0
         for chunk in chunks:
-            end += chunk.n_tokens
-            n = len(rows[chunk.sequence.id])
+            end += chunk.n_rows
+            n = len(rows.get(chunk.sequence.id, ()))
             wanted += range(end - n, end)
             self._place(chunk.sequence)
+            if chunk.draft:
+                slot = chunk.sequence.slot
+                assert slot is not None
+                self._state.copy_state(slot, self._before(slot))
         rows_wanted = np.array(wanted, np.int64)
         logits: NDArray[np.float32]
         logits = self._decoder.extend(self._ragged(chunks), self._state, rows_wanted).numpy()
@@ -228,6 +247,7 @@ class EngineCore:
                 token_ids.append(chunk.sequence.token_ids[chunk.start])
             else:
                 token_ids += chunk.sequence.token_ids[chunk.start : chunk.start + chunk.n_tokens]
+            token_ids += chunk.draft
             starts.append(len(token_ids))
         slots = np.array([chunk.sequence.slot for chunk in chunks], np.int64)
         pages, rows = self._tables.of(slots, max(len(chunk.sequence.pages) for chunk in chunks))
@@ -246,7 +266,10 @@ class EngineCore:
         finite = np.asarray(np.isfinite(logits).all(axis=1))
         likeliest = logits.argmax(1).tolist() if len(logits) else []
         outcomes: list[Outcome] = []
+        verified: list[_Verified] = []
         for chunk in chunks:
+            if not chunk.draft:
+                self.scheduler.computed(chunk)
             sample = self._samples.get(chunk.sequence.id)
             where = rows[chunk.sequence.id]
             if sample is None or not where:
@@ -255,16 +278,81 @@ class EngineCore:
                 self._recompute(sample)
                 continue
             try:
+                if chunk.draft:
+                    one = self._verify(sample, chunk, where, logits, likeliest, finite)
+                    verified.append(one)
+                    continue
                 if len(where) > 1 or not chunk.is_last:
                     sample.read(chunk.start, logits[where.start : where.stop])
                 if chunk.is_last:
                     row = where.stop - 1
                     known = likeliest[row] if finite[row] else None
                     outcomes += self._advance(sample, logits[row], known)
+                    if chunk.sequence.drafter is not None:
+                        chunk.sequence.drafter.judge(0, 0)
             except Exception:
                 logger.exception("sampling for %s failed", sample.request_id)
                 outcomes.append(self._fail(sample.request_id))
+        return outcomes + self._settle(verified) if verified else outcomes
+
+    def _verify(
+        self,
+        sample: Generation,
+        chunk: Chunk,
+        where: range,
+        logits: NDArray[np.float32],
+        likeliest: list[int],
+        finite: NDArray[np.bool_],
+    ) -> "_Verified":
+        """Sample after each token of a draft, as long as the draft is what is sampled."""
+        deltas = []
+        n_right = 0
+        for row in where:
+            delta = sample.advance(logits[row], likeliest[row] if finite[row] else None)
+            deltas.append(delta)
+            if delta.finish_reason is not None or n_right == len(chunk.draft):
+                break
+            if sample.sequence.token_ids[-1] != chunk.draft[n_right]:
+                break
+            n_right += 1
+        if chunk.sequence.drafter is not None:
+            chunk.sequence.drafter.judge(len(chunk.draft), n_right)
+        return _Verified(sample, chunk, n_right, Delta.join(deltas))
+
+    def _settle(self, verified: "list[_Verified]") -> list[Outcome]:
+        """Leave sequences as if only what was right of their drafts had been computed."""
+        again = []
+        for one in verified:
+            if one.n_right < len(one.chunk.draft):
+                sequence = one.chunk.sequence
+                assert sequence.slot is not None
+                self._state.copy_state(self._before(sequence.slot), sequence.slot)
+                again.append(Chunk(sequence, one.chunk.start, 1 + one.n_right, is_last=False))
+        lost: set[str] = set()
+        if again:
+            try:
+                self._extend(again, {})
+            except Exception:
+                lost = {chunk.sequence.id for chunk in again}
+                logger.exception("what was right of drafts failed: %s", ", ".join(sorted(lost)))
+        outcomes: list[Outcome] = []
+        for one in verified:
+            sample = one.sample
+            if sample.sequence.id not in self._samples:
+                continue  # its request failed just now
+            if sample.sequence.id in lost:
+                outcomes.append(self._fail(sample.request_id))
+                continue
+            self.scheduler.computed(one.chunk, one.n_right)
+            outcomes.append((sample.request_id, one.delta))
+            if one.delta.finish_reason is not None:
+                sample.conclude(one.delta, self._match(sample))
+                self._end(sample)
         return outcomes
+
+    def _before(self, slot: int) -> int:
+        """Where the state of a slot is kept as it was before a draft."""
+        return self._state.row(self.pool.n_rows + slot)
 
     def _recompute(self, sample: Generation) -> None:
         """Begin anew with the tokens of a session whose restored memory leads to no numbers.

@@ -235,7 +235,9 @@ class Engine:
             model=model.name,
             tokenizer=model.tokenizer,
         )
-        first = ticket.first_sample(model.tokenizer, self._arrivals, progress)
+        first = ticket.first_sample(
+            model.tokenizer, self._arrivals, progress, self.settings.max_draft_tokens
+        )
         self._readers.add(stream, request_id, params.timeout, sink, ticket.judge)
         if not self._thread.submit(first):  # it was stopped since the request was admitted
             self.abort(stream.id, self._door.farewell())

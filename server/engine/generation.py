@@ -35,6 +35,7 @@ class GenerationParams:
         mode: what the prompt asks for; None for the first mode of the model's task.
         allow_partial: whether an answer is wanted however little the model found of what the prompt
             asks for.
+        speculate: whether tokens may be guessed and verified, which changes none of them.
         field: what errors call the prompt; None for `prompt` or `token_ids`.
     """
 
@@ -50,6 +51,7 @@ class GenerationParams:
     timeout: float | None = None
     mode: str | None = None
     allow_partial: bool = False
+    speculate: bool = True
     field: str | None = None
 
 

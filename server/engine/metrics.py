@@ -66,6 +66,7 @@ class Usage:
         pages_kept: pages that nobody uses, whose content is kept for prompts that begin alike.
         slots_used: fixed-size states in use.
         preemptions: times that a sample gave its pages to an earlier one.
+        drafted, accepted: tokens that were guessed, and those of them that were right.
         prefix_cache_queries, prefix_cache_hits: tokens looked up, and those found.
         sessions_warm: idle sessions whose memory is in the pool.
         session_evictions: times that one of them gave its pages to others.
@@ -77,6 +78,8 @@ class Usage:
     pages_kept: int
     slots_used: int
     preemptions: int
+    drafted: int
+    accepted: int
     prefix_cache_queries: int
     prefix_cache_hits: int
     sessions_warm: int
@@ -146,6 +149,12 @@ _COUNTERS: tuple[tuple[str, str, _Value], ...] = (
     ("prompt_tokens", "Tokens of prompts.", lambda one, _: one.prompt_tokens),
     ("generation_tokens", "Tokens generated.", lambda one, _: one.generation_tokens),
     ("num_preemptions", "Samples that had to wait again.", lambda _, now: now.preemptions),
+    ("spec_decode_num_draft_tokens", "Tokens that were guessed.", lambda _, now: now.drafted),
+    (
+        "spec_decode_num_accepted_tokens",
+        "Tokens that were guessed right.",
+        lambda _, now: now.accepted,
+    ),
     ("prefix_cache_queries", "Tokens looked up.", lambda _, now: now.prefix_cache_queries),
     ("prefix_cache_hits", "Tokens that were found.", lambda _, now: now.prefix_cache_hits),
     (

@@ -26,13 +26,15 @@ class Pool:
         states: says which pages have a row.
         cache: finds the pages of beginnings.
         sessions: the memory of idle sessions.
+        n_rows: states that can be kept at the ends of pages.
         n_evictions: idle sessions that lost their memory to others.
     """
 
     def __init__(
         self, n_pages: int, page_size: int, *, n_rows: int | None = None, state_every: int = 1
     ) -> None:
-        self.states = KeptStates(n_pages if n_rows is None else n_rows, state_every)
+        self.n_rows = n_pages if n_rows is None else n_rows
+        self.states = KeptStates(self.n_rows, state_every)
         self.allocator = BlockAllocator(n_pages, page_size, self.states)
         self.cache = PrefixCache(self.allocator, self.states)
         self.sessions = WarmSessions(self.allocator)

@@ -169,8 +169,9 @@ class Readers:
                 metrics.time_to_first_token.observe(now - stream.progress.arrived)
             metrics.prompt_tokens += stream.n_prompt_tokens
         last = reader.last_tokens.get(delta.index)
-        if last is not None and delta.n_generated:
-            metrics.inter_token_latency.observe(now - last)
+        if last is not None:
+            for _ in range(delta.n_generated):  # which came together, in one step
+                metrics.inter_token_latency.observe((now - last) / delta.n_generated)
         reader.last_tokens[delta.index] = now
         metrics.generation_tokens += delta.n_generated
         if delta.finish_reason is not None and reader.judge is not None:

@@ -1,6 +1,7 @@
 """Which sequences take part in the next step, and with how many tokens."""
 
 from bisect import insort
+from collections.abc import Sequence as Items
 from functools import partial
 from typing import NamedTuple
 
@@ -17,14 +18,21 @@ class Chunk(NamedTuple):
     Attributes:
         sequence: the sequence.
         start: tokens of it that the pool holds before the step.
-        n_tokens: tokens to compute, at least one.
+        n_tokens: known tokens to compute, at least one.
         is_last: whether no known token is left after these, so that a new one can be sampled.
+        draft: tokens that may come next, to be computed as well, and verified by what is sampled.
     """
 
     sequence: Sequence
     start: int
     n_tokens: int
     is_last: bool
+    draft: Items[int] = ()
+
+    @property
+    def n_rows(self) -> int:
+        """Tokens to compute, those of the draft included."""
+        return self.n_tokens + len(self.draft)
 
 
 class Scheduler:
@@ -66,7 +74,7 @@ class Scheduler:
         self.token_pairs = token_pairs
         self.waiting: list[Sequence] = []  # both in the order of ranks
         self.running: list[Sequence] = []
-        self.n_preemptions = 0
+        self.n_preemptions = self.n_drafted = self.n_accepted = 0
         self._free_slots = list(range(n_slots - 1, -1, -1))
 
     @property
@@ -128,11 +136,18 @@ class Scheduler:
             chunks.append(_chunk(sequence, n_tokens))
             tokens -= n_tokens
             work -= self._cost(sequence.n_computed, n_tokens)
-        return chunks
+        return self._with_drafts(chunks, tokens)
 
-    def computed(self, chunk: Chunk) -> None:
-        """Note that the pool now holds a chunk's tokens."""
-        chunk.sequence.n_computed += chunk.n_tokens
+    def computed(self, chunk: Chunk, n_right: int = 0) -> None:
+        """Note that the pool now holds a chunk's tokens.
+
+        Args:
+            chunk: that was computed.
+            n_right: tokens of its draft that were right, and are known by now.
+        """
+        chunk.sequence.n_computed += chunk.n_tokens + n_right
+        self.n_drafted += len(chunk.draft)
+        self.n_accepted += n_right
         if not chunk.sequence.private:
             self.pool.cache.add(chunk.sequence)
 
@@ -220,6 +235,32 @@ class Scheduler:
         elif sequence.status is Status.RUNNING:
             self._stop(sequence)
         sequence.status = Status.FINISHED
+
+    def _with_drafts(self, chunks: list[Chunk], tokens: int) -> list[Chunk]:
+        """Give the sequences that are decoding even shares of the tokens that a step has left.
+
+        Beside prompts there are no drafts: what a step has left is for the next prompt.
+        """
+        decoding = [n for n, chunk in enumerate(chunks) if chunk.sequence.is_decoding]
+        drafted = [n for n in decoding if chunks[n].sequence.drafter is not None]
+        if not drafted or len(decoding) < len(self.running):
+            return chunks
+        size = self.pool.allocator.page_size
+        for n_before, number in enumerate(drafted):
+            chunk = chunks[number]
+            sequence = chunk.sequence
+            assert sequence.drafter is not None
+            room = min(tokens // (len(drafted) - n_before), sequence.n_left - 1)
+            draft = sequence.drafter.propose(room)
+            n_pages = self.pool.allocator.pages_for(chunk.start + 1 + len(draft))
+            wanted = n_pages - len(sequence.pages)
+            if wanted > 0 and self.pool.allocator.n_free < wanted:
+                draft = draft[: len(sequence.pages) * size - chunk.start - 1]
+            elif wanted > 0:
+                self._add_pages(sequence, wanted)
+            tokens -= len(draft)
+            chunks[number] = chunk._replace(draft=draft)
+        return chunks
 
     def _cost(self, context: int, n_tokens: int) -> float:
         """Work of some tokens, in pairs."""

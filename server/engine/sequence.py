@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from server.engine.drafter import Drafter
+
 ROOT = 0
 """The prefix cache's link before every sequence's first page."""
 
@@ -40,6 +42,7 @@ class Sequence:
         private: whether some of the memory came from elsewhere, so that no other may share it.
         n_chained: full pages that the prefix cache knows.
         link: the prefix cache's link of the last of these.
+        drafter: guesses what comes next; None for nobody.
     """
 
     id: str
@@ -62,6 +65,7 @@ class Sequence:
     private: bool = False
     n_chained: int = 0
     link: int = ROOT
+    drafter: Drafter | None = None
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for a sequence with nothing to read."""
@@ -78,6 +82,16 @@ class Sequence:
     def n_uncomputed(self) -> int:
         """Known tokens that the pool does not hold yet; 1 while decoding."""
         return len(self.token_ids) - self.n_computed
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether only its last token, which was generated, is to be computed."""
+        return self.n_uncomputed == 1 and len(self.token_ids) > self.n_prompt
+
+    @property
+    def n_left(self) -> int:
+        """Tokens that may still be generated."""
+        return self.max_tokens - self.n_generated
 
     @property
     def max_held(self) -> int:

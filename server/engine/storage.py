@@ -16,8 +16,9 @@ def allocate(model: ServedModel, settings: Settings) -> DecoderState:
         StartupError: `pool_bytes` is too little for a single page.
     """
     page_size, n_slots = settings.page_size, settings.max_running
+    n_drafting = settings.n_drafting
     probe = model.decoder.new_state(n_pages=1, page_size=page_size, n_slots=1)
-    every, states = state_every(probe), _bytes_of_states(probe, n_slots)
+    every, states = state_every(probe), _bytes_of_states(probe, n_slots, n_drafting)
     n_pages = n_slots * -(-model.config.max_seq_len // page_size)
     n_pages = min(n_pages, (settings.pool_bytes - states) // bytes_per_page(probe))
     if n_pages < 1:
@@ -26,16 +27,18 @@ def allocate(model: ServedModel, settings: Settings) -> DecoderState:
             f"take {states} and a page of the pool {bytes_per_page(probe)}; raise it or lower "
             "CAUSALRN_MAX_RUNNING"
         )
-    n_rows = n_pages // every + _n_spare_rows(probe, n_slots)
+    n_rows = n_pages // every + _n_spare_rows(probe, n_slots) + n_drafting
     return model.decoder.new_state(
         n_pages=n_pages, page_size=page_size, n_slots=n_slots, n_rows=n_rows
     )
 
 
-def pool_bytes(model: ServedModel, *, page_size: int, n_slots: int, n_pages: int) -> int:
-    """The `pool_bytes` with which a model's pool has so many pages for so many sequences."""
+def pool_bytes(
+    model: ServedModel, *, page_size: int, n_slots: int, n_pages: int, n_drafting: int = 0
+) -> int:
+    """The `pool_bytes` with which a pool has so many pages, for so many sequences and drafts."""
     probe = model.decoder.new_state(n_pages=1, page_size=page_size, n_slots=1)
-    return _bytes_of_states(probe, n_slots) + n_pages * bytes_per_page(probe)
+    return _bytes_of_states(probe, n_slots, n_drafting) + n_pages * bytes_per_page(probe)
 
 
 def state_every(state: DecoderState) -> int:
@@ -55,8 +58,8 @@ def kept_row(state: DecoderState, states: KeptStates, page: int) -> int:
     return -1 if row is None else state.row(row)
 
 
-def _bytes_of_states(state: DecoderState, n_slots: int) -> int:
-    return (n_slots + _n_spare_rows(state, n_slots)) * state.bytes_per_state
+def _bytes_of_states(state: DecoderState, n_slots: int, n_drafting: int) -> int:
+    return (n_slots + _n_spare_rows(state, n_slots) + n_drafting) * state.bytes_per_state
 
 
 def _n_spare_rows(state: DecoderState, n_slots: int) -> int:

@@ -6,6 +6,7 @@ from functools import partial
 
 from model.tokenizer import Tokenizer
 from server.engine.deltas import Progress
+from server.engine.drafter import draft_for
 from server.engine.generation import Generation, GenerationParams
 from server.engine.judge import Judge
 from server.engine.sequence import Sequence
@@ -68,7 +69,7 @@ class Ticket:
         return self.n_read + self.params.n * self.params.max_tokens
 
     def first_sample(
-        self, tokenizer: Tokenizer, arrivals: Iterator[int], progress: Progress
+        self, tokenizer: Tokenizer, arrivals: Iterator[int], progress: Progress, max_draft: int
     ) -> Generation:
         """The request as the core takes it: its first sample, which knows the others.
 
@@ -76,6 +77,7 @@ class Ticket:
             tokenizer: the model's.
             arrivals: rising numbers, one taken for each sample, which break ties between ranks.
             progress: how far the request has got, for the engine to write.
+            max_draft: tokens that may be guessed at a time.
         """
         params = self.params
         assert params.max_tokens is not None
@@ -94,6 +96,11 @@ class Ticket:
             )
             for index in range(params.n)
         )
+        if max_draft and params.speculate:
+            for sequence in (first, *others):
+                sequence.drafter = draft_for(
+                    sequence.token_ids, len(self.prompt), tokenizer, max_draft
+                )
         sample = partial(
             Generation,
             self.id,

@@ -14,6 +14,8 @@ def measure_usage(scheduler: Scheduler, mail: Mailbox) -> Usage:
         pages_kept=scheduler.pool.allocator.n_kept,
         slots_used=scheduler.n_slots - scheduler.n_free_slots,
         preemptions=scheduler.n_preemptions,
+        drafted=scheduler.n_drafted,
+        accepted=scheduler.n_accepted,
         prefix_cache_queries=scheduler.pool.cache.stats.queries,
         prefix_cache_hits=scheduler.pool.cache.stats.hits,
         sessions_warm=len(scheduler.pool.sessions),

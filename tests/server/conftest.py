@@ -76,6 +76,7 @@ def make_settings(**changes: object) -> Settings:
         "page_size": 16,
         "max_batch_tokens": 32,
         "max_running": 8,
+        "max_draft_tokens": 0,  # tests that count steps and tokens expect one of each
         "max_waiting": 16,
         "max_body_bytes": 64 * 1024,
         "drain_seconds": 5.0,

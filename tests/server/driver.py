@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar
 
 from server.engine.core import EngineCore
 from server.engine.deltas import Delta, Progress
+from server.engine.drafter import draft_for
 from server.engine.generation import Generation, GenerationParams
 from server.engine.judge import Judge
 from server.engine.modes import RAW, choose_mode, frame
@@ -29,6 +30,7 @@ class Driver(Generic[Model]):
         self.model = model
         self.reuse = reuse
         self.core = EngineCore(model, settings)
+        self.max_draft = settings.max_draft_tokens
         self.text: dict[str, str] = {}
         self.ended: dict[str, str] = {}
         self.failed: set[str] = set()
@@ -73,6 +75,10 @@ class Driver(Generic[Model]):
                 goes_back_to=len(context) if may_find_nothing else None,
             )
             tokenizer, n = self.model.tokenizer, len(context)
+            if self.max_draft and params.speculate:
+                sequence.drafter = draft_for(
+                    sequence.token_ids, len(prompt), tokenizer, self.max_draft
+                )
             return Generation(id, sequence, params, tokenizer, progress, index, n, others, judge)
 
         self.core.add(sample(0, *map(sample, range(1, params.n))))

@@ -112,6 +112,11 @@ class GenerationFields(SamplingParams):
         "found the prompt. By default such an answer is empty, its `finish_reason` is "
         "`not_found`, and the session is as if nobody had asked. Changes nothing in other modes.",
     )
+    speculate: bool = Field(
+        default=True,
+        description="Let the server guess the next tokens from those before, and verify several in "
+        "one step. This changes no token and no log-probability, only the time that they take.",
+    )
     n: int = Field(
         default=1,
         ge=1,
@@ -186,6 +191,7 @@ class GenerationFields(SamplingParams):
             timeout=self.timeout,
             mode=source.mode,
             allow_partial=self.allow_partial,
+            speculate=self.speculate,
             field=source.field,
         )
 

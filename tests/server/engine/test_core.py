@@ -15,6 +15,7 @@ from server.errors import StartupError
 from tests.server.conftest import PAGE, SLOT, make_settings
 from tests.server.driver import Driver
 from tests.server.fake_model import FakeModel
+from tests.server.spoilt_drafter import spoil
 
 
 def test_one_request_is_copied(driver: Driver[FakeModel]) -> None:
@@ -307,10 +308,15 @@ def test_a_pool_that_holds_nothing_is_refused() -> None:
 class Storm(RuleBasedStateMachine):
     """Whatever happens, in whatever order: exact copies, nothing kept, nothing mixed up."""
 
+    max_draft_tokens = 0
+
     def __init__(self) -> None:
         super().__init__()
         settings = make_settings(
-            max_running=4, max_batch_tokens=12, pool_bytes=12 * PAGE + 4 * SLOT
+            max_running=4,
+            max_batch_tokens=12,
+            max_draft_tokens=self.max_draft_tokens,
+            pool_bytes=12 * PAGE + (8 if self.max_draft_tokens else 4) * SLOT,
         )
         self.driver = Driver(FakeModel(max_seq_len=190), settings)
         assert self.driver.core.pool.allocator.n_pages == 12  # so that pages run out
@@ -367,5 +373,22 @@ class Storm(RuleBasedStateMachine):
                     assert [one.token_id for one in joined.logprobs] == joined.token_ids
 
 
+class StormWithDrafts(Storm):
+    """The same where tokens are guessed, rightly and wrongly."""
+
+    max_draft_tokens = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._patch = pytest.MonkeyPatch()
+        spoil(self._patch, self.driver.model.config.vocab_size)
+
+    def teardown(self) -> None:
+        super().teardown()
+        self._patch.undo()
+
+
 TestStorm = Storm.TestCase
 TestStorm.settings = hypothesis_settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestStormWithDrafts = StormWithDrafts.TestCase
+TestStormWithDrafts.settings = TestStorm.settings

@@ -61,7 +61,7 @@ class Parts:
 @asynccontextmanager
 async def started(model: FakeModel) -> AsyncIterator[Parts]:
     core, mail = EngineCore(model, make_settings()), Mailbox()
-    metrics = Metrics("fake", lambda: Usage(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), 64, {})
+    metrics = Metrics("fake", lambda: Usage(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), 64, {})
     readers = Readers(metrics, lambda _: None, mail.abort)
     thread = EngineThread("fake", core, mail, readers, metrics, Turnstile())
     thread.start()

@@ -40,7 +40,7 @@ def test_buckets_are_those_of_prometheus_own_histogram() -> None:
 def test_every_figure_of_every_model_is_there_once(names: list[str]) -> None:
     models = []
     for n, name in enumerate(names, 1):
-        usage = Usage(n, 2, 16 * n, 4, 5, 6, 7, 8, 9, 10)
+        usage = Usage(n, 2, 16 * n, 4, 5, 6, 7, 8, 9, 10, 11, 12)
         metrics = Metrics(name, lambda usage=usage: usage, 64, {(0, "pool"): 128})  # type: ignore[misc]
         metrics.prompt_tokens += 5 * n
         metrics.finished["abort"] += n

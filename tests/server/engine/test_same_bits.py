@@ -13,6 +13,7 @@ from server.engine.deltas import Delta
 from server.engine.storage import pool_bytes
 from server.settings import Settings
 from tests.server.driver import Driver
+from tests.server.spoilt_drafter import spoil
 
 N_REQUESTS = 64
 COMMON = "The same beginning for some of them, longer than a page of sixteen tokens. "
@@ -62,8 +63,8 @@ def answers(driver: Driver[Checkpoint]) -> dict[str, list[Delta]]:
 
 @pytest.fixture(scope="module")
 def alone(checkpoint: Checkpoint) -> dict[str, list[Delta]]:
-    """Each request by itself, every prompt in one step, nothing shared."""
-    settings = Settings(max_running=4, max_batch_tokens=1024, page_size=64)
+    """Each request by itself, every prompt in one step, nothing shared and nothing guessed."""
+    settings = Settings(max_running=4, max_batch_tokens=1024, page_size=64, max_draft_tokens=0)
     driver = Driver(checkpoint, settings, reuse=False)
     for i, request in enumerate(requests()):
         driver.add(str(i), **request)
@@ -78,25 +79,38 @@ def test_answers_are_no_constants(alone: dict[str, list[Delta]]) -> None:
     assert sum(len(set(map(str, deltas))) == 3 for deltas in alone.values()) >= 2
 
 
+@pytest.mark.parametrize("drafts", ["none", "own", "spoilt"])
 @pytest.mark.parametrize(
     ("max_batch_tokens", "page_size", "n_pages"),
     [(64, 16, 10_000), (300, 64, 10_000), (70, 16, 60)],
     ids=["small chunks", "large chunks", "too few pages"],
 )
-def test_company_chunks_preemption_and_shared_pages_change_no_bit(
+def test_company_chunks_preemption_shared_pages_and_drafts_change_no_bit(
     checkpoint: Checkpoint,
     alone: dict[str, list[Delta]],
     max_batch_tokens: int,
     page_size: int,
     n_pages: int,
+    drafts: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    max_draft_tokens = 0 if drafts == "none" else 16
+    if drafts == "spoilt":
+        spoil(monkeypatch, checkpoint.config.vocab_size)
     settings = Settings(
         max_running=64,
         max_batch_tokens=max_batch_tokens,
         page_size=page_size,
         pool_bytes=ByteSize(
-            pool_bytes(checkpoint, page_size=page_size, n_slots=64, n_pages=n_pages)
+            pool_bytes(
+                checkpoint,
+                page_size=page_size,
+                n_slots=64,
+                n_pages=n_pages,
+                n_drafting=64 if max_draft_tokens else 0,
+            )
         ),
+        max_draft_tokens=max_draft_tokens,
     )
     driver = Driver(checkpoint, settings)
     for turn in ("first", "again"):
@@ -108,5 +122,7 @@ def test_company_chunks_preemption_and_shared_pages_change_no_bit(
     scheduler = driver.core.scheduler
     assert scheduler.pool.cache.stats.hits > 0
     assert (scheduler.n_preemptions > 0) == (n_pages < 100)
+    assert (scheduler.n_accepted > 100) == (drafts != "none")
+    assert (scheduler.n_drafted - scheduler.n_accepted > 100) == (drafts == "spoilt")
     for id, deltas in answers(driver).items():
         assert deltas == alone[id.split()[1]], id

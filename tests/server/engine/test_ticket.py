@@ -15,7 +15,7 @@ def ticket(params: GenerationParams, context: Context | None = None) -> Ticket:
 
 
 def first_of(ticket: Ticket, *, arrived: float = 100.0, after: int = 0) -> Generation:
-    return ticket.first_sample(ByteTokenizer(), count(after), Progress(arrived))
+    return ticket.first_sample(ByteTokenizer(), count(after), Progress(arrived), 8)
 
 
 def test_a_request_reads_its_context_and_then_its_prompt() -> None:

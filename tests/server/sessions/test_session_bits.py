@@ -13,6 +13,7 @@ from server.engine.storage import pool_bytes
 from server.sessions.snapshot import Snapshot, read_snapshot, write_snapshot
 from server.settings import Settings
 from tests.server.driver import Driver
+from tests.server.spoilt_drafter import spoil
 
 N_TURNS = 20
 PAGE_SIZE = 16
@@ -28,7 +29,9 @@ def make_settings(checkpoint: Checkpoint, n_pages: int = 4000, **changes: Any) -
         "max_running": 8,
         "max_batch_tokens": 64,
         "page_size": PAGE_SIZE,
-        "pool_bytes": pool_bytes(checkpoint, page_size=PAGE_SIZE, n_slots=8, n_pages=n_pages),
+        "pool_bytes": pool_bytes(
+            checkpoint, page_size=PAGE_SIZE, n_slots=8, n_pages=n_pages, n_drafting=8
+        ),
     }
     return Settings.model_validate(values | changes)
 
@@ -64,8 +67,8 @@ def talk(
 
 @pytest.fixture(scope="module")
 def wanted(checkpoint: Checkpoint) -> tuple[list[Delta], list[int]]:
-    """The conversation in one-sequence batches, computed from nothing before every turn."""
-    settings = make_settings(checkpoint, max_batch_tokens=4000)
+    """The conversation without guesses, computed from nothing before every turn."""
+    settings = make_settings(checkpoint, max_batch_tokens=4000, max_draft_tokens=0)
     driver = Driver(checkpoint, settings, reuse=False)
     deltas = talk(driver, before=lambda _: driver.drop("s"))
     driver.assert_nothing_leaks()
@@ -78,6 +81,20 @@ def test_the_conversation_is_no_constant(wanted: tuple[list[Delta], list[int]]) 
     assert len({str(delta) for delta in deltas if delta.token_ids}) >= N_TURNS - 4
     assert {delta.finish_reason for delta in deltas} == {"stop", "length"}
     assert len(log) > 50 * PAGE_SIZE
+
+
+def test_a_session_in_which_guesses_are_often_wrong_has_the_same_bits(
+    checkpoint: Checkpoint,
+    wanted: tuple[list[Delta], list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spoil(monkeypatch, checkpoint.config.vocab_size)
+    driver = Driver(checkpoint, make_settings(checkpoint))
+    assert (talk(driver), driver.logs["s"]) == wanted
+    scheduler = driver.core.scheduler
+    assert scheduler.n_accepted > 200
+    assert scheduler.n_drafted - scheduler.n_accepted > 200
+    driver.assert_nothing_leaks()
 
 
 def test_a_warm_session_has_the_same_bits(

@@ -14,6 +14,8 @@ class SamplingOptions(TypedDict, total=False):
             session.
         allow_partial: Answer a recall even if the model has not found the prompt: with the nearest
             that there is. By default there is no answer then, and `finish_reason` is `not_found`.
+        speculate: Whether the server may guess tokens and verify several at once, as it does by
+            default. This changes no token, only the time that it takes.
         min_tokens: How many tokens to write before the model or a stop string may end the answer.
         temperature: How freely to draw tokens. 0 always takes the likeliest one.
         top_k: Draw from this many of the likeliest tokens only. 0 draws from all.
@@ -43,6 +45,7 @@ class SamplingOptions(TypedDict, total=False):
 
     max_tokens: int | None
     allow_partial: bool | None
+    speculate: bool | None
     min_tokens: int | None
     temperature: float | None
     top_k: int | None
