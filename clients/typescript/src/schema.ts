@@ -610,6 +610,11 @@ export interface components {
              */
             allow_partial?: boolean | null;
             /**
+             * Speculate
+             * @description Let the server guess the next tokens from those before, and verify several in one step. This changes no token and no log-probability, only the time that they take.
+             */
+            speculate?: boolean | null;
+            /**
              * N
              * @description How many samples to generate; they share the memory of the prompt. With `seed`, each is random in its own, repeatable way. Must be 1 with `session_id`.
              */
@@ -881,6 +886,12 @@ export interface components {
              * @default false
              */
             allow_partial?: boolean;
+            /**
+             * Speculate
+             * @description Let the server guess the next tokens from those before, and verify several in one step. This changes no token and no log-probability, only the time that they take.
+             * @default true
+             */
+            speculate?: boolean;
             /**
              * N
              * @description How many samples to generate; they share the memory of the prompt. With `seed`, each is random in its own, repeatable way. Must be 1 with `session_id`.

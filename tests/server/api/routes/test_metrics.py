@@ -14,7 +14,8 @@ OF_MODELS = {
     "num_sessions_warm", "session_evictions", "tensor_bytes", "answers",
     "request_success", "time_to_first_token_seconds", "inter_token_latency_seconds",
     "e2e_request_latency_seconds", "request_queue_time_seconds", "request_prefill_time_seconds",
-    "request_decode_time_seconds", "iteration_tokens",
+    "request_decode_time_seconds", "iteration_tokens", "spec_decode_num_draft_tokens",
+    "spec_decode_num_accepted_tokens",
 }  # fmt: skip
 OF_THE_SERVER = {"http_requests", "http_errors", "build_info"}
 DOCUMENT = Path(__file__).resolve().parents[4] / "docs" / "monitoring.md"
