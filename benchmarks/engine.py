@@ -10,9 +10,10 @@ For each number of streams, which are all greedy and submitted at once, there ar
   writing. The rate is that of the time in which all streams run.
 
 In a round all numbers of streams take their turn; of several rounds the best is kept, by rate.
-Times of a step are averages over all steps. Scheduling, model and sampling are taken from the
-engine's own clocks. Delivery is all other time: handing outcomes to the event loop, taking in
-requests, and waiting while the event loop holds the interpreter. Where the event loop holds it
+Nothing is guessed (`benchmarks.speculation` measures that), so a step has one token of each stream
+that decodes. Times of a step are averages over all steps. Scheduling, model and sampling are taken
+from the engine's own clocks. Delivery is all other time: handing outcomes to the event loop, taking
+in requests, and waiting while the event loop holds the interpreter. Where the event loop holds it
 during one of the three, that part takes longer, so the event loop's own processor time is given
 too; it includes this benchmark's reading. The last line is JSON.
 """
@@ -53,7 +54,8 @@ async def run_streams(engine: Engine, prompts: Sequence[Prompt], n_new: int) -> 
 
 async def _run_stream(engine: Engine, prompt: Prompt, n_new: int) -> Timeline:
     timeline = Timeline(time.perf_counter())
-    async with engine.submit(prompt, GenerationParams(max_tokens=n_new, ignore_eos=True)) as stream:
+    params = GenerationParams(max_tokens=n_new, ignore_eos=True, speculate=False)
+    async with engine.submit(prompt, params) as stream:
         async for delta in stream:
             timeline.add(time.perf_counter(), delta.n_generated)
     if timeline.n_tokens != n_new:

@@ -125,6 +125,25 @@ def compared() -> str:
     return "\n".join(rows)
 
 
+def speculation() -> str:
+    """The engine with and without guesses."""
+    rows = [
+        "| | job | streams | without, tokens/s | with, tokens/s | times as fast | right guesses |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for file in sorted(RESULTS.glob("speculation-*.json")):
+        figures = json.loads(file.read_text())
+        for job, by_streams in figures["jobs"].items():
+            for n_streams, found in by_streams.items():
+                without, with_guesses = (median(found[name]) for name in ("without", "with"))
+                rows.append(
+                    f"| `{figures['model']}` | {job} | {n_streams} | {without:,.0f} "
+                    f"| {with_guesses:,.0f} | {median(found['ratios']):.2f} "
+                    f"| {found['accepted']:,} of {found['drafted']:,} |"
+                )
+    return "\n".join(rows)
+
+
 def _workload(figures: dict[str, Any]) -> str:
     return (
         f"`{figures['model']}`, prompts of {figures['prompt']} tokens, {figures['new']} new ones "

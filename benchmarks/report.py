@@ -153,6 +153,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "shared-tokens": lambda _: margin_tables.recall(read_results("margin")),
     "size": card_tables.size,
     "soak": lambda _: engine_tables.soak(),
+    "speculation": lambda _: engine_tables.speculation(),
     "stall": lambda _: engine_tables.stall(),
     "steps": lambda _: engine_tables.steps(),
     "training-starts": lambda _: training_tables.starts(read_results("training")),

@@ -56,7 +56,7 @@ async def run_once(
         - max(map(len, prompts))
         - len(engine.model.task.frame([], "copy"))
     )
-    params = GenerationParams(max_tokens=min(room, _MOST_NEW), ignore_eos=True)
+    params = GenerationParams(max_tokens=min(room, _MOST_NEW), ignore_eos=True, speculate=False)
     async with asyncio.timeout(_RUN_SECONDS), asyncio.TaskGroup() as group:
         readers = [
             group.create_task(_read(engine, prompt, params, timeline))

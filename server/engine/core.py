@@ -320,21 +320,33 @@ class EngineCore:
         return _Verified(sample, chunk, n_right, Delta.join(deltas))
 
     def _settle(self, verified: "list[_Verified]") -> list[Outcome]:
-        """Leave sequences as if only what was right of their drafts had been computed."""
+        """Leave sequences as if only what was right of their drafts had been computed.
+
+        What was right beside something wrong has to be computed again: with the next step, or now
+        if there is none, since the session keeps it.
+        """
         again = []
         for one in verified:
+            sequence, n_known = one.chunk.sequence, one.chunk.n_tokens + one.n_right
             if one.n_right < len(one.chunk.draft):
-                sequence = one.chunk.sequence
                 assert sequence.slot is not None
                 self._state.copy_state(self._before(sequence.slot), sequence.slot)
-                again.append(Chunk(sequence, one.chunk.start, 1 + one.n_right, is_last=False))
+                if one.delta.finish_reason is None:
+                    sequence.n_again = n_known
+                else:
+                    again.append(Chunk(sequence, one.chunk.start, n_known, is_last=False))
+            self.scheduler.verified(one.chunk, one.n_right)
         lost: set[str] = set()
         if again:
             try:
                 self._extend(again, {})
             except Exception:
                 lost = {chunk.sequence.id for chunk in again}
-                logger.exception("what was right of drafts failed: %s", ", ".join(sorted(lost)))
+                logger.exception(
+                    "a step to end with, of %d sequences, failed: %s",
+                    len(again),
+                    ", ".join(sorted(lost)),
+                )
         outcomes: list[Outcome] = []
         for one in verified:
             sample = one.sample
@@ -343,9 +355,11 @@ class EngineCore:
             if sample.sequence.id in lost:
                 outcomes.append(self._fail(sample.request_id))
                 continue
-            self.scheduler.computed(one.chunk, one.n_right)
+            is_over = one.delta.finish_reason is not None
+            if is_over or one.n_right == len(one.chunk.draft):
+                self.scheduler.computed(one.chunk, one.n_right)
             outcomes.append((sample.request_id, one.delta))
-            if one.delta.finish_reason is not None:
+            if is_over:
                 sample.conclude(one.delta, self._match(sample))
                 self._end(sample)
         return outcomes

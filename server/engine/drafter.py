@@ -5,11 +5,13 @@ from collections.abc import Collection
 
 from model.tokenizer import Tokenizer
 
-_SUFFIXES = (24, 8, 4)  # lengths of the last tokens that are looked for, longest first
+_SUFFIXES = (16, 6)  # lengths of the last tokens that are looked for, longest first
 _INDEXED_A_STEP = 2048  # places that one step adds to the index, so that none takes long
 _SLOTS = 2**15  # of the index, for each of these lengths; newer places take those of older ones
-_LONGEST_PAUSE = 64  # steps without a guess, where text defeats all guesses
-_FIRST = 8  # tokens of a first guess
+_PAUSES = (8, 32, 128)  # steps without a guess after errors in a row, the last for all further ones
+_MOST_MISSES = 4  # that count: after n in a row, 2^n steps pass before the next look
+_FIRST = 8  # tokens of a first draft
+_WORTH = 8  # right ones that make up for the errors before
 
 
 class Drafter:
@@ -17,7 +19,8 @@ class Drafter:
 
     A model that copies or recalls writes what stands in its sequence already. Where that goes on is
     followed as long as it is right, and looked up again by the last tokens after an error. Drafts
-    grow while all of them is right. Where nothing is, they pause, ever longer.
+    grow while all of them is right. After errors they pause, ever longer, until one is right for
+    long: a draft that is wrong costs about as much as a token.
 
     Args:
         token_ids: of the sequence; they are read again whenever they have grown.
@@ -39,22 +42,29 @@ class Drafter:
         self._longest = longest
         self._next = begin
         self._length = min(_FIRST, longest)
-        self._pause = self._wait = 0
+        self._n_errors = self._n_misses = self._wait = 0
         # By the hash of tokens, the last place that comes after such; made when it is needed.
         self._places: list[array[int]] = []
         self._n_indexed = 0
+
+    def is_ready(self) -> bool:
+        """Whether a draft may be proposed in this step; to be asked once in each."""
+        if self._wait:
+            self._wait -= 1
+            return False
+        return True
 
     def propose(self, room: int) -> list[int]:
         """Guess up to `room` of the tokens that come next."""
         if room < 1:
             return []
-        if self._wait:
-            self._wait -= 1
-            return []
         if self._next is None:
             self._next = self._find()
-        if self._next is None:
-            return []
+            if self._next is None:
+                self._n_misses = min(self._n_misses + 1, _MOST_MISSES)
+                self._wait = 2**self._n_misses
+                return []
+            self._n_misses = 0
         draft = []
         for token_id in self._ids[self._next : self._next + min(self._length, room)]:
             if token_id in self._specials:
@@ -68,27 +78,35 @@ class Drafter:
             expected, came = self._next + n_right, len(self._ids) - 1
             is_right = expected < came and self._ids[expected] == self._ids[came]
             self._next = expected + 1 if is_right else None
-        if n_right < n_drafted:
-            self._length = max(1, n_right)
-            self._pause = 0 if n_right else min(2 * self._pause + 1, _LONGEST_PAUSE)
-            self._wait = self._pause
-        elif n_drafted:
+        if not n_drafted:
+            return
+        if n_right == n_drafted:
             self._length = min(2 * self._length, self._longest)
-            self._pause = 0
+        else:
+            self._length = max(1, n_right)
+        if n_right >= _WORTH:
+            self._n_errors = 0
+        elif n_right < n_drafted:
+            self._wait = _PAUSES[self._n_errors]
+            self._n_errors = min(self._n_errors + 1, len(_PAUSES) - 1)
 
     def _find(self) -> int | None:
         """The last place before which the last tokens stand, the longest end of them that does."""
         ids, end = self._ids, len(self._ids)
         if not self._places:
             self._places = [array("i", bytes(4 * _SLOTS)) for _ in _SUFFIXES]
-        until = min(end, self._n_indexed + _INDEXED_A_STEP)
+        begin, until = self._n_indexed, min(end, self._n_indexed + _INDEXED_A_STEP)
+        # Bytes are hashed in a fraction of the time that tuples take.
+        first = max(0, begin - _SUFFIXES[0])
+        known = array("i", ids[first:until]).tobytes()
         for places, length in zip(self._places, _SUFFIXES, strict=True):
-            for place in range(max(length, self._n_indexed), until):
-                places[hash(tuple(ids[place - length : place])) % _SLOTS] = place
+            for place in range(max(length, begin), until):
+                at = 4 * (place - first)
+                places[hash(known[at - 4 * length : at]) % _SLOTS] = place
         self._n_indexed = until
         for places, length in zip(self._places, _SUFFIXES, strict=True):
             last = ids[end - length :]
-            place = places[hash(tuple(last)) % _SLOTS] if length < end else 0
+            place = places[hash(array("i", last).tobytes()) % _SLOTS] if length < end else 0
             if place and ids[place - length : place] == last:
                 return place
         return None

@@ -105,26 +105,26 @@ class Scheduler:
         calls `computed`, and appends the tokens that it samples.
         """
         n_preemptions = self.n_preemptions
-        decoding = [s for s in self.running if s.n_uncomputed == 1]
-        tokens = self.max_batch_tokens - len(decoding)
+        decoding = [s for s in self.running if s.is_decoding]
+        tokens = self.max_batch_tokens - sum(s.n_uncomputed for s in decoding)
         work = float("inf")
         if decoding:
             least = self._cost(0, _LEAST_TOKENS)
-            work = max(least, sum(self._cost(s.n_computed, 1) for s in decoding))
+            work = max(least, sum(self._cost(s.n_computed, s.n_uncomputed) for s in decoding))
         chunks = []
         index = 0
         while index < len(self.running):  # which shrinks from its end when pages run out
             sequence = self.running[index]
             index += 1
-            n_tokens = 1
-            if sequence.n_uncomputed > 1:
+            n_tokens = sequence.n_uncomputed
+            if not sequence.is_decoding:
                 n_tokens = self._affordable(sequence, tokens, work)
                 if not n_tokens:
                     continue
             if not self._reserve(sequence, n_tokens):
                 break  # it was the last of the running ones, and had to go
             chunks.append(_chunk(sequence, n_tokens))
-            if sequence.n_uncomputed > 1:
+            if not sequence.is_decoding:
                 tokens -= n_tokens
                 work -= self._cost(sequence.n_computed, n_tokens)
         while self.waiting and self.n_preemptions == n_preemptions:
@@ -136,7 +136,10 @@ class Scheduler:
             chunks.append(_chunk(sequence, n_tokens))
             tokens -= n_tokens
             work -= self._cost(sequence.n_computed, n_tokens)
-        return self._with_drafts(chunks, tokens)
+        # Beside prompts there are no drafts: what is left is for the next prompt.
+        if tokens > 0 and len(decoding) == len(self.running):
+            self._add_drafts(chunks, tokens)
+        return chunks
 
     def computed(self, chunk: Chunk, n_right: int = 0) -> None:
         """Note that the pool now holds a chunk's tokens.
@@ -146,10 +149,14 @@ class Scheduler:
             n_right: tokens of its draft that were right, and are known by now.
         """
         chunk.sequence.n_computed += chunk.n_tokens + n_right
-        self.n_drafted += len(chunk.draft)
-        self.n_accepted += n_right
+        chunk.sequence.n_again = 0
         if not chunk.sequence.private:
             self.pool.cache.add(chunk.sequence)
+
+    def verified(self, chunk: Chunk, n_right: int) -> None:
+        """Note how many tokens of a chunk's draft were right."""
+        self.n_drafted += len(chunk.draft)
+        self.n_accepted += n_right
 
     def session_use(self, id: str) -> PoolUse:
         """How much the pool holds of a session, whether it is idle or a turn of it runs."""
@@ -224,6 +231,7 @@ class Scheduler:
         self._stop(sequence)
         sequence.status = Status.WAITING
         sequence.n_computed = sequence.n_cached = sequence.n_chained = sequence.link = 0
+        sequence.n_again = 0
         sequence.private = False
         insort(self.waiting, sequence, key=_rank)
         self.n_preemptions += 1
@@ -236,31 +244,35 @@ class Scheduler:
             self._stop(sequence)
         sequence.status = Status.FINISHED
 
-    def _with_drafts(self, chunks: list[Chunk], tokens: int) -> list[Chunk]:
-        """Give the sequences that are decoding even shares of the tokens that a step has left.
+    def _add_drafts(self, chunks: list[Chunk], tokens: int) -> None:
+        """Give the sequences of which something may be guessed even shares of what a step has left.
 
-        Beside prompts there are no drafts: what a step has left is for the next prompt.
+        Args:
+            chunks: of sequences that are all decoding, changed in place.
+            tokens: that are left.
         """
-        decoding = [n for n, chunk in enumerate(chunks) if chunk.sequence.is_decoding]
-        drafted = [n for n in decoding if chunks[n].sequence.drafter is not None]
-        if not drafted or len(decoding) < len(self.running):
-            return chunks
         size = self.pool.allocator.page_size
-        for n_before, number in enumerate(drafted):
+        ready = [
+            number
+            for number, chunk in enumerate(chunks)
+            if (drafter := chunk.sequence.drafter) is not None and drafter.is_ready()
+        ]
+        for n_before, number in enumerate(ready):
             chunk = chunks[number]
             sequence = chunk.sequence
+            if not sequence.n_generated:
+                continue  # samples part at the end of the prompt
             assert sequence.drafter is not None
-            room = min(tokens // (len(drafted) - n_before), sequence.n_left - 1)
+            room = min(tokens // (len(ready) - n_before), sequence.n_left - 1)
             draft = sequence.drafter.propose(room)
-            n_pages = self.pool.allocator.pages_for(chunk.start + 1 + len(draft))
-            wanted = n_pages - len(sequence.pages)
+            n_held = chunk.start + chunk.n_tokens
+            wanted = self.pool.allocator.pages_for(n_held + len(draft)) - len(sequence.pages)
             if wanted > 0 and self.pool.allocator.n_free < wanted:
-                draft = draft[: len(sequence.pages) * size - chunk.start - 1]
+                draft = draft[: len(sequence.pages) * size - n_held]
             elif wanted > 0:
                 self._add_pages(sequence, wanted)
             tokens -= len(draft)
             chunks[number] = chunk._replace(draft=draft)
-        return chunks
 
     def _cost(self, context: int, n_tokens: int) -> float:
         """Work of some tokens, in pairs."""

@@ -42,6 +42,8 @@ class Sequence:
         private: whether some of the memory came from elsewhere, so that no other may share it.
         n_chained: full pages that the prefix cache knows.
         link: the prefix cache's link of the last of these.
+        n_again: known tokens that a step has computed, but beside a wrong draft, so that the next
+            one computes them again; 0 for most.
         drafter: guesses what comes next; None for nobody.
     """
 
@@ -65,6 +67,7 @@ class Sequence:
     private: bool = False
     n_chained: int = 0
     link: int = ROOT
+    n_again: int = 0
     drafter: Drafter | None = None
 
     def __post_init__(self) -> None:
@@ -80,13 +83,13 @@ class Sequence:
 
     @property
     def n_uncomputed(self) -> int:
-        """Known tokens that the pool does not hold yet; 1 while decoding."""
+        """Known tokens that the pool does not hold yet."""
         return len(self.token_ids) - self.n_computed
 
     @property
     def is_decoding(self) -> bool:
-        """Whether only its last token, which was generated, is to be computed."""
-        return self.n_uncomputed == 1 and len(self.token_ids) > self.n_prompt
+        """Whether its last token is all that is to be computed, but for some once more."""
+        return self.n_uncomputed == 1 + self.n_again
 
     @property
     def n_left(self) -> int:

@@ -19,6 +19,9 @@ class SpoiltDrafter:
     def __init__(self, drafter: Drafter, rng: np.random.Generator, vocab_size: int) -> None:
         self._drafter, self._rng, self._vocab_size = drafter, rng, vocab_size
 
+    def is_ready(self) -> bool:
+        return self._drafter.is_ready() or self._rng.random() < 0.3
+
     def propose(self, room: int) -> list[int]:
         draft = self._drafter.propose(room)
         if self._rng.random() < 0.5:

@@ -17,7 +17,6 @@ from tests.server.conftest import PAGE, SLOT, make_settings
 from tests.server.driver import Driver
 from tests.server.fake_model import FakeModel
 from tests.server.in_loop import in_loop
-from tests.server.spoilt_drafter import spoil
 
 TEXT = "a text that is copied, token by token or many at a time"
 
@@ -119,11 +118,10 @@ def test_a_draft_takes_no_page_from_anybody() -> None:
 
 
 def test_if_what_was_right_cannot_be_computed_again_its_request_fails_and_no_other(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     driver = drafting()
-    spoil(monkeypatch, driver.model.config.vocab_size)
-    driver.add("a", TEXT)
+    driver.add("a", TEXT, stop=("copied",))
     driver.add("b", "world", speculate=False)
     steps = set()
 
@@ -138,7 +136,9 @@ def test_if_what_was_right_cannot_be_computed_again_its_request_fails_and_no_oth
     assert driver.text["b"] == "world"
     assert TEXT.startswith(driver.text["a"])
     records = [one for one in caplog.records if one.levelno == logging.ERROR]
-    assert [one.getMessage() for one in records] == ["what was right of drafts failed: a-0"]
+    assert [one.getMessage() for one in records] == [
+        "a step to end with, of 1 sequences, failed: a-0"
+    ]
 
 
 @in_loop
