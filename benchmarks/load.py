@@ -3,7 +3,7 @@
     python -m benchmarks.load [--streams 1,8,32,64,128] [--url URL] [--output FILE]
 
 For each number of streams, all sent at once: greedy `POST /generate` with `stream`, and the same
-workload in an engine in this process. They take turns, with other prompts each time; the best of
+workload in an engine in this process, neither with guesses: each token is an event. They take turns, with other prompts each time; the best of
 several rounds is kept, by rate. Times over HTTP begin before the connection is made. Without
 `--url`, the server is a process that this benchmark starts and ends. The program that sends the
 load runs on the same machine; its share of one core is given. The last line is JSON.
@@ -36,10 +36,8 @@ from server.settings import Settings
 
 async def run_http(url: str, prompts: Sequence[Prompt], n_new: int) -> dict[str, Any]:
     """Send all prompts at once and read `n_new` tokens of each."""
-    bodies = [
-        {"token_ids": prompt, "max_tokens": n_new, "ignore_eos": True, "stream": True}
-        for prompt in prompts
-    ]
+    fixed = {"max_tokens": n_new, "ignore_eos": True, "speculate": False, "stream": True}
+    bodies = [{"token_ids": prompt} | fixed for prompt in prompts]
     cpu, began = time.process_time(), time.perf_counter()
     recordings = await post_all(url, "/generate", bodies)
     cpu, seconds = time.process_time() - cpu, time.perf_counter() - began

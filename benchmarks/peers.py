@@ -158,7 +158,8 @@ def list_contenders(ours: Path, peer: Path, peer_python: Path) -> dict[str, Cont
     """The servers, by name."""
 
     def our_body(prompt: list[int], new: int) -> dict[str, Any]:
-        return {"token_ids": prompt, "max_tokens": new, "ignore_eos": True, "stream": True}
+        fixed = {"max_tokens": new, "ignore_eos": True, "speculate": False, "stream": True}
+        return {"token_ids": prompt} | fixed
 
     def peer_body(prompt: list[int], new: int) -> dict[str, Any]:
         text = "".join(chr(FIRST_CHARACTER + id) for id in prompt)
