@@ -3,10 +3,11 @@
     python -m benchmarks.load [--streams 1,8,32,64,128] [--url URL] [--output FILE]
 
 For each number of streams, all sent at once: greedy `POST /generate` with `stream`, and the same
-workload in an engine in this process, neither with guesses: each token is an event. They take turns, with other prompts each time; the best of
-several rounds is kept, by rate. Times over HTTP begin before the connection is made. Without
-`--url`, the server is a process that this benchmark starts and ends. The program that sends the
-load runs on the same machine; its share of one core is given. The last line is JSON.
+workload in an engine in this process, neither with guesses: each token is an event. They take
+turns, with other prompts each time; the best of several rounds is kept, by rate. Times over HTTP
+begin before the connection is made. Without `--url`, the server is a process that this benchmark
+starts and ends. The program that sends the load runs on the same machine; its share of one core is
+given. The last line is JSON.
 """
 
 import argparse
