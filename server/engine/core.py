@@ -92,7 +92,8 @@ class EngineCore:
         self._requests: dict[str, set[str]] = {}
         row_of = partial(kept_row, self._state, self.pool.states)
         self.sessions = PooledSessions(self._state, self.scheduler, row_of)
-        longest = self.pool.allocator.pages_for(model.config.max_seq_len)
+        self._max_seq_len = model.config.max_seq_len
+        longest = self.pool.allocator.pages_for(self._max_seq_len)
         self._tables = BlockTables(settings.max_running, longest, row_of)
 
     @property
@@ -117,10 +118,12 @@ class EngineCore:
 
     def warm_up(self, token_id: int) -> None:
         """Run the model once, so that the first request does not wait for its compilation."""
-        for n_rows in (3, self.scheduler.max_batch_tokens):  # the forms for little and much work
+        # The forms for little and for much work: what drafts leave to compute again comes on top of
+        # what a step may have.
+        for n_rows in (3, 2 * self.scheduler.max_batch_tokens):
             allocator = self.pool.allocator
-            pages = list(range(min(allocator.pages_for(n_rows), allocator.n_pages)))
-            n_rows = min(n_rows, len(pages) * allocator.page_size)
+            n_rows = min(n_rows, self._max_seq_len, allocator.n_pages * allocator.page_size)
+            pages = list(range(allocator.pages_for(n_rows)))
             sequence = Sequence("warm-up", [token_id] * n_rows, 1, pages=pages, slot=0)
             rows = {sequence.id: range(n_rows)}
             self._extend([Chunk(sequence, start=0, n_tokens=n_rows, is_last=True)], rows)

@@ -303,7 +303,7 @@ def inline(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Register a function that types and emits LLVM code of its own; `lanes.py` has them all."""
+    """Register a function that types and emits LLVM code of its own, as those of `lanes.py` do."""
     return numba.extending.intrinsic(function)  # type: ignore[no-any-return]
 
 
