@@ -413,6 +413,8 @@ class EngineCore:
         return self._decoder.match(self._state, sample.sequence.slot)
 
     def _fork(self, origin: Generation, other: Generation) -> None:
+        if other.sequence.drafter is not None:
+            other.sequence.drafter.judge(0, 0)  # of the first token
         pages = self.scheduler.fork(origin.sequence, other.sequence)
         self._start(other)
         if pages is not None:

@@ -39,6 +39,15 @@ def test_a_copy_takes_few_steps() -> None:
     assert scheduler.n_drafted == scheduler.n_accepted == len(TEXT) - 3
 
 
+def test_every_sample_is_followed_from_its_first_token_on() -> None:
+    driver = drafting(max_batch_tokens=64)
+    driver.add("a", TEXT, n=3)
+    driver.run()
+    assert {driver.text[name] for name in ("a", "a-1", "a-2")} == {TEXT}
+    scheduler = driver.core.scheduler
+    assert scheduler.n_drafted == scheduler.n_accepted > 2 * len(TEXT)
+
+
 def test_one_request_can_do_without() -> None:
     driver = drafting(max_batch_tokens=64)
     driver.add("a", TEXT, speculate=False)
