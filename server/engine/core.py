@@ -168,13 +168,16 @@ class EngineCore:
         except Exception:
             logger.exception(
                 "a step of %d tokens of %d sequences failed: %s",
-                sum(chunk.n_tokens for chunk in chunks),
+                sum(chunk.n_rows for chunk in chunks),
                 len(chunks),
                 ", ".join(chunk.sequence.id for chunk in chunks),
             )
             ids = {self._samples[chunk.sequence.id].request_id for chunk in chunks}
             return [self._fail(id) for id in sorted(ids)]
         computed = time.perf_counter()
+        for chunk in chunks:
+            if not chunk.draft:  # else nobody knows yet how much of it was right
+                self.scheduler.computed(chunk)
         outcomes = self._sample(chunks, rows, logits)
         self.n_steps += 1
         self.last_step_tokens = sum(chunk.n_rows for chunk in chunks)
@@ -271,8 +274,6 @@ class EngineCore:
         outcomes: list[Outcome] = []
         verified: list[_Verified] = []
         for chunk in chunks:
-            if not chunk.draft:
-                self.scheduler.computed(chunk)
             sample = self._samples.get(chunk.sequence.id)
             where = rows[chunk.sequence.id]
             if sample is None or not where:
@@ -318,8 +319,8 @@ class EngineCore:
             if sample.sequence.token_ids[-1] != chunk.draft[n_right]:
                 break
             n_right += 1
-        if chunk.sequence.drafter is not None:
-            chunk.sequence.drafter.judge(len(chunk.draft), n_right)
+        assert chunk.sequence.drafter is not None
+        chunk.sequence.drafter.judge(len(chunk.draft), n_right)
         return _Verified(sample, chunk, n_right, Delta.join(deltas))
 
     def _settle(self, verified: "list[_Verified]") -> list[Outcome]:
@@ -329,6 +330,8 @@ class EngineCore:
         if there is none, since the session keeps it.
         """
         again = []
+        # Those of requests that failed meanwhile have nothing left to settle.
+        verified = [one for one in verified if one.sample.sequence.id in self._samples]
         for one in verified:
             sequence, n_known = one.chunk.sequence, one.chunk.n_tokens + one.n_right
             if one.n_right < len(one.chunk.draft):

@@ -21,26 +21,22 @@ def _pointer(context: Any, builder: Any, signature: Any, args: Any, number: int)
     return row_pointer(context, builder, signature.args[number], args[number])[0]
 
 
-@jit.intrinsic
-def least(typingctx: Any, x: Any, at: Any) -> Any:  # noqa: ARG001
-    """The least of sixteen elements of a float32 array, counted over all its axes, from `at` on."""
+def _first_of_sixteen(order: str) -> Any:
+    @jit.intrinsic
+    def first(typingctx: Any, x: Any, at: Any) -> Any:  # noqa: ARG001
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lanes = load_lanes(builder, _pointer(context, builder, signature, args, 0), args[1])
+            return best_lane(builder, lanes, order)
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = load_lanes(builder, _pointer(context, builder, signature, args, 0), args[1])
-        return best_lane(builder, lanes, "<")
+        return jit.types.float32(x, jit.types.int64), codegen
 
-    return jit.types.float32(x, jit.types.int64), codegen
+    return first
 
 
-@jit.intrinsic
-def largest(typingctx: Any, x: Any, at: Any) -> Any:  # noqa: ARG001
-    """The largest of sixteen elements of a float32 array from `at` on."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = load_lanes(builder, _pointer(context, builder, signature, args, 0), args[1])
-        return best_lane(builder, lanes, ">")
-
-    return jit.types.float32(x, jit.types.int64), codegen
+# The least and the largest of sixteen elements of a float32 array, counted over all its axes, from
+# the second argument on.
+least = _first_of_sixteen("<")
+largest = _first_of_sixteen(">")
 
 
 @jit.intrinsic

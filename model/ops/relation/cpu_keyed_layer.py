@@ -130,11 +130,8 @@ def keyed_layer(
     none = np.empty(0, np.float32)
     taken = np.zeros(3, np.int64)
     for _ in jit.prange(n_threads):
-        s = take(taken, 0)
-        while s < slots.shape[0]:
-            shift(x, active, s, starts, context_lens, slots, state_tables, page_size, eps,
-                  limits, channel, taps, tails, z, readers, memories)  # fmt: skip
-            s = take(taken, 0)
+        shift(taken, x, active, starts, context_lens, slots, state_tables, page_size, eps, limits,
+              channel, taps, tails, z, readers, memories)  # fmt: skip
     for _ in jit.prange(n_threads):
         tile = take(taken, 1)
         while tile < n_tiles:

@@ -107,28 +107,31 @@ def separable_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
 
 
 @jit.inline
-def shift(x, active, s, starts, context_lens, slots, state_tables, page_size, eps,
+def shift(taken, x, active, starts, context_lens, slots, state_tables, page_size, eps,
           reaches, channel, taps, tails, z, readers, memories):  # fmt: skip
-    """Normalize the new rows of sequence s and convolve them, page by page.
+    """Normalize the new rows of sequences and convolve them, page by page.
 
-    Only active rows get readers.
+    Only active rows get readers. The next sequence is the first counter of `taken`.
     """
-    tail = tails[slots[s]]
-    first = starts[s]
-    while first < starts[s + 1]:
-        held = context_lens[s] + first - starts[s]
-        last = min(starts[s + 1], first + page_size - held % page_size)
-        for n in range(first, last):
-            normalize(x[n], eps, z[n])
-        extend_shift(
-            z, first, last, channel, taps, reaches, active, tail, readers, memories
-        )  # fmt: skip
-        held += last - first
-        if held % page_size == 0:
-            row = state_tables[s, held // page_size - 1]
-            if row >= 0:
-                tails[row] = tail
-        first = last
+    s = take(taken, 0)
+    while s < slots.shape[0]:
+        tail = tails[slots[s]]
+        first = starts[s]
+        while first < starts[s + 1]:
+            held = context_lens[s] + first - starts[s]
+            last = min(starts[s + 1], first + page_size - held % page_size)
+            for n in range(first, last):
+                normalize(x[n], eps, z[n])
+            extend_shift(
+                z, first, last, channel, taps, reaches, active, tail, readers, memories
+            )  # fmt: skip
+            held += last - first
+            if held % page_size == 0:
+                row = state_tables[s, held // page_size - 1]
+                if row >= 0:
+                    tails[row] = tail
+            first = last
+        s = take(taken, 0)
 
 
 @jit.inline
@@ -190,11 +193,8 @@ def normalized_layer(
     n_parts = _PARTS * n_threads
     taken = np.zeros(4, np.int64)
     for _ in jit.prange(n_threads):
-        s = take(taken, 0)
-        while s < slots.shape[0]:
-            shift(x, active, s, starts, context_lens, slots, state_tables, page_size, eps,
-                  limits, channel, taps, tails, z, readers, memories)  # fmt: skip
-            s = take(taken, 0)
+        shift(taken, x, active, starts, context_lens, slots, state_tables, page_size, eps, limits,
+              channel, taps, tails, z, readers, memories)  # fmt: skip
     for _ in jit.prange(n_threads):
         tile = take(taken, 1)
         while tile < n_tiles:
@@ -248,11 +248,8 @@ def separable_layer(
     limits = reaches if within_turn else boundless
     taken = np.zeros(4, np.int64)
     for _ in jit.prange(n_threads):
-        s = take(taken, 0)
-        while s < slots.shape[0]:
-            shift(x, active, s, starts, context_lens, slots, state_tables, page_size, eps,
-                  limits, channel, taps, tails, z, readers, memories)  # fmt: skip
-            s = take(taken, 0)
+        shift(taken, x, active, starts, context_lens, slots, state_tables, page_size, eps, limits,
+              channel, taps, tails, z, readers, memories)  # fmt: skip
     for _ in jit.prange(n_threads):
         tile = take(taken, 1)
         while tile < n_tiles:

@@ -276,6 +276,27 @@ def test_a_failed_step_fails_its_sequences_and_no_others(
     assert record.exc_info is not None
 
 
+def test_samples_may_fail_together_where_they_fill_a_page(
+    driver: Driver[FakeModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extend = driver.model.decoder.extend
+    filled = []
+
+    def spoil(batch: RaggedBatch, *rest: Any) -> object:
+        logits = extend(batch, *rest)
+        if batch.context_lens.tolist() == [15, 15]:
+            logits[0, 3] = float("nan")
+            filled.append(batch)
+        return logits
+
+    monkeypatch.setattr(driver.model.decoder, "extend", spoil)
+    driver.add("a", "0123456789", n=2)
+    driver.run()
+    assert len(filled) == 1
+    assert driver.ended["a"] == "error"
+    driver.assert_nothing_leaks()
+
+
 def test_logits_that_are_no_numbers_fail_one_sequence(
     driver: Driver[FakeModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:

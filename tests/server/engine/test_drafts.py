@@ -10,6 +10,7 @@ from prometheus_client.core import HistogramMetricFamily
 
 from model.state import RaggedBatch
 from server.engine.deltas import Delta
+from server.engine.drafter import Drafter
 from server.engine.metrics import Metrics
 from server.engine.readers import Readers
 from server.engine.token_stream import TokenStream
@@ -148,6 +149,29 @@ def test_if_what_was_right_cannot_be_computed_again_its_request_fails_and_no_oth
     assert [one.getMessage() for one in records] == [
         "a step to end with, of 1 sequences, failed: a-0"
     ]
+
+
+def test_a_sample_that_fails_takes_one_whose_draft_was_wrong_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    driver = drafting()
+    extend = driver.model.decoder.extend
+    spoilt = []
+
+    def spoil(batch: RaggedBatch, *rest: Any) -> Any:
+        logits = extend(batch, *rest)
+        if (batch.starts[1:] - batch.starts[:-1]).tolist() == [4, 4]:
+            logits[4:] = float("nan")
+            spoilt.append(batch)
+        return logits
+
+    monkeypatch.setattr(Drafter, "propose", lambda _, room: [0] * min(3, room))  # never right
+    monkeypatch.setattr(driver.model.decoder, "extend", spoil)
+    driver.add("a", TEXT, n=2)
+    driver.run()
+    assert len(spoilt) == 1
+    assert driver.ended["a"] == "error"
+    driver.assert_nothing_leaks()
 
 
 @in_loop
