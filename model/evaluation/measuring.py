@@ -152,7 +152,7 @@ class _Kept(Generic[_Result]):
             found = measurement.cells.validate_python(cells)
         except ValidationError:
             raise file.other("no results of this command") from None
-        self._began -= seconds
+        self._began = time.monotonic() - seconds  # reading them was no part of measuring
         # Written even so: it must be possible, and what sums the results up may have changed.
         self.add(found)
 
@@ -170,11 +170,11 @@ class _Kept(Generic[_Result]):
         Raises:
             OSError: the file cannot be written.
         """
+        seconds = time.monotonic() - self._began
         self._found |= {result.key: result for result in results}
         if self._file is None:
             return
         results = self.results()
         values = self._measurement.summarize(results) if results else {}
         values["cells"] = self._measurement.cells.dump_python(results, mode="json")
-        seconds = time.monotonic() - self._began
         self._file.write(values, seconds, finished=len(results) == len(self._keys))
