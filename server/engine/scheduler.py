@@ -9,7 +9,7 @@ from server.engine.pool import Pool
 from server.engine.sequence import Sequence, Status
 from server.engine.warm_sessions import PoolUse, WarmSession
 
-_LEAST_TOKENS = 32  # of a new prompt that fit into a step beside however few decoding sequences
+_LEAST_TOKENS = 32  # for each prompt, that fit into a step beside however few decoding sequences
 
 
 class Chunk(NamedTuple):
@@ -41,7 +41,9 @@ class Scheduler:
     A step computes one token of every sequence that is decoding and, with what is left of the
     budget, chunks of prompts. The cost of a token grows with its context, so the budget has two
     bounds: tokens, and work in proportion to that of the decoding sequences, so that a long prompt
-    slows them down by a known factor and never stalls them.
+    slows them down by a known factor and never stalls them. Where several prompts are to be read,
+    each adds to the work, up to that of a whole step of tokens without context: they are read one
+    after the other, and the last of them would otherwise wait for many small steps.
 
     Pages are taken as they are needed. When there are none left, the running sequence whose rank is
     last gives its own back and waits for them; it is computed again later, its tokens stay as they
@@ -109,8 +111,10 @@ class Scheduler:
         tokens = self.max_batch_tokens - sum(s.n_uncomputed for s in decoding)
         work = float("inf")
         if decoding:
-            least = self._cost(0, _LEAST_TOKENS)
-            work = max(least, sum(self._cost(s.n_computed, s.n_uncomputed) for s in decoding))
+            work = max(
+                self._least_work(len(self.running) - len(decoding)),
+                sum(self._cost(s.n_computed, s.n_uncomputed) for s in decoding),
+            )
         chunks = []
         index = 0
         while index < len(self.running):  # which shrinks from its end when pages run out
@@ -129,7 +133,7 @@ class Scheduler:
                 work -= self._cost(sequence.n_computed, n_tokens)
         while self.waiting and self.n_preemptions == n_preemptions:
             sequence = self.waiting[0]
-            if tokens < 1 or work <= 0 or not self._admit(sequence):
+            if self._is_spent(tokens, work) or not self._admit(sequence):
                 break
             n_tokens = max(1, self._affordable(sequence, tokens, work))
             self._reserve(sequence, n_tokens)
@@ -274,13 +278,27 @@ class Scheduler:
             tokens -= len(draft)
             chunks[number] = chunk._replace(draft=draft)
 
+    def _least_work(self, n_reading: int) -> float:
+        """Work that prompts may make beside however few decoding sequences, in pairs.
+
+        Args:
+            n_reading: running sequences whose prompts are not computed yet.
+        """
+        n_prompts = n_reading + min(len(self.waiting), self.n_free_slots)
+        most = max(_LEAST_TOKENS, self.max_batch_tokens)
+        return self._cost(0, min(n_prompts * _LEAST_TOKENS, most))
+
     def _cost(self, context: int, n_tokens: int) -> float:
         """Work of some tokens, in pairs."""
         return n_tokens * (context + n_tokens / 2 + self.token_pairs)
 
+    def _is_spent(self, tokens: int, work: float) -> bool:
+        """Whether too little is left of the budget to begin another chunk."""
+        return tokens < 1 or work < self._cost(0, 1)
+
     def _affordable(self, sequence: Sequence, tokens: int, work: float) -> int:
         """Tokens of a sequence that fit into a budget; at least one if there is any budget left."""
-        if tokens < 1 or work <= 0:
+        if self._is_spent(tokens, work):
             return 0
         n_tokens = min(sequence.n_uncomputed, tokens)
         if self._cost(sequence.n_computed, n_tokens) > work:

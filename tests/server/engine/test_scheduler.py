@@ -91,6 +91,46 @@ def test_work_on_prompts_is_in_proportion_to_that_on_decoding_sequences() -> Non
     assert max(costs) < 1.5 * min(costs)
 
 
+def beside_one(n_prompts: int, *, n_slots: int = 64) -> list[tuple[str, int, int]]:
+    """The step after prompts of 100 tokens have come, beside a sequence that is decoding."""
+    scheduler = Scheduler(
+        Pool(1000, 16), n_slots=n_slots, max_batch_tokens=256, token_pairs=1e9
+    )  # a token costs the same anywhere
+    scheduler.add(sequence("decoding", 1, 100))
+    plan(scheduler)
+    for number in range(n_prompts):
+        scheduler.add(sequence(f"prompt {number}", 100))
+    return plan(scheduler)[1:]
+
+
+def test_every_prompt_adds_its_share_to_a_step_and_the_first_one_gets_it() -> None:
+    assert beside_one(1) == [("prompt 0", 0, 32)]
+    assert beside_one(3) == [("prompt 0", 0, 96)]
+    assert beside_one(4) == [("prompt 0", 0, 100), ("prompt 1", 0, 28)]
+
+
+def test_many_prompts_have_a_whole_step_and_no_more() -> None:
+    assert [n for *_, n in beside_one(50)] == [100, 100, 55]
+
+
+def test_the_shares_of_other_prompts_do_not_let_a_long_one_stall_a_step() -> None:
+    scheduler = make(n_pages=4000, n_slots=60, max_batch_tokens=256)
+    scheduler.add(sequence("decoding", 1, 4000))
+    plan(scheduler)
+    scheduler.add(long := sequence("long", 20_000, first=0))
+    while long.n_computed < 2000:
+        plan(scheduler)
+    for number in range(50):
+        scheduler.add(sequence(str(number), 100))
+    start, n_tokens = plan(scheduler)[1][1:]
+    cost = [n * (start + n / 2 + 64) for n in (n_tokens, n_tokens + 1)]
+    assert cost[0] <= 256 * (256 / 2 + 64) < cost[1]  # that of a step of tokens without context
+
+
+def test_prompts_that_have_no_slot_add_nothing() -> None:
+    assert beside_one(10, n_slots=3) == [("prompt 0", 0, 64)]
+
+
 def test_prompts_share_a_step_with_what_is_left_of_the_budget() -> None:
     scheduler = make()
     for name, length in (("a", 3), ("b", 4), ("c", 5)):
