@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 # of the event loop's time is left however many streams there are.
 _READER_SECONDS = 100e-6
 
+_TIMER_SECONDS = 1e-3  # uvloop rounds timers to whole milliseconds
+
 EndReason = FinishReason | Literal["abort", "error"]
 """Why a request is over, in metrics and in the log."""
 
@@ -35,7 +37,7 @@ class _Reader:
         sink: gets the outcomes first, and hands them over to the stream later; or None.
         judge: judges the answers; None if nothing is expected of them.
         deadline: ends the request when its time is over.
-        due: when the reader may be woken again; None before its first token.
+        due: when the reader may be woken again; None before its first token, which is never held.
         last_tokens: when the latest token of each sample came.
     """
 
@@ -64,7 +66,8 @@ class Readers:
         self._release = release
         self._abandon = abandon
         self._readers: dict[str, _Reader] = {}
-        self._held: dict[str, TokenStream] = {}
+        self._held: dict[str, _Reader] = {}  # that have something new and are not due yet
+        self._next_look: asyncio.TimerHandle | None = None  # at those held
         self._none_left = asyncio.Event()
         self._none_left.set()
 
@@ -142,25 +145,34 @@ class Readers:
             reader.stream.push(outcome, wake=is_due)
             if is_due:
                 reader.due = now + pause
+                self._held.pop(id, None)
             else:
-                self._hold(id, reader.stream, pause)
+                self._held[id] = reader
             if outcome.finish_reason is not None and reader.stream.is_complete:
                 self._forget(id, reader, outcome.finish_reason)
+        self._look_later(now)
 
     async def wait_for_none(self, seconds: float) -> None:
         """Return when all requests are over, or after so many seconds."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._none_left.wait(), seconds)
 
-    def _hold(self, id: str, stream: TokenStream, pause: float) -> None:
-        if not self._held:
-            asyncio.get_running_loop().call_later(pause, self._wake_held)
-        self._held[id] = stream
+    def _look_later(self, now: float) -> None:
+        """See to it that held readers are woken when they are due, even if no step comes."""
+        if self._held and self._next_look is None:
+            first = min(reader.due or now for reader in self._held.values())
+            self._next_look = asyncio.get_running_loop().call_later(first - now, self._wake_held)
 
     def _wake_held(self) -> None:
-        for stream in self._held.values():
-            stream.wake()
-        self._held.clear()
+        self._next_look = None
+        now = time.monotonic()
+        pause = _READER_SECONDS * (len(self._readers) - 1)
+        for id, reader in list(self._held.items()):
+            if reader.due is None or reader.due <= now + _TIMER_SECONDS:
+                del self._held[id]
+                reader.due = now + pause
+                reader.stream.wake()
+        self._look_later(now)
 
     def _count(self, reader: _Reader, delta: Delta, now: float) -> None:
         metrics, stream = self._metrics, reader.stream
@@ -181,6 +193,7 @@ class Readers:
 
     def _forget(self, id: str, reader: _Reader, reason: EndReason) -> None:
         del self._readers[id]
+        self._held.pop(id, None)
         if reader.deadline is not None:
             reader.deadline.cancel()
         if not self._readers:

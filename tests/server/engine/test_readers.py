@@ -7,7 +7,11 @@ import threading
 import pytest
 
 from model.state import RaggedBatch
+from server.engine.deltas import Delta
 from server.engine.generation import GenerationParams
+from server.engine.metrics import Metrics
+from server.engine.readers import Readers
+from server.engine.token_stream import TokenStream
 from server.errors import DeadlineExceededError
 from server.settings import Settings
 from tests.server.conftest import Gate
@@ -16,6 +20,15 @@ from tests.server.fake_model import FakeModel
 from tests.server.in_loop import in_loop
 from tests.server.live_server import is_idle
 from tests.server.steps import AtStep
+
+
+class Clock:
+    """Stands in for the module `time`."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 @in_loop
@@ -67,6 +80,41 @@ async def test_readers_of_many_streams_get_every_token_though_no_other_step_come
         gate.open()
         await asyncio.gather(*reading)
         assert texts == ["hello"] * 8
+
+
+@in_loop
+async def test_nobody_is_woken_before_their_own_pause_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What one reader waits for does not wake another one early."""
+    clock = Clock()
+    monkeypatch.setattr("server.engine.readers.time", clock)
+    monkeypatch.setattr("server.engine.readers._READER_SECONDS", 0.05)  # a pause of 0.05 for two
+    metrics = Metrics("fake", lambda: pytest.fail("not asked"), 1, {})
+    readers = Readers(metrics, lambda _: None, lambda _: None)
+    streams = {name: TokenStream(name, 1, lambda _: None) for name in "ab"}
+    for stream in streams.values():
+        readers.add(stream, "-", None)
+
+    def write(name: str, now: float) -> None:
+        clock.now = now
+        readers.deliver([(name, Delta([1], "x"))])
+
+    for name, now in (("a", 0.0), ("b", 0.03)):
+        write(name, now)  # the first token, for which nobody waits
+        assert (await anext(streams[name])).token_ids == [1]
+        write(name, now + 0.01)
+    reading = {name: asyncio.ensure_future(anext(stream)) for name, stream in streams.items()}
+    clock.now = 0.05
+    await reading["a"]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not reading["b"].done()
+    clock.now = 0.08
+    await reading["b"]
+    write("a", 0.09)  # `a` was woken at 0.05
+    write("a", 0.1)
+    assert (await anext(streams["a"])).token_ids == [1, 1]
 
 
 def test_every_end_is_one_line_in_the_log(
