@@ -1,5 +1,6 @@
 """Opens an account for every request before its route does anything, and settles it at the end."""
 
+from collections.abc import Awaitable
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -78,10 +79,10 @@ class SettleAccounts:
             return
         state = scope.setdefault("state", {})
 
-        async def send_with_quotas(message: Message) -> None:
+        def send_with_quotas(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start" and "account" in state:
                 MutableHeaders(scope=message).update(state["account"].headers())
-            await send(message)
+            return send(message)
 
         try:
             await self.app(scope, receive, send_with_quotas)

@@ -1,7 +1,7 @@
 """Comment lines in a stream of events that is silent, lest a proxy takes it for dead."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 from starlette.types import Message, Send
@@ -22,10 +22,10 @@ async def commented(send: Send, seconds: float) -> AsyncIterator[Send]:
     loop = asyncio.get_running_loop()
     last = loop.time()
 
-    async def send_event(message: Message) -> None:
+    def send_event(message: Message) -> Awaitable[None]:
         nonlocal last
         last = loop.time()
-        await send(message)
+        return send(message)
 
     async def send_comments() -> None:
         while True:

@@ -1,7 +1,7 @@
 """Sends a stream of deltas over HTTP, and ends it when the client leaves."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, Protocol, TypeVar
 
 from fastapi import Response
@@ -153,6 +153,6 @@ async def _collect(stream: DeltaStream) -> list[Delta]:
     return [Delta.join(part) for part in parts]
 
 
-async def _send_event(send: Send, data: str) -> None:
+def _send_event(send: Send, data: str) -> Awaitable[None]:
     body = f"data: {data}\n\n".encode()
-    await send({"type": "http.response.body", "body": body, "more_body": True})
+    return send({"type": "http.response.body", "body": body, "more_body": True})

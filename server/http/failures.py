@@ -1,5 +1,7 @@
 """An answer to every exception that nothing else has handled."""
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import ServiceError
@@ -25,10 +27,10 @@ class AnswerFailures:
             return
         started = False
 
-        async def note_start(message: Message) -> None:
+        def note_start(message: Message) -> Awaitable[None]:
             nonlocal started
             started = started or message["type"] == "http.response.start"
-            await send(message)
+            return send(message)
 
         try:
             await self.app(scope, receive, note_start)

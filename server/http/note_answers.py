@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -53,10 +54,10 @@ class NoteAnswers:
                 )
             )
 
-        async def note_and_send(message: Message) -> None:
+        def note_and_send(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 note(message["status"])
-            await send(message)
+            return send(message)
 
         try:
             await self.app(scope, receive, note_and_send)

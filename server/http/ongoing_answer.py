@@ -1,5 +1,7 @@
 """The answer to one request, on its way from the app to uvicorn."""
 
+from collections.abc import Awaitable
+
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -28,12 +30,12 @@ class OngoingAnswer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
 
-        async def send_on(message: Message) -> None:
+        def send_on(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 self._begin(Headers(raw=message.get("headers", [])))
             elif self._ends_with_connection:  # uvicorn counts what is left of a known length
                 self._cycle.expected_content_length = len(message.get("body", b""))
-            await send(message)
+            return send(message)
 
         await self._app(scope, receive, send_on)
 
