@@ -9,7 +9,7 @@ page: where there is none, the other sequence goes on from an earlier row and co
 between again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -70,6 +70,8 @@ class TensorSpec:
         name: unique in its layer; snapshots store the tensor under it.
         shape: of one token's part, or of one sequence's; at least one axis.
         dtype: its name, the same for NumPy and torch.
+        derive: makes it from the others of a layer's pool, of T tokens each; all are `[T, K]` for K
+            numbers a token. Such a tensor is no part of what is exported. None if it is.
 
     Raises:
         ValueError: the shape has no axis.
@@ -78,6 +80,7 @@ class TensorSpec:
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
+    derive: Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what neither pages nor snapshots can hold."""
@@ -104,6 +107,11 @@ class LayerSpec:
 
     pool: tuple[TensorSpec, ...] = ()
     state: tuple[TensorSpec, ...] = ()
+
+    @property
+    def exported(self) -> tuple[TensorSpec, ...]:
+        """The tensors of the pool that others cannot be made from."""
+        return tuple(spec for spec in self.pool if spec.derive is None)
 
     def __post_init__(self) -> None:
         """Refuse names that snapshots could not tell apart."""
@@ -141,8 +149,8 @@ class SequenceMemory:
 
     Attributes:
         counters: `[C]` int64, what the embedding keeps.
-        pools: one mapping a layer, by the names of its tensors: `[T, K]` for a tensor of K numbers
-            a token, heads side by side.
+        pools: one mapping a layer, by the names of the tensors that are not derived: `[T, K]` for a
+            tensor of K numbers a token, heads side by side.
         states: one mapping a layer, by the names of its tensors, of the shapes in its `LayerSpec`.
     """
 
@@ -281,11 +289,11 @@ class DecoderState:
             self.counters[row].cpu().numpy().copy(),
             [
                 {
-                    name: pool[list(pages)].movedim(-2, 1).flatten(0, 1).flatten(1)[:n_tokens]
-                    .cpu().numpy().copy()
-                    for name, pool in layer.pool.items()
+                    spec.name: layer.pool[spec.name][list(pages)]
+                    .movedim(-2, 1).flatten(0, 1).flatten(1)[:n_tokens].cpu().numpy().copy()
+                    for spec in layer_spec.exported
                 }
-                for layer in self.layers
+                for layer_spec, layer in zip(self.specs, self.layers, strict=True)
             ],
             [
                 {name: states[row].cpu().numpy().copy() for name, states in layer.state.items()}
@@ -302,15 +310,15 @@ class DecoderState:
             row: to hold the state, a slot or a row as `row` gives it.
         """
         self.counters[row] = torch.from_numpy(memory.counters)
-        for layer, pools, states in zip(self.layers, memory.pools, memory.states, strict=True):
+        layers = zip(self.specs, self.layers, memory.pools, memory.states, strict=True)
+        for layer_spec, layer, pools, states in layers:
             for name, kept in states.items():
                 layer.state[name][row] = torch.from_numpy(kept)
-            for name, pool in layer.pool.items():
-                n_tokens = len(pools[name])
-                rows = np.zeros(
-                    (len(pages) * self.page_size, pools[name].shape[1]), pools[name].dtype
-                )
-                rows[:n_tokens] = pools[name]
+            for spec in layer_spec.pool:
+                given = pools[spec.name] if spec.derive is None else spec.derive(pools)
+                rows = np.zeros((len(pages) * self.page_size, given.shape[1]), given.dtype)
+                rows[: len(given)] = given
+                pool = layer.pool[spec.name]
                 shape = pool.shape[1:-2] + pool.shape[-1:]
                 split = torch.from_numpy(rows).reshape(len(pages), self.page_size, *shape)
                 pool[list(pages)] = split.movedim(1, -2).to(pool.device)

@@ -1,7 +1,8 @@
 """The paper's mixer: it keeps every memory, in a pool that grows by one entry a token."""
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from model.mixers.relation import RelationMixer, RelationParams, tail_spec
+from model.ops.cpu.lanes import row_sums
 from model.ops.norm import norm
 from model.ops.relation import KEY_BLOCK, normalized_relation
 from model.ops.relation.keyed import keyed_relation
@@ -113,10 +115,19 @@ class NormalizedRelation(RelationMixer):
 
     @classmethod
     def spec(cls, params: NormalizedParams, d_model: int) -> LayerSpec:
-        """A pool of R numbers a token; in the keyed form keys in whole blocks, and four more."""
+        """A pool of R numbers a token, with their sum for each head.
+
+        In the keyed form it has the keys in whole blocks, the values, and four more.
+        """
         if not params.is_keyed:
             memories = TensorSpec("pool", (params.n_head, params.d_head))
-            return LayerSpec(pool=(memories,), state=tail_spec(params, d_model))
+
+            def derive(pools: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+                rows = pools["pool"]
+                return row_sums(rows.reshape(len(rows), params.n_head, params.d_head))
+
+            totals = TensorSpec("totals", (params.n_head, 1), "float64", derive)
+            return LayerSpec(pool=(memories, totals), state=tail_spec(params, d_model))
         pool = (
             TensorSpec("keys", (params.n_key_blocks, KEY_BLOCK)),
             TensorSpec("values", (params.n_values,)),

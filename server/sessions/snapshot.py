@@ -1,11 +1,11 @@
 """A session as one safetensors file: its tokens, its memory, and a digest of both.
 
 The tensors are, in this order: `token_ids` `[T]` int64; for each layer i, those that its
-`LayerSpec` names; and `sha256` `[32]` uint8, the digest of all bytes of the file before it. A
-tensor NAME of a layer's pool is `NAME.i` `[C, K]`, the memory of the first C tokens, heads side by
-side; one of its state is `NAME.i`, in its own shape. The metadata give the format and its version,
-the model and the fingerprint of its weights, and how many tokens the memory is of. Version 1 also
-had empty tensors, for what a layer does not keep.
+`LayerSpec` names and does not derive; and `sha256` `[32]` uint8, the digest of all bytes of the
+file before it. A tensor NAME of a layer's pool is `NAME.i` `[C, K]`, the memory of the first C
+tokens, heads side by side; one of its state is `NAME.i`, in its own shape. The metadata give the
+format and its version, the model and the fingerprint of its weights, and how many tokens the memory
+is of. Version 1 also had empty tensors, for what a layer does not keep.
 
 The digest finds damage, not malice: whoever makes a snapshot decides what the session remembers.
 That stays within the session, since restored memory is never shared with others.
@@ -54,13 +54,13 @@ class Snapshot:
 def largest_size(layers: list[LayerSpec], config: ModelConfig) -> int:
     """Most bytes that a snapshot of a model's longest session can have."""
     state = sum(spec.n_bytes for layer in layers for spec in layer.state)
-    token = 8 + sum(spec.n_bytes for layer in layers for spec in layer.pool)
+    token = 8 + sum(spec.n_bytes for layer in layers for spec in layer.exported)
     return config.max_seq_len * token + state + largest_header(layers)
 
 
 def largest_header(layers: list[LayerSpec]) -> int:
     """Most bytes that the JSON at the beginning of a model's snapshot can have."""
-    return 4096 + 256 * sum(len(layer.pool) + len(layer.state) for layer in layers)
+    return 4096 + 256 * sum(len(layer.exported) + len(layer.state) for layer in layers)
 
 
 def write_snapshot(snapshot: Snapshot, model: ServedModel) -> tuple[int, Iterator[bytes]]:
@@ -174,7 +174,7 @@ def read_snapshot(data: bytes, model: ServedModel, layers: list[LayerSpec]) -> S
         raise InvalidSnapshotError("its memory is of no tokens, or of more than there are")
     for i, layer in enumerate(layers):
         pools.append({})
-        for spec in layer.pool:
+        for spec in layer.exported:
             shape = (n_held, prod(spec.shape))
             pools[-1][spec.name] = _take(tensors, f"{spec.name}.{i}", spec.dtype, shape)
         states.append({})

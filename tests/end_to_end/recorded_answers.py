@@ -2,8 +2,8 @@
 
     python -m tests.end_to_end.recorded_answers
 
-writes `recorded/CHECKPOINT.json` anew, which is right only when a checkpoint itself has changed, or
-what `text` makes of the same ids.
+writes `recorded/CHECKPOINT.json` anew, which is right only when a checkpoint itself has changed,
+what `text` makes of the same ids, or the arithmetic of a kernel, which the CHANGELOG then says.
 """
 
 import json

@@ -304,7 +304,8 @@ def test_blocks_that_only_remember_prompts_compare_none(
     params = {"d_relation": 32}
     everywhere = {"mixer": "normalized", "params": params}
     blocks = [everywhere, {"mixer": "separable", "params": params}, everywhere | {"phases": phases}]
-    assert Decoder(make_config(blocks=blocks, recall=True)).n_pair_numbers == compared * 32
+    memory = 32 + 1  # its channels and their sum
+    assert Decoder(make_config(blocks=blocks, recall=True)).n_pair_numbers == compared * memory
 
 
 def test_offsets_move_coupled_positions() -> None:
@@ -325,7 +326,7 @@ def test_state_sizes_are_those_of_the_storage() -> None:
     state = _decoder(CONFIG, 0).new_state(n_pages=5, page_size=32, n_slots=7, n_rows=3)
     pools = sum(pool.nbytes for layer in state.layers for pool in layer.pool.values())
     fixed = sum(kept.nbytes for layer in state.layers for kept in layer.state.values())
-    assert pools == 5 * state.bytes_per_page == 5 * 32 * 32 * 4
+    assert pools == 5 * state.bytes_per_page == 5 * 32 * (32 * 4 + 2 * 8)
     assert fixed + state.counters.nbytes == (7 + 3) * state.bytes_per_state
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from numpy.typing import NDArray
 
 from model.ops.cpu import jit
 
@@ -27,12 +28,16 @@ def call_llvm(builder: Any, name: str, *args: Any) -> Any:
     suffix = "f32" if lane == _F32 else "f64"
     if isinstance(kind, ir.VectorType):
         suffix = f"v{kind.count}{suffix}"
-    name = f"llvm.{name}.{suffix}"
+    function = declare(builder, f"llvm.{name}.{suffix}", kind, [arg.type for arg in args])
+    return builder.call(function, args)
+
+
+def declare(builder: Any, name: str, result: Any, kinds: Sequence[Any]) -> Any:
+    """A function from elsewhere, an intrinsic of LLVM for example, in the module of a builder."""
     function = builder.module.globals.get(name)
     if function is None:
-        signature = ir.FunctionType(kind, [arg.type for arg in args])
-        function = ir.Function(builder.module, signature, name)
-    return builder.call(function, args)
+        function = ir.Function(builder.module, ir.FunctionType(result, kinds), name)
+    return function
 
 
 @jit.intrinsic
@@ -66,13 +71,11 @@ def _add_to_exponent(typingctx: Any, x: Any, n: Any) -> Any:  # noqa: ARG001
     return jit.types.float32(jit.types.float32, jit.types.float32), codegen
 
 
-# Minimax polynomial for 2^f on [-1/2, 1/2] with 2^0 exact; relative error 9.1e-8 before rounding.
-_C0 = np.float32(1.0)
-_C1 = np.float32(0.6931469776)
-_C2 = np.float32(0.2402224208)
-_C3 = np.float32(0.0555073374)
-_C4 = np.float32(0.0096715128)
-_C5 = np.float32(0.0013264727)
+EXP2 = (1.0, 0.6931469776, 0.2402224208, 0.0555073374, 0.0096715128, 0.0013264727)
+"""Coefficients of the minimax polynomial for 2^f on [-1/2, 1/2] with 2^0 exact, from the constant
+one on; relative error 9.1e-8 before rounding."""
+
+_C0, _C1, _C2, _C3, _C4, _C5 = map(np.float32, EXP2)
 
 
 @jit.inline
@@ -88,7 +91,7 @@ def exp2(y):
     return _add_to_exponent(p, n)
 
 
-def _sums(
+def channel_sums(
     builder: Any, lane: Any, pointers: Sequence[Any], length: Any, n_sums: int, step: _Step
 ) -> Any:
     """Emit sums over `length` channels of the arrays that begin at `pointers`, as one vector.
@@ -127,14 +130,13 @@ def _sums(
     first = builder.mul(whole, lanes)
     rest = builder.sub(length, first)
     with builder.if_then(builder.icmp_signed(">", rest, rest.type(0)), likely=False):
-        places = ir.Constant(ir.VectorType(rest.type, LANES), list(range(LANES)))
-        used = builder.icmp_signed("<", places, splat(builder, rest))
+        used = _first_lanes(builder, rest)
         values = [widen(_load_some(builder, pointer, first, used)) for pointer in pointers]
         before = [builder.load(s) for s in sums]
         terms = step(builder, values, before)
         for place, old, term in zip(sums, before, terms, strict=True):
             builder.store(builder.select(used, term, old), place)
-    return _add_lanes(builder, [builder.load(s) for s in sums])
+    return add_lanes(builder, [builder.load(s) for s in sums])
 
 
 def _load_some(builder: Any, pointer: Any, first: Any, used: Any) -> Any:
@@ -142,16 +144,14 @@ def _load_some(builder: Any, pointer: Any, first: Any, used: Any) -> Any:
     element = pointer.type.pointee
     vector = ir.VectorType(element, LANES)
     name = f"llvm.masked.load.v{LANES}{'f32' if element == _F32 else 'f64'}.p0"
-    function = builder.module.globals.get(name)
-    if function is None:
-        kinds = [vector.as_pointer(), _I32, used.type, vector]
-        function = ir.Function(builder.module, ir.FunctionType(vector, kinds), name)
+    kinds = [vector.as_pointer(), _I32, used.type, vector]
+    function = declare(builder, name, vector, kinds)
     at = builder.bitcast(builder.gep(pointer, [first]), vector.as_pointer())
     align = _I32(4 if element == _F32 else 8)
     return builder.call(function, [at, align, used, ir.Constant(vector, [0.0] * LANES)])
 
 
-def _add_lanes(builder: Any, vectors: list[Any]) -> Any:
+def add_lanes(builder: Any, vectors: list[Any]) -> Any:
     """The sums of the lanes of each vector, side by side in one vector.
 
     The halves of each vector are added, and so on until one lane of it is left. As long as there
@@ -166,7 +166,7 @@ def _add_lanes(builder: Any, vectors: list[Any]) -> Any:
             width = first.type.count * (1 if first is second else 2)
             low = [lane for lane in range(width) if lane % (2 * lanes) < lanes]
             halves = [
-                _shuffle(builder, first, second, half)
+                shuffle(builder, first, second, half)
                 for half in (low, [lane + lanes for lane in low])
             ]
             added.append(builder.fadd(*halves))
@@ -174,7 +174,8 @@ def _add_lanes(builder: Any, vectors: list[Any]) -> Any:
     return vectors[0]
 
 
-def _shuffle(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
+def shuffle(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
+    """A vector of lanes of two vectors, those of the second counted on from the first's."""
     mask = ir.Constant(ir.VectorType(_I32, len(lanes)), lanes)
     return builder.shuffle_vector(first, second, mask)
 
@@ -203,54 +204,107 @@ def row_pointer(
     return pointer, shape[-1]
 
 
-def load_lanes(builder: Any, pointer: Any, at: Any) -> Any:
-    """`LANES` float32 from element `at` of what a pointer points to, as a vector."""
-    vector = ir.VectorType(_F32, LANES).as_pointer()
-    return builder.load(builder.bitcast(builder.gep(pointer, [at]), vector), align=4)
+def load_lanes(builder: Any, pointer: Any, at: Any, used: Any = None) -> Any:
+    """`LANES` numbers from element `at` of what a pointer points to, as a vector.
+
+    Only lanes that are `used` are read, if that is given; the others are 0.
+    """
+    if used is not None:
+        return _load_some(builder, pointer, at, used)
+    element = pointer.type.pointee
+    vector = ir.VectorType(element, LANES).as_pointer()
+    align = 4 if element == _F32 else 8
+    return builder.load(builder.bitcast(builder.gep(pointer, [at]), vector), align=align)
 
 
-def store_lanes(builder: Any, lanes: Any, pointer: Any, at: Any) -> None:
-    """Store such a vector."""
+def store_lanes(builder: Any, lanes: Any, pointer: Any, at: Any, used: Any = None) -> None:
+    """Store such a vector, or its lanes that are used."""
     place = builder.bitcast(builder.gep(pointer, [at]), lanes.type.as_pointer())
-    builder.store(lanes, place, align=4)
+    align = 4 if lanes.type.element == _F32 else 8
+    if used is None:
+        builder.store(lanes, place, align=align)
+        return
+    suffix = "f32" if align == 4 else "f64"
+    kinds = [lanes.type, place.type, _I32, used.type]
+    name = f"llvm.masked.store.v{LANES}{suffix}.p0"
+    builder.call(declare(builder, name, ir.VoidType(), kinds), [lanes, place, _I32(align), used])
+
+
+def for_channels(builder: Any, length: Any, body: Callable[[Any, Any], None]) -> None:
+    """Emit `body(at, used)` for each `LANES` of `length` channels.
+
+    `at` is the first of them, and `used` says which lanes there are, None for all.
+    """
+    lanes = length.type(LANES)
+    whole = builder.sdiv(length, lanes)
+    with jit.cgutils.for_range(builder, whole) as loop:
+        body(builder.mul(loop.index, lanes), None)
+    first = builder.mul(whole, lanes)
+    rest = builder.sub(length, first)
+    with builder.if_then(builder.icmp_signed(">", rest, rest.type(0)), likely=False):
+        body(first, _first_lanes(builder, rest))
+
+
+def _first_lanes(builder: Any, n: Any) -> Any:
+    places = ir.Constant(ir.VectorType(n.type, LANES), list(range(LANES)))
+    return builder.icmp_signed("<", places, splat(builder, n))
 
 
 def best_lane(builder: Any, lanes: Any, order: str) -> Any:
     """The lane of a vector that comes first in an order, `<` or `>`; none may be NaN."""
     while lanes.type.count > 1:
         half = lanes.type.count // 2
-        low = _shuffle(builder, lanes, lanes, list(range(half)))
-        high = _shuffle(builder, lanes, lanes, list(range(half, 2 * half)))
+        low = shuffle(builder, lanes, lanes, list(range(half)))
+        high = shuffle(builder, lanes, lanes, list(range(half, 2 * half)))
         lanes = builder.select(builder.fcmp_ordered(order, low, high), low, high)
     return _lane(builder, lanes, 0)
 
 
-def _check_contiguous(*arrays: Any) -> None:
+def check_contiguous(*arrays: Any) -> None:
+    """Refuse arrays, by their types, that do not lie in one piece.
+
+    Raises:
+        TypeError: there are such.
+    """
     for array in arrays:
         if array.layout != "C":
             raise TypeError(f"need C-contiguous arrays, got {array}")
 
 
 @jit.intrinsic
-def row_sum(typingctx: Any, x: Any) -> Any:  # noqa: ARG001
-    """Sum of a row `[K]`, float32 or float64, in float64."""
-    _check_contiguous(x)
+def row_sum(typingctx: Any, x: Any, row: Any) -> Any:  # noqa: ARG001
+    """Sum of a row of an array, float32 or float64, in float64; rows are counted over all axes."""
+    check_contiguous(x)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer, length = row_pointer(context, builder, signature.args[0], args[0])
+        pointer, length = row_pointer(context, builder, signature.args[0], args[0], args[1])
 
         def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
             return [builder.fadd(sums[0], values[0])]
 
-        return _lane(builder, _sums(builder, _F64, [pointer], length, 1, step), 0)
+        return _lane(builder, channel_sums(builder, _F64, [pointer], length, 1, step), 0)
 
-    return jit.types.float64(x), codegen
+    return jit.types.float64(x, jit.types.int64), codegen
+
+
+def row_sums(x: NDArray[Any]) -> NDArray[np.float64]:
+    """Sums over the last axis with the bits of `row_sum`, by NumPy."""
+    missing = -x.shape[-1] % LANES
+    padded = np.pad(x.astype(np.float64), [(0, 0)] * (x.ndim - 1) + [(0, missing)])
+    sums = np.zeros((*x.shape[:-1], LANES))
+    for first in range(0, padded.shape[-1], LANES):
+        sums += padded[..., first : first + LANES]
+    while sums.shape[-1] > 1:
+        half = sums.shape[-1] // 2
+        sums = sums[..., :half] + sums[..., half:]
+    found: NDArray[np.float64] = sums[..., 0]
+    return found
 
 
 @jit.intrinsic
 def row_dot(typingctx: Any, x: Any, y: Any, shift: Any) -> Any:  # noqa: ARG001
     """Sum of `(x - shift)·(y - shift)` over rows `[K]`, float32 or float64, in float64."""
-    _check_contiguous(x, y)
+    check_contiguous(x, y)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         first, length = row_pointer(context, builder, signature.args[0], args[0])
@@ -261,67 +315,30 @@ def row_dot(typingctx: Any, x: Any, y: Any, shift: Any) -> Any:  # noqa: ARG001
             u, v = (builder.fsub(value, shift) for value in values)
             return [call_llvm(builder, "fma", u, v, sums[0])]
 
-        return _lane(builder, _sums(builder, _F64, [first, second], length, 1, step), 0)
+        return _lane(builder, channel_sums(builder, _F64, [first, second], length, 1, step), 0)
 
     return jit.types.float64(x, y, jit.types.float64), codegen
 
 
 @jit.intrinsic
-def row_dot_single(typingctx: Any, x: Any, y: Any) -> Any:  # noqa: ARG001
-    """Sum of `x·y` over float32 rows `[K]`, in float32."""
-    _check_contiguous(x, y)
+def double_pair_sums(typingctx: Any, a: Any, row: Any, b: Any, other: Any) -> Any:  # noqa: ARG001
+    """Sum of `a[row] + b[other]`, float32 rows, and that of its square, added up in float64."""
+    check_contiguous(a, b)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        first, length = row_pointer(context, builder, signature.args[0], args[0])
-        second, _ = row_pointer(context, builder, signature.args[1], args[1])
+        reader, length = row_pointer(context, builder, signature.args[0], args[0], args[1])
+        memory, _ = row_pointer(context, builder, signature.args[2], args[2], args[3])
 
         def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
-            return [call_llvm(builder, "fma", *values, sums[0])]
+            u = builder.fadd(*values)
+            return [builder.fadd(sums[0], u), call_llvm(builder, "fma", u, u, sums[1])]
 
-        return _lane(builder, _sums(builder, _F32, [first, second], length, 1, step), 0)
+        sums = channel_sums(builder, _F64, [reader, memory], length, 2, step)
+        scalars = [_lane(builder, sums, i) for i in range(2)]
+        return context.make_tuple(builder, signature.return_type, scalars)
 
-    return jit.types.float32(x, y), codegen
-
-
-def _pair_sums(n_pairs: int, lane: Any) -> Any:
-    kind = jit.types.float32 if lane == _F32 else jit.types.float64
-
-    @jit.intrinsic
-    def pair_sums(typingctx: Any, a: Any, row: Any, b: Any, first: Any) -> Any:  # noqa: ARG001
-        _check_contiguous(a, b)
-
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            reader, length = row_pointer(context, builder, signature.args[0], args[0], args[1])
-            memories = [
-                row_pointer(
-                    context, builder, signature.args[2], args[2], builder.add(args[3], _I64(j))
-                )[0]
-                for j in range(n_pairs)
-            ]
-
-            def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
-                us = [builder.fadd(values[0], memory) for memory in values[1:]]
-                totals = [builder.fadd(s, u) for s, u in zip(sums[:n_pairs], us, strict=True)]
-                squares = [
-                    call_llvm(builder, "fma", u, u, s)
-                    for s, u in zip(sums[n_pairs:], us, strict=True)
-                ]
-                return totals + squares
-
-            sums = _sums(builder, lane, [reader, *memories], length, 2 * n_pairs, step)
-            scalars = [_lane(builder, sums, i) for i in range(2 * n_pairs)]
-            return context.make_tuple(builder, signature.return_type, scalars)
-
-        result = jit.types.UniTuple(kind, 2 * n_pairs)
-        return result(a, jit.types.int64, b, jit.types.int64), codegen
-
-    return pair_sums
-
-
-# Sums of `a[row] + b[first + j]` of float32 rows, then those of its square, for one j and for four.
-pair_sums = _pair_sums(1, _F32)
-four_pair_sums = _pair_sums(4, _F32)
-double_pair_sums = _pair_sums(1, _F64)
+    result = jit.types.UniTuple(jit.types.float64, 2)
+    return result(a, jit.types.int64, b, jit.types.int64), codegen
 
 
 def _add_pair_squares(n_pairs: int) -> Any:
@@ -338,7 +355,7 @@ def _add_pair_squares(n_pairs: int) -> Any:
         out: Any,
         at: Any,  # noqa: ARG001
     ) -> Any:
-        _check_contiguous(a, b, out)
+        check_contiguous(a, b, out)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             reader, _ = row_pointer(context, builder, signature.args[0], args[0], args[1])
@@ -353,7 +370,7 @@ def _add_pair_squares(n_pairs: int) -> Any:
                 us = [builder.fadd(values[0], memory) for memory in values[1:]]
                 return [call_llvm(builder, "fma", u, u, s) for s, u in zip(sums, us, strict=True)]
 
-            sums = _sums(builder, _F32, [reader, *memories], args[4], n_pairs, step)
+            sums = channel_sums(builder, _F32, [reader, *memories], args[4], n_pairs, step)
             target, _ = row_pointer(context, builder, signature.args[5], args[5])
             place = builder.bitcast(builder.gep(target, [args[6]]), sums.type.as_pointer())
             builder.store(builder.fadd(builder.load(place, align=4), sums), place, align=4)
@@ -388,7 +405,7 @@ def pair_squares(
     With zeros in channels that a block does not have, the sums have the bits
     of `add_sixteen_pair_squares`.
     """
-    _check_contiguous(a, b, out)
+    check_contiguous(a, b, out)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         reader, _ = row_pointer(context, builder, signature.args[0], args[0], args[1])
@@ -402,7 +419,7 @@ def pair_squares(
                 at = builder.add(begin, _I64(j * LANES))
                 u = builder.fadd(own, load_lanes(builder, memories, at))
                 builder.store(call_llvm(builder, "fma", u, u, builder.load(place)), place)
-        found = _add_lanes(builder, [builder.load(place) for place in sums])
+        found = add_lanes(builder, [builder.load(place) for place in sums])
         target, _ = row_pointer(context, builder, signature.args[6], args[6])
         store_lanes(builder, found, target, args[7])
         return context.get_dummy_value()
@@ -416,7 +433,7 @@ def _add_dots(n_rows: int, n_columns: int) -> Any:
 
     @jit.intrinsic
     def add_dots(typingctx: Any, x: Any, row: Any, w: Any, column: Any, out: Any) -> Any:  # noqa: ARG001
-        _check_contiguous(x, w, out)
+        check_contiguous(x, w, out)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             def rows(array: int, first: int, n: int) -> tuple[list[Any], Any]:
@@ -445,13 +462,13 @@ def _add_dots(n_rows: int, n_columns: int) -> Any:
                     for j in range(n_columns)
                 ]
 
-            dots = _sums(builder, _F32, inputs + weights, length, n_rows * n_columns, step)
+            dots = channel_sums(builder, _F32, inputs + weights, length, n_rows * n_columns, step)
             tile = ir.VectorType(_F32, n_columns)
             for i, target in enumerate(targets):
                 pointer = builder.bitcast(builder.gep(target, [args[3]]), tile.as_pointer())
                 lanes = list(range(i * n_columns, (i + 1) * n_columns))
                 new = builder.fadd(
-                    builder.load(pointer, align=4), _shuffle(builder, dots, dots, lanes)
+                    builder.load(pointer, align=4), shuffle(builder, dots, dots, lanes)
                 )
                 builder.store(new, pointer, align=4)
             return context.get_dummy_value()
@@ -464,31 +481,3 @@ def _add_dots(n_rows: int, n_columns: int) -> Any:
 add_dots_4x4 = _add_dots(4, 4)
 add_dots_1x4 = _add_dots(1, 4)
 add_dots_1x1 = _add_dots(1, 1)
-
-
-@jit.intrinsic
-def prefetch(typingctx: Any, x: Any, row: Any, n_rows: Any) -> Any:  # noqa: ARG001
-    """Load rows `row` to `row + n_rows - 1` of a float32 array `[N, K]` into the cache beforehand.
-
-    This changes nothing but the time: memories of a decoding sequence are read once a step, and
-    between two reads lie hundreds of exponentials, too many for the processor to look ahead.
-    """
-    _check_contiguous(x)
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer, length = row_pointer(context, builder, signature.args[0], args[0], args[1])
-        line = 16  # channels of a cache line
-        total = builder.mul(length, args[2])
-        n_lines = builder.sdiv(builder.add(total, total.type(line - 1)), total.type(line))
-        name = "llvm.prefetch.p0"
-        function = builder.module.globals.get(name)
-        if function is None:
-            kinds = [ir.IntType(8).as_pointer(), _I32, _I32, _I32]
-            function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), kinds), name)
-        with jit.cgutils.for_range(builder, n_lines) as loop:
-            at = builder.gep(pointer, [builder.mul(loop.index, total.type(line))])
-            at = builder.bitcast(at, ir.IntType(8).as_pointer())
-            builder.call(function, [at, _I32(0), _I32(3), _I32(1)])
-        return context.get_dummy_value()
-
-    return jit.types.none(x, jit.types.int64, jit.types.int64), codegen

@@ -16,7 +16,7 @@ def forward(x, eps, z, std):
 @jit.inline
 def normalize(x, eps, z):
     """Write the normalized row `x` `[K]` to `z` and return its deviation; sums in float64."""
-    mean = row_sum(x) / x.shape[0]
+    mean = row_sum(x, 0) / x.shape[0]
     deviation = math.sqrt(row_dot(x, x, mean) / x.shape[0])
     inv = 1.0 / (deviation + eps)
     for i in range(x.shape[0]):
@@ -29,7 +29,7 @@ def backward(g, z, std, eps, dx):
     """dx = (g - mean(g) - z·mean(g·z)·(std + eps) / std) / (std + eps)."""
     n_rows, d = g.shape
     for r in jit.prange(n_rows):
-        mean = row_sum(g[r]) / d
+        mean = row_sum(g, r) / d
         dot = row_dot(g[r], z[r], 0.0)
         inv = 1.0 / (std[r] + eps)
         curve = 0.0 if std[r] == 0.0 else dot / d / (std[r] * inv)

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
 from model.ops.cpu import jit
 from model.ops.norm import norm
-from model.ops.relation import cpu
+from model.ops.relation import cpu_whole
+from model.ops.relation.cpu import RUN
 
 KEY_BLOCK = 16
 """Channels of a memory's keys that lie side by side in its page; then come those of the next
@@ -53,36 +55,39 @@ def separable_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
 
 
 def _groups(x: Tensor) -> Tensor:
-    """`[B, T, H, K]` to contiguous `[B·H, T, K]`."""
+    """`[B, T, H, K]` to contiguous `[B·H, S, K]`, with zeros behind T up to whole runs."""
     batch, length, heads, k = x.shape
-    return x.transpose(1, 2).reshape(batch * heads, length, k).contiguous()
+    groups = x.transpose(1, 2).reshape(batch * heads, length, k)
+    return pad(groups, (0, 0, 0, -length % RUN)) if length % RUN else groups.contiguous()
 
 
 class _NormalizedRelation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, eps: float) -> Tensor:
-        ctx.shape = a.shape
+        ctx.shape, ctx.eps = a.shape, eps
+        batch, length, heads, k = a.shape
         a, b = _groups(a), _groups(b)
-        out = torch.empty_like(a)
-        cpu.forward(a.numpy(), b.numpy(), np.float32(eps), 4 * jit.num_threads(), out.numpy())
+        out = a.new_empty(batch * heads, length, k)
+        cpu_whole.forward(
+            a.numpy(), b.numpy(), length, np.float32(eps), jit.num_threads(), out.numpy()
+        )
         ctx.save_for_backward(a, b)
-        ctx.eps = eps
-        return _ungroup(out, ctx.shape)
+        return out.view(batch, heads, length, k).transpose(1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        batch, length, heads, k = ctx.shape
         a, b = ctx.saved_tensors
         g = _groups(grads[0])
-        da, db = torch.empty_like(a), torch.empty_like(b)
-        arrays = (a.numpy(), b.numpy(), g.numpy())
-        eps, parts = np.float32(ctx.eps), jit.num_threads()
-        cpu.backward(*arrays, eps, parts, da.numpy(), db.numpy())
-        da -= da.mean(-1, keepdim=True)
-        db -= db.mean(-1, keepdim=True)
-        return _ungroup(da, ctx.shape), _ungroup(db, ctx.shape), None
-
-
-def _ungroup(x: Tensor, shape: torch.Size) -> Tensor:
-    batch, length, heads, k = shape
-    return x.view(batch, heads, length, k).transpose(1, 2)
+        changes = torch.empty_like(a), torch.empty_like(b)
+        cpu_whole.backward(
+            a.numpy(), b.numpy(), g.numpy(), length, np.float32(ctx.eps), jit.num_threads(),
+            *(change.numpy() for change in changes),
+        )  # fmt: skip
+        for change in changes:
+            change -= change.mean(-1, keepdim=True)
+        da, db = (
+            change.view(batch, heads, -1, k)[:, :, :length].transpose(1, 2) for change in changes
+        )
+        return da, db, None

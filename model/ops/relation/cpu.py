@@ -1,16 +1,19 @@
-"""The relations on the CPU: forward, backward and ragged `extend`, compiled by Numba.
+"""The relations on the CPU: parts of whole sequences and of a ragged `extend`, compiled by Numba.
 
 Nothing of size T·S·R is ever stored. Each (reader, memory) pair costs two passes over its K
-channels: one for mean and deviation of `a + b`, summed directly (so that near-cancelling pairs,
-where retrieval happens, lose nothing), one for the exponentials. A pair whose mean dwarfs its
-deviation is done again in float64.
+channels: one for the squares of `a + b`, summed directly (so that near-cancelling pairs, where
+retrieval happens, lose nothing), one for the exponentials. Means come from sums of the channels of
+readers and memories, in float64, and enter as a factor. A pair whose mean dwarfs its deviation is
+done again in float64.
 
-Fixed order of additions: a reader adds its memories four at a time, in ascending order, into a
-partial sum that is closed every `BLOCK` memories counted from the start of the sequence; `extend`
-adds these up in segments, and then the segments. The order depends on nothing else, so `extend`
-gives the same bits in any batch, any chunking and for any number of threads.
+Fixed order of additions: a reader adds its memories in ascending order into a partial sum that is
+closed every `BLOCK` memories counted from the start of the sequence; these are added up in
+segments, and then the segments. The order depends on nothing else, so whole sequences and `extend`
+give the same bits, in any batch, any chunking and for any number of threads.
 
-All arrays are C-contiguous float32 unless said otherwise.
+All arrays are C-contiguous float32 unless said otherwise. Where memories lie in pages, `entries`
+are rows of K channels and `totals` float64 the sums of each, both counted over all axes, and
+`pages` are the pages of a sequence in order; a head has `page_size` rows of each page.
 """
 
 import math
@@ -18,219 +21,183 @@ import math
 import numpy as np
 
 from model.ops.cpu import jit
-from model.ops.cpu.lanes import (
-    exp2,
-    fma,
-    four_pair_sums,
-    pair_sums,
-    prefetch,
-    row_dot,
-    row_dot_single,
-    row_sum,
+from model.ops.cpu.lanes import exp2, row_dot, row_sum
+from model.ops.relation.cpu_lanes import (
+    add_four_exponentials,
+    add_four_exponentials_ahead,
+    add_one_exponential,
+    add_three_exponentials,
+    add_two_exponentials,
+    score_sixteen,
 )
 
 BLOCK = 64  # memories in one partial sum
 SEGMENT = 512  # memories whose partial sums one thread of `extend` adds up at a time
-_RUN = 16  # memories that lie side by side in a page and stay in L1 for a tile of readers
-_TILE = 8  # readers that share a run of memories
-_LOG2E = np.float32(1.4426950408889634)
+RUN = 16  # memories that lie side by side in a page and stay in L1 for a tile of readers
+TILE = 8  # readers that share a run of memories
+LOG2E = 1.4426950408889634
 _F0 = np.float32(0.0)
 _F1 = np.float32(1.0)
-# Above this ratio of squared mean to variance, rounding a + b costs too much of what is left.
-_MAX_MEAN = np.float32(4.0)
+# Above this ratio of squared mean to variance, E[u²] - E[u]² loses too much of what is left.
+_MAX_MEAN = 4.0
+_LINE = 16  # float32 of a cache line
+PAIRS = 2 * TILE  # readers of a tile times runs that are under way
 
 
 @jit.inline
-def _moments(a, b, row, first, n, eps, scales, shifts, means):
-    """For n pairs: log2(e) / (std + eps), minus the mean times that, and the mean in float64.
+def aligned(n, k):
+    """An array `[n, k]` of float32 that begins at a cache line."""
+    raw = np.empty(n * k + _LINE, np.float32)
+    at = (-(raw.ctypes.data // 4)) % _LINE
+    return raw[at : at + n * k].reshape(n, k)
 
-    Returns whether any pair's mean dwarfs its deviation.
+
+@jit.inline
+def new_pairs():
+    """Scratch for the pairs of a tile of readers with two runs of memories.
+
+    Returns:
+        Scales, then factors, `[2·PAIRS, RUN]`; means `[PAIRS, RUN]` float64; and bits of those that
+        are done in float64, `[PAIRS]` int64.
     """
+    return aligned(2 * PAIRS, RUN), np.empty((PAIRS, RUN)), np.empty(PAIRS, np.int64)
+
+
+@jit.inline
+def numbers(k, eps):
+    """What `score_sixteen` needs of a relation with k channels."""
+    return 1.0 / k, np.float64(eps), LOG2E, _MAX_MEAN
+
+
+@jit.inline
+def new_tile(k):
+    """Scratch for a tile: readers, partial sums and sums, `[3·TILE, K]`; and readers' totals."""
+    return aligned(3 * TILE, k), np.empty(TILE)
+
+
+@jit.inline
+def add_segment(tile, reader_totals, n_readers, t0, entries, totals, pages, page_size, n_heads,
+                head, begin, end, n_memories, eps, pairs, means, dwarfed):  # fmt: skip
+    """Add up exp(norm(reader + memory)) over memories of one segment, for each reader of a tile.
+
+    Args:
+        tile, reader_totals: as of `new_tile`; sums are written.
+        n_readers: how many there are.
+        t0: the place of the first one, which sees all memories up to its own place.
+        begin, end: memories of the segment.
+        n_memories: of the whole sequence.
+        eps: float32.
+        pairs, means, dwarfed: as of `new_pairs`, overwritten.
+    """
+    k = tile.shape[1]
+    n_runs = (end - begin + RUN - 1) // RUN
+    last_run = (n_memories - 1) // RUN * RUN
+    for r in range(n_readers):
+        for i in range(k):
+            tile[TILE + r, i] = _F0
+            tile[2 * TILE + r, i] = _F0
+    before = np.int64(0)
+    # The scales of a run are found one run ahead: roots and divisions take their time.
+    for n_begun in range(n_runs + 1):
+        run = begin + n_begun * RUN
+        first = np.int64(0)
+        if n_begun < n_runs:
+            first = _entry(pages, page_size, n_heads, head, run)
+            for r in range(max(0, run - t0), n_readers):
+                at = n_begun % 2 * TILE + r
+                dwarfed[at] = score_sixteen(
+                    tile, r, reader_totals[r], entries, first, totals, numbers(k, eps), pairs,
+                    at * RUN, PAIRS * RUN, means,
+                )  # fmt: skip
+        if n_begun > 0:
+            ahead = _entry(pages, page_size, n_heads, head, min(run + RUN, last_run))
+            run -= RUN
+            fresh = max(0, run - t0)
+            for r in range(fresh, n_readers):
+                at = (n_begun - 1) % 2 * TILE + r
+                n = min(RUN, t0 + r + 1 - run)
+                if n < RUN or dwarfed[at] != 0:
+                    _add_some(tile, r, entries, before, n, eps, pairs, means, dwarfed, at)
+                elif r == fresh:
+                    for j in range(0, RUN, 4):
+                        add_four_exponentials_ahead(
+                            tile, r, entries, before + j, pairs, at * RUN + j, PAIRS * RUN,
+                            tile, TILE + r, ahead + j,
+                        )  # fmt: skip
+                else:
+                    for j in range(0, RUN, 4):
+                        add_four_exponentials(
+                            tile, r, entries, before + j, pairs, at * RUN + j, PAIRS * RUN,
+                            tile, TILE + r,
+                        )  # fmt: skip
+            if (run + RUN) % BLOCK == 0 or n_begun == n_runs:
+                for r in range(n_readers):
+                    for i in range(k):
+                        tile[2 * TILE + r, i] += tile[TILE + r, i]
+                        tile[TILE + r, i] = _F0
+        before = first
+
+
+@jit.inline
+def _entry(pages, page_size, n_heads, head, v):
+    """The row of memory v of a sequence."""
+    page = np.int64(pages[v // page_size])
+    return (page * n_heads + head) * page_size + v % page_size
+
+
+@jit.inline
+def _add_some(tile, r, entries, first, n, eps, pairs, means, dwarfed, at):
+    """Add the first n memories of a run, of which some may have to be done in float64."""
+    of_run, stride, into = at * RUN, PAIRS * RUN, TILE + r
+    exact = dwarfed[at] & ((1 << n) - 1)
+    if exact != 0:
+        for j in range(n):
+            v = first + j
+            if (exact >> j) & 1:
+                _add_exact(tile, r, entries, v, means[at, j], eps)
+            else:
+                add_one_exponential(tile, r, entries, v, pairs, of_run + j, stride, tile, into)
+        return
     j = 0
     while j + 4 <= n:
-        sums = four_pair_sums(a, row, b, first + j)
-        scales[j], scales[j + 1], scales[j + 2], scales[j + 3] = sums[:4]
-        shifts[j], shifts[j + 1], shifts[j + 2], shifts[j + 3] = sums[4:]
+        add_four_exponentials(
+            tile, r, entries, first + j, pairs, of_run + j, stride, tile, into
+        )  # fmt: skip
         j += 4
-    while j < n:
-        scales[j], shifts[j] = pair_sums(a, row, b, first + j)
-        j += 1
-    inv_k = _F1 / np.float32(a.shape[1])
-    n_exact = 0
-    for j in range(n):
-        mean, variance = _moment(scales[j], shifts[j], inv_k)
-        n_exact += _is_exact(mean, variance)
-        means[j] = mean
-        scales[j] = _LOG2E / (math.sqrt(variance) + eps)
-        shifts[j] = -mean * scales[j]
-    if n_exact > 0:
-        for j in range(n):
-            total, squares = pair_sums(a, row, b, first + j)
-            mean, variance = _moment(total, squares, inv_k)
-            if _is_exact(mean, variance):
-                means[j], variance = _exact_moments(a, b, row, first + j)
-                scales[j] = _LOG2E / (math.sqrt(variance) + eps)
-    return n_exact > 0
+    v, of_pair = first + j, of_run + j
+    if n - j == 3:
+        add_three_exponentials(tile, r, entries, v, pairs, of_pair, stride, tile, into)
+    elif n - j == 2:
+        add_two_exponentials(tile, r, entries, v, pairs, of_pair, stride, tile, into)
+    elif n - j == 1:
+        add_one_exponential(tile, r, entries, v, pairs, of_pair, stride, tile, into)
 
 
 @jit.inline
-def _moment(total, squares, inv_k):
-    """Mean and variance of a pair, from the sums of its channels and their squares."""
-    mean = total * inv_k
-    return mean, fma(-mean, mean, squares * inv_k)
-
-
-@jit.inline
-def _is_exact(mean, variance):
-    """Whether the mean so dwarfs the deviation that the pair is done in float64."""
-    return mean * mean > _MAX_MEAN * variance
-
-
-@jit.inline
-def _exact_moments(a, b, row, v):
-    """Mean and variance of one pair, added up in float64; the variance as float32."""
-    k = a.shape[1]
-    total = 0.0
+def _add_exact(tile, r, entries, v, mean, eps):
+    """Add a pair whose mean dwarfs its deviation."""
+    k = tile.shape[1]
+    memories = entries.reshape(-1, k)
+    scale = np.float32(LOG2E / (exact_deviation(tile, r, memories, v, mean) + eps))
     for i in range(k):
-        total += np.float64(a[row, i]) + np.float64(b[v, i])
-    mean = total / k
+        u = np.float64(tile[r, i]) + np.float64(memories[v, i]) - mean
+        tile[TILE + r, i] += exp2(np.float32(u) * scale)
+
+
+@jit.inline
+def exact_deviation(readers, r, memories, v, mean):
+    """The standard deviation of a pair, rows of two-dimensional arrays, in float64."""
+    k = readers.shape[1]
     squares = 0.0
     for i in range(k):
-        u = np.float64(a[row, i]) + np.float64(b[v, i]) - mean
+        u = np.float64(readers[r, i]) + np.float64(memories[v, i]) - mean
         squares += u * u
-    return mean, np.float32(squares / k)
+    return math.sqrt(squares / k)
 
 
 @jit.inline
-def _exp_exact(x, y, mean, scale):
-    """exp of one normalized channel, the mean removed in float64."""
-    return exp2(np.float32(np.float64(x) + np.float64(y) - mean) * scale)
-
-
-@jit.inline
-def _add_run(a, b, row, first, n, eps, scales, shifts, means, out, out_row):
-    """out[out_row] += sum over j < n of exp(norm(a[row] + b[first + j]))."""
-    any_exact = _moments(a, b, row, first, n, eps, scales, shifts, means)
-    k = a.shape[1]
-    j = 0
-    while j + 4 <= n:
-        s0, s1, s2, s3 = scales[j], scales[j + 1], scales[j + 2], scales[j + 3]
-        v = first + j
-        if any_exact:
-            m0, m1, m2, m3 = means[j], means[j + 1], means[j + 2], means[j + 3]
-            for i in range(k):
-                x = a[row, i]
-                e0 = _exp_exact(x, b[v, i], m0, s0)
-                e1 = _exp_exact(x, b[v + 1, i], m1, s1)
-                e2 = _exp_exact(x, b[v + 2, i], m2, s2)
-                e3 = _exp_exact(x, b[v + 3, i], m3, s3)
-                out[out_row, i] += (e0 + e1) + (e2 + e3)
-        else:
-            c0, c1, c2, c3 = shifts[j], shifts[j + 1], shifts[j + 2], shifts[j + 3]
-            for i in range(k):
-                x = a[row, i]
-                e0 = exp2(fma(x + b[v, i], s0, c0))
-                e1 = exp2(fma(x + b[v + 1, i], s1, c1))
-                e2 = exp2(fma(x + b[v + 2, i], s2, c2))
-                e3 = exp2(fma(x + b[v + 3, i], s3, c3))
-                out[out_row, i] += (e0 + e1) + (e2 + e3)
-        j += 4
-    while j < n:
-        for i in range(k):
-            out[out_row, i] += _exp_exact(a[row, i], b[first + j, i], means[j], scales[j])
-        j += 1
-
-
-@jit.kernel
-def forward(a, b, eps, n_parts, out):
-    """out[g, t] = mean over v <= t of exp(norm(a[g, t] + b[g, v])).
-
-    Args:
-        a, b: `[G, T, K]`, one group g a (sequence, head).
-        eps: float32.
-        n_parts: parts the readers are dealt into, each one thread's work.
-        out: `[G, T, K]`, overwritten.
-    """
-    n_groups, length, k = a.shape
-    n_tiles = (length + _TILE - 1) // _TILE
-    for part in jit.prange(n_parts):
-        scales, shifts = np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
-        means = np.empty(_RUN)
-        partial = np.empty((_TILE, k), np.float32)
-        for task in range(part, n_groups * n_tiles, n_parts):
-            g = task // n_tiles
-            t0 = (task % n_tiles) * _TILE
-            t1 = min(t0 + _TILE, length)
-            ag, bg, og = a[g], b[g], out[g]
-            og[t0:t1] = _F0
-            for block in range(0, t1, BLOCK):
-                partial[:] = _F0
-                for run in range(block, min(block + BLOCK, t1), _RUN):
-                    for t in range(max(t0, run), t1):
-                        n, row = min(_RUN, t + 1 - run), t - t0
-                        _add_run(ag, bg, t, run, n, eps, scales, shifts, means, partial, row)
-                for t in range(max(t0, block), t1):
-                    for i in range(k):
-                        og[t, i] += partial[t - t0, i]
-            for t in range(t0, t1):
-                weight = _F1 / np.float32(t + 1)
-                for i in range(k):
-                    og[t, i] *= weight
-
-
-@jit.kernel
-def backward(a, b, g, eps, n_parts, da, db):
-    """Gradients of `forward`, up to their mean over K, which the caller removes.
-
-    Args:
-        a, b: `[G, T, K]` as given to `forward`.
-        g: gradient of the output, `[G, T, K]`.
-        n_parts: parts the groups are dealt into, each one thread's work.
-        da, db: `[G, T, K]`, overwritten.
-    """
-    n_groups, length, k = a.shape
-    inv_k = _F1 / np.float32(k)
-    for part in jit.prange(n_parts):
-        scales, shifts = np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
-        means = np.empty(_RUN)
-        u, y = np.empty(k, np.float32), np.empty(k, np.float32)
-        gt = np.empty((_TILE, k), np.float32)
-        for group in range(part, n_groups, n_parts):
-            ag, bg, gg, dag, dbg = a[group], b[group], g[group], da[group], db[group]
-            dag[:] = _F0
-            dbg[:] = _F0
-            for t0 in range(0, length, _TILE):
-                t1 = min(t0 + _TILE, length)
-                for t in range(t0, t1):
-                    weight = _F1 / np.float32(t + 1)
-                    for i in range(k):
-                        gt[t - t0, i] = gg[t, i] * weight
-                for run in range(0, t1, _RUN):
-                    for t in range(max(t0, run), t1):
-                        n = min(_RUN, t + 1 - run)
-                        _moments(ag, bg, t, run, n, eps, scales, shifts, means)
-                        for j in range(n):
-                            v, s, mean = run + j, scales[j], np.float32(means[j])
-                            inv = s / _LOG2E
-                            for i in range(k):
-                                u[i] = ag[t, i] + bg[v, i] - mean
-                                y[i] = gt[t - t0, i] * exp2(u[i] * s)
-                            dot = row_dot_single(y, u)
-                            # d(pair) = inv·(y - mean(y)) - curve·u, with
-                            # curve = inv² · mean(y·u) / std; mean(y) goes with the mean over K.
-                            std = _F1 / inv - eps
-                            curve = _F0
-                            if std > _F0:
-                                curve = inv * inv * dot * inv_k / std
-                            for i in range(k):
-                                d = fma(-curve, u[i], inv * y[i])
-                                dag[t, i] += d
-                                dbg[v, i] += d
-
-
-@jit.inline
-def append(b, n, entry, table, pool):
-    """Write one memory into its sequence's page.
+def append(b, n, entry, table, pool, totals):
+    """Write one memory into its sequence's page, and the sums of its channels.
 
     Args:
         b: new memories `[N, R]`.
@@ -238,16 +205,19 @@ def append(b, n, entry, table, pool):
         entry: memories that the sequence has before this one.
         table: `[M]` int32, pages of the sequence in order.
         pool: `[n_pages, H, page_size, K]`, written.
+        totals: `[n_pages, H, page_size, 1]` float64, written.
     """
     n_heads, page_size, k = pool.shape[1:]
-    page = pool[table[entry // page_size]]
+    page, place = np.int64(table[entry // page_size]), entry % page_size
     for h in range(n_heads):
         for i in range(k):
-            page[h, entry % page_size, i] = b[n, h * k + i]
+            pool[page, h, place, i] = b[n, h * k + i]
+        totals[page, h, place, 0] = row_sum(pool, (page * n_heads + h) * page_size + place)
 
 
 @jit.inline
-def relate(part, n_parts, a, active, starts, context_lens, block_tables, pool, eps, partials):
+def relate(part, n_parts, a, active, starts, context_lens, block_tables, pool, totals, eps, tile,
+           reader_totals, pairs, means, dwarfed, partials):  # fmt: skip
     """Do one of `n_parts` parts, of about equal cost, of relating new readers to their pools.
 
     The work consists of pieces: a tile of readers, one head, one segment of their pool. That way
@@ -261,32 +231,26 @@ def relate(part, n_parts, a, active, starts, context_lens, block_tables, pool, e
         starts: `[S + 1]` int64; sequence s brings rows `starts[s]:starts[s + 1]`.
         context_lens: `[S]` int64, memories that each pool held before these.
         block_tables: `[S, M]` int32, pages of each pool in order.
-        pool: `[n_pages, H, page_size, K]`, which holds the new memories already.
+        pool, totals: as `append` writes them; they hold the new memories already.
         eps: float32.
+        tile, reader_totals, pairs, means, dwarfed: as of `new_tile` and `new_pairs`.
         partials: `[n_segments, N, R]`, the part's pieces overwritten.
     """
     n_heads, page_size, k = pool.shape[1:]
-    entries = pool.reshape(-1, k)
     total = 0
     for s in range(context_lens.shape[0]):
-        for n in range(starts[s], starts[s + 1], _TILE):
-            readers, length = _tile(starts, context_lens, s, n)
-            if active[n : n + readers].any():
-                total += n_heads * readers * length
-    scales, shifts = np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
-    means = np.empty(_RUN)
-    readers = np.empty((_TILE, k), np.float32)
-    partial = np.empty((_TILE, k), np.float32)
-    sums = np.empty((_TILE, k), np.float32)
+        for n in range(starts[s], starts[s + 1], TILE):
+            n_readers, length = tile_of(starts, context_lens, s, n)
+            if active[n : n + n_readers].any():
+                total += n_heads * n_readers * length
     done = 0
     for s in range(context_lens.shape[0]):
-        for n0 in range(starts[s], starts[s + 1], _TILE):
-            n_readers, t1 = _tile(starts, context_lens, s, n0)
+        for n0 in range(starts[s], starts[s + 1], TILE):
+            n_readers, n_memories = tile_of(starts, context_lens, s, n0)
             if not active[n0 : n0 + n_readers].any():
                 continue
-            t0 = t1 - n_readers
-            for segment in range(0, t1, SEGMENT):
-                end = min(segment + SEGMENT, t1)
+            for segment in range(0, n_memories, SEGMENT):
+                end = min(segment + SEGMENT, n_memories)
                 cost = n_readers * (end - segment)
                 for h in range(n_heads):
                     # A piece belongs to the part in which its middle lies.
@@ -294,30 +258,18 @@ def relate(part, n_parts, a, active, starts, context_lens, block_tables, pool, e
                     done += cost
                     if owner != part:
                         continue
-                    readers[:n_readers] = a[n0 : n0 + n_readers, h * k : (h + 1) * k]
-                    sums[:] = _F0
-                    for block in range(segment, end, BLOCK):
-                        partial[:] = _F0
-                        for run in range(block, min(block + BLOCK, end), _RUN):
-                            page = block_tables[s, run // page_size]
-                            first = (page * n_heads + h) * page_size + run % page_size
-                            ahead = run + _RUN
-                            if ahead < t1:
-                                page = block_tables[s, ahead // page_size]
-                                row = (page * n_heads + h) * page_size + ahead % page_size
-                                prefetch(entries, row, min(_RUN, t1 - ahead))
-                            for t in range(max(t0, run), t1):
-                                size, row = min(_RUN, t + 1 - run), t - t0
-                                _add_run(
-                                    readers, entries, row, first, size, eps,
-                                    scales, shifts, means, partial, row,
-                                )  # fmt: skip
-                        for t in range(max(t0, block), t1):
-                            for i in range(k):
-                                sums[t - t0, i] += partial[t - t0, i]
-                    for t in range(t0, t1):
+                    for r in range(n_readers):
                         for i in range(k):
-                            partials[segment // SEGMENT, n0 + t - t0, h * k + i] = sums[t - t0, i]
+                            tile[r, i] = a[n0 + r, h * k + i]
+                        reader_totals[r] = row_sum(tile, r)
+                    add_segment(
+                        tile, reader_totals, n_readers, n_memories - n_readers, pool, totals,
+                        block_tables[s], page_size, n_heads, h, segment, end, n_memories, eps,
+                        pairs, means, dwarfed,
+                    )  # fmt: skip
+                    for r in range(n_readers):
+                        for i in range(k):
+                            partials[segment // SEGMENT, n0 + r, h * k + i] = tile[2 * TILE + r, i]
 
 
 @jit.inline
@@ -341,10 +293,10 @@ def combine(n, n_seen, partials, out):
 
 
 @jit.inline
-def _tile(starts, context_lens, s, n):
+def tile_of(starts, context_lens, s, n):
     """How many readers the tile at row n of sequence s has, and memories its last reader sees."""
-    readers = min(_TILE, starts[s + 1] - n)
-    return readers, context_lens[s] + n - starts[s] + readers
+    n_readers = min(TILE, starts[s + 1] - n)
+    return n_readers, context_lens[s] + n - starts[s] + n_readers
 
 
 @jit.inline
@@ -372,6 +324,6 @@ def accumulate(a, b, eps, sums, n_seen, out):
 def _norm_scale(row, eps):
     """Mean of a row, and log2(e) / (std + eps)."""
     k = row.shape[0]
-    mean = row_sum(row) / k
+    mean = row_sum(row, 0) / k
     std = math.sqrt(row_dot(row, row, mean) / k)
-    return np.float32(mean), _LOG2E / (np.float32(std) + eps)
+    return np.float32(mean), np.float32(LOG2E) / (np.float32(std) + eps)

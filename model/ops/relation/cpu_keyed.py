@@ -92,9 +92,9 @@ def new_full(energy):
 def note_moments(own_keys, own_values, reach, tolerance, moments, page, place):
     """Write the moments of one memory, given its channels."""
     moments[page, 3, place] = reach
-    total = np.float32(row_sum(own_values))
+    total = np.float32(row_sum(own_values, 0))
     if tolerance == 0.0:
-        total += row_sum(own_keys)
+        total += row_sum(own_keys, 0)
     moments[page, 0, place] = total
     moments[page, 1, place] = row_dot(own_values, own_values, 0.0)
     largest = own_values[0]
@@ -142,7 +142,7 @@ def exact(
     if a_values.shape[1]:
         more, more_squares = double_pair_sums(a_values, row, values, v)
     else:
-        more, more_squares = row_sum(values[v]), row_dot(values[v], values[v], 0.0)
+        more, more_squares = row_sum(values, v), row_dot(values[v], values[v], 0.0)
     mean = (total + more) / d
     return mean, math.sqrt(max(0.0, (squares + more_squares) / d - mean * mean)), keys_count
 
@@ -187,9 +187,9 @@ def score(a_keys, a_values, row, values, moments, table, page_size, begin, end, 
             scores are bounds, too: what keys leave is rounded down.
     """
     speaks, tolerates = a_values.shape[1] > 0, tolerance > 0.0
-    total = np.float32(row_sum(a_values[row])) if speaks else np.float32(0.0)
+    total = np.float32(row_sum(a_values, row)) if speaks else np.float32(0.0)
     if not tolerates:
-        total += np.float32(row_sum(a_keys[row]))
+        total += np.float32(row_sum(a_keys, row))
     inv_d, off = np.float32(1.0 / d), (a_keys.shape[1] + 4) * _ULP
     down = np.float32(1.0 - off if tolerates else 1.0)
     tolerated = np.float32(tolerance * (1.0 + off))

@@ -20,7 +20,7 @@ from model.ops.cpu.linear import add_product
 from model.ops.cpu.operations import Work, operation
 from model.ops.cpu.records import BOOL, F32, F64, I64
 from model.ops.norm.cpu import normalize
-from model.ops.relation.cpu import accumulate, append, combine, relate
+from model.ops.relation.cpu import accumulate, append, combine, new_pairs, new_tile, relate
 from model.ops.token_shift.cpu import extend_shift
 from model.state import DecoderState, LayerState
 
@@ -91,6 +91,7 @@ def normalized_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
     r = mixer.d_relation
     values = _values_of_relation(mixer, layer, state) | {
         "pool": layer.pool_arrays["pool"],
+        "totals": layer.pool_arrays["totals"],
         "partials": state.scratch.segments(r),
     }
     return Work(values, per_row=r * r // 8, per_pair=r)
@@ -170,12 +171,15 @@ def write(first, last, active, o, w_output, b_output, eps, x):
 
 
 @operation(
-    **_OF_RELATIONS, pool=F32[:, :, :, ::1], partials=F32[:, :, ::1]
+    **_OF_RELATIONS,
+    pool=F32[:, :, :, ::1],
+    totals=F64[:, :, :, ::1],
+    partials=F32[:, :, ::1],
 )  # fmt: skip
 def normalized_layer(
     x, active, starts, context_lens, slots, block_tables, state_tables, n_threads, eps, page_size,
     reaches, within_turn, boundless, channel, taps, tails, z, readers, memories, w_reader, b_reader,
-    w_memory, w_output, b_output, a, b, o, pool, partials,
+    w_memory, w_output, b_output, a, b, o, pool, totals, partials,
 ):  # fmt: skip
     """Add to `x` what a mixer of the normalized relation writes, in active rows.
 
@@ -184,6 +188,7 @@ def normalized_layer(
         w_output, b_output: `[D, R]`, `[D]`.
         a, b, o: `[N, R]` scratch.
         pool: `[n_pages, H, page_size, K]`, written.
+        totals: `[n_pages, H, page_size, 1]` float64, written: sums of the memories' channels.
         partials: `[n_segments, N, R]` scratch, with enough segments for the longest pool.
         The others are those of the step and of `OF_MIXERS`.
     """
@@ -204,14 +209,16 @@ def normalized_layer(
             for n in range(first, last):
                 while n >= starts[s + 1]:
                     s += 1
-                append(b, n, context_lens[s] + n - starts[s], block_tables[s], pool)
+                append(b, n, context_lens[s] + n - starts[s], block_tables[s], pool, totals)
             tile = take(taken, 1)
     for _ in jit.prange(n_threads):
+        own, reader_totals = new_tile(pool.shape[3])
+        pairs, means, dwarfed = new_pairs()
         part = take(taken, 2)
         while part < n_parts:
             relate(
-                part, n_parts, a, active, starts, context_lens, block_tables, pool,
-                np.float32(eps), partials,
+                part, n_parts, a, active, starts, context_lens, block_tables, pool, totals,
+                np.float32(eps), own, reader_totals, pairs, means, dwarfed, partials,
             )  # fmt: skip
             part = take(taken, 2)
     for _ in jit.prange(n_threads):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from model.ops.cpu import jit
-from model.ops.relation import cpu
+from model.ops.relation import cpu_whole
 from tests.programs import find
 
 ROOT = Path(__file__).parents[4]
@@ -41,12 +41,12 @@ def test_kernels_run_without_the_gil(size: float) -> None:
     a, b = rng.standard_normal((2, 2, 2400, 64)).astype(np.float32)
     out = np.empty_like(a)
     eps = np.float32(1e-6)
-    cpu.forward(a[:, :8].copy(), b[:, :8].copy(), eps, 1, out[:, :8].copy(), work=size)
+    cpu_whole.forward(a[:, :16].copy(), b[:, :16].copy(), 16, eps, 1, out[:, :16].copy(), work=size)
     started, ended = threading.Event(), threading.Event()
 
     def work() -> None:
         started.set()
-        cpu.forward(a, b, eps, 1, out, work=size)
+        cpu_whole.forward(a, b, 2400, eps, 1, out, work=size)
         ended.set()
 
     thread = threading.Thread(target=work)
@@ -63,10 +63,10 @@ def test_kernels_run_without_the_gil(size: float) -> None:
 
 SCRIPT = """
 import numpy as np
-from model.ops.relation import cpu
-a = np.ones((1, 3, 8), np.float32)
-cpu.forward(a, a, np.float32(1e-6), 1, np.empty_like(a))
-stats = cpu.forward.parallel.stats
+from model.ops.relation import cpu_whole
+a = np.ones((1, 16, 8), np.float32)
+cpu_whole.forward(a, a, 16, np.float32(1e-6), 1, np.empty_like(a))
+stats = cpu_whole.forward.parallel.stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 

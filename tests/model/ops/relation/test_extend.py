@@ -11,8 +11,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.ops.cpu import jit
-from model.ops.relation import reference, separable_relation
-from model.ops.relation.cpu import SEGMENT, accumulate, append, combine, relate
+from model.ops.relation import normalized_relation, reference, separable_relation
+from model.ops.relation.cpu import (
+    SEGMENT,
+    accumulate,
+    append,
+    combine,
+    new_pairs,
+    new_tile,
+    relate,
+)
 from model.state import RaggedBatch
 
 EPS = float(np.float32(1e-6))
@@ -23,13 +31,18 @@ Extend = Callable[[Tensor, Tensor, RaggedBatch], Tensor]
 
 @jit.kernel
 def _append_and_relate(  # type: ignore[no-untyped-def]
-    a, b, active, starts, context_lens, block_tables, pool, eps, n_parts, partials, out
+    a, b, active, starts, context_lens, block_tables, pool, totals, eps, n_parts, partials, out
 ):
     for s in jit.prange(context_lens.shape[0]):
         for n in range(starts[s], starts[s + 1]):
-            append(b, n, context_lens[s] + n - starts[s], block_tables[s], pool)
+            append(b, n, context_lens[s] + n - starts[s], block_tables[s], pool, totals)
     for part in jit.prange(n_parts):
-        relate(part, n_parts, a, active, starts, context_lens, block_tables, pool, eps, partials)
+        tile, reader_totals = new_tile(pool.shape[3])
+        pairs, means, dwarfed = new_pairs()
+        relate(
+            part, n_parts, a, active, starts, context_lens, block_tables, pool, totals, eps, tile,
+            reader_totals, pairs, means, dwarfed, partials,
+        )  # fmt: skip
     for s in jit.prange(context_lens.shape[0]):
         for n in range(starts[s], starts[s + 1]):
             if active[n]:
@@ -51,6 +64,7 @@ def _inputs(length: int, seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     a, b = torch.randn(2, N_SEQUENCES, length, HEADS, K, generator=generator)
     b[:, ::3] = -a[:, ::3] * 1.001  # some pairs nearly cancel
+    b[:, ::6] += 7.0  # and all that half of them leave is a mean
     return a, b
 
 
@@ -87,6 +101,7 @@ def _normalized(length: int, page_size: int, *, some: bool = False) -> Extend:
     """All readers active, or those whose first number is positive."""
     n_pages = N_SEQUENCES * -(-length // page_size)
     pool = torch.full((n_pages, HEADS, page_size, K), float("nan"))
+    totals = torch.full((n_pages, HEADS, page_size, 1), float("nan"), dtype=torch.float64)
 
     def extend(a: Tensor, b: Tensor, batch: RaggedBatch) -> Tensor:
         out = torch.full_like(a, float("nan"))
@@ -94,7 +109,7 @@ def _normalized(length: int, page_size: int, *, some: bool = False) -> Extend:
         where = batch.starts, batch.context_lens, batch.block_tables
         longest = int((batch.context_lens + np.diff(batch.starts)).max())
         partials = np.full((-(-longest // SEGMENT), *new_a.shape), np.nan, np.float32)
-        arrays = *where, pool.numpy(), np.float32(EPS), 2 * jit.num_threads()
+        arrays = *where, pool.numpy(), totals.numpy(), np.float32(EPS), 2 * jit.num_threads()
         active = new_a[:, 0] > (0 if some else -np.inf)
         _append_and_relate(new_a, new_b, active, *arrays, partials, new_out, work=1)
         return out
@@ -145,6 +160,7 @@ def _check_normalized(length: int, page_size: int, seed: int) -> None:
     first = _run(_normalized(length, page_size), a, b, page_size, rng)
     second = _run(_normalized(length, 64), a, b, 64, rng)
     assert torch.equal(first, second)
+    assert torch.equal(first, normalized_relation(a, b, EPS))
     whole = reference.normalized_relation(a, b, EPS)
     assert ((first - whole).abs() / whole).max() < 1e-5
 
