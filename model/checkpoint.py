@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from model.backends.registry import DEFAULT
 from model.blueprint import Blueprint, make_blueprint, make_tokenizer
@@ -55,6 +56,18 @@ class Checkpoint:
     task: Task
     decoder: Decoder
     fingerprint: str
+
+
+class _NoInitialWeights(TorchFunctionMode):
+    """Leaves tensors as they are where `torch.nn.init` would draw random numbers for them.
+
+    For tensors that have shapes only, torch would import its compiler first, which takes seconds.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == torch.nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 class _TaskEntry(BaseModel):
@@ -114,7 +127,8 @@ def load_checkpoint(path: str | Path, backend: str = DEFAULT) -> Checkpoint:
         raise CheckpointError(str(error)) from None
     decoder = _shapes(blueprint.config, backend, path / _CONFIG)
     tensors = _read_weights(path / _WEIGHTS, data, decoder.state_dict())
-    decoder.to_empty(device="cpu").load_state_dict(tensors)
+    # Copies, which begin where vectors do. `to_empty` would import torch's compiler, as below.
+    decoder.load_state_dict({name: one.clone() for name, one in tensors.items()}, assign=True)
     decoder.requires_grad_(False).eval()
     fingerprint = hashlib.sha256(data).hexdigest()
     return Checkpoint(
@@ -140,7 +154,7 @@ def _require_files(path: Path) -> None:
 def _shapes(config: ModelConfig, backend: str, file: Path) -> Decoder:
     """A decoder whose tensors have shapes only: takes no memory, draws no random numbers."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _NoInitialWeights():
             return Decoder(config, backend)
     except UnknownNameError:
         raise

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+_VECTOR_BYTES = 64  # tensors begin at a multiple of it, as those of torch do
 _NO_ROWS: NDArray[np.int32] = np.empty((0, 0), np.int32)  # stands for rows that were left out
 
 
@@ -213,7 +214,7 @@ class DecoderState:
             spec.n_bytes for layer in layers for spec in layer.pool
         )
         n_states = n_slots + n_rows
-        self.counters = torch.zeros(n_states, n_counters, dtype=torch.int64, device=device)
+        self.counters = _zeros(n_states, n_counters, dtype="int64", device=device)
         self.layers = [
             LayerState(
                 {
@@ -224,9 +225,7 @@ class DecoderState:
                     for spec in layer.pool
                 },
                 {
-                    spec.name: torch.zeros(
-                        n_states, *spec.shape, dtype=getattr(torch, spec.dtype), device=device
-                    )
+                    spec.name: _zeros(n_states, *spec.shape, dtype=spec.dtype, device=device)
                     for spec in layer.state
                 },
             )
@@ -322,3 +321,16 @@ class DecoderState:
                 shape = pool.shape[1:-2] + pool.shape[-1:]
                 split = torch.from_numpy(rows).reshape(len(pages), self.page_size, *shape)
                 pool[list(pages)] = split.movedim(1, -2).to(pool.device)
+
+
+def _zeros(*shape: int, dtype: str, device: str) -> Tensor:
+    """A tensor of zeros; on the CPU, it takes no memory where nothing has been written yet.
+
+    `torch.zeros` would write them all. A server may keep far more states than it ever has to.
+    """
+    if torch.device(device).type != "cpu":
+        return torch.zeros(*shape, dtype=getattr(torch, dtype), device=device)
+    n_bytes = prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(n_bytes + _VECTOR_BYTES, np.uint8)
+    first = -memory.ctypes.data % _VECTOR_BYTES
+    return torch.from_numpy(memory[first : first + n_bytes].view(dtype).reshape(shape))

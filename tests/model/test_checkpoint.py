@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from model.decoder import Decoder
 from model.tokenizer import ByteTokenizer, LetterTokenizer
 from tests.model.tiny import random_checkpoint, tiny_config, tiny_task
 
+ROOT = Path(__file__).parents[2]
 Tensors = dict[str, Tensor]
 NAME = "mixers.1.reader.weight"
 
@@ -293,3 +296,17 @@ def test_a_crash_in_mid_save_leaves_the_old_files(
     with pytest.raises(OSError, match="no space"):
         save_checkpoint(folder, decoder, LetterTokenizer(), tiny_task(decoder.config))
     assert load_checkpoint(folder).fingerprint == before
+
+
+def test_loading_leaves_the_compiler_of_torch_alone(folder: Path) -> None:
+    """It takes seconds to import, and as much memory as a small model."""
+    program = f"""
+import sys
+from model.checkpoint import load_checkpoint
+assert load_checkpoint({str(folder)!r}).decoder
+print(*({{"sympy", "torch._dynamo"}} & sys.modules.keys()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""

@@ -1,11 +1,13 @@
 """What is remembered of a sequence can be saved, copied and taken elsewhere, to the last bit."""
 
+import os
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.memory import anonymous_bytes
 from model.config import ModelConfig
 from model.decoder import Decoder
 from model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
@@ -169,3 +171,13 @@ def test_two_tensors_of_one_name_are_refused() -> None:
     same = TensorSpec("sums", (2,))
     with pytest.raises(ValueError, match="different names, got \\['sums', 'sums'\\]"):
         LayerSpec(pool=(same,), state=(same,))
+
+
+def test_states_that_nothing_was_written_to_take_no_memory() -> None:
+    layers = [LayerSpec(state=(TensorSpec("sums", (2**18,)),))]  # 1 MiB a sequence
+    before = anonymous_bytes(os.getpid())
+    state = DecoderState(layers, n_pages=0, page_size=16, n_slots=1, n_rows=2**10, n_counters=1)
+    sums = state.layers[0].state["sums"]
+    assert sums.data_ptr() % 64 == 0
+    assert not sums[::341].any()
+    assert anonymous_bytes(os.getpid()) - before < 2**27
