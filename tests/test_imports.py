@@ -214,7 +214,13 @@ def is_within(name: str, packages: tuple[str, ...]) -> bool:
 
 def test_numba_has_one_door(graph: Graph) -> None:
     assert importers(graph, "numba") == [HOME_OF_NUMBA]
-    assert importers(graph, "llvmlite") == ["model.ops.cpu.lanes", "model.ops.cpu.records"]
+    assert importers(graph, "llvmlite") == [
+        "model.ops.cpu.exponentials",
+        "model.ops.cpu.lanes",
+        "model.ops.cpu.records",
+        "model.ops.relation.cpu_gradient_lanes",
+        "model.ops.relation.cpu_lanes",
+    ]
 
 
 def test_kernels_of_the_cpu_are_for_operations_and_the_backend_of_the_cpu(graph: Graph) -> None:
