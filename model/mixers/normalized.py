@@ -11,9 +11,8 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from model.mixers.relation import RelationMixer, RelationParams, tail_spec
-from model.ops.cpu.lanes import row_sums
 from model.ops.norm import norm
-from model.ops.relation import KEY_BLOCK, normalized_relation
+from model.ops.relation import KEY_BLOCK, memory_totals, normalized_relation
 from model.ops.relation.keyed import keyed_relation
 from model.state import LayerSpec, LayerState, TensorSpec
 from model.weights import WeightViews
@@ -124,7 +123,7 @@ class NormalizedRelation(RelationMixer):
 
             def derive(pools: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
                 rows = pools["pool"]
-                return row_sums(rows.reshape(len(rows), params.n_head, params.d_head))
+                return memory_totals(rows.reshape(len(rows), params.n_head, params.d_head))
 
             totals = TensorSpec("totals", (params.n_head, 1), "float64", derive)
             return LayerSpec(pool=(memories, totals), state=tail_spec(params, d_model))

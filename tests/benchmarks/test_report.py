@@ -310,7 +310,7 @@ def test_the_size_of_a_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(bytes(3 * 2**19))
     assert rendered(tmp_path, "size") == [
         "The weights take 1.5 MiB. A text and its answer have at most 2,048 tokens together, and "
-        "each of these takes 128 bytes of the memory pool."
+        "each of these takes 144 bytes of the memory pool."
     ]
 
 

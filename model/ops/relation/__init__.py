@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from model.ops.cpu import jit
+from model.ops.cpu.lanes import row_sums
 from model.ops.norm import norm
 from model.ops.relation import cpu_whole
 from model.ops.relation.cpu import RUN
@@ -52,6 +54,11 @@ def separable_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
     counts = torch.arange(1, a.shape[1] + 1, dtype=a.dtype, device=a.device)
     sums = norm(b, eps).exp().cumsum(1)
     return norm(a, eps).exp() * (sums / counts[None, :, None, None])
+
+
+def memory_totals(memories: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Sums of the channels of memories `[T, H, K]`, as the pools of the CPU keep them, `[T, H]`."""
+    return row_sums(memories)
 
 
 def _groups(x: Tensor) -> Tensor:
