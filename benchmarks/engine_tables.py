@@ -80,33 +80,6 @@ def soak() -> str:
     )
 
 
-def peers() -> str:
-    """This project beside a Llama of the same width in Transformers."""
-    figures = read_results("peers")
-    rows = ["| | this | Transformers | ratio |", "|---|---:|---:|---:|"]
-    for batch, one in figures["in_process"].items():
-        rows.append(
-            f"| in process, batch {batch} | {one['ours']:,.0f} tokens/s "
-            f"| {one['peer']:,.0f} tokens/s | {one['ratio']:.1f} |"
-        )
-    http = figures["http"]
-    ours = http["servers"]["ours"]["tokens_per_second"]
-    for name, ratio in http["ratios"].items():
-        theirs = http["servers"][name]["tokens_per_second"]
-        how = name.replace("peer", "`transformers serve`")
-        rows.append(
-            f"| HTTP, {http['streams']} streams, {how} | {ours:,.0f} tokens/s "
-            f"| {theirs:,.0f} tokens/s | {ratio:.1f} |"
-        )
-    return (
-        f"Two layers of width 192, random weights, prompts of {figures['prompt']} tokens, greedy; "
-        f"{figures['new']} new tokens in process. Parameters: {figures['parameters']:,} here, "
-        f"{figures['peer']['parameters']:,} there (transformers "
-        f"{figures['peer']['transformers']}, torch {figures['peer']['torch']}).\n\n"
-        + "\n".join(rows)
-    )
-
-
 def compared() -> str:
     """Models beside the one that was the default before, each in the version that served it."""
     files = (json.loads(file.read_text()) for file in RESULTS.glob("compared-*.json"))

@@ -16,6 +16,12 @@ def anonymous_bytes(pid: int) -> int:
     return 1024 * int(status.split("RssAnon:")[1].split()[0])
 
 
+def resident(field: str) -> int:
+    """A field of this process's status, in bytes: `VmRSS`, or its peak, `VmHWM`."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(status.split(f"{field}:")[1].split()[0])
+
+
 class MemoryLog:
     """Samples of a process's memory.
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from benchmarks.exponentials import rate
 from benchmarks.figures import arguments, publish, start
+from benchmarks.memory import resident
 from model.ops.cpu import jit
 from model.ops.relation import normalized_relation
 
@@ -80,16 +81,10 @@ def added_peak(length: int) -> int:
         a.requires_grad_()
         b.requires_grad_()
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the former peak
-        before = _resident("VmRSS")
+        before = resident("VmRSS")
         ours(a, b).backward(g)
-        peak = _resident("VmHWM") - before
+        peak = resident("VmHWM") - before
     return peak
-
-
-def _resident(field: str) -> int:
-    """A field of this process's status, in bytes."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return 1024 * int(status.split(f"{field}:")[1].split()[0])
 
 
 def measure() -> dict[str, Any]:

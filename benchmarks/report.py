@@ -26,6 +26,7 @@ from benchmarks import (
     training_tables,
 )
 from benchmarks.figures import Paragraphs, read_results, start
+from benchmarks.peers import tables as peer_tables
 from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -134,6 +135,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "crashes": lambda _: session_tables.crashes(),
     "facts": results_tables.facts,
     "facts-in-short": card_tables.facts,
+    "growth": lambda _: peer_tables.growth(),
     "http": results_tables.http,
     "kernels": kernel_tables.kernels,
     "largest-pools": lambda _: margin_tables.copies(read_results("margin")),
@@ -141,7 +143,10 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "misses": results_tables.misses,
     "misses-in-short": card_tables.misses,
     "overload": lambda _: engine_tables.overload(),
-    "peers": lambda _: engine_tables.peers(),
+    "peers": lambda _: peer_tables.short(),
+    "peers-copies": lambda _: peer_tables.copies(),
+    "peers-http": lambda _: peer_tables.over_http(),
+    "peers-in-process": lambda _: peer_tables.in_process(),
     "recall": results_tables.recall,
     "recall-in-short": card_tables.recall,
     "relation": _relation,

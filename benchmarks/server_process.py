@@ -60,7 +60,7 @@ def environment(settings: Mapping[str, Any]) -> dict[str, str]:
 
 @contextmanager
 def serving(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[ServerProcess]:
-    """Run a server while the block runs; uvicorn must announce its address on standard error.
+    """Run a server while the block runs; it must announce its address on standard error.
 
     Args:
         command: starts the server.
@@ -102,7 +102,7 @@ def _wait_for_address(process: subprocess.Popen[bytes], log: int) -> str:
     while time.monotonic() < deadline:
         ended = process.poll() is not None
         written = os.pread(log, os.fstat(log).st_size, 0).decode(errors="replace")
-        if found := re.search(r"running on (http://\S+)", written):
+        if found := re.search(r"(?:running|listening) on (http://\S+)", written):
             return found[1]
         if ended:
             break
