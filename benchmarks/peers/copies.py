@@ -26,6 +26,7 @@ import uvloop
 
 from benchmarks.figures import add_checkpoint, arguments, integers, machine, publish, start
 from benchmarks.peers import aims, ours
+from benchmarks.peers.neighbours import other_cores
 from benchmarks.peers.process import PEERS, PeerProcess, add_peers, running
 from benchmarks.peers.worker import Job
 from benchmarks.speculation import measure_copies
@@ -136,8 +137,10 @@ def main() -> None:
         help="tokens that llama.cpp writes behind the prompt; default %(default)s",
     )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, other_cores() as neighbours:
         figures = uvloop.run(measure(options, Path(folder)))
+    figures |= neighbours
+    print(f"other programs used {figures['other_cores']:.2f} cores meanwhile")
     for length, by_clients in figures["lengths"].items():
         for n_clients, found in by_clients.items():
             shown = "; ".join(

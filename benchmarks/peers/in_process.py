@@ -36,6 +36,7 @@ import uvloop
 from benchmarks.engine import run_passes
 from benchmarks.figures import arguments, integers, machine, publish, start
 from benchmarks.peers import aims, ours
+from benchmarks.peers.neighbours import other_cores
 from benchmarks.peers.process import PEERS, PeerProcess, add_peers, running
 from benchmarks.peers.worker import Job
 from model.checkpoint import load_checkpoint
@@ -182,8 +183,10 @@ def main() -> None:
     )
     parser.add_argument("--new", type=int, default=256, help="tokens written; default %(default)s")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, other_cores() as neighbours:
         figures = uvloop.run(measure(options, Path(folder)))
+    figures |= neighbours
+    print(f"other programs used {figures['other_cores']:.2f} cores meanwhile")
     for batch, found in figures["batches"].items():
         for name, settings in found["settings"].items():
             print(f"batch {batch}, {name}: {settings}")

@@ -36,6 +36,7 @@ from benchmarks.engine import best, draw_prompts
 from benchmarks.figures import arguments, integers, machine, publish, show_ms, start
 from benchmarks.http_stream import count_ids, post_all, timelines
 from benchmarks.peers import aims, ours
+from benchmarks.peers.neighbours import other_cores
 from benchmarks.peers.process import LLAMA_BINARIES, OFFLINE, PEERS, add_peers, running
 from benchmarks.peers.worker import FIRST_CHARACTER
 from benchmarks.server_process import ServerProcess, causalrn_server, serving
@@ -248,8 +249,10 @@ def main() -> None:
     )
     parser.add_argument("--new", type=int, default=128, help="tokens written; default %(default)s")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, other_cores() as neighbours:
         figures = uvloop.run(measure(options, Path(folder)))
+    figures |= neighbours
+    print(f"other programs used {figures['other_cores']:.2f} cores meanwhile")
     for n_clients, found in figures["clients"].items():
         for name, one in found["servers"].items():
             print(show(name, n_clients, one))

@@ -59,7 +59,7 @@ def _in_process(run: Mapping[str, Any]) -> str:
     ]
     return (
         f"{run['layers']} layers, prompts of {run['prompt']:,} tokens, {run['new']} new ones, "
-        f"{run['rounds']} rounds ({_versions(run)}):\n\n"
+        f"{run['rounds']} rounds ({_conditions(run)}):\n\n"
         + "\n".join(rows)
         + "\n\nThe peers were fastest with:\n\n"
         + "\n".join(settings)
@@ -90,7 +90,7 @@ def _over_http(run: Mapping[str, Any]) -> str:
             rows.append(f"| {' | '.join(cells)} |")
     return (
         f"{run['layers']} layers, prompts of {run['prompt']:,} tokens, {run['new']} new ones, "
-        f"{run['rounds']} rounds ({_versions(run)}):\n\n" + "\n".join(rows)
+        f"{run['rounds']} rounds ({_conditions(run)}):\n\n" + "\n".join(rows)
     )
 
 
@@ -135,14 +135,15 @@ def _runs(what: str) -> Iterator[dict[str, Any]]:
         yield json.loads(file.read_text(encoding="utf-8"))
 
 
-def _versions(run: Mapping[str, Any]) -> str:
+def _conditions(run: Mapping[str, Any]) -> str:
     versions = {
         name: version
         for about in run["peers"].values()
         for name, version in about.items()
         if name != "parameters"
     }
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{shown}; other programs used {run['other_cores']:.2f} cores meanwhile"
 
 
 def _rate(rates: Sequence[float]) -> str:

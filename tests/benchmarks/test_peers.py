@@ -1,9 +1,11 @@
 """Comparisons with peers: what is compared, and how figures become ratios."""
 
+import time
+
 import pytest
 
 from benchmarks.growth import exponent
-from benchmarks.peers import aims, ours
+from benchmarks.peers import aims, neighbours, ours
 from benchmarks.peers.in_process import figures_of
 from benchmarks.peers.over_http import count_characters, count_llama_tokens
 from benchmarks.peers.worker import Job, Timing, fastest
@@ -59,3 +61,16 @@ def test_tokens_of_events_of_other_servers() -> None:
 
 def test_an_exponent_is_that_of_a_power() -> None:
     assert exponent({n: 3.0 * n**1.5 for n in (10, 100, 1000)}) == pytest.approx(1.5)
+
+
+def test_what_this_program_does_is_not_counted_as_that_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    busy = iter([10.0, 12.5])
+    monkeypatch.setattr(neighbours, "_busy_seconds", lambda: next(busy))
+    began, end = time.perf_counter(), time.process_time() + 0.5
+    with neighbours.other_cores() as found:
+        while time.process_time() < end:
+            pass
+    seconds = time.perf_counter() - began
+    assert found["other_cores"] * seconds == pytest.approx(2.0, abs=0.2)
