@@ -11,7 +11,8 @@ llama.cpp's `llama-server`, both greedy, with no answer ended before its time:
 - For `transformers serve` the number of blocks is set: by default it takes a share of the machine's
   memory, which makes it slower.
 - `llama-server` has a slot for each client, continuous batching, caches in float32 and two threads;
-  it looks for no earlier prompts, since none comes again, and keeps none.
+  it looks for no earlier prompts, since none comes again, and keeps none. The kind of attention and
+  the layout of its cache are those with which it is fastest, which is tried before.
 
 All clients send at once, on connections of their own, which are made in the time that is measured.
 In a round everyone takes a turn; the order turns around. A server is started for its turn alone,
@@ -46,6 +47,13 @@ _TURNS = 2  # each time that a server is started
 _WARM_UP_TOKENS = 8
 _BLOCK_TOKENS = 256  # of `transformers serve`
 _ROOM = 64  # tokens a sequence beyond its own
+
+LLAMA_SETTINGS = [
+    ("--flash-attn", flash, unified)
+    for flash in ("on", "off")
+    for unified in ("--kv-unified", "--no-kv-unified")
+]
+"""What is tried for `llama-server`."""
 
 Body = dict[str, Any]
 
@@ -102,17 +110,17 @@ def transformers_server(environments: Path, folder: Path, n_tokens: int) -> Cont
     return Contender(serve, "/v1/completions", body, count_characters)
 
 
-def llama_server(environments: Path, folder: Path, n_tokens: int) -> Contender:
-    """`llama-server`, for sequences of so many tokens."""
+def llama_server(environments: Path, folder: Path, n_tokens: int, *settings: str) -> Contender:
+    """`llama-server` with further settings, for sequences of so many tokens."""
     program = environments / LLAMA_BINARIES / "llama-server"
 
     def serve(n_clients: int) -> AbstractContextManager[ServerProcess]:
         command = [str(program), "--model", str(folder / "model.gguf")]
         command += ["--host", "127.0.0.1", "--port", "0", "--threads", "2", "--threads-batch", "2"]
-        command += ["--parallel", str(n_clients), "--cont-batching", "--no-kv-unified"]
+        command += ["--parallel", str(n_clients), "--cont-batching", *settings]
         command += ["--ctx-size", str(n_clients * (n_tokens + _ROOM))]
-        command += ["--cache-type-k", "f32", "--cache-type-v", "f32", "--flash-attn", "off"]
-        command += ["--cache-ram", "0", "--no-warmup", "--no-webui"]
+        command += ["--cache-type-k", "f32", "--cache-type-v", "f32", "--cache-ram", "0"]
+        command += ["--no-warmup", "--no-webui"]
         return serving(command, {})
 
     def body(prompt: list[int], new: int) -> Body:
@@ -171,11 +179,38 @@ async def take_turn(
     return best(passes)
 
 
+async def fastest(
+    llamas: Mapping[str, Contender],
+    rng: np.random.Generator,
+    n_clients: int,
+    options: argparse.Namespace,
+) -> str:
+    """The settings with which `llama-server` is fastest with so many clients."""
+    rates = {}
+    for settings, contender in llamas.items():
+        turn = await take_turn(contender, rng, n_clients, options)
+        rates[settings] = turn["tokens_per_second"]
+        print(f"llama-server {settings}: {rates[settings]:,.0f} tokens/s", flush=True)
+    return max(rates, key=lambda settings: rates[settings])
+
+
 async def compare(
-    contenders: Mapping[str, Contender], n_clients: int, options: argparse.Namespace
+    contenders: Mapping[str, Contender],
+    llamas: Mapping[str, Contender],
+    n_clients: int,
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Figures of all servers with so many clients, and by how much ours surpass the others."""
+    """Figures of all servers with so many clients, and by how much ours surpass the others.
+
+    Args:
+        contenders: all servers but `llama-server`.
+        llamas: that one, by its settings; the fastest ones take part.
+        n_clients: how many there are.
+        options: of the command line.
+    """
     rng = np.random.default_rng(0)
+    settings = await fastest(llamas, rng, n_clients, options)
+    contenders = {**contenders, "llama-server": llamas[settings]}
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     for number in range(options.rounds):
         for name in list(contenders)[:: -1 if number % 2 else 1]:
@@ -185,6 +220,7 @@ async def compare(
     rates = {name: [turn["tokens_per_second"] for turn in found] for name, found in turns.items()}
     return {
         "servers": {name: best(found) for name, found in turns.items()},
+        "settings": {"llama-server": settings},
         "ratios": {
             name: {peer: aims.ratios(rates[name], rates[peer]) for peer in aims.OVER_HTTP}
             for name in ours.RELATIONS
@@ -220,7 +256,10 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     n_tokens = options.prompt + options.new
     contenders |= {
         "transformers serve": transformers_server(options.peers, folder / "transformers", n_tokens),
-        "llama-server": llama_server(options.peers, folder / "llama.cpp", n_tokens),
+    }
+    llamas = {
+        " ".join(settings): llama_server(options.peers, folder / "llama.cpp", n_tokens, *settings)
+        for settings in LLAMA_SETTINGS
     }
     return machine() | {
         "layers": options.layers,
@@ -229,7 +268,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "rounds": options.rounds,
         "peers": about,
         "parameters": parameters,
-        "clients": {n: await compare(contenders, n, options) for n in options.clients},
+        "clients": {n: await compare(contenders, llamas, n, options) for n in options.clients},
     }
 
 

@@ -90,7 +90,12 @@ def _over_http(run: Mapping[str, Any]) -> str:
             rows.append(f"| {' | '.join(cells)} |")
     return (
         f"{run['layers']} layers, prompts of {run['prompt']:,} tokens, {run['new']} new ones, "
-        f"{run['rounds']} rounds ({_conditions(run)}):\n\n" + "\n".join(rows)
+        f"{run['rounds']} rounds ({_conditions(run)}):\n\n" + "\n".join(rows) + "\n\n"
+        "`llama-server` was fastest with:\n\n"
+        + "\n".join(
+            f"- {n_clients} clients: `{found['settings']['llama-server']}`"
+            for n_clients, found in run["clients"].items()
+        )
     )
 
 
