@@ -10,6 +10,7 @@ from benchmarks.growth import AIM
 from benchmarks.peers import aims
 
 _SHORT_TOKENS = 512  # of a sequence
+_NOTHING = "Not measured yet."
 
 
 def short() -> str:
@@ -33,7 +34,7 @@ def short() -> str:
 
 def in_process() -> str:
     """Every model beside every peer: a table for each measurement."""
-    return "\n\n".join(_in_process(run) for run in _runs("in-process"))
+    return "\n\n".join(_in_process(run) for run in _runs("in-process")) or _NOTHING
 
 
 def _in_process(run: Mapping[str, Any]) -> str:
@@ -68,7 +69,7 @@ def _in_process(run: Mapping[str, Any]) -> str:
 
 def over_http() -> str:
     """All servers: a table for each measurement."""
-    return "\n\n".join(_over_http(run) for run in _runs("http"))
+    return "\n\n".join(_over_http(run) for run in _runs("http")) or _NOTHING
 
 
 def _over_http(run: Mapping[str, Any]) -> str:
@@ -106,7 +107,10 @@ def copies() -> str:
         "| guesses over none | over llama.cpp | over its right guesses |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for run in _runs("copies"):
+    runs = list(_runs("copies"))
+    if not runs:
+        return _NOTHING
+    for run in runs:
         for length, by_clients in run["lengths"].items():
             for n_clients, found in by_clients.items():
                 cells = [f"`{run['model']}`", f"{int(length):,}", n_clients]
@@ -120,7 +124,7 @@ def growth() -> str:
     """Fitted exponents, and bytes of a token."""
     file = RESULTS / "growth.json"
     if not file.exists():
-        return ""
+        return _NOTHING
     figures = json.loads(file.read_text(encoding="utf-8"))
     rows = ["| | lengths | exponent | aim, at most |", "|---|---:|---:|---:|"]
     for name, by_length in figures["costs"].items():
