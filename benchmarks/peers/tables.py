@@ -60,7 +60,7 @@ def _in_process(run: Mapping[str, Any]) -> str:
     ]
     return (
         f"{run['layers']} layers, prompts of {run['prompt']:,} tokens, {run['new']} new ones, "
-        f"{run['rounds']} rounds ({_conditions(run)}):\n\n"
+        f"{_rounds(run)} ({_conditions(run)}):\n\n"
         + "\n".join(rows)
         + "\n\nThe peers were fastest with:\n\n"
         + "\n".join(settings)
@@ -91,7 +91,7 @@ def _over_http(run: Mapping[str, Any]) -> str:
             rows.append(f"| {' | '.join(cells)} |")
     return (
         f"{run['layers']} layers, prompts of {run['prompt']:,} tokens, {run['new']} new ones, "
-        f"{run['rounds']} rounds ({_conditions(run)}):\n\n" + "\n".join(rows) + "\n\n"
+        f"{_rounds(run)} ({_conditions(run)}):\n\n" + "\n".join(rows) + "\n\n"
         "`llama-server` was fastest with:\n\n"
         + "\n".join(
             f"- {n_clients} clients: `{found['settings']['llama-server']}`"
@@ -153,6 +153,10 @@ def _conditions(run: Mapping[str, Any]) -> str:
     }
     shown = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f"{shown}; other programs used {run['other_cores']:.2f} cores meanwhile"
+
+
+def _rounds(run: Mapping[str, Any]) -> str:
+    return "one round" if run["rounds"] == 1 else f"{run['rounds']} rounds"
 
 
 def _rate(rates: Sequence[float]) -> str:
