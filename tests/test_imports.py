@@ -249,8 +249,8 @@ def test_triton_has_at_most_one_door(graph: Graph) -> None:
     assert len(importers(graph, "triton")) <= 1
 
 
-def test_the_client_needs_httpx_and_pydantic_only(graph: Graph) -> None:
-    allowed = {"causalrn_client", "httpx", "pydantic", *sys.stdlib_module_names}
+def test_the_client_needs_httpx_pydantic_and_theirs_only(graph: Graph) -> None:
+    allowed = {"causalrn_client", "anyio", "httpx", "pydantic", *sys.stdlib_module_names}
     for name, found in graph.items():
         if top(name) == "causalrn_client":
             used = {COMPANIONS.get(top(x), top(x)) for x in found}

@@ -134,3 +134,32 @@ async def test_a_refusal_leaves_nothing_open(server: ContractServer) -> None:
         with pytest.raises(ServiceUnavailableError):
             await client.stream("hello").result()
         assert busy_connections(client) == []
+
+
+@pytest.mark.parametrize("way", ["generate", "stream", "batch"])
+async def test_cancelling_at_any_moment_gives_connections_back(
+    server: ContractServer, way: str
+) -> None:
+    # Before a connection, while a request is sent, while it is answered, as it ends.
+    async def ask(client: AsyncClient, place: int) -> None:
+        if way == "generate":
+            await client.generate("text")
+        elif way == "batch":
+            await client.generate_many(["text"] * 3)
+        else:
+            async with client.stream("text") as stream:
+                for _ in range(place):
+                    await anext(stream, None)
+
+    loop = asyncio.get_running_loop()
+    async with AsyncClient(server.url) as client:
+        start = loop.time()
+        await asyncio.gather(*[ask(client, place) for place in range(8)])
+        whole = loop.time() - start
+        for moment in range(60):
+            tasks = [asyncio.create_task(ask(client, place)) for place in range(8)]
+            await asyncio.sleep(whole * moment / 60)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert busy_connections(client) == []

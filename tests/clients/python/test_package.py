@@ -17,7 +17,8 @@ PROJECT = Path(__file__).parents[3] / "clients" / "python"
 SOURCE = PROJECT / "src" / "causalrn_client"
 FILES = sorted(SOURCE.rglob("*.py"))
 NAMES = [str(path.relative_to(SOURCE)) for path in FILES]
-THIRD_PARTY = {"httpx", "pydantic", "pydantic_core"}  # pydantic_core comes with pydantic
+# httpx brings anyio, and pydantic pydantic_core.
+THIRD_PARTY = {"anyio", "httpx", "pydantic", "pydantic_core"}
 TERMINAL = {"rich", "typer"}
 
 
@@ -34,7 +35,7 @@ def imported(tree: ast.AST) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_nothing_is_imported_but_httpx_and_pydantic(path: Path) -> None:
+def test_nothing_is_imported_but_httpx_pydantic_and_theirs(path: Path) -> None:
     names = imported(ast.parse(path.read_text("utf-8")))
     in_terminal = SOURCE / "cli" in path.parents
     allowed = sys.stdlib_module_names | THIRD_PARTY | {"causalrn_client"}
@@ -44,9 +45,10 @@ def test_nothing_is_imported_but_httpx_and_pydantic(path: Path) -> None:
     assert in_terminal or "cli" not in {name.split(".")[1] for name in names if "." in name}
 
 
-def test_the_dependencies_are_httpx_and_pydantic() -> None:
+def test_the_dependencies_are_httpx_pydantic_and_theirs() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert [name.partition(">")[0] for name in project["dependencies"]] == ["httpx", "pydantic"]
+    dependencies = [name.partition(">")[0] for name in project["dependencies"]]
+    assert dependencies == ["anyio", "httpx", "pydantic"]
     extra = project["optional-dependencies"]["cli"]
     assert {name.partition(">")[0] for name in extra} == TERMINAL
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import BinaryIO, TypeVar
 
@@ -36,7 +36,8 @@ class AsyncConnection:
         http: The client of `httpx` that sends what can be repeated.
         fresh: The one that sends everything else, on a connection of its own.
         address: The server's address, without the name and password that a URL can contain.
-        shield: Protects what must be finished, such as the deletion of a session.
+        shield: Protects what must be finished, such as the deletion of a session, and connections
+            from cancellation at a wrong moment.
     """
 
     def __init__(
@@ -108,18 +109,37 @@ class AsyncConnection:
         """
 
         async def download_once() -> None:
-            async with contextlib.aclosing(await self._open_once(call)) as response:
+            response = await self._open_once(call)
+            pieces = response.aiter_bytes(PIECE_BYTES)
+            try:
                 file.seek(0)
                 file.truncate()
-                try:
-                    async for piece in response.aiter_bytes(PIECE_BYTES):
-                        await async_run_blocking(file.write, piece)
-                        if progress is not None:
-                            progress(response.num_bytes_downloaded, total_bytes(response))
-                except httpx.RequestError as error:
-                    raise interruption(error) from error
+                while piece := await self.read(pieces):
+                    await async_run_blocking(file.write, piece)
+                    if progress is not None:
+                        progress(response.num_bytes_downloaded, total_bytes(response))
+            except httpx.RequestError as error:
+                raise interruption(error) from error
+            finally:
+                await self.close(response)
 
         await self._repeat(call, download_once)
+
+    async def read(self, pieces: AsyncIterator[bytes]) -> bytes:
+        """Returns the next piece of the body of an answer; none at its end.
+
+        What comes last gives the connection back. A loop may read the pieces themselves, which
+        takes less time, but must leave the last ones to this method.
+        """
+
+        async def read_once() -> bytes:
+            return await anext(pieces, b"")
+
+        return await self.shield.exchange(read_once)
+
+    async def close(self, response: httpx.Response) -> None:
+        """Gives the connection of an answer back, or closes it if the answer was not read whole."""
+        await self.shield.run(response.aclose)
 
     async def _repeat(self, call: Call, once: Callable[[], Awaitable[ResultT]]) -> ResultT:
         attempt = 0
@@ -138,7 +158,7 @@ class AsyncConnection:
         try:
             check_type(response, call.headers["Accept"])
         except BaseException:
-            await response.aclose()
+            await self.close(response)
             raise
         return response
 
@@ -151,9 +171,6 @@ class AsyncConnection:
                 if not (call.repeatable and trace.went_nowhere):
                     raise
                 response = await self._send(call, None, stream=stream)
-            if stream and not response.is_success:
-                async with contextlib.aclosing(response):
-                    await response.aread()
         except httpx.RequestError as error:
             raise failure(error, self._proxy) from error
         except RuntimeError as error:
@@ -168,4 +185,12 @@ class AsyncConnection:
         request = self._endpoint.request(http, call)
         if trace is not None:
             request.extensions["trace"] = trace
-        return await http.send(request, stream=stream)
+
+        async def exchange() -> httpx.Response:
+            response = await http.send(request, stream=stream)
+            if stream and not response.is_success:
+                async with contextlib.aclosing(response):
+                    await response.aread()
+            return response
+
+        return await self.shield.exchange(exchange, httpx.Response.aclose)

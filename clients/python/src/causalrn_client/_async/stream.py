@@ -75,19 +75,22 @@ class AsyncStream:
         if self._chunks is not None:
             await self._chunks.aclose()
         if self._response is not None:
-            await self._response.aclose()  # the generator does this only once it has begun
+            # The generator does this only once it has begun.
+            await self._connection.close(self._response)
 
     async def _open(self) -> None:
         if self._opened:
             return
         self._opened = True  # first, so that the next call does not send a failed request again
         self._response = await self._connection.open_stream(self._call)
-        self._chunks = _read(self._response, self._reader)
+        self._chunks = _read(self._connection, self._response, self._reader)
 
 
 # A function, not a method: a generator that referred to the stream would keep an abandoned one, and
 # its connection, alive until the garbage collector finds the cycle.
-async def _read(response: httpx.Response, reader: ChunkReader) -> AsyncGenerator[Chunk, None]:
+async def _read(
+    connection: AsyncConnection, response: httpx.Response, reader: ChunkReader
+) -> AsyncGenerator[Chunk, None]:
     try:
         pieces = response.aiter_bytes()
         async for piece in pieces:
@@ -95,11 +98,11 @@ async def _read(response: httpx.Response, reader: ChunkReader) -> AsyncGenerator
                 yield chunk
             if reader.done:
                 # Read on to the end of the response, so that its connection can be used again.
-                await anext(pieces, None)
+                await connection.read(pieces)
                 return
         reader.end()
     except httpx.RequestError as error:
         if not reader.done:
             raise interruption(error) from error
     finally:
-        await response.aclose()
+        await connection.close(response)

@@ -3,7 +3,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import BinaryIO, TypeVar
 
@@ -37,7 +37,8 @@ class Connection:
         http: The client of `httpx` that sends what can be repeated.
         fresh: The one that sends everything else, on a connection of its own.
         address: The server's address, without the name and password that a URL can contain.
-        shield: Protects what must be finished, such as the deletion of a session.
+        shield: Protects what must be finished, such as the deletion of a session, and connections
+            from cancellation at a wrong moment.
     """
 
     def __init__(
@@ -109,18 +110,37 @@ class Connection:
         """
 
         def download_once() -> None:
-            with contextlib.closing(self._open_once(call)) as response:
+            response = self._open_once(call)
+            pieces = response.iter_bytes(PIECE_BYTES)
+            try:
                 file.seek(0)
                 file.truncate()
-                try:
-                    for piece in response.iter_bytes(PIECE_BYTES):
-                        run_blocking(file.write, piece)
-                        if progress is not None:
-                            progress(response.num_bytes_downloaded, total_bytes(response))
-                except httpx.RequestError as error:
-                    raise interruption(error) from error
+                while piece := self.read(pieces):
+                    run_blocking(file.write, piece)
+                    if progress is not None:
+                        progress(response.num_bytes_downloaded, total_bytes(response))
+            except httpx.RequestError as error:
+                raise interruption(error) from error
+            finally:
+                self.close(response)
 
         self._repeat(call, download_once)
+
+    def read(self, pieces: Iterator[bytes]) -> bytes:
+        """Returns the next piece of the body of an answer; none at its end.
+
+        What comes last gives the connection back. A loop may read the pieces themselves, which
+        takes less time, but must leave the last ones to this method.
+        """
+
+        def read_once() -> bytes:
+            return next(pieces, b"")
+
+        return self.shield.exchange(read_once)
+
+    def close(self, response: httpx.Response) -> None:
+        """Gives the connection of an answer back, or closes it if the answer was not read whole."""
+        self.shield.run(response.close)
 
     def _repeat(self, call: Call, once: Callable[[], ResultT]) -> ResultT:
         attempt = 0
@@ -139,7 +159,7 @@ class Connection:
         try:
             check_type(response, call.headers["Accept"])
         except BaseException:
-            response.close()
+            self.close(response)
             raise
         return response
 
@@ -152,9 +172,6 @@ class Connection:
                 if not (call.repeatable and trace.went_nowhere):
                     raise
                 response = self._send(call, None, stream=stream)
-            if stream and not response.is_success:
-                with contextlib.closing(response):
-                    response.read()
         except httpx.RequestError as error:
             raise failure(error, self._proxy) from error
         except RuntimeError as error:
@@ -169,4 +186,12 @@ class Connection:
         request = self._endpoint.request(http, call)
         if trace is not None:
             request.extensions["trace"] = trace
-        return http.send(request, stream=stream)
+
+        def exchange() -> httpx.Response:
+            response = http.send(request, stream=stream)
+            if stream and not response.is_success:
+                with contextlib.closing(response):
+                    response.read()
+            return response
+
+        return self.shield.exchange(exchange, httpx.Response.close)

@@ -76,30 +76,33 @@ class Stream:
         if self._chunks is not None:
             self._chunks.close()
         if self._response is not None:
-            self._response.close()  # the generator does this only once it has begun
+            # The generator does this only once it has begun.
+            self._connection.close(self._response)
 
     def _open(self) -> None:
         if self._opened:
             return
         self._opened = True  # first, so that the next call does not send a failed request again
         self._response = self._connection.open_stream(self._call)
-        self._chunks = _read(self._response, self._reader)
+        self._chunks = _read(self._connection, self._response, self._reader)
 
 
 # A function, not a method: a generator that referred to the stream would keep an abandoned one, and
 # its connection, alive until the garbage collector finds the cycle.
-def _read(response: httpx.Response, reader: ChunkReader) -> Generator[Chunk, None]:
+def _read(
+    connection: Connection, response: httpx.Response, reader: ChunkReader
+) -> Generator[Chunk, None]:
     try:
         pieces = response.iter_bytes()
         for piece in pieces:
             yield from reader.feed(piece)
             if reader.done:
                 # Read on to the end of the response, so that its connection can be used again.
-                next(pieces, None)
+                connection.read(pieces)
                 return
         reader.end()
     except httpx.RequestError as error:
         if not reader.done:
             raise interruption(error) from error
     finally:
-        response.close()
+        connection.close(response)
