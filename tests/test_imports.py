@@ -215,6 +215,7 @@ def is_within(name: str, packages: tuple[str, ...]) -> bool:
 def test_numba_has_one_door(graph: Graph) -> None:
     assert importers(graph, "numba") == [HOME_OF_NUMBA]
     assert importers(graph, "llvmlite") == [
+        "model.ops.cpu.dealing",
         "model.ops.cpu.exponentials",
         "model.ops.cpu.lanes",
         "model.ops.cpu.records",
@@ -229,7 +230,7 @@ def test_kernels_of_the_cpu_are_for_operations_and_the_backend_of_the_cpu(graph:
     # Training, too, takes the positions of whole sequences from the CPU.
     assert {name for name in users if not is_within(name, ("model.ops",))} == {
         "model.backends.cpu", "model.backends.cpu_program", "model.backends.cpu_scratch",
-        "model.embedding",
+        "model.backends.cpu_team", "model.embedding",
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ before it, and another one goes on after it.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from model.backends.base import Parts
 from model.backends.cpu_scratch import Scratch
+from model.backends.cpu_team import team
 from model.mixers.base import Mixer
 from model.ops.cpu import jit
 from model.ops.cpu.operations import STEP_WORDS, Operation, Work
@@ -31,8 +33,12 @@ from model.ops.cpu.program import (
     run,
 )
 from model.ops.cpu.records import Record
+from model.ops.cpu.shares import BATCH_WORDS, MOST_SHARES, SHARE
 from model.state import DecoderState, LayerState, RaggedBatch
 from model.step import Op, Step, find_op
+
+SHARES_WORK = 100_000
+"""Exponentials, as `Work` counts, from which on a step of several sequences is dealt to threads."""
 
 _NO_ROWS = np.empty(0, np.int64)
 _NO_LOGITS = np.empty((0, 0), np.float32)
@@ -96,6 +102,19 @@ class _Table:
             self._records.append(record)
             row[[OWN, PER_ROW, PER_PAIR]] = record.address, work.per_row, work.per_pair
 
+    @property
+    def costs(self) -> tuple[float, float]:
+        """What all stages cost for a row, and for a pair; see `Work`."""
+        per_row, per_pair = self._rows[:, [PER_ROW, PER_PAIR]].sum(0).tolist()
+        return float(per_row), float(per_pair)
+
+    def of_share(self) -> dict[str, NDArray[np.int64]]:
+        """What a share has of this table, all of whose stages must have operations."""
+        for row, stage in zip(self._rows, self._stages, strict=True):
+            assert stage.op is not None
+            row[SERIAL] = stage.op.operation.address(parallel=False)
+        return {"program": self._rows, "record": self._step}
+
     def run(
         self,
         first: int,
@@ -129,6 +148,45 @@ class _Table:
             op = self._stages[first].op
             assert op is not None
             self._rows[first, form] = op.operation.address(parallel=form == PARALLEL)
+
+
+class _Shares:
+    """The shares in which the steps of a program may be computed; see `model.ops.cpu.shares`.
+
+    Args:
+        n: how many.
+        stages: of the program, all with operations.
+        state: that they work on, with a scratch that has room for the step.
+    """
+
+    def __init__(self, n: int, stages: Sequence[_Stage], state: DecoderState) -> None:
+        space: Scratch = state.scratch
+        self._batch = np.empty(BATCH_WORDS, np.int64)
+        self._bounds = np.empty((n, 2), np.int64)
+        self._tables: list[_Table] = []  # with the records that programs refer to
+        self._records: list[Record] = []
+        for bounds in self._bounds:
+            view = copy(state)
+            view.scratch = own = space.like()
+            table = _Table(stages, view)
+            scratch = {
+                "bounds": bounds,
+                "own_starts": np.empty(state.n_slots + 1, np.int64),
+                "own_rows": np.empty(len(own.x), np.int64),
+                **{name: getattr(own, name) for name in ("x", "phases", "reaches", "active")},
+            }
+            self._tables.append(table)
+            self._records.append(Record(SHARE, table.of_share() | scratch))
+        self._costs = table.costs
+        self._addresses = [record.address for record in self._records]
+
+    def run(self, batch: RaggedBatch, rows: NDArray[np.int64], logits: NDArray[np.float32]) -> bool:
+        """Compute a step, if it is worth it; returns whether it was."""
+        return team.compute(
+            self._batch, self._addresses[: len(batch.slots)], self._bounds, *self._costs,
+            float(SHARES_WORK), batch.token_ids, batch.starts, batch.context_lens, batch.slots,
+            batch.block_tables, batch.state_tables, rows, logits,
+        )  # fmt: skip
 
 
 class Program:
@@ -167,6 +225,8 @@ class Program:
         space.make_room(batch, state.page_size)
         self._look(state)
         logits = np.empty((len(rows), self._vocab_size), np.float32)
+        if len(batch.slots) > 1 and self._run_shares(batch, state, rows, logits):
+            return logits
         arrays = space.x, space.phases, space.reaches, space.active
         first = n_pairs = 0
         for place in self._places:
@@ -175,6 +235,22 @@ class Program:
             self._extend(self._stages[place], batch, state, n_pairs)
         self._table.run(first, len(self._stages), n_pairs, batch, rows, *arrays, logits)
         return logits
+
+    def _run_shares(
+        self,
+        batch: RaggedBatch,
+        state: DecoderState,
+        rows: NDArray[np.int64],
+        logits: NDArray[np.float32],
+    ) -> bool:
+        """Compute a step in as many shares as there are threads, if that is worth it."""
+        n = min(jit.num_threads(), MOST_SHARES)
+        if n == 1 or self._places:
+            return False
+        shares = self._shares.get(n)
+        if shares is None:
+            shares = self._shares[n] = _Shares(n, self._stages, state)
+        return shares.run(batch, rows, logits)
 
     def _look(self, state: DecoderState) -> None:
         """Begin anew if something has moved in memory, or blocks write in other phases."""
@@ -185,6 +261,7 @@ class Program:
             self._stages = list(self._find_stages(state))
             self._table = _Table(self._stages, state)
             self._places = [n for n, stage in enumerate(self._stages) if stage.op is None]
+            self._shares: dict[int, _Shares] = {}  # by how many they are
             self._vocab_size = self.parts.classifier.out_features
             self._known = known
 

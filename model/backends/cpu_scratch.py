@@ -34,6 +34,12 @@ class Scratch:
         self.nothing_found = np.empty((0, 2))
         self._replace(1, 1)
 
+    def like(self) -> "Scratch":
+        """Another one, with as much room."""
+        other = Scratch(self._d_model, len(self.no_tails))
+        other._replace(self._n_rows, self._n_segments)
+        return other
+
     def make_room(self, batch: RaggedBatch, page_size: int) -> None:
         """Have room for all rows and segments of a batch; what was in the arrays may be lost."""
         n_rows, n_pages = len(batch.token_ids), batch.block_tables.shape[1]

@@ -10,23 +10,86 @@
 Nobody waits for a thread whose core is also needed elsewhere, and what a thread needs for all of
 its pieces, it makes once. Numba's own way to deal the iterations of a `prange` costs microseconds
 for each of them.
+
+What threads tell each other lies in C-contiguous int64 arrays; an index into one must be within it.
 """
 
+import platform
 from typing import Any
+
+from llvmlite import ir
 
 from model.ops.cpu import jit
 
+_IS_X86 = platform.machine().lower() in {"x86_64", "amd64"}
+_N_PAUSES = 16  # about half a microsecond
+_BYTES = 8
+
+
+def _place(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    array = context.make_array(signature.args[0])(context, builder, args[0])
+    return builder.gep(array.data, [args[1]])
+
 
 @jit.intrinsic
-def take(typingctx: Any, taken: Any, i: Any) -> Any:  # noqa: ARG001
-    """Add 1 to element i of an int64 array, and return what it was; no other thread gets the same.
+def add(typingctx: Any, array: Any, i: Any, n: Any) -> Any:  # noqa: ARG001
+    """Add n to element i, and return what it was; no other thread gets the same number.
 
-    The array must be C-contiguous, and i an index within it.
+    What a thread wrote before it added is seen by those that add or look after it.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        place = builder.gep(array.data, [args[1]])
-        return builder.atomic_rmw("add", place, context.get_constant(jit.types.int64, 1), "acq_rel")
+        place = _place(context, builder, signature, args)
+        return builder.atomic_rmw("add", place, args[2], "acq_rel")
 
-    return jit.types.int64(taken, jit.types.int64), codegen
+    return jit.types.int64(array, jit.types.int64, jit.types.int64), codegen
+
+
+@jit.inline
+def take(taken, i):
+    """Add 1 to element i, and return what it was; no other thread gets the same number."""
+    return add(taken, i, 1)
+
+
+@jit.intrinsic
+def look(typingctx: Any, array: Any, i: Any) -> Any:  # noqa: ARG001
+    """Element i as other threads have left it, with all that they had written before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _place(context, builder, signature, args)
+        return builder.load_atomic(place, "acquire", _BYTES)
+
+    return jit.types.int64(array, jit.types.int64), codegen
+
+
+@jit.intrinsic
+def publish(typingctx: Any, array: Any, i: Any, value: Any) -> Any:  # noqa: ARG001
+    """Set element i, for others to look at once all that was written before is there."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _place(context, builder, signature, args)
+        builder.store_atomic(args[2], place, "release", _BYTES)
+        return context.get_dummy_value()
+
+    return jit.types.none(array, jit.types.int64, jit.types.int64), codegen
+
+
+@jit.intrinsic
+def pause(typingctx: Any) -> Any:  # noqa: ARG001
+    """Wait for about a microsecond, and let other threads have the core if they want it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        if _IS_X86:
+            rest = _function(builder, "llvm.x86.sse2.pause", ir.VoidType())
+            for _ in range(_N_PAUSES):
+                builder.call(rest, [])
+        builder.call(_function(builder, "sched_yield", ir.IntType(32)), [])
+        return context.get_dummy_value()
+
+    return jit.types.none(), codegen
+
+
+def _function(builder: Any, name: str, result: Any) -> Any:
+    """A function from elsewhere, without arguments."""
+    known = builder.module.globals.get(name)
+    return known or ir.Function(builder.module, ir.FunctionType(result, []), name)

@@ -27,12 +27,12 @@ def _activate(mask, phases, starts, context_lens, active):
     return n_pairs
 
 
-@jit.sequential
-def run(
+@jit.inline
+def run_here(
     program, record, first, last, n_pairs, n_threads, least_work, token_ids, starts, context_lens,
     slots, block_tables, state_tables, rows, x, phases, reaches, active, logits,
 ):  # fmt: skip
-    """Run some operations of a program, one after the other.
+    """Run some operations of a program, one after the other, on this thread or from it.
 
     Args:
         program: `[n, N_COLUMNS]` int64. Of each operation: the addresses of its two forms, 0 for
@@ -70,3 +70,15 @@ def run(
         if own[form] > 0:
             call(own[form], record.ctypes.data, own[OWN])
     return last, n_pairs, SERIAL
+
+
+@jit.sequential
+def run(
+    program, record, first, last, n_pairs, n_threads, least_work, token_ids, starts, context_lens,
+    slots, block_tables, state_tables, rows, x, phases, reaches, active, logits,
+):  # fmt: skip
+    """See `run_here`."""
+    return run_here(
+        program, record, first, last, n_pairs, n_threads, least_work, token_ids, starts,
+        context_lens, slots, block_tables, state_tables, rows, x, phases, reaches, active, logits,
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from model.ops.cpu import jit
 from model.ops.cpu.lanes import fma
+from model.ops.token_shift.cpu_lanes import add_taps
 
 
 @jit.inline
@@ -55,16 +56,14 @@ def backward(x, weight, reaches, g, dx, dw):
 @jit.inline
 def _shift_row(x, n, first, channel, taps, reach, tail, out):
     """Convolve row n with `taps` `[W, C]`; the rows before `first` are those of the tail."""
-    end = channel + taps.shape[1]
-    out[n, :channel] = x[n, :channel]
-    out[n, end:] = x[n, end:]
-    row = out[n, channel:end]
-    _set_tap(x[n, channel:end], taps[0], row)
-    for k in range(1, min(taps.shape[0], reach + 1)):
-        if n - k >= first:
-            _add_tap(x[n - k, channel:end], taps[k], row)
-        else:
-            _add_tap(tail[taps.shape[0] - 1 + n - k - first], taps[k], row)
+    for i in range(x.shape[1]):
+        out[n, i] = x[n, i]
+    for i in range(taps.shape[1]):
+        out[n, channel + i] *= taps[0, i]
+    n_taps = min(taps.shape[0], reach + 1)
+    n_new = min(n - first + 1, n_taps)  # the first of which has been set
+    add_taps(x, n - 1, channel, taps, 1, n_new - 1, out, n, channel)
+    add_taps(tail, tail.shape[0] - 1, 0, taps, n_new, n_taps - n_new, out, n, channel)
 
 
 @jit.inline
@@ -82,13 +81,16 @@ def extend_shift(x, first, last, channel, weight, reaches, active, tail, readers
         readers, memories: `[N, D]`, written.
     """
     width, n_channels = weight.shape[1], weight.shape[2]
+    of_readers, of_memories = weight[0], weight[1]
     for n in range(first, last):
-        _shift_row(x, n, first, channel, weight[1], reaches[n], tail, memories)
+        _shift_row(x, n, first, channel, of_memories, reaches[n], tail, memories)
         if active[n]:
-            _shift_row(x, n, first, channel, weight[0], reaches[n], tail, readers)
+            _shift_row(x, n, first, channel, of_readers, reaches[n], tail, readers)
     # Rows of the tail move up before they are overwritten: oldest first.
     kept = max(0, width - 1 - (last - first))
     for row in range(kept):
-        tail[row] = tail[row + (last - first)]
+        for i in range(n_channels):
+            tail[row, i] = tail[row + (last - first), i]
     for row in range(kept, width - 1):
-        tail[row] = x[last - (width - 1) + row, channel : channel + n_channels]
+        for i in range(n_channels):
+            tail[row, i] = x[last - (width - 1) + row, channel + i]
