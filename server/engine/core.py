@@ -24,7 +24,7 @@ from server.settings import Settings
 logger = logging.getLogger(__name__)
 
 _PAIRS_ARE_FREE = 1e9  # more than any sequence has, so that a token costs the same anywhere in it
-_PRODUCTS_AN_EXPONENTIAL = 12  # multiply-adds of a matrix product in the time of one exponential
+_PRODUCTS_AN_EXPONENTIAL = 16  # multiply-adds of a matrix product in the time of one exponential
 
 
 @dataclass

@@ -107,28 +107,31 @@ class Scheduler:
         calls `computed`, and appends the tokens that it samples.
         """
         n_preemptions = self.n_preemptions
-        decoding = [s for s in self.running if s.is_decoding]
-        tokens = self.max_batch_tokens - sum(s.n_uncomputed for s in decoding)
-        work = float("inf")
-        if decoding:
-            work = max(
-                self._least_work(len(self.running) - len(decoding)),
-                sum(self._cost(s.n_computed, s.n_uncomputed) for s in decoding),
-            )
+        n_decoding = 0
+        tokens, work = self.max_batch_tokens, 0.0
+        for sequence in self.running:
+            n_tokens = sequence.n_uncomputed
+            if n_tokens == 1 + sequence.n_again:
+                n_decoding += 1
+                tokens -= n_tokens
+                work += self._cost(sequence.n_computed, n_tokens)
+        n_reading = len(self.running) - n_decoding
+        work = max(self._least_work(n_reading), work) if n_decoding else float("inf")
         chunks = []
         index = 0
         while index < len(self.running):  # which shrinks from its end when pages run out
             sequence = self.running[index]
             index += 1
-            n_tokens = sequence.n_uncomputed
-            if not sequence.is_decoding:
+            n_known = n_tokens = sequence.n_uncomputed
+            is_decoding = n_known == 1 + sequence.n_again
+            if not is_decoding:
                 n_tokens = self._affordable(sequence, tokens, work)
                 if not n_tokens:
                     continue
             if not self._reserve(sequence, n_tokens):
                 break  # it was the last of the running ones, and had to go
-            chunks.append(_chunk(sequence, n_tokens))
-            if not sequence.is_decoding:
+            chunks.append(Chunk(sequence, sequence.n_computed, n_tokens, n_tokens == n_known))
+            if not is_decoding:
                 tokens -= n_tokens
                 work -= self._cost(sequence.n_computed, n_tokens)
         while self.waiting and self.n_preemptions == n_preemptions:
@@ -137,11 +140,12 @@ class Scheduler:
                 break
             n_tokens = max(1, self._affordable(sequence, tokens, work))
             self._reserve(sequence, n_tokens)
-            chunks.append(_chunk(sequence, n_tokens))
+            is_last = n_tokens == sequence.n_uncomputed
+            chunks.append(Chunk(sequence, sequence.n_computed, n_tokens, is_last))
             tokens -= n_tokens
             work -= self._cost(sequence.n_computed, n_tokens)
         # Beside prompts there are no drafts: what is left is for the next prompt.
-        if tokens > 0 and len(decoding) == len(self.running):
+        if tokens > 0 and n_decoding == len(self.running):
             self._add_drafts(chunks, tokens)
         return chunks
 
@@ -408,20 +412,20 @@ class Scheduler:
         Returns:
             False if the sequence itself was the last, and had to give up its own pages.
         """
-        wanted = self.pool.allocator.pages_for(sequence.n_computed + n_tokens) - len(sequence.pages)
+        allocator = self.pool.allocator
+        n_held = sequence.n_computed + n_tokens
+        if n_held <= len(sequence.pages) * allocator.page_size:
+            return True
+        wanted = allocator.pages_for(n_held) - len(sequence.pages)
         while not self.pool.make_room(wanted):
             last = self.running[-1]
             self.preempt(last)
             if last is sequence:
                 return False
-        if wanted > 0:
-            self._add_pages(sequence, wanted)
+        self._add_pages(sequence, wanted)
         return True
 
 
 def _rank(sequence: Sequence) -> tuple[float, int]:
     return sequence.rank
 
-
-def _chunk(sequence: Sequence, n_tokens: int) -> Chunk:
-    return Chunk(sequence, sequence.n_computed, n_tokens, n_tokens == sequence.n_uncomputed)
