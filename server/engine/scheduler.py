@@ -428,4 +428,3 @@ class Scheduler:
 
 def _rank(sequence: Sequence) -> tuple[float, int]:
     return sequence.rank
-

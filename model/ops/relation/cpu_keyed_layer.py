@@ -13,6 +13,7 @@ from model.ops.cpu.dealing import take
 from model.ops.cpu.linear import add_product
 from model.ops.cpu.operations import Work, operation
 from model.ops.cpu.records import BOOL, F32, F64
+from model.ops.norm.cpu import normalize
 from model.ops.positions import SOURCE
 from model.ops.relation import KEY_BLOCK
 from model.ops.relation.cpu_keyed import (
@@ -32,7 +33,14 @@ from model.ops.relation.cpu_keyed_pieces import (
     want_best,
     want_others,
 )
-from model.ops.relation.cpu_layers import OF_MIXERS, active_run, shift, values_of_mixer, write
+from model.ops.relation.cpu_layers import (
+    OF_MIXERS,
+    active_run,
+    keep_tail,
+    shift,
+    values_of_mixer,
+    write,
+)
 from model.state import DecoderState, LayerState
 
 _WAVE = 64  # readers whose segments are kept until they are put together
@@ -128,14 +136,19 @@ def keyed_layer(
     all_values = values.reshape(-1, values.shape[2])
     all_moments = moments.reshape(-1, 4, page_size)
     none = np.empty(0, np.float32)
-    taken = np.zeros(3, np.int64)
+    taken = np.zeros(4, np.int64)
     for _ in jit.prange(n_threads):
-        shift(taken, x, active, starts, context_lens, slots, state_tables, page_size, eps, limits,
-              channel, taps, tails, z, readers, memories)  # fmt: skip
+        tile = take(taken, 0)
+        while tile < n_tiles:
+            for n in range(tile * TILE, min((tile + 1) * TILE, n_rows)):
+                normalize(x[n], eps, z[n])
+            tile = take(taken, 0)
     for _ in jit.prange(n_threads):
         tile = take(taken, 1)
         while tile < n_tiles:
             first, last = tile * TILE, min((tile + 1) * TILE, n_rows)
+            shift(first, last, active, starts, slots, limits, channel, taps, tails, z, readers,
+                  memories)  # fmt: skip
             _project(first, last, memories, w_b_keys, none, b_keys)
             _project(first, last, memories, w_b_values, none, b_values)
             s = np.searchsorted(starts, first, side="right") - 1
@@ -244,6 +257,10 @@ def keyed_layer(
             last = min((tile + 1) * TILE, n_rows)
             write(tile * TILE, last, active, o, w_output, b_output, eps, x)
             tile = take(taken, 2)
+        s = take(taken, 3)
+        while s < slots.shape[0]:
+            keep_tail(s, starts, context_lens, slots, state_tables, page_size, channel, tails, z)
+            s = take(taken, 3)
     if energy.shape[0]:
         at = 0
         for s in range(slots.shape[0]):

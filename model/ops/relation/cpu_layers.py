@@ -21,7 +21,7 @@ from model.ops.cpu.operations import Work, operation
 from model.ops.cpu.records import BOOL, F32, F64, I64
 from model.ops.norm.cpu import normalize
 from model.ops.relation.cpu import accumulate, append, combine, new_pairs, new_tile, relate
-from model.ops.token_shift.cpu import extend_shift
+from model.ops.token_shift.cpu import extend_tail, shift_rows
 from model.state import DecoderState, LayerState
 
 _TILE = 8  # rows that one thread takes at a time
@@ -108,31 +108,32 @@ def separable_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
 
 
 @jit.inline
-def shift(taken, x, active, starts, context_lens, slots, state_tables, page_size, eps,
-          reaches, channel, taps, tails, z, readers, memories):  # fmt: skip
-    """Normalize the new rows of sequences and convolve them, page by page.
+def shift(first, last, active, starts, slots, reaches, channel, taps, tails, z, readers, memories):
+    """Convolve normalized rows `first` to `last - 1`. Only active rows get readers."""
+    s = np.searchsorted(starts, first, side="right") - 1
+    while first < last:
+        end = min(last, starts[s + 1])
+        shift_rows(
+            z, first, end, starts[s], channel, taps, reaches, active, tails[slots[s]], readers,
+            memories,
+        )  # fmt: skip
+        first, s = end, s + 1
 
-    Only active rows get readers. The next sequence is the first counter of `taken`.
-    """
-    s = take(taken, 0)
-    while s < slots.shape[0]:
-        tail = tails[slots[s]]
-        first = starts[s]
-        while first < starts[s + 1]:
-            held = context_lens[s] + first - starts[s]
-            last = min(starts[s + 1], first + page_size - held % page_size)
-            for n in range(first, last):
-                normalize(x[n], eps, z[n])
-            extend_shift(
-                z, first, last, channel, taps, reaches, active, tail, readers, memories
-            )  # fmt: skip
-            held += last - first
-            if held % page_size == 0:
-                row = state_tables[s, held // page_size - 1]
-                if row >= 0:
-                    tails[row] = tail
-            first = last
-        s = take(taken, 0)
+
+@jit.inline
+def keep_tail(s, starts, context_lens, slots, state_tables, page_size, channel, tails, z):
+    """Let the tail of a sequence go on with its new rows, page by page, once all are convolved."""
+    tail, first = tails[slots[s]], starts[s]
+    while first < starts[s + 1]:
+        held = context_lens[s] + first - starts[s]
+        last = min(starts[s + 1], first + page_size - held % page_size)
+        extend_tail(z, first, last, channel, tail)
+        held += last - first
+        if held % page_size == 0:
+            row = state_tables[s, held // page_size - 1]
+            if row >= 0:
+                tails[row] = tail
+        first = last
 
 
 @jit.inline
@@ -196,14 +197,19 @@ def normalized_layer(
     n_tiles = (n_rows + _TILE - 1) // _TILE
     limits = reaches if within_turn else boundless
     n_parts = _PARTS * n_threads
-    taken = np.zeros(4, np.int64)
+    taken = np.zeros(5, np.int64)
     for _ in jit.prange(n_threads):
-        shift(taken, x, active, starts, context_lens, slots, state_tables, page_size, eps, limits,
-              channel, taps, tails, z, readers, memories)  # fmt: skip
+        tile = take(taken, 0)
+        while tile < n_tiles:
+            for n in range(tile * _TILE, min((tile + 1) * _TILE, n_rows)):
+                normalize(x[n], eps, z[n])
+            tile = take(taken, 0)
     for _ in jit.prange(n_threads):
         tile = take(taken, 1)
         while tile < n_tiles:
             first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
+            shift(first, last, active, starts, slots, limits, channel, taps, tails, z, readers,
+                  memories)  # fmt: skip
             _project(first, last, readers, memories, w_reader, b_reader, w_memory, a, b)
             s = np.searchsorted(starts, first, side="right") - 1
             for n in range(first, last):
@@ -233,6 +239,10 @@ def normalized_layer(
                     combine(n, context_lens[s] + n - starts[s] + 1, partials, o)
             write(first, last, active, o, w_output, b_output, eps, x)
             tile = take(taken, 3)
+        s = take(taken, 4)
+        while s < slots.shape[0]:
+            keep_tail(s, starts, context_lens, slots, state_tables, page_size, channel, tails, z)
+            s = take(taken, 4)
 
 
 @operation(**_OF_RELATIONS, n_heads=I64, sums=F64[:, ::1])
@@ -253,14 +263,19 @@ def separable_layer(
     n_tasks = slots.shape[0] * n_heads
     k = b_reader.shape[0] // n_heads
     limits = reaches if within_turn else boundless
-    taken = np.zeros(4, np.int64)
+    taken = np.zeros(5, np.int64)
     for _ in jit.prange(n_threads):
-        shift(taken, x, active, starts, context_lens, slots, state_tables, page_size, eps, limits,
-              channel, taps, tails, z, readers, memories)  # fmt: skip
+        tile = take(taken, 0)
+        while tile < n_tiles:
+            for n in range(tile * _TILE, min((tile + 1) * _TILE, n_rows)):
+                normalize(x[n], eps, z[n])
+            tile = take(taken, 0)
     for _ in jit.prange(n_threads):
         tile = take(taken, 1)
         while tile < n_tiles:
             first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
+            shift(first, last, active, starts, slots, limits, channel, taps, tails, z, readers,
+                  memories)  # fmt: skip
             _project(first, last, readers, memories, w_reader, b_reader, w_memory, a, b)
             tile = take(taken, 1)
     for _ in jit.prange(n_threads):
@@ -284,3 +299,7 @@ def separable_layer(
             first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
             write(first, last, active, o, w_output, b_output, eps, x)
             tile = take(taken, 3)
+        s = take(taken, 4)
+        while s < slots.shape[0]:
+            keep_tail(s, starts, context_lens, slots, state_tables, page_size, channel, tails, z)
+            s = take(taken, 4)

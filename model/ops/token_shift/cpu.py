@@ -54,43 +54,49 @@ def backward(x, weight, reaches, g, dx, dw):
 
 
 @jit.inline
-def _shift_row(x, n, first, channel, taps, reach, tail, out):
-    """Convolve row n with `taps` `[W, C]`; the rows before `first` are those of the tail."""
+def _shift_row(x, n, begin, channel, taps, reach, tail, out):
+    """Convolve row n with `taps` `[W, C]`; the rows before `begin` are those of the tail."""
     for i in range(x.shape[1]):
         out[n, i] = x[n, i]
     for i in range(taps.shape[1]):
         out[n, channel + i] *= taps[0, i]
     n_taps = min(taps.shape[0], reach + 1)
-    n_new = min(n - first + 1, n_taps)  # the first of which has been set
+    n_new = min(n - begin + 1, n_taps)  # the first of which has been set
     add_taps(x, n - 1, channel, taps, 1, n_new - 1, out, n, channel)
-    add_taps(tail, tail.shape[0] - 1, 0, taps, n_new, n_taps - n_new, out, n, channel)
+    newest = tail.shape[0] - n_new + n - begin
+    add_taps(tail, newest, 0, taps, n_new, n_taps - n_new, out, n, channel)
 
 
 @jit.inline
-def extend_shift(x, first, last, channel, weight, reaches, active, tail, readers, memories):
-    """Convolve rows `first` to `last - 1` of one sequence, continuing from its tail.
+def shift_rows(
+    x, first, last, begin, channel, weight, reaches, active, tail, readers, memories
+):  # fmt: skip
+    """Convolve rows `first` to `last - 1` of one sequence, whose new rows begin at `begin`.
 
     Args:
-        x: `[N, D]` float32.
-        first, last: rows, at least one.
+        x: `[N, D]` float32, with all rows from `begin` on.
         channel: the first of the C channels that are convolved; the others pass unchanged.
         weight: `[2, W, C]`.
         reaches: `[N]` int64, how many tokens before its own each row sees at most.
         active: `[N]` bool, rows whose readers are wanted.
-        tail: `[W - 1, C]`, the sequence's last rows before these, oldest first; updated in place.
+        tail: `[W - 1, C]`, the sequence's last rows before `begin`, oldest first.
         readers, memories: `[N, D]`, written.
     """
-    width, n_channels = weight.shape[1], weight.shape[2]
     of_readers, of_memories = weight[0], weight[1]
     for n in range(first, last):
-        _shift_row(x, n, first, channel, of_memories, reaches[n], tail, memories)
+        _shift_row(x, n, begin, channel, of_memories, reaches[n], tail, memories)
         if active[n]:
-            _shift_row(x, n, first, channel, of_readers, reaches[n], tail, readers)
-    # Rows of the tail move up before they are overwritten: oldest first.
-    kept = max(0, width - 1 - (last - first))
-    for row in range(kept):
+            _shift_row(x, n, begin, channel, of_readers, reaches[n], tail, readers)
+
+
+@jit.inline
+def extend_tail(x, first, last, channel, tail):
+    """Let a tail, as for `shift_rows`, go on with rows `first` to `last - 1`, at least one."""
+    n_rows, n_channels = tail.shape
+    kept = max(0, n_rows - (last - first))
+    for row in range(kept):  # which move up before they are overwritten: oldest first
         for i in range(n_channels):
             tail[row, i] = tail[row + (last - first), i]
-    for row in range(kept, width - 1):
+    for row in range(kept, n_rows):
         for i in range(n_channels):
-            tail[row, i] = x[last - (width - 1) + row, channel + i]
+            tail[row, i] = x[last - n_rows + row, channel + i]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from model.ops.cpu import jit
 from model.ops.token_shift import reference, token_shift
-from model.ops.token_shift.cpu import extend_shift
+from model.ops.token_shift.cpu import extend_tail, shift_rows
 
 Shift = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -16,9 +16,11 @@ Shift = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 @jit.kernel
 def _extend(x, first, last, channel, weight, reaches, active, tail, readers, memories):  # type: ignore[no-untyped-def]
     for _ in jit.prange(1):
-        extend_shift(
-            x, first, last, channel, weight, reaches, active, tail, readers, memories
-        )  # fmt: skip
+        for n in range(last - 1, first - 1, -1):  # in any order
+            shift_rows(
+                x, n, n + 1, first, channel, weight, reaches, active, tail, readers, memories
+            )  # fmt: skip
+        extend_tail(x, first, last, channel, tail)
 
 
 def _by_conv1d(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
