@@ -117,6 +117,23 @@ def speculation() -> str:
     return "\n".join(rows)
 
 
+def prefill() -> str:
+    """Long prompts on one thread and on all."""
+    rows = [
+        "| | tokens | one thread | all threads | tokens/s | times as fast |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for file in sorted(RESULTS.glob("prefill-*.json")):
+        figures = json.loads(file.read_text())
+        for n_tokens, found in figures["lengths"].items():
+            one, all_threads = (median(found[name]) for name in ("one_thread", "all_threads"))
+            rows.append(
+                f"| `{figures['model']}` | {int(n_tokens):,} | {one:.3f} s | {all_threads:.3f} s "
+                f"| {int(n_tokens) / all_threads:,.0f} | {median(found['ratios']):.2f} |"
+            )
+    return "\n".join(rows)
+
+
 def _workload(figures: dict[str, Any]) -> str:
     return (
         f"`{figures['model']}`, prompts of {figures['prompt']} tokens, {figures['new']} new ones "

@@ -147,6 +147,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "peers-copies": lambda _: peer_tables.copies(),
     "peers-http": lambda _: peer_tables.over_http(),
     "peers-in-process": lambda _: peer_tables.in_process(),
+    "prefill": lambda _: engine_tables.prefill(),
     "recall": results_tables.recall,
     "recall-in-short": card_tables.recall,
     "relation": _relation,

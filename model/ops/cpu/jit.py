@@ -114,25 +114,28 @@ def _keep_on_disk(dispatcher: Any) -> None:
         _compilation.is_kept &= not isinstance(cache._impl.locator, _ReadOnly)
 
 
-class _Fork:
-    """Whether this process was forked from one that had threads for kernels, and so has none.
+class _Threads:
+    """The threads that kernels have in this process.
 
-    No threading layer survives that: one waits for its threads for ever, another ends the process.
+    One that was forked from a process that had some has none. No threading layer survives that: one
+    waits for its threads for ever, another ends the process.
 
     Attributes:
         launched: whether threads have been started in this process, or in one that it is a fork of.
         orphaned: whether they were left behind.
+        chosen: how many to use; None for all that Numba found at start.
     """
 
     def __init__(self) -> None:
         self.launched = self.orphaned = False
+        self.chosen: int | None = None
         os.register_at_fork(after_in_child=self._note)
 
     def _note(self) -> None:
         self.orphaned = self.launched
 
 
-_fork = _Fork()
+_threads = _Threads()
 
 
 class Kernel:
@@ -158,9 +161,9 @@ class Kernel:
             work: about how many channels it touches or exponentials it computes; with little work
                 it stays on the caller's thread, as it does in a fork of a process that has threads.
         """
-        if work < PARALLEL_WORK or _fork.orphaned:
+        if work < PARALLEL_WORK or _threads.orphaned:
             return self.serial(*args)
-        _fork.launched = True
+        num_threads()
         if not self.parallel.overloads:  # other kernels need not wait for the compiler
             self.parallel.compile(tuple(map(numba.typeof, args)))
         with launch:
@@ -308,11 +311,15 @@ def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def num_threads() -> int:
-    """Threads that the next kernel uses."""
-    if _fork.orphaned:
+    """Threads that the next kernel uses, whichever thread of this process calls it."""
+    if _threads.orphaned:
         return 1
-    _fork.launched = True
-    return int(numba.get_num_threads())
+    _threads.launched = True
+    found = int(numba.get_num_threads())
+    if _threads.chosen is None or _threads.chosen == found:
+        return found
+    numba.set_num_threads(_threads.chosen)  # which Numba keeps for each thread by itself
+    return _threads.chosen
 
 
 def set_num_threads(n: int) -> None:
@@ -324,5 +331,5 @@ def set_num_threads(n: int) -> None:
     limit = numba.config.NUMBA_NUM_THREADS
     if not 1 <= n <= limit:
         raise ValueError(f"number of threads must be between 1 and {limit}, got {n}")
-    _fork.launched = True
-    numba.set_num_threads(n)
+    _threads.chosen = n
+    num_threads()

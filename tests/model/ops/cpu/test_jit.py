@@ -24,6 +24,19 @@ def test_threads_are_bounded() -> None:
         jit.set_num_threads(10_000)
 
 
+@pytest.mark.skipif(jit.num_threads() < 2, reason="there is one core")
+def test_threads_are_set_for_the_whole_process() -> None:
+    before, found = jit.num_threads(), []
+    try:
+        jit.set_num_threads(1)
+        thread = threading.Thread(target=lambda: found.append(jit.num_threads()))
+        thread.start()
+        thread.join()
+    finally:
+        jit.set_num_threads(before)
+    assert found == [1]
+
+
 @pytest.fixture
 def _threads_keep_the_gil() -> Iterator[None]:
     """No thread is made to give the GIL up: another gets it when it waits, or does without."""
