@@ -389,14 +389,14 @@ class EngineCore:
     ) -> list[Outcome]:
         """The next deltas of a sample, and of the samples that fork from it here."""
         judge = sample.judge
-        if not sample.sequence.n_generated and judge is not None and judge.may_refuse:
+        if judge is not None and judge.may_refuse and not sample.sequence.n_generated:
             match = self._match(sample)
             if judge.is_too_low(match):
                 refusals = [one.refuse(match) for one in (*sample.part(), sample)]
                 self._end(sample)
                 return [(sample.request_id, delta) for delta in refusals]
         outcomes: list[Outcome] = []
-        for other in sample.part():
+        for other in sample.part() if sample.may_part else ():
             delta = other.advance(logits, likeliest)
             outcomes.append((sample.request_id, delta))
             if delta.finish_reason is None:

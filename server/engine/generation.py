@@ -103,6 +103,11 @@ class Generation:
         self._owes_echo = params.echo and not index  # the others share that of the first
 
     @property
+    def may_part(self) -> bool:
+        """Whether `part` has anything to do."""
+        return self._owes_echo or bool(self._others)
+
+    @property
     def reads_prompt(self) -> bool:
         """Whether the logits after every token of the prompt are wanted."""
         return self._params.echo and self._params.logprobs is not None
@@ -229,18 +234,13 @@ class Generation:
             text = echo.text + text
             logprobs = self._echoed_logprobs() + logprobs
             places = echo.places + places
-        delta = Delta(
-            token_ids,
-            text,
-            reason,
-            self._index,
-            None if self._params.logprobs is None else logprobs,
-            n_echoed,
-            text_start=self._n_passed_on,
-            places=places,
-        )
-        self._n_passed_on += len(text)
-        return delta
+        told = None if self._params.logprobs is None else logprobs
+        start = self._n_passed_on
+        self._n_passed_on = start + len(text)
+        # By position, as this is done for every token and names take longer.
+        return Delta(
+            token_ids, text, reason, self._index, told, n_echoed, False, None, start, places
+        )  # fmt: skip
 
     def _read_echo(self) -> "_Echo":
         """The prompt as it was given: without the ids that frame it."""
