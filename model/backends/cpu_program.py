@@ -18,6 +18,7 @@ from model.mixers.base import Mixer
 from model.ops.cpu import jit
 from model.ops.cpu.operations import STEP_WORDS, Operation, Work
 from model.ops.cpu.program import (
+    ENTRY,
     EVERY_PHASE,
     N_COLUMNS,
     NOTHING,
@@ -126,9 +127,18 @@ class _Table:
                 )  # fmt: skip
             if first == last:
                 return int(n_pairs)
-            op = self._stages[first].op
-            assert op is not None
-            self._rows[first, form] = op.operation.address(parallel=form == PARALLEL)
+            self._compile(first, form)
+
+    def _forms(self, number: int, form: int) -> tuple[jit.Form, jit.Form]:
+        """The entry of an operation, and one of the forms of its kernel."""
+        op = self._stages[number].op
+        assert op is not None
+        operation = op.operation
+        return operation.entry, operation.parallel if form == PARALLEL else operation.serial
+
+    def _compile(self, number: int, form: int) -> None:
+        entry, kernel = self._forms(number, form)
+        self._rows[number, [ENTRY, form]] = entry.c_address(), kernel.address()
 
 
 class Program:

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -114,6 +114,15 @@ def _keep_on_disk(dispatcher: Any) -> None:
         _compilation.is_kept &= not isinstance(cache._impl.locator, _ReadOnly)
 
 
+_LOOPS = {"prange": True} | dict.fromkeys(
+    ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
+)
+"""Threads share the loops that say so, and no expression of NumPy, which is too small for that."""
+
+_INSIDE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Of functions that only compiled code calls: what Python would call them by is not compiled."""
+
+
 class _Fork:
     """Whether this process was forked from one that had threads for kernels, and so has none.
 
@@ -146,8 +155,7 @@ class Kernel:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.name = function.__qualname__
-        self.parallel = _compiled(_renamed(function, "parallel"), parallel=True)
+        self.parallel = _compiled(_renamed(function, "parallel"), parallel=_LOOPS)
         self.serial = _compiled(_renamed(function, "serial"))
 
     def __call__(self, *args: Any, work: float = math.inf) -> Any:
@@ -167,40 +175,37 @@ class Kernel:
             return self.parallel(*args)
 
 
-class Entry:
-    """A kernel as compiled code calls it: by an address, with two addresses of its arguments.
+class Form:
+    """A function compiled for arguments of given types, which other compiled code can call.
 
     Args:
-        kernel: to call.
-        read: from the two addresses, the arguments; an intrinsic.
+        home: where any process finds this form: `module:name`, or `module:name.attribute`.
+        compiled: by one of the decorators of this file.
+        types: of the arguments.
     """
 
-    def __init__(self, kernel: Kernel, read: Any) -> None:
-        self._forms = {
-            is_parallel: _compiled(_entry_to(kernel, form, read))
-            for is_parallel, form in ((False, "serial"), (True, "parallel"))
-        }
+    def __init__(self, home: str, compiled: Any, types: Sequence[Any]) -> None:
+        self.home = home
+        self._compiled = compiled
+        self._types = tuple(types)
 
-    def address(self, *, parallel: bool) -> int:
-        """Of one of the kernel's forms, which is compiled if it is not yet."""
-        form = self._forms[parallel]
-        form.compile((types.int64, types.int64))
-        (result,) = form.overloads.values()
-        name = result.fndesc.llvm_cfunc_wrapper_name
-        return int(result.library.get_pointer_to_function(name))
+    def compile(self) -> None:
+        """Load it from the cache on disk, or else compile it, unless it is there."""
+        if self._types not in self._compiled.overloads:  # waits for no other compilation
+            self._compiled.compile(self._types)
 
+    def address(self) -> int:
+        """Where it begins, with the calling convention of Numba; compiles it if need be."""
+        return self._address("llvm_func_name")
 
-def _entry_to(kernel: Kernel, form: str, read: Any) -> Callable[..., Any]:
-    names = {"kernel": getattr(kernel, form), "read": read}
-    copy = FunctionType(_enter.__code__, names, _enter.__name__)
-    copy.__qualname__ = f"{kernel.name}_entry"
-    copy.__module__ = __name__
-    return _renamed(copy, form)
+    def c_address(self) -> int:
+        """Where it begins, with that of C for numbers; compiles it if need be."""
+        return self._address("llvm_cfunc_wrapper_name")
 
-
-def _enter(first: Any, second: Any) -> int:
-    kernel(*read(first, second))  # type: ignore[name-defined]  # noqa: F821
-    return 0
+    def _address(self, name: str) -> int:
+        self.compile()
+        found = self._compiled.overloads[self._types]
+        return int(found.library.get_pointer_to_function(getattr(found.fndesc, name)))
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
@@ -297,9 +302,31 @@ def sequential(function: Callable[..., Any]) -> Any:
     return _compiled(_renamed(function, "sequential"))
 
 
+def inside(function: Callable[..., Any], *, parallel: bool) -> Any:
+    """Compile a kernel for a `Form` of it, which compiled code calls; see `kernel`."""
+    name = "parallel" if parallel else "serial"
+    options = {"parallel": _LOOPS} if parallel else {}
+    return _compiled(_renamed(function, f"{name}_inside"), **options, **_INSIDE)
+
+
+def entry(function: Callable[..., Any], name: str, **names: Any) -> Any:
+    """Compile a function for a `Form` of it, which is called by its address as C calls.
+
+    Args:
+        function: takes and returns numbers.
+        name: that it has alone, for the cache on disk.
+        names: what it calls that is not in its file.
+    """
+    copy = FunctionType(function.__code__, function.__globals__ | names, function.__name__)
+    copy.__qualname__, copy.__module__ = name, function.__module__
+    return _compiled(_renamed(copy, "entry"), no_cpython_wrapper=True)
+
+
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a helper that kernels and other helpers call; it becomes part of their code."""
-    return numba.njit(nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+    options = {"no_cfunc_wrapper": True}  # tests call it from Python
+    helper: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    return helper
 
 
 def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
