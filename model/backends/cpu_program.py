@@ -16,6 +16,7 @@ from model.backends.base import Parts
 from model.backends.cpu_scratch import Scratch
 from model.mixers.base import Mixer
 from model.ops.cpu import jit
+from model.ops.cpu.compiling import compile_all, is_awaited
 from model.ops.cpu.operations import STEP_WORDS, Operation, Work
 from model.ops.cpu.program import (
     ENTRY,
@@ -27,6 +28,7 @@ from model.ops.cpu.program import (
     PER_PAIR,
     PER_ROW,
     PHASES,
+    RUN,
     SAME_ROWS,
     SERIAL,
     run,
@@ -127,7 +129,27 @@ class _Table:
                 )  # fmt: skip
             if first == last:
                 return int(n_pairs)
-            self._compile(first, form)
+            if not self._compile(first, form):
+                least_work = math.inf  # on one thread, until it is there
+
+    def prepare(self, n_rows: int, n_pairs: int) -> None:
+        """Compile what steps of one row need, and those of so many active rows and pairs.
+
+        What is not in the cache on disk is compiled by several processes at once, and what needs
+        several threads may be there only later; see `compile_all`.
+        """
+        first, later = [], []
+        for number, row in enumerate(self._rows):
+            if row[SERIAL] == NOTHING:
+                continue
+            first.append((number, SERIAL))
+            work = n_rows * row[PER_ROW] + n_pairs * row[PER_PAIR]
+            if work >= jit.PARALLEL_WORK and jit.num_threads() > 1:
+                later.append((number, PARALLEL))
+        needed = [RUN, *(form for place in first for form in self._forms(*place))]
+        compile_all(needed, [self._forms(*place)[1] for place in later])
+        for place in first + later:
+            self._compile(*place)
 
     def _forms(self, number: int, form: int) -> tuple[jit.Form, jit.Form]:
         """The entry of an operation, and one of the forms of its kernel."""
@@ -136,9 +158,13 @@ class _Table:
         operation = op.operation
         return operation.entry, operation.parallel if form == PARALLEL else operation.serial
 
-    def _compile(self, number: int, form: int) -> None:
+    def _compile(self, number: int, form: int) -> bool:
+        """Have a form of an operation, unless it is awaited; returns whether it is there."""
         entry, kernel = self._forms(number, form)
+        if is_awaited(kernel):
+            return False
         self._rows[number, [ENTRY, form]] = entry.c_address(), kernel.address()
+        return True
 
 
 class Program:
@@ -175,7 +201,7 @@ class Program:
         """Compute a step; see `Backend.extend`."""
         space: Scratch = state.scratch
         space.make_room(batch, state.page_size)
-        self._look(state)
+        self._look(batch, state)
         logits = np.empty((len(rows), self._vocab_size), np.float32)
         arrays = space.x, space.phases, space.reaches, space.active
         first = n_pairs = 0
@@ -186,7 +212,7 @@ class Program:
         self._table.run(first, len(self._stages), n_pairs, batch, rows, *arrays, logits)
         return logits
 
-    def _look(self, state: DecoderState) -> None:
+    def _look(self, batch: RaggedBatch, state: DecoderState) -> None:
         """Begin anew if something has moved in memory, or blocks write in other phases."""
         space: Scratch = state.scratch
         pointers = [own[name].data_ptr() for own, name in self._weights]  # type: ignore[union-attr]
@@ -197,6 +223,9 @@ class Program:
             self._places = [n for n, stage in enumerate(self._stages) if stage.op is None]
             self._vocab_size = self.parts.classifier.out_features
             self._known = known
+            n_new = np.diff(batch.starts)
+            n_pairs = int((n_new * (batch.context_lens + n_new)).sum())
+            self._table.prepare(len(batch.token_ids), n_pairs)
 
     def _find_stages(self, state: DecoderState) -> Iterator[_Stage]:
         yield self._stage(self.parts.embedding)

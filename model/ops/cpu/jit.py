@@ -98,6 +98,13 @@ class _DiskCache(numba.core.caching.FunctionCache):  # type: ignore[misc]
         except Exception:  # a damaged file may raise anything
             return None
 
+    def holds(self, types: tuple[Any, ...], context: Any) -> bool:
+        """Whether it has the code for arguments of these types, which can be read."""
+        try:
+            return self._cache_file.load(self._index_key(types, context.codegen())) is not None
+        except Exception:  # as above
+            return False
+
     def save_overload(self, *args: Any) -> None:
         try:
             super().save_overload(*args)
@@ -189,9 +196,26 @@ class Form:
         self._compiled = compiled
         self._types = tuple(types)
 
+    @property
+    def size(self) -> int:
+        """Roughly how long it takes to compile, to compare forms with each other."""
+        n_bytes = len(self._compiled.py_func.__code__.co_code)
+        return 2 * n_bytes if self._compiled.targetoptions.get("parallel") else n_bytes
+
+    @property
+    def is_there(self) -> bool:
+        """Whether this process has it already."""
+        return self._types in self._compiled.overloads
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the cache on disk has it, undamaged."""
+        cache = self._compiled._cache
+        return isinstance(cache, _DiskCache) and cache.holds(self._types, self._compiled.targetctx)
+
     def compile(self) -> None:
         """Load it from the cache on disk, or else compile it, unless it is there."""
-        if self._types not in self._compiled.overloads:  # waits for no other compilation
+        if not self.is_there:  # waits for no other compilation
             self._compiled.compile(self._types)
 
     def address(self) -> int:
@@ -290,6 +314,16 @@ def report_compiling(report: Callable[[str], object]) -> None:
     thread that compiles.
     """
     _compilation.report = report
+
+
+def tell(doing: str) -> None:
+    """Tell whoever wants to know how far compiling is; see `report_compiling`."""
+    _compilation.report(doing)
+
+
+def keeps_kernels() -> bool:
+    """Whether what is compiled now will be there for other processes, as far as one can know."""
+    return _compilation.is_kept
 
 
 def kernel(function: Callable[..., Any]) -> Kernel:
