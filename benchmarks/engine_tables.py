@@ -134,6 +134,24 @@ def prefill() -> str:
     return "\n".join(rows)
 
 
+def starts() -> str:
+    """How long the server takes to start."""
+    figures = read_results("start")
+    cold, cached = figures["cold_seconds"], figures["cached_seconds"]
+    rows = [
+        "| kernels | seconds until it is ready |",
+        "|---|---:|",
+        f"| compiled by the server alone | {cold['one_process']:.1f} |",
+        f"| compiled in parallel | {cold['parallel']:.1f} ({figures['cold_ratio']:.2f} times) |",
+        f"| in the cache, median of {len(cached)} | {median(cached):.1f} |",
+    ]
+    return "\n".join(rows) + (
+        f"\n\n`{figures['model']}`. Compiled in parallel, all threads compute after "
+        f"{cold['complete']:.1f} s. With all kernels in the cache, the server holds "
+        f"{figures['resident_mib']:.0f} MiB of memory after one request."
+    )
+
+
 def _workload(figures: dict[str, Any]) -> str:
     return (
         f"`{figures['model']}`, prompts of {figures['prompt']} tokens, {figures['new']} new ones "

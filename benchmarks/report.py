@@ -163,6 +163,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "soak": lambda _: engine_tables.soak(),
     "speculation": lambda _: engine_tables.speculation(),
     "stall": lambda _: engine_tables.stall(),
+    "starts": lambda _: engine_tables.starts(),
     "steps": lambda _: engine_tables.steps(),
     "training-starts": lambda _: training_tables.starts(read_results("training")),
     "training": _training,

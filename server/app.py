@@ -98,7 +98,8 @@ def create_app(
         app.state.registry = _registry(answers, ModelCollector(lambda: engines.metrics))
         drain = SignalDrain(engines, chosen.drain_seconds)
         start = app.state.start = Start(engines)
-        BACKENDS.find(DEFAULT)().start(start.report)  # here: models are loaded on other threads
+        backend = BACKENDS.find(DEFAULT)()
+        backend.start(start.report, in_a_hurry=True)  # here: models are loaded on other threads
         try:
             await sessions.start()  # first: another process may have the store
             drain.install()
@@ -109,7 +110,7 @@ def create_app(
             await engines.stop()
             await start.stop()
             await sessions.stop()
-            if engines.are_building:
+            if engines.are_building or backend.is_compiling:
                 drain.leave()
 
     app = _App(

@@ -87,7 +87,7 @@ class PlainBackend(Backend):
     promise = "a sequence has the same bits in any batch and any chunking"
     ops: ClassVar[Mapping[str, Op]] = {}
 
-    def start(self, report: Callable[[str], object]) -> None:
+    def start(self, report: Callable[[str], object], *, in_a_hurry: bool = False) -> None:
         pass
 
     def set_threads(self, n: int) -> None:

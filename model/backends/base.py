@@ -41,13 +41,19 @@ class Backend(ABC):
     ops: ClassVar[Mapping[str, Op]]
 
     @abstractmethod
-    def start(self, report: Callable[[str], object]) -> None:
+    def start(self, report: Callable[[str], object], *, in_a_hurry: bool = False) -> None:
         """Get ready to compute. To be called on the main thread, before anything is computed.
 
         Args:
             report: is told, on any thread and in a sentence for people, what takes long from now
                 on, such as compiling.
+            in_a_hurry: whether to compute slowly for a while rather than to wait longer.
         """
+
+    @property
+    def is_compiling(self) -> bool:
+        """Whether a thread compiles what nobody waits for; Python must not end meanwhile."""
+        return False
 
     @abstractmethod
     def set_threads(self, n: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from model.backends.base import Backend, Parts
 from model.backends.cpu_program import CpuOp, Program
 from model.backends.cpu_scratch import Scratch
-from model.ops.cpu import jit
+from model.ops.cpu import compiling, jit
 from model.ops.embedding.cpu import embed, embedding_work
 from model.ops.logits.cpu import classify, logits_work
 from model.ops.mlp.cpu import mlp, mlp_work
@@ -42,13 +42,19 @@ class CpuBackend(Backend):
         "separable_relation": CpuOp(separable_layer, separable_work),
     }
 
-    def start(self, report: Callable[[str], object]) -> None:
+    def start(self, report: Callable[[str], object], *, in_a_hurry: bool = False) -> None:
         """Start the threads of the kernels; see `Backend.start`.
 
         A process in which TBB was first used by another thread than the main one never ends.
         """
         jit.num_threads()
         jit.report_compiling(report)
+        compiling.in_a_hurry = in_a_hurry
+
+    @property
+    def is_compiling(self) -> bool:
+        """See `Backend.is_compiling`."""
+        return compiling.is_compiling()
 
     def set_threads(self, n: int) -> None:
         """See `Backend.set_threads`."""

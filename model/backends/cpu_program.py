@@ -18,8 +18,10 @@ from model.backends.cpu_scratch import Scratch
 from model.backends.cpu_team import team
 from model.mixers.base import Mixer
 from model.ops.cpu import jit
+from model.ops.cpu.compiling import compile_all, is_awaited
 from model.ops.cpu.operations import STEP_WORDS, Operation, Work
 from model.ops.cpu.program import (
+    ENTRY,
     EVERY_PHASE,
     N_COLUMNS,
     NOTHING,
@@ -28,12 +30,13 @@ from model.ops.cpu.program import (
     PER_PAIR,
     PER_ROW,
     PHASES,
+    RUN,
     SAME_ROWS,
     SERIAL,
     run,
 )
 from model.ops.cpu.records import Record
-from model.ops.cpu.shares import BATCH_WORDS, MOST_SHARES, SHARE
+from model.ops.cpu.shares import BATCH_WORDS, FOLLOW, LEAD, MOST_SHARES, SHARE
 from model.state import DecoderState, LayerState, RaggedBatch
 from model.step import Op, Step, find_op
 
@@ -110,9 +113,8 @@ class _Table:
 
     def of_share(self) -> dict[str, NDArray[np.int64]]:
         """What a share has of this table, all of whose stages must have operations."""
-        for row, stage in zip(self._rows, self._stages, strict=True):
-            assert stage.op is not None
-            row[SERIAL] = stage.op.operation.address(parallel=False)
+        for number in range(len(self._rows)):
+            self._compile(number, SERIAL)
         return {"program": self._rows, "record": self._step}
 
     def run(
@@ -145,9 +147,44 @@ class _Table:
                 )  # fmt: skip
             if first == last:
                 return int(n_pairs)
-            op = self._stages[first].op
-            assert op is not None
-            self._rows[first, form] = op.operation.address(parallel=form == PARALLEL)
+            if not self._compile(first, form):
+                least_work = math.inf  # on one thread, until it is there
+
+    def prepare(self, n_rows: int, n_pairs: int) -> None:
+        """Compile what steps of one row need, and those of so many active rows and pairs.
+
+        What is not in the cache on disk is compiled by several processes at once, and what needs
+        several threads may be there only later; see `compile_all`.
+        """
+        first, later = [], []
+        for number, row in enumerate(self._rows):
+            if row[SERIAL] == NOTHING:
+                continue
+            first.append((number, SERIAL))
+            work = n_rows * row[PER_ROW] + n_pairs * row[PER_PAIR]
+            if work >= jit.PARALLEL_WORK and jit.num_threads() > 1:
+                later.append((number, PARALLEL))
+        needed = [RUN, *(form for place in first for form in self._forms(*place))]
+        if jit.num_threads() > 1:
+            needed += [LEAD, FOLLOW]
+        compile_all(needed, [self._forms(*place)[1] for place in later])
+        for place in first + later:
+            self._compile(*place)
+
+    def _forms(self, number: int, form: int) -> tuple[jit.Form, jit.Form]:
+        """The entry of an operation, and one of the forms of its kernel."""
+        op = self._stages[number].op
+        assert op is not None
+        operation = op.operation
+        return operation.entry, operation.parallel if form == PARALLEL else operation.serial
+
+    def _compile(self, number: int, form: int) -> bool:
+        """Have a form of an operation, unless it is awaited; returns whether it is there."""
+        entry, kernel = self._forms(number, form)
+        if is_awaited(kernel):
+            return False
+        self._rows[number, [ENTRY, form]] = entry.c_address(), kernel.address()
+        return True
 
 
 class _Shares:
@@ -223,7 +260,7 @@ class Program:
         """Compute a step; see `Backend.extend`."""
         space: Scratch = state.scratch
         space.make_room(batch, state.page_size)
-        self._look(state)
+        self._look(batch, state)
         logits = np.empty((len(rows), self._vocab_size), np.float32)
         if len(batch.slots) > 1 and self._run_shares(batch, state, rows, logits):
             return logits
@@ -252,7 +289,7 @@ class Program:
             shares = self._shares[n] = _Shares(n, self._stages, state)
         return shares.run(batch, rows, logits)
 
-    def _look(self, state: DecoderState) -> None:
+    def _look(self, batch: RaggedBatch, state: DecoderState) -> None:
         """Begin anew if something has moved in memory, or blocks write in other phases."""
         space: Scratch = state.scratch
         pointers = [own[name].data_ptr() for own, name in self._weights]  # type: ignore[union-attr]
@@ -264,6 +301,9 @@ class Program:
             self._shares: dict[int, _Shares] = {}  # by how many they are
             self._vocab_size = self.parts.classifier.out_features
             self._known = known
+            n_new = np.diff(batch.starts)
+            n_pairs = int((n_new * (batch.context_lens + n_new)).sum())
+            self._table.prepare(len(batch.token_ids), n_pairs)
 
     def _find_stages(self, state: DecoderState) -> Iterator[_Stage]:
         yield self._stage(self.parts.embedding)

@@ -118,9 +118,9 @@ class EngineCore:
 
     def warm_up(self, token_id: int) -> None:
         """Run the model once, so that the first request does not wait for its compilation."""
-        # The forms for little and for much work: what drafts leave to compute again comes on top of
-        # what a step may have.
-        for n_rows in (3, 2 * self.scheduler.max_batch_tokens):
+        # What drafts leave to compute again comes on top of what a step may have. The forms for
+        # little work are compiled at the same time.
+        for n_rows in (2 * self.scheduler.max_batch_tokens, 3):
             allocator = self.pool.allocator
             n_rows = min(n_rows, self._max_seq_len, allocator.n_pages * allocator.page_size)
             pages = list(range(allocator.pages_for(n_rows)))

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.backends import cpu_program
 from model.checkpoint import load_checkpoint
 from model.decoder import Decoder
 from model.mixers.normalized import NormalizedRelation
 from model.mixers.registry import MIXERS
 from model.ops.cpu import jit
+from model.ops.relation.cpu_layers import normalized_layer
 from model.state import LayerState, RaggedBatch
 from model.step import Step
 from tests.model.tiny import tiny_config
@@ -119,6 +121,26 @@ def test_threads_may_change_between_two_steps(monkeypatch: pytest.MonkeyPatch) -
         jit.set_num_threads(threads)
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
+
+
+def test_one_thread_computes_until_what_needs_several_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jit, "PARALLEL_WORK", 0)
+    monkeypatch.setattr(jit, "num_threads", lambda: 2)
+    awaited = {normalized_layer.parallel.home}
+    decoder = _decoder("normalized", "normalized")
+    ids = _ids(decoder, 20)
+    state = decoder.new_state(n_pages=2, page_size=16, n_slots=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(cpu_program, "is_awaited", lambda form: form.home in awaited)
+        patch.setattr(normalized_layer.parallel, "address", lambda: 1 / 0)
+        alone = decoder.extend(_batch(ids), state)
+        awaited.clear()
+        with pytest.raises(ZeroDivisionError):  # it asks again in every step
+            decoder.extend(_batch(ids), state)
+    state.reset_slot(0)
+    assert torch.equal(decoder.extend(_batch(ids), state), alone)
 
 
 def test_two_decoders_may_take_turns_on_one_state() -> None:

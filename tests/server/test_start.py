@@ -18,6 +18,7 @@ import pytest
 from tests.programs import find
 
 ROOT = Path(__file__).resolve().parents[2]
+SMALL = ROOT / "checkpoints" / "copy-az"
 UVICORN = (sys.executable, "-m", "uvicorn", "server.app:app", "--port", "0")
 FAILING = """
 import uvicorn
@@ -51,13 +52,20 @@ def starting(
             process.kill()
 
 
+def children(pid: int) -> set[int]:
+    """The processes that a process has started and that have not ended."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return {int(child) for file in files for child in file.read_text().split()}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_that_compiles_says_so_and_obeys_signals(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with starting(NUMBA_CACHE_DIR=str(tmp_path)) as (client, process):
-        while "compiling kernels, once, about a minute" not in client.get("/health/ready").text:
+        while "compiling kernels, once, about" not in client.get("/health/ready").text:
             time.sleep(0.05)
+        compiling = children(process.pid)
         assert client.get("/health/live").json() == {"status": "live"}
         for path in ("/health/ready", "/health", "/generate", "/metrics", "/nowhere"):
             refused = client.get(path)
@@ -69,11 +77,36 @@ def test_a_server_that_compiles_says_so_and_obeys_signals(
         began = time.monotonic()
         process.send_signal(number)
         _, log = process.communicate(timeout=60)
-        # The compiler takes more than a minute here, and cannot be interrupted.
+        # The compiler takes most of a minute here, and cannot be interrupted.
         assert process.returncode == -number
         assert time.monotonic() - began < 20
-    assert "INFO server.start: compiling kernels, once, about a minute" in log
+        while any(Path(f"/proc/{pid}").exists() for pid in compiling):
+            assert time.monotonic() - began < 40
+            time.sleep(0.05)
+    assert "INFO server.start: compiling kernels, once, about" in log
     assert "Traceback" not in log
+
+
+def test_a_server_that_lacks_kernels_serves_without_those_that_can_wait(tmp_path: Path) -> None:
+    text = "serve" * 20
+    answers = []
+    for _ in range(2):
+        kept = str(tmp_path)
+        with starting(NUMBA_CACHE_DIR=kept, CAUSALRN_CHECKPOINT=str(SMALL)) as (client, process):
+            deadline = time.monotonic() + 250
+            while client.get("/health/ready").status_code != httpx.codes.OK:
+                assert time.monotonic() < deadline
+                time.sleep(0.5)  # each time there is a line in the log, which nobody reads yet
+            request = {"prompt": text, "max_tokens": 200}
+            answers.append(client.post("/generate", json=request).raise_for_status().json())
+            while children(process.pid):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            process.terminate()
+            _, log = process.communicate(timeout=60)
+        assert ("until they are there, one computes" in log) == (len(answers) == 1)
+        assert "WARNING model." not in log
+    assert answers[0]["text"] == answers[1]["text"] == text
 
 
 def failed(*command: str, **environment: str) -> str:

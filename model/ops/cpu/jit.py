@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -98,6 +98,13 @@ class _DiskCache(numba.core.caching.FunctionCache):  # type: ignore[misc]
         except Exception:  # a damaged file may raise anything
             return None
 
+    def holds(self, types: tuple[Any, ...], context: Any) -> bool:
+        """Whether it has the code for arguments of these types, which can be read."""
+        try:
+            return self._cache_file.load(self._index_key(types, context.codegen())) is not None
+        except Exception:  # as above
+            return False
+
     def save_overload(self, *args: Any) -> None:
         try:
             super().save_overload(*args)
@@ -112,6 +119,15 @@ def _keep_on_disk(dispatcher: Any) -> None:
         _compilation.is_kept = False
     else:
         _compilation.is_kept &= not isinstance(cache._impl.locator, _ReadOnly)
+
+
+_LOOPS = {"prange": True} | dict.fromkeys(
+    ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
+)
+"""Threads share the loops that say so, and no expression of NumPy, which is too small for that."""
+
+_INSIDE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Of functions that only compiled code calls: what Python would call them by is not compiled."""
 
 
 class _Threads:
@@ -149,8 +165,7 @@ class Kernel:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.name = function.__qualname__
-        self.parallel = _compiled(_renamed(function, "parallel"), parallel=True)
+        self.parallel = _compiled(_renamed(function, "parallel"), parallel=_LOOPS)
         self.serial = _compiled(_renamed(function, "serial"))
 
     def __call__(self, *args: Any, work: float = math.inf) -> Any:
@@ -170,40 +185,54 @@ class Kernel:
             return self.parallel(*args)
 
 
-class Entry:
-    """A kernel as compiled code calls it: by an address, with two addresses of its arguments.
+class Form:
+    """A function compiled for arguments of given types, which other compiled code can call.
 
     Args:
-        kernel: to call.
-        read: from the two addresses, the arguments; an intrinsic.
+        home: where any process finds this form: `module:name`, or `module:name.attribute`.
+        compiled: by one of the decorators of this file.
+        types: of the arguments.
     """
 
-    def __init__(self, kernel: Kernel, read: Any) -> None:
-        self._forms = {
-            is_parallel: _compiled(_entry_to(kernel, form, read))
-            for is_parallel, form in ((False, "serial"), (True, "parallel"))
-        }
+    def __init__(self, home: str, compiled: Any, types: Sequence[Any]) -> None:
+        self.home = home
+        self._compiled = compiled
+        self._types = tuple(types)
 
-    def address(self, *, parallel: bool) -> int:
-        """Of one of the kernel's forms, which is compiled if it is not yet."""
-        form = self._forms[parallel]
-        form.compile((types.int64, types.int64))
-        (result,) = form.overloads.values()
-        name = result.fndesc.llvm_cfunc_wrapper_name
-        return int(result.library.get_pointer_to_function(name))
+    @property
+    def size(self) -> int:
+        """Roughly how long it takes to compile, to compare forms with each other."""
+        n_bytes = len(self._compiled.py_func.__code__.co_code)
+        return 2 * n_bytes if self._compiled.targetoptions.get("parallel") else n_bytes
 
+    @property
+    def is_there(self) -> bool:
+        """Whether this process has it already."""
+        return self._types in self._compiled.overloads
 
-def _entry_to(kernel: Kernel, form: str, read: Any) -> Callable[..., Any]:
-    names = {"kernel": getattr(kernel, form), "read": read}
-    copy = FunctionType(_enter.__code__, names, _enter.__name__)
-    copy.__qualname__ = f"{kernel.name}_entry"
-    copy.__module__ = __name__
-    return _renamed(copy, form)
+    @property
+    def is_kept(self) -> bool:
+        """Whether the cache on disk has it, undamaged."""
+        cache = self._compiled._cache
+        return isinstance(cache, _DiskCache) and cache.holds(self._types, self._compiled.targetctx)
 
+    def compile(self) -> None:
+        """Load it from the cache on disk, or else compile it, unless it is there."""
+        if not self.is_there:  # waits for no other compilation
+            self._compiled.compile(self._types)
 
-def _enter(first: Any, second: Any) -> int:
-    kernel(*read(first, second))  # type: ignore[name-defined]  # noqa: F821
-    return 0
+    def address(self) -> int:
+        """Where it begins, with the calling convention of Numba; compiles it if need be."""
+        return self._address("llvm_func_name")
+
+    def c_address(self) -> int:
+        """Where it begins, with that of C for numbers; compiles it if need be."""
+        return self._address("llvm_cfunc_wrapper_name")
+
+    def _address(self, name: str) -> int:
+        self.compile()
+        found = self._compiled.overloads[self._types]
+        return int(found.library.get_pointer_to_function(getattr(found.fndesc, name)))
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
@@ -290,6 +319,16 @@ def report_compiling(report: Callable[[str], object]) -> None:
     _compilation.report = report
 
 
+def tell(doing: str) -> None:
+    """Tell whoever wants to know how far compiling is; see `report_compiling`."""
+    _compilation.report(doing)
+
+
+def keeps_kernels() -> bool:
+    """Whether what is compiled now will be there for other processes, as far as one can know."""
+    return _compilation.is_kept
+
+
 def kernel(function: Callable[..., Any]) -> Kernel:
     """Compile a kernel whose outer loop is a `prange`: no GIL, cached on disk."""
     return Kernel(function)
@@ -300,9 +339,31 @@ def sequential(function: Callable[..., Any]) -> Any:
     return _compiled(_renamed(function, "sequential"))
 
 
+def inside(function: Callable[..., Any], *, parallel: bool) -> Any:
+    """Compile a kernel for a `Form` of it, which compiled code calls; see `kernel`."""
+    name = "parallel" if parallel else "serial"
+    options = {"parallel": _LOOPS} if parallel else {}
+    return _compiled(_renamed(function, f"{name}_inside"), **options, **_INSIDE)
+
+
+def entry(function: Callable[..., Any], name: str, **names: Any) -> Any:
+    """Compile a function for a `Form` of it, which is called by its address as C calls.
+
+    Args:
+        function: takes and returns numbers.
+        name: that it has alone, for the cache on disk.
+        names: what it calls that is not in its file.
+    """
+    copy = FunctionType(function.__code__, function.__globals__ | names, function.__name__)
+    copy.__qualname__, copy.__module__ = name, function.__module__
+    return _compiled(_renamed(copy, "entry"), no_cpython_wrapper=True)
+
+
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a helper that kernels and other helpers call; it becomes part of their code."""
-    return numba.njit(nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+    options = {"no_cfunc_wrapper": True}  # tests call it from Python
+    helper: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    return helper
 
 
 def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,13 +4,14 @@ An operation is a kernel whose parameters are named: those in `STEP` are what al
 step share, the others are its own.
 """
 
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from model.ops.cpu import jit
-from model.ops.cpu.records import BOOL, F32, I32, I64, Record, n_words, reader
+from model.ops.cpu.records import BOOL, F32, I32, I64, Record, call_native, n_words, reader
 
 STEP = {
     "token_ids": I64[::1],
@@ -44,6 +45,11 @@ class Operation:
         function: the kernel.
         kinds: of its own parameters, by name; see `records.py`.
 
+    Attributes:
+        serial, parallel: its kernel, on the caller's thread alone and on all threads.
+        entry: calls the kernel at the first of three addresses with what two records hold, that of
+            the step and its own, which are at the others.
+
     Raises:
         TypeError: `kinds` has not exactly the parameters that are not in `STEP`.
     """
@@ -59,15 +65,25 @@ class Operation:
             for name, kind in fields.items():
                 places[name] = record, at, kind
                 at += n_words(kind)
-        self._entry = jit.Entry(jit.kernel(function), reader([places[name] for name in names]))
+        read = [places[name] for name in names]
+        types = [kind for _, _, kind in read]
+        home = f"{function.__module__}:{function.__qualname__}"
+        self.serial, self.parallel = (
+            jit.Form(f"{home}.{form}", jit.inside(function, parallel=form == "parallel"), types)
+            for form in ("serial", "parallel")
+        )
+        digest = hashlib.sha256(repr(read).encode()).hexdigest()[:16]
+        entry = jit.entry(_enter, f"{function.__qualname__}_{digest}", read=reader(read))
+        self.entry = jit.Form(f"{home}.entry", entry, [I64, I64, I64])
 
     def record(self, values: Mapping[str, Any]) -> Record:
         """A record of values for its own parameters."""
         return Record(self._kinds, values)
 
-    def address(self, *, parallel: bool) -> int:
-        """Of its kernel, on all threads or on the caller's alone; compiles it if need be."""
-        return self._entry.address(parallel=parallel)
+
+def _enter(kernel: Any, first: Any, second: Any) -> int:
+    call_native(kernel, read(first, second))  # type: ignore[name-defined]  # noqa: F821
+    return 0
 
 
 def operation(**kinds: Any) -> Callable[[Callable[..., Any]], Operation]:

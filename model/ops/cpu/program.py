@@ -2,10 +2,10 @@
 
 from model.ops.cpu import jit
 from model.ops.cpu.operations import STEP
-from model.ops.cpu.records import call, writer
+from model.ops.cpu.records import F64, I64, call, writer
 
-SERIAL, PARALLEL, OWN, PER_ROW, PER_PAIR, PHASES = range(6)
-N_COLUMNS = 6
+SERIAL, PARALLEL, ENTRY, OWN, PER_ROW, PER_PAIR, PHASES = range(7)
+N_COLUMNS = 7
 EVERY_PHASE = -1
 SAME_ROWS = -2
 NOTHING = -1
@@ -36,9 +36,10 @@ def run_here(
 
     Args:
         program: `[n, N_COLUMNS]` int64. Of each operation: the addresses of its two forms, 0 for
-            one that is not compiled yet, or `NOTHING` where there is nothing to run; that of its
-            own record; what it costs per row and per pair (`operations.Work`); and the phases of
-            the rows that are active from here on, as a mask, or `EVERY_PHASE`, or `SAME_ROWS`.
+            one that is not there yet, or `NOTHING` where there is nothing to run; those of its
+            entry and of its own record; what it costs per row and per pair (`operations.Work`); and
+            the phases of the rows that are active from here on, as a mask, or `EVERY_PHASE`, or
+            `SAME_ROWS`.
         record: `[STEP_WORDS]` int64, overwritten.
         first, last: which operations.
         n_pairs: of the rows that are active at first.
@@ -48,7 +49,7 @@ def run_here(
         The others are those of the step.
 
     Returns:
-        The first operation that did not run, because the form that it needs is not compiled yet, or
+        The first operation that did not run, because the form that it needs is not there yet, or
         `last` if all have run; pairs of the rows that are active then; and that form.
     """
     n_rows = token_ids.shape[0]
@@ -68,7 +69,7 @@ def run_here(
         if own[form] == 0:
             return i, n_pairs, form
         if own[form] > 0:
-            call(own[form], record.ctypes.data, own[OWN])
+            call(own[ENTRY], own[form], record.ctypes.data, own[OWN])
     return last, n_pairs, SERIAL
 
 
@@ -82,3 +83,8 @@ def run(
         program, record, first, last, n_pairs, n_threads, least_work, token_ids, starts,
         context_lens, slots, block_tables, state_tables, rows, x, phases, reaches, active, logits,
     )  # fmt: skip
+
+
+_KINDS = [kind for name, kind in STEP.items() if name != "n_threads"]
+RUN = jit.Form(f"{__name__}:RUN", run, [I64[:, ::1], I64[::1], *[I64] * 4, F64, *_KINDS])
+"""`run` for what steps give it."""

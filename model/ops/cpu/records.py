@@ -145,11 +145,29 @@ def writer(kinds: Sequence[Any]) -> Any:
 
 
 @jit.intrinsic
-def call(typingctx: Any, function: Any, first: Any, second: Any) -> Any:  # noqa: ARG001
-    """Call the function at an address with two addresses; it returns a number."""
+def call(typingctx: Any, function: Any, kernel: Any, first: Any, second: Any) -> Any:  # noqa: ARG001
+    """Call the function at an address with three addresses; it returns a number."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
-        kind = ir.FunctionType(_WORD, [_WORD, _WORD])
+        kind = ir.FunctionType(_WORD, [_WORD] * 3)
         return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
 
-    return I64(I64, I64, I64), codegen
+    return I64(I64, I64, I64, I64), codegen
+
+
+@jit.intrinsic
+def call_native(typingctx: Any, function: Any, values: Any) -> Any:  # noqa: ARG001
+    """Call the compiled function at an address with a tuple of arguments; it returns None."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        convention, nothing = context.call_conv, signature.return_type
+        kinds = list(signature.args[1])
+        kind = convention.get_function_type(nothing, kinds).as_pointer()
+        given = jit.cgutils.unpack_tuple(builder, args[1])
+        function = builder.inttoptr(args[0], kind)
+        status, _ = convention.call_function(builder, function, nothing, kinds, given)
+        with jit.cgutils.if_unlikely(builder, status.is_error):
+            convention.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    return jit.types.none(function, values), codegen

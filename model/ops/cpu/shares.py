@@ -14,7 +14,7 @@ from model.ops.cpu import jit
 from model.ops.cpu.dealing import add, look, pause, publish
 from model.ops.cpu.operations import STEP
 from model.ops.cpu.program import run_here
-from model.ops.cpu.records import BOOL, F32, I64, n_words, reader, writer
+from model.ops.cpu.records import BOOL, F32, F64, I64, n_words, reader, writer
 
 LEFT, DONE, STEP_AT, SHARES_AT = 0, 16, 32, 33  # places in a mailbox; the first two are hot
 MAILBOX_WORDS = 256
@@ -176,3 +176,11 @@ def follow(mailbox, patience):
         else:
             pause()
             idle += 1
+
+
+LEAD = jit.Form(
+    f"{__name__}:LEAD",
+    lead,
+    [I64[::1], I64[::1], I64[:, ::1], I64, F64, F64, F64, *BATCH.values()],
+)
+FOLLOW = jit.Form(f"{__name__}:FOLLOW", follow, [I64[::1], I64])
