@@ -42,10 +42,12 @@ class Version:
     Attributes:
         tree: its source tree.
         environment: of its processes; its packages come before installed ones.
+        guesses: whether its engine guesses tokens.
     """
 
     tree: Path
     environment: dict[str, str]
+    guesses: bool = False
 
 
 class ComparedEngine:
@@ -78,7 +80,7 @@ class ComparedEngine:
 def compared_engine(version: Version, options: argparse.Namespace) -> Iterator[ComparedEngine]:
     """Run the engine of a version until the block is left."""
     script = Path(__file__).with_name("compared_engine.py")
-    sizes = options.prompt, options.new, max(options.streams)
+    sizes = options.prompt, options.new, max(options.streams), int(version.guesses)
     with subprocess.Popen(
         [sys.executable, "-P", str(script), *map(str, sizes)],
         cwd=version.tree,
@@ -129,7 +131,10 @@ def run_round(
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """All figures, as JSON-ready values."""
     chosen = {"CAUSALRN_CHECKPOINT": str(options.checkpoint)} if options.checkpoint else {}
-    versions = {"this": _version(ROOT, chosen), "other": _version(options.folder.resolve(), {})}
+    versions = {
+        "this": _version(ROOT, chosen, guesses=options.guess),
+        "other": _version(options.folder.resolve(), {}),
+    }
     starts: dict[str, list[float]] = {name: [] for name in versions}
     for version in versions.values():
         start_seconds(version)  # compiles kernels if need be
@@ -147,6 +152,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "models": models,
         "prompt": options.prompt,
         "new": options.new,
+        "guesses": options.guess,
         "ratios": {
             n: {name: [_ratio(rates[n], name) for rates in rounds] for name in PASSES}
             for n in options.streams
@@ -168,8 +174,8 @@ def _in_turn(named: dict[str, Any], number: int) -> list[str]:
     return list(named)[:: 1 if number % 2 else -1]
 
 
-def _version(tree: Path, chosen: dict[str, str]) -> Version:
-    return Version(tree, dict(os.environ) | {"PYTHONPATH": str(tree)} | chosen)
+def _version(tree: Path, chosen: dict[str, str], *, guesses: bool = False) -> Version:
+    return Version(tree, dict(os.environ) | {"PYTHONPATH": str(tree)} | chosen, guesses)
 
 
 def _commit(tree: Path) -> str:
@@ -185,6 +191,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the other version's source tree")
     parser.add_argument(
         "--checkpoint", type=Path, help="checkpoint folder of this version; default its own"
+    )
+    parser.add_argument(
+        "--guess", action="store_true", help="let this version guess tokens; else neither does"
     )
     parser.add_argument("--streams", type=integers, default=[1, 8, 32], help="1,8,32")
     parser.add_argument("--prompt", type=int, default=256, help="tokens of a prompt; %(default)s")

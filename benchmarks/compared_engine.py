@@ -14,8 +14,12 @@ import numpy as np
 import uvloop
 
 
-async def answer(n_prompt: int, n_new: int, max_streams: int) -> None:
-    """Run passes until standard input ends, with prompts and answers of so many tokens."""
+async def answer(n_prompt: int, n_new: int, max_streams: int, guesses: int) -> None:
+    """Run passes until standard input ends, with prompts and answers of so many tokens.
+
+    Versions that guess nothing have no option for it.
+    """
+    options = {"speculate": True} if guesses else {}
     version: Any = importlib.import_module("benchmarks.engine")
     settings = version.Settings(max_running=max_streams)
     model = version.load_checkpoint(settings.checkpoint[0])
@@ -25,7 +29,7 @@ async def answer(n_prompt: int, n_new: int, max_streams: int) -> None:
     try:
         print(json.dumps(model.name), flush=True)
         for line in sys.stdin:
-            passes = await version.run_passes(engine, rng, int(line), n_prompt, n_new)
+            passes = await version.run_passes(engine, rng, int(line), n_prompt, n_new, **options)
             rates = {name: one.get("tokens_per_second", 0.0) for name, one in passes.items()}
             print(json.dumps(rates), flush=True)
     finally:

@@ -46,15 +46,21 @@ def draw_prompts(rng: np.random.Generator, n_prompts: int, n_tokens: int) -> lis
     return prompts
 
 
-async def run_streams(engine: Engine, prompts: Sequence[Prompt], n_new: int) -> list[Timeline]:
+async def run_streams(
+    engine: Engine, prompts: Sequence[Prompt], n_new: int, *, speculate: bool = False
+) -> list[Timeline]:
     """Submit all prompts at once and read `n_new` tokens of each."""
+    params = GenerationParams(max_tokens=n_new, ignore_eos=True, speculate=speculate)
     async with asyncio.timeout(PASS_SECONDS):
-        return await asyncio.gather(*(_run_stream(engine, prompt, n_new) for prompt in prompts))
+        return await asyncio.gather(
+            *(_run_stream(engine, prompt, n_new, params) for prompt in prompts)
+        )
 
 
-async def _run_stream(engine: Engine, prompt: Prompt, n_new: int) -> Timeline:
+async def _run_stream(
+    engine: Engine, prompt: Prompt, n_new: int, params: GenerationParams
+) -> Timeline:
     timeline = Timeline(time.perf_counter())
-    params = GenerationParams(max_tokens=n_new, ignore_eos=True, speculate=False)
     async with engine.submit(prompt, params) as stream:
         async for delta in stream:
             timeline.add(time.perf_counter(), delta.n_generated)
@@ -64,13 +70,20 @@ async def _run_stream(engine: Engine, prompt: Prompt, n_new: int) -> Timeline:
 
 
 async def run_passes(
-    engine: Engine, rng: np.random.Generator, n_streams: int, n_prompt: int, n_new: int
+    engine: Engine,
+    rng: np.random.Generator,
+    n_streams: int,
+    n_prompt: int,
+    n_new: int,
+    *,
+    speculate: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """The three passes of one number of streams."""
-    serving, serving_steps = await _clocked(engine, draw_prompts(rng, n_streams, n_prompt), n_new)
     prompts = draw_prompts(rng, n_streams, n_prompt)
-    prefill, prefill_steps = await _clocked(engine, prompts, 1)
-    decode, decode_steps = await _clocked(engine, prompts, n_new)
+    serving, serving_steps = await _clocked(engine, prompts, n_new, speculate=speculate)
+    prompts = draw_prompts(rng, n_streams, n_prompt)
+    prefill, prefill_steps = await _clocked(engine, prompts, 1, speculate=speculate)
+    decode, decode_steps = await _clocked(engine, prompts, n_new, speculate=speculate)
     read = summary(prefill)
     return {
         "serving": summary(serving) | serving_steps,
@@ -85,12 +98,12 @@ async def run_passes(
 
 
 async def _clocked(
-    engine: Engine, prompts: Sequence[Prompt], n_new: int
+    engine: Engine, prompts: Sequence[Prompt], n_new: int, *, speculate: bool
 ) -> tuple[list[Timeline], dict[str, Any]]:
     """Run streams; returns their timelines, and figures of the engine's steps meanwhile."""
     before, n_before, usage = engine.step_times, engine.n_steps, engine.usage
     cpu, began = time.thread_time(), time.perf_counter()
-    timelines = await run_streams(engine, prompts, n_new)
+    timelines = await run_streams(engine, prompts, n_new, speculate=speculate)
     seconds, cpu = time.perf_counter() - began, time.thread_time() - cpu
     after, n_steps = engine.step_times, engine.n_steps - n_before
     n_found = engine.usage.prefix_cache_hits - usage.prefix_cache_hits

@@ -83,16 +83,19 @@ def soak() -> str:
 def compared() -> str:
     """Models beside the one that was the default before, each in the version that served it."""
     files = (json.loads(file.read_text()) for file in RESULTS.glob("compared-*.json"))
-    runs = sorted(files, key=lambda run: (run["models"]["this"], run["prompt"]))
+    runs = sorted(
+        files, key=lambda run: (run["models"]["this"], run["prompt"], run.get("guesses", False))
+    )
     rows = [
-        "| | tokens in front | streams | reading, times as fast | decoding, times as fast |",
-        "|---|---:|---:|---:|---:|",
+        "| | tokens in front | guesses | streams | reading, times as fast | decoding |",
+        "|---|---:|---|---:|---:|---:|",
     ]
     for run in runs:
+        guesses = "yes" if run.get("guesses") else "no"
         for n_streams, ratios in run["ratios"].items():
             reading, decoding = (median(ratios[name]) for name in ("prefill", "decode"))
             rows.append(
-                f"| `{run['models']['this']}` | {run['prompt']:,} | {n_streams} "
+                f"| `{run['models']['this']}` | {run['prompt']:,} | {guesses} | {n_streams} "
                 f"| {reading:.2f} | {decoding:.2f} |"
             )
     return "\n".join(rows)
