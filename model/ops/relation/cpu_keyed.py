@@ -266,7 +266,7 @@ def age(recency, t, v):
 @jit.inline
 def find_best(a_keys, a_values, row, t, keys, values, moments, table, begin, end, wanted, d,
               temperature, recency, eps, tolerance, full, of_full, squares, value_squares, scores,
-              tops, own):  # fmt: skip
+              pairs, own):  # fmt: skip
     """Do the best pairs of one reader with one segment in float64.
 
     Args:
@@ -274,8 +274,8 @@ def find_best(a_keys, a_values, row, t, keys, values, moments, table, begin, end
         temperature, recency, eps: float64.
         squares, value_squares: of all channels.
         scores: `[SEGMENT]` float32 scratch.
-        tops: `[SEGMENT]` float64, written: the exponent of a pair's largest weight, or -inf for
-            pairs that are not worth exponentials.
+        pairs: `[3, SEGMENT]` float64, written: the exponent of a pair's largest weight, or -inf for
+            pairs that are not worth exponentials; for the others, mean and standard deviation.
         own: as for `exact`.
         The others are as for `score`.
 
@@ -288,19 +288,20 @@ def find_best(a_keys, a_values, row, t, keys, values, moments, table, begin, end
           scores)  # fmt: skip
     best = _NEVER
     for j in range(end - begin - 1, -1, -1):  # the youngest first, which age takes least off
-        tops[j] = _NEVER
+        pairs[0, j] = _NEVER
         if not wanted[j // RUN] or outweighed(scores[j], best):
             continue
         older = age(recency, t, begin + j)
         if outweighed(scores[j], best + older):
             continue
         page, place = table[(begin + j) // page_size], (begin + j) % page_size
-        middle, deviation, _ = exact(
+        mean, deviation, _ = exact(
             a_keys, a_values, row, keys, values, moments, page, place, d, tolerance, full, own
         )
         largest = _largest_value(a_values, row, values, page_size, moments, page, place)
-        tops[j] = temperature * ((largest - middle) / (deviation + eps)) - older
-        best = max(best, tops[j])
+        top = temperature * ((largest - mean) / (deviation + eps)) - older
+        pairs[0, j], pairs[1, j], pairs[2, j] = top, mean, deviation
+        best = max(best, top)
     return best
 
 
@@ -311,26 +312,23 @@ def outweighed(score, best):
 
 
 @jit.inline
-def add_weights(a_keys, a_values, row, t, keys, values, moments, table, begin, end, d, temperature,
-                recency, eps, tolerance, full, tops, best, own, out):  # fmt: skip
+def add_weights(a_values, row, t, values, page_size, table, begin, end, temperature, recency, eps,
+                pairs, best, out):  # fmt: skip
     """out += the weights of the pairs of one reader with one segment, relative to `best`.
 
     Args:
-        tops, best: as `find_best` leaves them.
-        own: as for `exact`.
+        page_size, table: as for `score`.
+        pairs, best: as `find_best` leaves them.
         out: `[d_value]` float32.
+        The others are as for `find_best`.
     """
-    speaks, page_size = a_values.shape[1] > 0, keys.shape[2]
+    speaks = a_values.shape[1] > 0
     for j in range(end - begin):
-        if tops[j] < best - MARGIN:
+        if pairs[0, j] < best - MARGIN:
             continue
-        page, place = table[(begin + j) // page_size], (begin + j) % page_size
-        v = page * page_size + place
-        mean, deviation, _ = exact(
-            a_keys, a_values, row, keys, values, moments, page, place, d, tolerance, full, own
-        )
-        scale = temperature / (deviation + eps) * _LOG2E
-        shift = mean * scale + (best + age(recency, t, begin + j)) * _LOG2E
+        v = table[(begin + j) // page_size] * page_size + (begin + j) % page_size
+        scale = temperature / (pairs[2, j] + eps) * _LOG2E
+        shift = pairs[1, j] * scale + (best + age(recency, t, begin + j)) * _LOG2E
         if speaks:
             for i in range(values.shape[1]):
                 u = np.float64(values[v, i]) + np.float64(a_values[row, i])

@@ -220,7 +220,7 @@ def keyed_layer(
             for _ in jit.prange(n_threads):
                 squares = np.empty((TILE, SEGMENT), np.float32)
                 value_squares = np.empty((n_spoken, SEGMENT), np.float32)
-                of_pairs, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
+                of_pairs, pairs = np.empty(SEGMENT, np.float32), np.empty((3, SEGMENT))
                 of_full = np.empty(RUN, np.float32)
                 full, one = new_full(energy), np.empty((1, a_keys.shape[1]), np.float32)
                 piece = take(dealt, 1 + number)
@@ -232,7 +232,7 @@ def keyed_layer(
                             order[low:high], context_lens[s] - starts[s], segment * SEGMENT,
                             wanted[segment, first:last], a_keys, a_values, keys, all_values,
                             all_moments, block_tables[s], reaches, energy, d, tau, recency, eps,
-                            tolerance, squares, value_squares, of_pairs, of_full, tops, full, one,
+                            tolerance, squares, value_squares, of_pairs, of_full, pairs, full, one,
                             bests[segment, first:last], found_here[segment, first:last],
                             partials[segment, first:last],
                         )  # fmt: skip

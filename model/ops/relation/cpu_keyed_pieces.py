@@ -11,8 +11,8 @@ a row in its sequence, less the row; `base`, the segment's first memory; `wanted
 N_RUNS]` bool, the runs that a row is to see; `keys`, `values` and `moments`, of all pages; `table`,
 the sequence's pages; `reaches`, of all rows; `temperature`, `recency` and `eps` float64; `d`,
 `tolerance` and `energy` as in `cpu_keyed.py`. `squares` and `value_squares` `[TILE, SEGMENT]`,
-`of_pairs` `[SEGMENT]` and `of_full` `[RUN]` float32, `tops` `[SEGMENT]` float64, `full`
-(`new_full`) and `own` (`exact`) are scratch.
+`of_pairs` `[SEGMENT]` and `of_full` `[RUN]` float32, `pairs` (`find_best`), `full` (`new_full`) and
+`own` (`exact`) are scratch.
 """
 
 import numpy as np
@@ -128,7 +128,7 @@ def look(rows, held, base, wanted, a_keys, a_values, keys, values, moments, tabl
 
 @jit.inline
 def read(rows, held, base, wanted, a_keys, a_values, keys, values, moments, table, reaches, energy,
-         d, temperature, recency, eps, tolerance, squares, value_squares, of_pairs, of_full, tops,
+         d, temperature, recency, eps, tolerance, squares, value_squares, of_pairs, of_full, pairs,
          full, own, bests, matches, partials):  # fmt: skip
     """Add up the weights of a piece.
 
@@ -153,11 +153,11 @@ def read(rows, held, base, wanted, a_keys, a_values, keys, values, moments, tabl
         bests[i] = find_best(
             a_keys, a_values, n, t, keys, values, moments, table, base, end, wanted[i], d,
             temperature, recency, eps, tolerance, full, of_full, squares[i], value_squares[i],
-            of_pairs, tops, own,
+            of_pairs, pairs, own,
         )  # fmt: skip
         partials[i] = np.float32(0.0)
-        add_weights(a_keys, a_values, n, t, keys, values, moments, table, base, end, d, temperature,
-                    recency, eps, tolerance, full, tops, bests[i], own, partials[i])  # fmt: skip
+        add_weights(a_values, n, t, values, page_size, table, base, end, temperature, recency, eps,
+                    pairs, bests[i], partials[i])  # fmt: skip
         matches[i] = best_match(
             full, moments, table, page_size, base, end, wanted[i], squares[i], of_full
         )

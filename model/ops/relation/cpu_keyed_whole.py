@@ -69,7 +69,7 @@ def forward(
     for part in jit.prange(n_parts):
         squares = np.empty((TILE, SEGMENT), np.float32)
         value_squares = np.empty((TILE, SEGMENT), np.float32)
-        scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
+        scores, pairs = np.empty(SEGMENT, np.float32), np.empty((3, SEGMENT))
         wanted = np.ones(N_RUNS, np.bool_)
         partial, full = np.empty(d_value, np.float32), new_full(energy)
         own = np.empty((1, a_keys.shape[2]), np.float32)
@@ -104,12 +104,13 @@ def forward(
                     best = find_best(
                         ak, av, t, t, keys, values, moments, table, begin, end, wanted, d,
                         temperature, recency, eps, tolerance, full, of_full, squares[t - t0],
-                        value_squares[t - t0], scores, tops, own,
+                        value_squares[t - t0], scores, pairs, own,
                     )  # fmt: skip
                     partial[:] = np.float32(0.0)
-                    add_weights(ak, av, t, t, keys, values, moments, table, begin, end, d,
-                                temperature, recency, eps, tolerance, full, tops, best, own,
-                                partial)  # fmt: skip
+                    add_weights(
+                        av, t, t, values, page_size, table, begin, end, temperature, recency, eps,
+                        pairs, best, partial,
+                    )  # fmt: skip
                     of_all = max(best, bests[g, t])
                     old, new = share(bests[g, t], of_all), share(best, of_all)
                     for i in range(d_value):
@@ -143,7 +144,7 @@ def backward(a_keys, a_values, keys, values, active, reaches, energy, g, bests, 
         own = np.empty((1, a_keys.shape[2]), np.float32)
         _note_all_moments(keys, values, length, reaches, tolerance, group, moments, own)
         squares, value_squares = np.empty(SEGMENT, np.float32), np.empty(SEGMENT, np.float32)
-        scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
+        scores, pairs = np.empty(SEGMENT, np.float32), np.empty((3, SEGMENT))
         wanted = np.ones(N_RUNS, np.bool_)
         y, full = np.empty(d_value), new_full(energy)
         of_full = np.empty(RUN, np.float32)
@@ -161,9 +162,9 @@ def backward(a_keys, a_values, keys, values, active, reaches, energy, g, bests, 
                     add_value_squares(av, t, values, group * page_size + run, n, value_squares, at)
                 find_best(ak, av, t, t, keys, values, moments, table, begin, end, wanted, d,
                           temperature, recency, eps, tolerance, full, of_full, squares,
-                          value_squares, scores, tops, own)  # fmt: skip
+                          value_squares, scores, pairs, own)  # fmt: skip
                 for j in range(end - begin):
-                    if tops[j] < bests[group, t] - MARGIN:
+                    if pairs[0, j] < bests[group, t] - MARGIN:
                         continue
                     v = begin + j
                     memory = values[group * page_size + v]
