@@ -35,6 +35,7 @@ from model.ops.relation.cpu_keyed import (
     score,
     share,
 )
+from model.ops.relation.cpu_keyed_blunt import add_blunt
 from model.ops.relation.cpu_keyed_lanes import best_share, largest
 
 HEAD = KEY_BLOCK  # keys that a look takes: the first block, which lies in one stretch
@@ -161,6 +162,36 @@ def read(rows, held, base, wanted, a_keys, a_values, keys, values, moments, tabl
         matches[i] = best_match(
             full, moments, table, page_size, base, end, wanted[i], squares[i], of_full
         )
+
+
+@jit.inline
+def read_blunt(rows, held, base, wanted, a_keys, a_values, keys, values, moments, table, reaches,
+               energy, d, temperature, eps, squares, value_squares, of_full, full, own, scales,
+               unsure, sums, totals, tops, bests, matches, partials):  # fmt: skip
+    """What `read` does, where the relation is blunt (`is_blunt`).
+
+    Args:
+        wanted: all there is.
+        scales, unsure, sums, totals, tops: as of `new_blunt`, overwritten.
+        The others are as for `read`.
+    """
+    page_size = keys.shape[2]
+    if a_values.shape[1]:
+        _note_value_squares(
+            rows, held, base, wanted, a_values, values, table, page_size, value_squares
+        )
+    add_blunt(rows, held, base, a_keys, a_values, keys, values, moments, table, d, temperature, eps,
+              full, squares, value_squares, own, scales, unsure, sums, totals, tops, bests,
+              partials)  # fmt: skip
+    if not energy.shape[0]:
+        return
+    for i in range(rows.shape[0]):
+        end = min(base + SEGMENT, held + rows[i] + 1)
+        if end > base:
+            full_match(reaches[rows[i]], energy, full)
+            matches[i] = best_match(
+                full, moments, table, page_size, base, end, wanted[i], squares[i], of_full
+            )
 
 
 @jit.inline

@@ -27,6 +27,8 @@ from model.ops.relation.cpu_keyed import (
     note_squares,
     share,
 )
+from model.ops.relation.cpu_keyed_blunt import compiled_is_blunt, new_blunt
+from model.ops.relation.cpu_keyed_pieces import read_blunt
 
 _NEVER = -np.inf
 
@@ -37,6 +39,25 @@ def _note_all_moments(keys, values, n_memories, reaches, tolerance, g, moments, 
         gather(keys, g, v, own)
         row = values[g * keys.shape[2] + v]
         note_moments(own[0], row, reaches[g, v], tolerance, moments, g, v)
+
+
+@jit.inline
+def _put_together(best, partial, best_before, out):
+    """Add the sum of a segment to those before it.
+
+    Args:
+        best, best_before: the exponents that the two are relative to.
+        partial: `[d_value]`.
+        out: `[d_value]`, updated.
+
+    Returns:
+        What `out` is relative to then.
+    """
+    of_all = max(best, best_before)
+    old, new = share(best_before, of_all), share(best, of_all)
+    for i in range(out.shape[0]):
+        out[i] = out[i] * old + partial[i] * new
+    return of_all
 
 
 @jit.kernel
@@ -62,6 +83,7 @@ def forward(
     n_groups, length, d_value = out.shape
     n_tiles = (length + TILE - 1) // TILE
     page_size = keys.shape[2]
+    blunt = compiled_is_blunt(temperature, recency, tolerance, d)
     moments = np.empty((n_groups, 4, page_size), np.float32)
     for g in jit.prange(n_groups):
         own = np.empty((1, a_keys.shape[2]), np.float32)
@@ -75,6 +97,10 @@ def forward(
         own = np.empty((1, a_keys.shape[2]), np.float32)
         of_full = np.empty(RUN, np.float32)
         table = np.zeros(1, np.int32)
+        scales, unsure, sums, totals, biggest = new_blunt(blunt, d_value)
+        wanted_by_all = np.ones((TILE, N_RUNS), np.bool_)
+        rows, best_of, match_of = np.empty(TILE, np.int64), np.empty(TILE), np.empty(0, np.float32)
+        partials = np.empty((TILE, d_value), np.float32)
         for task in range(part, n_groups * n_tiles, n_parts):
             g = task // n_tiles
             t0 = (task % n_tiles) * TILE
@@ -84,6 +110,25 @@ def forward(
             bests[g, t0:t1] = _NEVER
             out[g, t0:t1] = np.float32(0.0)
             if not active[g, t0:t1].any():
+                continue
+            if blunt:
+                n_rows = 0
+                for t in range(t0, t1):
+                    if active[g, t]:
+                        rows[n_rows] = t
+                        n_rows += 1
+                for begin in range(0, rows[n_rows - 1] + 1, SEGMENT):
+                    read_blunt(
+                        rows[:n_rows], 0, begin, wanted_by_all, ak, av, keys, values, moments,
+                        table, reaches[g], energy, d, temperature, eps, squares, value_squares,
+                        of_full, full, own, scales, unsure, sums, totals, biggest, best_of,
+                        match_of, partials,
+                    )  # fmt: skip
+                    for i in range(n_rows):
+                        if rows[i] >= begin:
+                            bests[g, rows[i]] = _put_together(
+                                best_of[i], partials[i], bests[g, rows[i]], out[g, rows[i]]
+                            )
                 continue
             for begin in range(0, t1, SEGMENT):
                 value_squares[:] = np.float32(0.0)
@@ -111,11 +156,7 @@ def forward(
                         av, t, t, values, page_size, table, begin, end, temperature, recency, eps,
                         pairs, best, partial,
                     )  # fmt: skip
-                    of_all = max(best, bests[g, t])
-                    old, new = share(bests[g, t], of_all), share(best, of_all)
-                    for i in range(d_value):
-                        out[g, t, i] = out[g, t, i] * old + partial[i] * new
-                    bests[g, t] = of_all
+                    bests[g, t] = _put_together(best, partial, bests[g, t], out[g, t])
 
 
 @jit.kernel
