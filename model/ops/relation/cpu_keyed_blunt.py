@@ -17,6 +17,7 @@ import numpy as np
 
 from model.ops.cpu import jit
 from model.ops.cpu.lanes import exp2, pair_squares, row_sum
+from model.ops.relation import KEY_BLOCK
 from model.ops.relation.cpu import BLOCK, aligned
 from model.ops.relation.cpu_keyed import (
     MAX_MEAN,
@@ -33,6 +34,7 @@ from model.ops.relation.cpu_keyed_blunt_lanes import (
     add_sixteen_silent_exponentials,
     add_three_silent_exponentials,
     add_two_silent_exponentials,
+    fetch,
     largest_of_pairs,
     score_sixteen_blunt,
 )
@@ -150,6 +152,13 @@ def add_blunt(rows, held, base, a_keys, a_values, keys, values, moments, table, 
                     ))  # fmt: skip
         if n_begun > 0:
             before = page_before * page_size + place_before
+            ahead = run + RUN  # what is scored next; its keys lie far from each other
+            if ahead < end:
+                next_page, next_place = np.int64(table[ahead // page_size]), ahead % page_size
+                for block in range(n_blocks):
+                    of_block = (next_page * n_blocks + block) * page_size + next_place
+                    fetch(keys, of_block * KEY_BLOCK, RUN)
+                fetch(values, (next_page * page_size + next_place) * d_value, d_value)
             for i in range(n_rows):
                 n, of_pair = min(RUN, held + rows[i] + 1 - run + RUN), i * SEGMENT + at - RUN
                 if n <= 0:

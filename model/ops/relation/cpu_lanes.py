@@ -26,7 +26,7 @@ from model.ops.cpu.lanes import (
 _F32, _F64 = ir.FloatType(), ir.DoubleType()
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _BYTES = ir.IntType(8).as_pointer()
-_TO_SECOND_LEVEL = 2  # of caches: until it is read, hundreds of exponentials fill the first
+TO_SECOND_LEVEL = 2  # of caches: until it is read, hundreds of exponentials fill the first
 
 
 def pointer(context: Any, builder: Any, signature: Any, args: Any, number: int) -> Any:
@@ -223,7 +223,7 @@ def emit_exponentials(
     def body(at: Any, used: Any) -> None:
         for row in next_ones:
             line = builder.bitcast(builder.gep(row, [at]), _BYTES)
-            builder.call(fetch, [line, _I32(0), _I32(_TO_SECOND_LEVEL), _I32(1)])
+            builder.call(fetch, [line, _I32(0), _I32(TO_SECOND_LEVEL), _I32(1)])
         us = [load_lanes(builder, row, at, used) for row in memories]
         if reader is not None:
             own = load_lanes(builder, reader, at, used)
