@@ -220,6 +220,7 @@ def test_numba_has_one_door(graph: Graph) -> None:
         "model.ops.cpu.lanes",
         "model.ops.cpu.records",
         "model.ops.relation.cpu_gradient_lanes",
+        "model.ops.relation.cpu_keyed_blunt_lanes",
         "model.ops.relation.cpu_lanes",
     ]
 

@@ -158,10 +158,15 @@ def add_lanes(builder: Any, vectors: list[Any]) -> Any:
     are several vectors (a power of two), two of them share an addition: the low halves of both side
     by side, and the high halves of both.
     """
+    return fold_lanes(builder, vectors, builder.fadd)
+
+
+def fold_lanes(builder: Any, vectors: list[Any], fold: Callable[[Any, Any], Any]) -> Any:
+    """As `add_lanes`, with anything else that makes one vector of two, lane by lane."""
     lanes = LANES
     while lanes > 1:
         lanes //= 2
-        added = []
+        folded = []
         for first, second in zip(vectors[::2], vectors[1::2] or vectors, strict=True):
             width = first.type.count * (1 if first is second else 2)
             low = [lane for lane in range(width) if lane % (2 * lanes) < lanes]
@@ -169,8 +174,8 @@ def add_lanes(builder: Any, vectors: list[Any]) -> Any:
                 shuffle(builder, first, second, half)
                 for half in (low, [lane + lanes for lane in low])
             ]
-            added.append(builder.fadd(*halves))
-        vectors = added
+            folded.append(fold(*halves))
+        vectors = folded
     return vectors[0]
 
 

@@ -52,7 +52,7 @@ _ULP = 6e-8  # by which a float32 may be off, as a share of it
 _FAINT = 1e-12  # of the energy of a token: what older ones than that leave is taken for nothing
 _LOG2E = 1.4426950408889634
 _LEAST = np.float32(-126.0)  # exponents of 2 below this have no normal float32
-_MAX_MEAN = np.float32(4.0)  # as in `cpu.py`: above, E[u²] - E[u]² loses too much
+MAX_MEAN = np.float32(4.0)  # as in `cpu.py`: above, E[u²] - E[u]² loses too much
 _NEVER = -np.inf
 _ZERO, _INFINITE = np.float32(0.0), np.float32(np.inf)
 
@@ -112,7 +112,7 @@ def gather(keys, page, place, out):
 
 
 @jit.inline
-def _largest_value(a_values, row, values, page_size, moments, page, place):
+def largest_value(a_values, row, values, page_size, moments, page, place):
     """The largest value channel of a pair, in float64."""
     if not a_values.shape[1]:
         return np.float64(moments[page, 2, place])
@@ -194,7 +194,7 @@ def score(a_keys, a_values, row, values, moments, table, page_size, begin, end, 
     down = np.float32(1.0 - off if tolerates else 1.0)
     tolerated = np.float32(tolerance * (1.0 + off))
     tau, extra = np.float32(temperature), np.float32(eps)
-    numbers = (total, inv_d, down, tolerated, tau, extra, _MAX_MEAN, _INFINITE, _ZERO)
+    numbers = (total, inv_d, down, tolerated, tau, extra, MAX_MEAN, _INFINITE, _ZERO)
     of_full[:] = _ZERO
     # No parts of arrays in this loop: each would be counted as another user of its memory.
     for run in range(begin, end, RUN):
@@ -209,12 +209,12 @@ def score(a_keys, a_values, row, values, moments, table, page_size, begin, end, 
             exponents(squares, at, of_full, moments, first, page_size, scores, numbers)
             continue
         for j in range(n):
-            top = _largest_value(a_values, row, values, page_size, moments, page, place + j)
+            top = largest_value(a_values, row, values, page_size, moments, page, place + j)
             mean = (total + moments[page, 0, place + j]) * inv_d
             kept = max(squares[at + j] * down - tolerated * of_full[j], _ZERO)
             variance = (kept + value_squares[at + j]) * inv_d - mean * mean
             exponent = tau * (np.float32(top) - mean) / (math.sqrt(variance) + extra)
-            is_told = mean * mean <= _MAX_MEAN * variance
+            is_told = mean * mean <= MAX_MEAN * variance
             scores[at + j] = exponent if is_told else _INFINITE
 
 
@@ -266,7 +266,7 @@ def age(recency, t, v):
 @jit.inline
 def find_best(a_keys, a_values, row, t, keys, values, moments, table, begin, end, wanted, d,
               temperature, recency, eps, tolerance, full, of_full, squares, value_squares, scores,
-              tops, own):  # fmt: skip
+              pairs, own):  # fmt: skip
     """Do the best pairs of one reader with one segment in float64.
 
     Args:
@@ -274,8 +274,8 @@ def find_best(a_keys, a_values, row, t, keys, values, moments, table, begin, end
         temperature, recency, eps: float64.
         squares, value_squares: of all channels.
         scores: `[SEGMENT]` float32 scratch.
-        tops: `[SEGMENT]` float64, written: the exponent of a pair's largest weight, or -inf for
-            pairs that are not worth exponentials.
+        pairs: `[3, SEGMENT]` float64, written: the exponent of a pair's largest weight, or -inf for
+            pairs that are not worth exponentials; for the others, mean and standard deviation.
         own: as for `exact`.
         The others are as for `score`.
 
@@ -288,19 +288,20 @@ def find_best(a_keys, a_values, row, t, keys, values, moments, table, begin, end
           scores)  # fmt: skip
     best = _NEVER
     for j in range(end - begin - 1, -1, -1):  # the youngest first, which age takes least off
-        tops[j] = _NEVER
+        pairs[0, j] = _NEVER
         if not wanted[j // RUN] or outweighed(scores[j], best):
             continue
         older = age(recency, t, begin + j)
         if outweighed(scores[j], best + older):
             continue
         page, place = table[(begin + j) // page_size], (begin + j) % page_size
-        middle, deviation, _ = exact(
+        mean, deviation, _ = exact(
             a_keys, a_values, row, keys, values, moments, page, place, d, tolerance, full, own
         )
-        largest = _largest_value(a_values, row, values, page_size, moments, page, place)
-        tops[j] = temperature * ((largest - middle) / (deviation + eps)) - older
-        best = max(best, tops[j])
+        largest = largest_value(a_values, row, values, page_size, moments, page, place)
+        top = temperature * ((largest - mean) / (deviation + eps)) - older
+        pairs[0, j], pairs[1, j], pairs[2, j] = top, mean, deviation
+        best = max(best, top)
     return best
 
 
@@ -311,26 +312,23 @@ def outweighed(score, best):
 
 
 @jit.inline
-def add_weights(a_keys, a_values, row, t, keys, values, moments, table, begin, end, d, temperature,
-                recency, eps, tolerance, full, tops, best, own, out):  # fmt: skip
+def add_weights(a_values, row, t, values, page_size, table, begin, end, temperature, recency, eps,
+                pairs, best, out):  # fmt: skip
     """out += the weights of the pairs of one reader with one segment, relative to `best`.
 
     Args:
-        tops, best: as `find_best` leaves them.
-        own: as for `exact`.
+        page_size, table: as for `score`.
+        pairs, best: as `find_best` leaves them.
         out: `[d_value]` float32.
+        The others are as for `find_best`.
     """
-    speaks, page_size = a_values.shape[1] > 0, keys.shape[2]
+    speaks = a_values.shape[1] > 0
     for j in range(end - begin):
-        if tops[j] < best - MARGIN:
+        if pairs[0, j] < best - MARGIN:
             continue
-        page, place = table[(begin + j) // page_size], (begin + j) % page_size
-        v = page * page_size + place
-        mean, deviation, _ = exact(
-            a_keys, a_values, row, keys, values, moments, page, place, d, tolerance, full, own
-        )
-        scale = temperature / (deviation + eps) * _LOG2E
-        shift = mean * scale + (best + age(recency, t, begin + j)) * _LOG2E
+        v = table[(begin + j) // page_size] * page_size + (begin + j) % page_size
+        scale = temperature / (pairs[2, j] + eps) * _LOG2E
+        shift = pairs[1, j] * scale + (best + age(recency, t, begin + j)) * _LOG2E
         if speaks:
             for i in range(values.shape[1]):
                 u = np.float64(values[v, i]) + np.float64(a_values[row, i])

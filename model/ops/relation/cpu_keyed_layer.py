@@ -25,11 +25,13 @@ from model.ops.relation.cpu_keyed import (
     note_moments,
     outweighed,
 )
+from model.ops.relation.cpu_keyed_blunt import compiled_is_blunt, is_blunt, new_blunt
 from model.ops.relation.cpu_keyed_pieces import (
     cut,
     look,
     put_together,
     read,
+    read_blunt,
     want_best,
     want_others,
 )
@@ -76,6 +78,9 @@ def keyed_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
     }  # fmt: skip
     # As measured, beside what it costs to start threads up to six times.
     per_pair = KEY_BLOCK if params.silent_values else params.d_relation
+    tau = float(weights["temperature"][0])
+    if is_blunt(tau, params.recency, params.tolerance, params.d_relation):
+        per_pair = d_value + d_key // 4
     return Work(values, per_row=(d_key + d_value) * mixer.d_model // 24, per_pair=per_pair)
 
 
@@ -187,6 +192,7 @@ def keyed_layer(
     # All exponents lie between -T and T. Where these are near to each other, or readers speak on
     # values, some keys are not enough to see that a pair does not count.
     largest = tau * np.sqrt(d - 1.0)
+    blunt = compiled_is_blunt(tau, recency, tolerance, d)
     is_sharp = outweighed(np.float32(-largest), largest)
     looks_first = is_sharp and keys.shape[1] > 1 and not a_values.shape[1]
     matches = np.empty(n_active, np.float32)
@@ -233,19 +239,29 @@ def keyed_layer(
             for _ in jit.prange(n_threads):
                 squares = np.empty((TILE, SEGMENT), np.float32)
                 value_squares = np.empty((n_spoken, SEGMENT), np.float32)
-                of_pairs, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
+                of_pairs, pairs = np.empty(SEGMENT, np.float32), np.empty((3, SEGMENT))
                 of_full = np.empty(RUN, np.float32)
                 full, one = new_full(energy), np.empty((1, a_keys.shape[1]), np.float32)
+                scales, unsure, sums, totals, biggest = new_blunt(blunt, values.shape[2])
                 piece = take(dealt, 1 + number)
                 while piece < pieces.shape[0]:
                     low, high, segment = pieces[piece]
                     s, first, last = owners[low], low - wave, high - wave
-                    if wanted[segment, first:last].any():
+                    if blunt:
+                        read_blunt(
+                            order[low:high], context_lens[s] - starts[s], segment * SEGMENT,
+                            wanted[segment, first:last], a_keys, a_values, keys, all_values,
+                            all_moments, block_tables[s], reaches, energy, d, tau, eps, squares,
+                            value_squares, of_full, full, one, scales, unsure, sums, totals,
+                            biggest, bests[segment, first:last], found_here[segment, first:last],
+                            partials[segment, first:last],
+                        )  # fmt: skip
+                    elif wanted[segment, first:last].any():
                         read(
                             order[low:high], context_lens[s] - starts[s], segment * SEGMENT,
                             wanted[segment, first:last], a_keys, a_values, keys, all_values,
                             all_moments, block_tables[s], reaches, energy, d, tau, recency, eps,
-                            tolerance, squares, value_squares, of_pairs, of_full, tops, full, one,
+                            tolerance, squares, value_squares, of_pairs, of_full, pairs, full, one,
                             bests[segment, first:last], found_here[segment, first:last],
                             partials[segment, first:last],
                         )  # fmt: skip

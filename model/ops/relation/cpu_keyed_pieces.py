@@ -11,8 +11,8 @@ a row in its sequence, less the row; `base`, the segment's first memory; `wanted
 N_RUNS]` bool, the runs that a row is to see; `keys`, `values` and `moments`, of all pages; `table`,
 the sequence's pages; `reaches`, of all rows; `temperature`, `recency` and `eps` float64; `d`,
 `tolerance` and `energy` as in `cpu_keyed.py`. `squares` and `value_squares` `[TILE, SEGMENT]`,
-`of_pairs` `[SEGMENT]` and `of_full` `[RUN]` float32, `tops` `[SEGMENT]` float64, `full`
-(`new_full`) and `own` (`exact`) are scratch.
+`of_pairs` `[SEGMENT]` and `of_full` `[RUN]` float32, `pairs` (`find_best`), `full` (`new_full`) and
+`own` (`exact`) are scratch.
 """
 
 import numpy as np
@@ -35,6 +35,7 @@ from model.ops.relation.cpu_keyed import (
     score,
     share,
 )
+from model.ops.relation.cpu_keyed_blunt import add_blunt
 from model.ops.relation.cpu_keyed_lanes import best_share, largest
 
 HEAD = KEY_BLOCK  # keys that a look takes: the first block, which lies in one stretch
@@ -128,7 +129,7 @@ def look(rows, held, base, wanted, a_keys, a_values, keys, values, moments, tabl
 
 @jit.inline
 def read(rows, held, base, wanted, a_keys, a_values, keys, values, moments, table, reaches, energy,
-         d, temperature, recency, eps, tolerance, squares, value_squares, of_pairs, of_full, tops,
+         d, temperature, recency, eps, tolerance, squares, value_squares, of_pairs, of_full, pairs,
          full, own, bests, matches, partials):  # fmt: skip
     """Add up the weights of a piece.
 
@@ -153,14 +154,44 @@ def read(rows, held, base, wanted, a_keys, a_values, keys, values, moments, tabl
         bests[i] = find_best(
             a_keys, a_values, n, t, keys, values, moments, table, base, end, wanted[i], d,
             temperature, recency, eps, tolerance, full, of_full, squares[i], value_squares[i],
-            of_pairs, tops, own,
+            of_pairs, pairs, own,
         )  # fmt: skip
         partials[i] = np.float32(0.0)
-        add_weights(a_keys, a_values, n, t, keys, values, moments, table, base, end, d, temperature,
-                    recency, eps, tolerance, full, tops, bests[i], own, partials[i])  # fmt: skip
+        add_weights(a_values, n, t, values, page_size, table, base, end, temperature, recency, eps,
+                    pairs, bests[i], partials[i])  # fmt: skip
         matches[i] = best_match(
             full, moments, table, page_size, base, end, wanted[i], squares[i], of_full
         )
+
+
+@jit.inline
+def read_blunt(rows, held, base, wanted, a_keys, a_values, keys, values, moments, table, reaches,
+               energy, d, temperature, eps, squares, value_squares, of_full, full, own, scales,
+               unsure, sums, totals, tops, bests, matches, partials):  # fmt: skip
+    """What `read` does, where the relation is blunt (`is_blunt`).
+
+    Args:
+        wanted: all there is.
+        scales, unsure, sums, totals, tops: as of `new_blunt`, overwritten.
+        The others are as for `read`.
+    """
+    page_size = keys.shape[2]
+    if a_values.shape[1]:
+        _note_value_squares(
+            rows, held, base, wanted, a_values, values, table, page_size, value_squares
+        )
+    add_blunt(rows, held, base, a_keys, a_values, keys, values, moments, table, d, temperature, eps,
+              full, squares, value_squares, own, scales, unsure, sums, totals, tops, bests,
+              partials)  # fmt: skip
+    if not energy.shape[0]:
+        return
+    for i in range(rows.shape[0]):
+        end = min(base + SEGMENT, held + rows[i] + 1)
+        if end > base:
+            full_match(reaches[rows[i]], energy, full)
+            matches[i] = best_match(
+                full, moments, table, page_size, base, end, wanted[i], squares[i], of_full
+            )
 
 
 @jit.inline

@@ -27,6 +27,8 @@ from model.ops.relation.cpu_keyed import (
     note_squares,
     share,
 )
+from model.ops.relation.cpu_keyed_blunt import compiled_is_blunt, new_blunt
+from model.ops.relation.cpu_keyed_pieces import read_blunt
 
 _NEVER = -np.inf
 
@@ -37,6 +39,25 @@ def _note_all_moments(keys, values, n_memories, reaches, tolerance, g, moments, 
         gather(keys, g, v, own)
         row = values[g * keys.shape[2] + v]
         note_moments(own[0], row, reaches[g, v], tolerance, moments, g, v)
+
+
+@jit.inline
+def _put_together(best, partial, best_before, out):
+    """Add the sum of a segment to those before it.
+
+    Args:
+        best, best_before: the exponents that the two are relative to.
+        partial: `[d_value]`.
+        out: `[d_value]`, updated.
+
+    Returns:
+        What `out` is relative to then.
+    """
+    of_all = max(best, best_before)
+    old, new = share(best_before, of_all), share(best, of_all)
+    for i in range(out.shape[0]):
+        out[i] = out[i] * old + partial[i] * new
+    return of_all
 
 
 @jit.kernel
@@ -62,6 +83,7 @@ def forward(
     n_groups, length, d_value = out.shape
     n_tiles = (length + TILE - 1) // TILE
     page_size = keys.shape[2]
+    blunt = compiled_is_blunt(temperature, recency, tolerance, d)
     moments = np.empty((n_groups, 4, page_size), np.float32)
     for g in jit.prange(n_groups):
         own = np.empty((1, a_keys.shape[2]), np.float32)
@@ -69,12 +91,16 @@ def forward(
     for part in jit.prange(n_parts):
         squares = np.empty((TILE, SEGMENT), np.float32)
         value_squares = np.empty((TILE, SEGMENT), np.float32)
-        scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
+        scores, pairs = np.empty(SEGMENT, np.float32), np.empty((3, SEGMENT))
         wanted = np.ones(N_RUNS, np.bool_)
         partial, full = np.empty(d_value, np.float32), new_full(energy)
         own = np.empty((1, a_keys.shape[2]), np.float32)
         of_full = np.empty(RUN, np.float32)
         table = np.zeros(1, np.int32)
+        scales, unsure, sums, totals, biggest = new_blunt(blunt, d_value)
+        wanted_by_all = np.ones((TILE, N_RUNS), np.bool_)
+        rows, best_of, match_of = np.empty(TILE, np.int64), np.empty(TILE), np.empty(0, np.float32)
+        partials = np.empty((TILE, d_value), np.float32)
         for task in range(part, n_groups * n_tiles, n_parts):
             g = task // n_tiles
             t0 = (task % n_tiles) * TILE
@@ -84,6 +110,25 @@ def forward(
             bests[g, t0:t1] = _NEVER
             out[g, t0:t1] = np.float32(0.0)
             if not active[g, t0:t1].any():
+                continue
+            if blunt:
+                n_rows = 0
+                for t in range(t0, t1):
+                    if active[g, t]:
+                        rows[n_rows] = t
+                        n_rows += 1
+                for begin in range(0, rows[n_rows - 1] + 1, SEGMENT):
+                    read_blunt(
+                        rows[:n_rows], 0, begin, wanted_by_all, ak, av, keys, values, moments,
+                        table, reaches[g], energy, d, temperature, eps, squares, value_squares,
+                        of_full, full, own, scales, unsure, sums, totals, biggest, best_of,
+                        match_of, partials,
+                    )  # fmt: skip
+                    for i in range(n_rows):
+                        if rows[i] >= begin:
+                            bests[g, rows[i]] = _put_together(
+                                best_of[i], partials[i], bests[g, rows[i]], out[g, rows[i]]
+                            )
                 continue
             for begin in range(0, t1, SEGMENT):
                 value_squares[:] = np.float32(0.0)
@@ -104,17 +149,14 @@ def forward(
                     best = find_best(
                         ak, av, t, t, keys, values, moments, table, begin, end, wanted, d,
                         temperature, recency, eps, tolerance, full, of_full, squares[t - t0],
-                        value_squares[t - t0], scores, tops, own,
+                        value_squares[t - t0], scores, pairs, own,
                     )  # fmt: skip
                     partial[:] = np.float32(0.0)
-                    add_weights(ak, av, t, t, keys, values, moments, table, begin, end, d,
-                                temperature, recency, eps, tolerance, full, tops, best, own,
-                                partial)  # fmt: skip
-                    of_all = max(best, bests[g, t])
-                    old, new = share(bests[g, t], of_all), share(best, of_all)
-                    for i in range(d_value):
-                        out[g, t, i] = out[g, t, i] * old + partial[i] * new
-                    bests[g, t] = of_all
+                    add_weights(
+                        av, t, t, values, page_size, table, begin, end, temperature, recency, eps,
+                        pairs, best, partial,
+                    )  # fmt: skip
+                    bests[g, t] = _put_together(best, partial, bests[g, t], out[g, t])
 
 
 @jit.kernel
@@ -143,7 +185,7 @@ def backward(a_keys, a_values, keys, values, active, reaches, energy, g, bests, 
         own = np.empty((1, a_keys.shape[2]), np.float32)
         _note_all_moments(keys, values, length, reaches, tolerance, group, moments, own)
         squares, value_squares = np.empty(SEGMENT, np.float32), np.empty(SEGMENT, np.float32)
-        scores, tops = np.empty(SEGMENT, np.float32), np.empty(SEGMENT)
+        scores, pairs = np.empty(SEGMENT, np.float32), np.empty((3, SEGMENT))
         wanted = np.ones(N_RUNS, np.bool_)
         y, full = np.empty(d_value), new_full(energy)
         of_full = np.empty(RUN, np.float32)
@@ -161,9 +203,9 @@ def backward(a_keys, a_values, keys, values, active, reaches, energy, g, bests, 
                     add_value_squares(av, t, values, group * page_size + run, n, value_squares, at)
                 find_best(ak, av, t, t, keys, values, moments, table, begin, end, wanted, d,
                           temperature, recency, eps, tolerance, full, of_full, squares,
-                          value_squares, scores, tops, own)  # fmt: skip
+                          value_squares, scores, pairs, own)  # fmt: skip
                 for j in range(end - begin):
-                    if tops[j] < bests[group, t] - MARGIN:
+                    if pairs[0, j] < bests[group, t] - MARGIN:
                         continue
                     v = begin + j
                     memory = values[group * page_size + v]

@@ -26,7 +26,7 @@ from model.ops.cpu.lanes import (
 _F32, _F64 = ir.FloatType(), ir.DoubleType()
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _BYTES = ir.IntType(8).as_pointer()
-_TO_SECOND_LEVEL = 2  # of caches: until it is read, hundreds of exponentials fill the first
+TO_SECOND_LEVEL = 2  # of caches: until it is read, hundreds of exponentials fill the first
 
 
 def pointer(context: Any, builder: Any, signature: Any, args: Any, number: int) -> Any:
@@ -181,29 +181,59 @@ def _adding(n_pairs: int, ahead: int | None) -> Any:
             begin, _ = row_pointer(context, builder, kind, array, args[ahead])
             next_ones = [builder.gep(begin, [builder.mul(length, _I64(j))]) for j in range(n_pairs)]
         pairs = pointer(context, builder, signature, args, 4)
-        scales, factors = (
-            [builder.load(builder.gep(pairs, [builder.add(at, _I64(j))])) for j in range(n_pairs)]
-            for at in (args[5], builder.add(args[5], args[6]))
+        places = args[5], builder.add(args[5], args[6])
+        emit_exponentials(
+            context, builder, reader, memories, length, pairs, places, target, next_ones
         )
-        scales = [splat(builder, scale) for scale in scales]
-        tables = [table(builder, factor) for factor in factors]
-        fetch = declare(builder, "llvm.prefetch.p0", ir.VoidType(), [_BYTES, _I32, _I32, _I32])
-
-        def body(at: Any, used: Any) -> None:
-            for row in next_ones:
-                line = builder.bitcast(builder.gep(row, [at]), _BYTES)
-                builder.call(fetch, [line, _I32(0), _I32(_TO_SECOND_LEVEL), _I32(1)])
-            own = load_lanes(builder, reader, at, used)
-            us = [builder.fadd(own, load_lanes(builder, row, at, used)) for row in memories]
-            added = load_lanes(builder, target, at, used)
-            for square, power in exponentials(context, builder, us, scales, tables):
-                added = call_llvm(builder, "fma", square, power, added)
-            store_lanes(builder, added, target, at, used)
-
-        for_channels(builder, length, body)
         return context.get_dummy_value()
 
     return codegen
+
+
+def emit_exponentials(
+    context: Any,
+    builder: Any,
+    reader: Any,
+    memories: list[Any],
+    length: Any,
+    pairs: Any,
+    places: tuple[Any, Any],
+    target: Any,
+    next_ones: list[Any],
+) -> None:
+    """Emit what adds `factor · 2^(scale · (reader + memory))` of some pairs to a target.
+
+    Args:
+        context, builder: of the function that is being compiled.
+        reader, memories, target: pointers to their first channels; no reader, None, says zeros.
+        length: channels.
+        pairs: pointer to where scales and factors lie, those of all memories side by side.
+        places: of the first scale and the first factor.
+        next_ones: pointers to rows that are to come into the second level of caches.
+    """
+    n_pairs = len(memories)
+    scales, factors = (
+        [builder.load(builder.gep(pairs, [builder.add(at, _I64(j))])) for j in range(n_pairs)]
+        for at in places
+    )
+    scales = [splat(builder, scale) for scale in scales]
+    tables = [table(builder, factor) for factor in factors]
+    fetch = declare(builder, "llvm.prefetch.p0", ir.VoidType(), [_BYTES, _I32, _I32, _I32])
+
+    def body(at: Any, used: Any) -> None:
+        for row in next_ones:
+            line = builder.bitcast(builder.gep(row, [at]), _BYTES)
+            builder.call(fetch, [line, _I32(0), _I32(TO_SECOND_LEVEL), _I32(1)])
+        us = [load_lanes(builder, row, at, used) for row in memories]
+        if reader is not None:
+            own = load_lanes(builder, reader, at, used)
+            us = [builder.fadd(own, u) for u in us]
+        added = load_lanes(builder, target, at, used)
+        for square, power in exponentials(context, builder, us, scales, tables):
+            added = call_llvm(builder, "fma", square, power, added)
+        store_lanes(builder, added, target, at, used)
+
+    for_channels(builder, length, body)
 
 
 add_one_exponential = _add_exponentials(1)
