@@ -447,9 +447,10 @@ def test_compiling_is_told_and_can_be_interrupted(
     with start("generate", "hello") as process:
         try:
             assert process.stderr is not None
-            assert process.stderr.readline() == b"compiling kernels, once, about a minute\n"
+            assert process.stderr.readline().startswith(b"compiling kernels, once, about ")
             process.send_signal(number)
-            # Without waiting for the compiler, which has a kernel that takes it half a minute.
-            assert process.wait(15) == -number
+            # Without waiting for the compiler, which has a kernel that takes it half a minute. A
+            # process that compiles by itself cannot raise KeyboardInterrupt meanwhile.
+            assert process.wait(15) in {-number, 128 + number}
         finally:
             process.kill()
