@@ -13,7 +13,6 @@ from model.ops.cpu.dealing import take
 from model.ops.cpu.linear import add_product
 from model.ops.cpu.operations import Work, operation
 from model.ops.cpu.records import BOOL, F32, F64
-from model.ops.norm.cpu import normalize
 from model.ops.positions import SOURCE
 from model.ops.relation import KEY_BLOCK
 from model.ops.relation.cpu_keyed import (
@@ -38,7 +37,8 @@ from model.ops.relation.cpu_keyed_pieces import (
 from model.ops.relation.cpu_layers import (
     OF_MIXERS,
     active_run,
-    keep_tail,
+    keep_tails,
+    normalize_rows,
     shift,
     values_of_mixer,
     write,
@@ -143,11 +143,7 @@ def keyed_layer(
     none = np.empty(0, np.float32)
     taken = np.zeros(4, np.int64)
     for _ in jit.prange(n_threads):
-        tile = take(taken, 0)
-        while tile < n_tiles:
-            for n in range(tile * TILE, min((tile + 1) * TILE, n_rows)):
-                normalize(x[n], eps, z[n])
-            tile = take(taken, 0)
+        normalize_rows(taken, x, n_rows, eps, z)
     for _ in jit.prange(n_threads):
         tile = take(taken, 1)
         while tile < n_tiles:
@@ -273,10 +269,9 @@ def keyed_layer(
             last = min((tile + 1) * TILE, n_rows)
             write(tile * TILE, last, active, o, w_output, b_output, eps, x)
             tile = take(taken, 2)
-        s = take(taken, 3)
-        while s < slots.shape[0]:
-            keep_tail(s, starts, context_lens, slots, state_tables, page_size, channel, tails, z)
-            s = take(taken, 3)
+        keep_tails(
+            taken, starts, context_lens, slots, state_tables, page_size, channel, tails, z
+        )  # fmt: skip
     if energy.shape[0]:
         at = 0
         for s in range(slots.shape[0]):

@@ -108,6 +108,16 @@ def separable_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
 
 
 @jit.inline
+def normalize_rows(taken, x, n_rows, eps, z):
+    """Normalize the new rows. The next tile is the first counter of `taken`."""
+    first = take(taken, 0) * _TILE
+    while first < n_rows:
+        for n in range(first, min(first + _TILE, n_rows)):
+            normalize(x[n], eps, z[n])
+        first = take(taken, 0) * _TILE
+
+
+@jit.inline
 def shift(first, last, active, starts, slots, reaches, channel, taps, tails, z, readers, memories):
     """Convolve normalized rows `first` to `last - 1`. Only active rows get readers."""
     s = np.searchsorted(starts, first, side="right") - 1
@@ -121,19 +131,25 @@ def shift(first, last, active, starts, slots, reaches, channel, taps, tails, z, 
 
 
 @jit.inline
-def keep_tail(s, starts, context_lens, slots, state_tables, page_size, channel, tails, z):
-    """Let the tail of a sequence go on with its new rows, page by page, once all are convolved."""
-    tail, first = tails[slots[s]], starts[s]
-    while first < starts[s + 1]:
-        held = context_lens[s] + first - starts[s]
-        last = min(starts[s + 1], first + page_size - held % page_size)
-        extend_tail(z, first, last, channel, tail)
-        held += last - first
-        if held % page_size == 0:
-            row = state_tables[s, held // page_size - 1]
-            if row >= 0:
-                tails[row] = tail
-        first = last
+def keep_tails(taken, starts, context_lens, slots, state_tables, page_size, channel, tails, z):
+    """Let tails go on with the new rows, page by page, once all of these are convolved.
+
+    The next sequence is the last counter of `taken`.
+    """
+    s = take(taken, taken.shape[0] - 1)
+    while s < slots.shape[0]:
+        tail, first = tails[slots[s]], starts[s]
+        while first < starts[s + 1]:
+            held = context_lens[s] + first - starts[s]
+            last = min(starts[s + 1], first + page_size - held % page_size)
+            extend_tail(z, first, last, channel, tail)
+            held += last - first
+            if held % page_size == 0:
+                row = state_tables[s, held // page_size - 1]
+                if row >= 0:
+                    tails[row] = tail
+            first = last
+        s = take(taken, taken.shape[0] - 1)
 
 
 @jit.inline
@@ -199,11 +215,7 @@ def normalized_layer(
     n_parts = _PARTS * n_threads
     taken = np.zeros(5, np.int64)
     for _ in jit.prange(n_threads):
-        tile = take(taken, 0)
-        while tile < n_tiles:
-            for n in range(tile * _TILE, min((tile + 1) * _TILE, n_rows)):
-                normalize(x[n], eps, z[n])
-            tile = take(taken, 0)
+        normalize_rows(taken, x, n_rows, eps, z)
     for _ in jit.prange(n_threads):
         tile = take(taken, 1)
         while tile < n_tiles:
@@ -239,10 +251,9 @@ def normalized_layer(
                     combine(n, context_lens[s] + n - starts[s] + 1, partials, o)
             write(first, last, active, o, w_output, b_output, eps, x)
             tile = take(taken, 3)
-        s = take(taken, 4)
-        while s < slots.shape[0]:
-            keep_tail(s, starts, context_lens, slots, state_tables, page_size, channel, tails, z)
-            s = take(taken, 4)
+        keep_tails(
+            taken, starts, context_lens, slots, state_tables, page_size, channel, tails, z
+        )  # fmt: skip
 
 
 @operation(**_OF_RELATIONS, n_heads=I64, sums=F64[:, ::1])
@@ -265,11 +276,7 @@ def separable_layer(
     limits = reaches if within_turn else boundless
     taken = np.zeros(5, np.int64)
     for _ in jit.prange(n_threads):
-        tile = take(taken, 0)
-        while tile < n_tiles:
-            for n in range(tile * _TILE, min((tile + 1) * _TILE, n_rows)):
-                normalize(x[n], eps, z[n])
-            tile = take(taken, 0)
+        normalize_rows(taken, x, n_rows, eps, z)
     for _ in jit.prange(n_threads):
         tile = take(taken, 1)
         while tile < n_tiles:
@@ -299,7 +306,6 @@ def separable_layer(
             first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
             write(first, last, active, o, w_output, b_output, eps, x)
             tile = take(taken, 3)
-        s = take(taken, 4)
-        while s < slots.shape[0]:
-            keep_tail(s, starts, context_lens, slots, state_tables, page_size, channel, tails, z)
-            s = take(taken, 4)
+        keep_tails(
+            taken, starts, context_lens, slots, state_tables, page_size, channel, tails, z
+        )  # fmt: skip
