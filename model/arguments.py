@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model.pool_dtype import PoolDtype
 from model.terminal import fail, say
 
 if TYPE_CHECKING:
@@ -40,13 +41,19 @@ Threads = Annotated[
 ]
 
 
-def load(name: str) -> "Checkpoint":
+PoolDtypeOption = Annotated[
+    PoolDtype,
+    typer.Option("--pool-dtype", help="What memories are kept in: bfloat16 takes half the bytes."),
+]
+
+
+def load(name: str, pool_dtype: PoolDtype = "float32") -> "Checkpoint":
     """Load a checkpoint by its folder or name; on failure, end the command with the reason."""
     from model.checkpoint import CheckpointError, load_checkpoint
 
     supplied = name in _checkpoint_names() and not Path(name).exists()
     try:
-        return load_checkpoint(CHECKPOINTS / name if supplied else name)
+        return load_checkpoint(CHECKPOINTS / name if supplied else name, pool_dtype=pool_dtype)
     except CheckpointError as error:
         fail(error)
 

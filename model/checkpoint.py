@@ -18,6 +18,7 @@ from model.backends.registry import DEFAULT
 from model.blueprint import Blueprint, make_blueprint, make_tokenizer
 from model.config import ModelConfig
 from model.decoder import Decoder
+from model.pool_dtype import PoolDtype
 from model.registry import UnknownNameError
 from model.tasks.base import Task
 from model.tokenizer import Tokenizer
@@ -105,12 +106,15 @@ def save_checkpoint(path: Path, decoder: Decoder, tokenizer: Tokenizer, task: Ta
     _replace(path / _CONFIG, lambda file: file.write_text(text, encoding="utf-8"))
 
 
-def load_checkpoint(path: str | Path, backend: str = DEFAULT) -> Checkpoint:
+def load_checkpoint(
+    path: str | Path, backend: str = DEFAULT, pool_dtype: PoolDtype = "float32"
+) -> Checkpoint:
     """Load and validate a checkpoint folder.
 
     Args:
         path: the folder.
         backend: name of the backend that is to serve it; see `model.backends.registry`.
+        pool_dtype: what it is to keep memories in; see `model.decoder.Decoder`.
 
     Raises:
         UnknownNameError: there is no such backend.
@@ -125,7 +129,7 @@ def load_checkpoint(path: str | Path, backend: str = DEFAULT) -> Checkpoint:
         data = (path / _WEIGHTS).read_bytes()
     except OSError as error:
         raise CheckpointError(str(error)) from None
-    decoder = _shapes(blueprint.config, backend, path / _CONFIG)
+    decoder = _shapes(blueprint.config, backend, pool_dtype, path / _CONFIG)
     tensors = _read_weights(path / _WEIGHTS, data, decoder.state_dict())
     # Copies, which begin where vectors do. `to_empty` would import torch's compiler, as below.
     decoder.load_state_dict({name: one.clone() for name, one in tensors.items()}, assign=True)
@@ -151,11 +155,11 @@ def _require_files(path: Path) -> None:
             raise CheckpointError(f"{path}: not a checkpoint, {name} is missing")
 
 
-def _shapes(config: ModelConfig, backend: str, file: Path) -> Decoder:
+def _shapes(config: ModelConfig, backend: str, pool_dtype: PoolDtype, file: Path) -> Decoder:
     """A decoder whose tensors have shapes only: takes no memory, draws no random numbers."""
     try:
         with torch.device("meta"), _NoInitialWeights():
-            return Decoder(config, backend)
+            return Decoder(config, backend, pool_dtype)
     except UnknownNameError:
         raise
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:

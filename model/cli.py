@@ -13,7 +13,14 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from model.answer_writer import AnswerWriter
-from model.arguments import CHECKPOINT_HELP, Threads, complete_checkpoint, load, start_backend
+from model.arguments import (
+    CHECKPOINT_HELP,
+    PoolDtypeOption,
+    Threads,
+    complete_checkpoint,
+    load,
+    start_backend,
+)
 from model.evaluation.cli import commands as evaluating
 from model.sampling import SamplingParams
 from model.sampling_options import takes_sampling
@@ -230,6 +237,7 @@ def generate(
         bool, typer.Option("--raw", help="On a terminal, too, write the answer as it is.")
     ] = False,
     threads: Threads = None,
+    pool_dtype: PoolDtypeOption = "float32",
     *,
     sampling: SamplingParams,
 ) -> None:
@@ -249,7 +257,7 @@ def generate(
     from model.generation import generate as generate_tokens
 
     start_backend(threads)
-    loaded = load(checkpoint)
+    loaded = load(checkpoint, pool_dtype)
     try:
         ids = _encode(loaded, source)
         if not ids:

@@ -18,6 +18,7 @@ from model.mixers.base import MatchesPlaces
 from model.mixers.registry import MIXERS
 from model.mlp import Mlp
 from model.ops.positions import SOURCE, STATE_SIZE
+from model.pool_dtype import PoolDtype
 from model.state import DecoderState, LayerSpec, RaggedBatch
 
 
@@ -27,9 +28,12 @@ class Decoder(nn.Module):
     Args:
         config: the shape. Parameters are drawn from torch's global generator.
         backend: name of the backend that `extend` computes with; see `model.backends.registry`.
+        pool_dtype: what `extend` keeps memories in: "float32", or "bfloat16" for half the bytes.
+            `forward` rounds nothing.
 
     Attributes:
         backend: an instance of that backend, this decoder's own.
+        pool_dtype: as it was given.
         blocks: the blocks in order. Their modules are in `mixers` and, by the block's number, in
             `mlps`.
         specs: what each block keeps of its sequences.
@@ -38,9 +42,11 @@ class Decoder(nn.Module):
         UnknownNameError: there is no such backend.
     """
 
-    def __init__(self, config: ModelConfig, backend: str = DEFAULT) -> None:
+    def __init__(
+        self, config: ModelConfig, backend: str = DEFAULT, pool_dtype: PoolDtype = "float32"
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.pool_dtype = config, pool_dtype
         self.backend = BACKENDS.find(backend)()
         self.embedding = Embedding(config)
         self.mixers = nn.ModuleList()
@@ -56,7 +62,8 @@ class Decoder(nn.Module):
             if block.mlp is not None:
                 mlp = self.mlps[str(number)] = Mlp(block.mlp, config.d_model, **shared)
             self.blocks.append(Block(block, mixer, mlp, config.norm_eps))
-            self.specs.append(kind.spec(block.params, config.d_model))
+            spec = kind.spec(block.params, config.d_model)
+            self.specs.append(spec.rounded() if pool_dtype == "bfloat16" else spec)
         self.classifier = Classifier(config.d_model, config.vocab_size, norm_eps=config.norm_eps)
         self._parts = Parts(self.embedding, self.blocks, self.classifier)
 
@@ -155,8 +162,8 @@ class Decoder(nn.Module):
         """Continue a ragged batch of sequences: prefill, chunked prefill and decode alike.
 
         However a sequence is cut into chunks, its logits are those of `forward` on the whole, up
-        to rounding. When they have the same bits is the backend's promise: on the CPU, in any
-        chunking, whatever else is in the batch.
+        to rounding, which is coarser where memories are kept in bfloat16. When they have the same
+        bits is the backend's promise: on the CPU, in any chunking, whatever else is in the batch.
 
         Args:
             batch: the new tokens and where their sequences' memory lies.

@@ -10,7 +10,7 @@ between again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -70,9 +70,10 @@ class TensorSpec:
     Attributes:
         name: unique in its layer; snapshots store the tensor under it.
         shape: of one token's part, or of one sequence's; at least one axis.
-        dtype: its name, the same for NumPy and torch.
+        dtype: its name in torch.
         derive: makes it from the others of a layer's pool, of T tokens each; all are `[T, K]` for K
             numbers a token. Such a tensor is no part of what is exported. None if it is.
+        roundable: whether it is float32 and may be kept in bfloat16 instead.
 
     Raises:
         ValueError: the shape has no axis.
@@ -82,6 +83,7 @@ class TensorSpec:
     shape: tuple[int, ...]
     dtype: str = "float32"
     derive: Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]] | None = None
+    roundable: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what neither pages nor snapshots can hold."""
@@ -91,7 +93,8 @@ class TensorSpec:
     @property
     def n_bytes(self) -> int:
         """Bytes of one token's part, or of one sequence's."""
-        return prod(self.shape) * np.dtype(self.dtype).itemsize
+        itemsize: int = getattr(torch, self.dtype).itemsize
+        return prod(self.shape) * itemsize
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,11 @@ class LayerSpec:
         """The tensors of the pool that others cannot be made from."""
         return tuple(spec for spec in self.pool if spec.derive is None)
 
+    def rounded(self) -> "LayerSpec":
+        """The same, with bfloat16 wherever the pool may have it: half as many bytes."""
+        pool = (replace(one, dtype="bfloat16") if one.roundable else one for one in self.pool)
+        return replace(self, pool=tuple(pool))
+
     def __post_init__(self) -> None:
         """Refuse names that snapshots could not tell apart."""
         names = [spec.name for spec in (*self.pool, *self.state)]
@@ -135,8 +143,11 @@ class LayerState:
 
     @cached_property
     def pool_arrays(self) -> dict[str, NDArray[Any]]:
-        """The pool as NumPy arrays on the same memory; only on the CPU."""
-        return {name: tensor.numpy() for name, tensor in self.pool.items()}
+        """The pool as NumPy arrays on the same memory; only on the CPU.
+
+        Bfloat16 is there as its bits, uint16.
+        """
+        return {name: _array(tensor) for name, tensor in self.pool.items()}
 
     @cached_property
     def state_arrays(self) -> dict[str, NDArray[Any]]:
@@ -151,7 +162,7 @@ class SequenceMemory:
     Attributes:
         counters: `[C]` int64, what the embedding keeps.
         pools: one mapping a layer, by the names of the tensors that are not derived: `[T, K]` for a
-            tensor of K numbers a token, heads side by side.
+            tensor of K numbers a token, heads side by side; uint16 for the bits of bfloat16.
         states: one mapping a layer, by the names of its tensors, of the shapes in its `LayerSpec`.
     """
 
@@ -237,7 +248,7 @@ class DecoderState:
         # On the CPU, NumPy copies a row in a tenth of the time that torch takes.
         on_cpu = self.counters.device.type == "cpu"
         self._states: list[Any] = [one.numpy() if on_cpu else one for one in states]
-        self._pools: list[Any] = [one.numpy() if on_cpu else one for one in pools]
+        self._pools: list[Any] = [_array(one) if on_cpu else one for one in pools]
 
     @cached_property
     def counter_array(self) -> NDArray[np.int64]:
@@ -288,8 +299,10 @@ class DecoderState:
             self.counters[row].cpu().numpy().copy(),
             [
                 {
-                    spec.name: layer.pool[spec.name][list(pages)]
-                    .movedim(-2, 1).flatten(0, 1).flatten(1)[:n_tokens].cpu().numpy().copy()
+                    spec.name: _array(
+                        layer.pool[spec.name][list(pages)]
+                        .movedim(-2, 1).flatten(0, 1).flatten(1)[:n_tokens].cpu()
+                    ).copy()
                     for spec in layer_spec.exported
                 }
                 for layer_spec, layer in zip(self.specs, self.layers, strict=True)
@@ -314,13 +327,31 @@ class DecoderState:
             for name, kept in states.items():
                 layer.state[name][row] = torch.from_numpy(kept)
             for spec in layer_spec.pool:
-                given = pools[spec.name] if spec.derive is None else spec.derive(pools)
+                given = pools[spec.name] if spec.derive is None else spec.derive(_widened(pools))
                 rows = np.zeros((len(pages) * self.page_size, given.shape[1]), given.dtype)
                 rows[: len(given)] = given
                 pool = layer.pool[spec.name]
                 shape = pool.shape[1:-2] + pool.shape[-1:]
-                split = torch.from_numpy(rows).reshape(len(pages), self.page_size, *shape)
+                split = torch.from_numpy(rows).view(pool.dtype)
+                split = split.reshape(len(pages), self.page_size, *shape)
                 pool[list(pages)] = split.movedim(1, -2).to(pool.device)
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    """A tensor of the CPU as an array on the same memory; the bits of bfloat16 as uint16."""
+    found: NDArray[Any]
+    found = tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+    return found
+
+
+def _widened(pools: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The same numbers, with float32 in place of bfloat16."""
+    return {
+        name: (array.astype(np.uint32) << 16).view(np.float32)
+        if array.dtype == np.uint16
+        else array
+        for name, array in pools.items()
+    }
 
 
 def _zeros(*shape: int, dtype: str, device: str) -> Tensor:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -75,13 +76,13 @@ class _App(GuardedApp, DocumentedApp):
 def create_app(
     settings: Settings | None = None,
     *,
-    load: Callable[[Path], ServedModel] = load_checkpoint,
+    load: Callable[[Path], ServedModel] | None = None,
 ) -> FastAPI:
     """Build an app. Nothing is read or loaded before it starts.
 
     Args:
         settings: of the server; by default those of the environment.
-        load: turns the path of a checkpoint into a model.
+        load: turns the path of a checkpoint into a model; by default as the settings say.
     """
 
     @asynccontextmanager
@@ -89,7 +90,7 @@ def create_app(
         chosen = settings or settings_of_environment()
         show_log(chosen)
         app.state.access = _open_access(chosen)
-        engines = Engines(chosen, load)
+        engines = Engines(chosen, load or partial(load_checkpoint, pool_dtype=chosen.pool_dtype))
         store = open_store(chosen.session_store, lease_seconds=LEASE_SECONDS)
         sessions = Sessions(engines, store, chosen)
         answers = Answers()

@@ -25,7 +25,7 @@ def precompile(settings: Settings) -> None:
     BACKENDS.find(DEFAULT)().start(lambda doing: sys.stderr.write(f"{doing}\n"))
     many = settings.model_copy(update={"max_batch_tokens": _BATCH_TOKENS})
     for path in settings.checkpoint:
-        model = load_checkpoint(path)
+        model = load_checkpoint(path, pool_dtype=settings.pool_dtype)
         EngineCore(model, many).warm_up(model.config.bos_id)
 
 

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.machine import usable_bytes, usable_cores
+from model.pool_dtype import PoolDtype
 
 _CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 # As browsers send it; apps and extensions have schemes of their own.
@@ -79,6 +80,11 @@ class Settings(BaseSettings):
         default_factory=lambda: ByteSize(usable_bytes() // 16),
         description="Memory for what a model remembers of all its sequences together, in bytes, or "
         "with a unit, such as 1GiB. By default a sixteenth of the machine's memory.",
+    )
+    pool_dtype: PoolDtype = Field(
+        default="float32",
+        description="What memories are kept in: `float32`, or `bfloat16`, which takes about half "
+        "the bytes; docs/models.md says what that costs each shipped model.",
     )
     page_size: Annotated[int, Field(ge=16, multiple_of=16)] = Field(
         default=64, description="Tokens that one page of the memory pool holds."

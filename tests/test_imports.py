@@ -35,6 +35,7 @@ COMPANIONS = {"llvmlite": "numba", "pydantic_core": "pydantic"}
 # What any file of the server may know.
 COMMON = (
     "model.machine",
+    "model.pool_dtype",
     "server.errors",
     "server.printable",
     "server.settings",
@@ -215,6 +216,7 @@ def is_within(name: str, packages: tuple[str, ...]) -> bool:
 def test_numba_has_one_door(graph: Graph) -> None:
     assert importers(graph, "numba") == [HOME_OF_NUMBA]
     assert importers(graph, "llvmlite") == [
+        "model.ops.cpu.bfloat16",
         "model.ops.cpu.dealing",
         "model.ops.cpu.exponentials",
         "model.ops.cpu.lanes",

@@ -91,17 +91,18 @@ class _Table:
     """
 
     def __init__(self, stages: Sequence[_Stage], state: DecoderState) -> None:
-        self._stages = stages
+        self._operations: dict[int, Operation] = {}  # by the numbers of their stages
         self._records: list[Record] = []
         self._rows = np.zeros((len(stages), N_COLUMNS), np.int64)
         self._step = np.empty(STEP_WORDS, np.int64)
-        for row, stage in zip(self._rows, stages, strict=True):
+        for number, (row, stage) in enumerate(zip(self._rows, stages, strict=True)):
             row[PHASES] = stage.phases
             if stage.op is None:
                 row[[SERIAL, PARALLEL]] = NOTHING
                 continue
             work = stage.op.work(stage.module, stage.layer, state)
-            record = stage.op.operation.record(work.values)
+            operation = self._operations[number] = stage.op.operation.fitting(work.values)
+            record = operation.record(work.values)
             self._records.append(record)
             row[[OWN, PER_ROW, PER_PAIR]] = record.address, work.per_row, work.per_pair
 
@@ -173,9 +174,7 @@ class _Table:
 
     def _forms(self, number: int, form: int) -> tuple[jit.Form, jit.Form]:
         """The entry of an operation, and one of the forms of its kernel."""
-        op = self._stages[number].op
-        assert op is not None
-        operation = op.operation
+        operation = self._operations[number]
         return operation.entry, operation.parallel if form == PARALLEL else operation.serial
 
     def _compile(self, number: int, form: int) -> bool:

@@ -91,6 +91,8 @@ def measure(
         restart: whether to leave aside what it holds.
     """
     known = {"checkpoint": checkpoint.name, "fingerprint": checkpoint.fingerprint}
+    if checkpoint.decoder.pool_dtype != "float32":
+        known["pool_dtype"] = checkpoint.decoder.pool_dtype
     problem: EvaluationError | OSError | None = None
     interrupted = False
     with ExitStack() as stack:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from model.arguments import CheckpointName, Threads, load, start_backend
+from model.arguments import CheckpointName, PoolDtypeOption, Threads, load, start_backend
 from model.evaluation.errors import EvaluationError
 from model.evaluation.measuring import measure
 from model.evaluation.options import Output, Restart, Seed, numbers
@@ -37,6 +37,7 @@ def turns(
     output: Output = None,
     restart: Restart = False,
     threads: Threads = None,
+    pool_dtype: PoolDtypeOption = "float32",
 ) -> None:
     """Measure how exactly a checkpoint copies one string after another in one session.
 
@@ -47,7 +48,7 @@ def turns(
     from model.evaluation.turns import turns as measurement
 
     start_backend(threads)
-    loaded = load(checkpoint)
+    loaded = load(checkpoint, pool_dtype)
     bounds = numbers("--lengths", lengths, most=loaded.config.max_seq_len)
     if len(bounds) > 2:
         fail(f"--lengths takes the shortest and the longest, got {lengths!r}")
@@ -87,6 +88,7 @@ def recall(
     output: Output = None,
     restart: Restart = False,
     threads: Threads = None,
+    pool_dtype: PoolDtypeOption = "float32",
 ) -> None:
     """Measure how exactly a checkpoint recalls passages from some of their words.
 
@@ -99,7 +101,7 @@ def recall(
     from model.evaluation.recall import recall as measurement
 
     start_backend(threads)
-    loaded = load(checkpoint)
+    loaded = load(checkpoint, pool_dtype)
     longest = loaded.config.max_seq_len
     try:
         wanted = measurement(
@@ -142,6 +144,7 @@ def facts(
     output: Output = None,
     restart: Restart = False,
     threads: Threads = None,
+    pool_dtype: PoolDtypeOption = "float32",
 ) -> None:
     """Measure whether a checkpoint keeps apart many short facts that are all alike.
 
@@ -153,7 +156,7 @@ def facts(
     from model.evaluation.fact_recall import fact_recall as measurement
 
     start_backend(threads)
-    loaded = load(checkpoint)
+    loaded = load(checkpoint, pool_dtype)
     try:
         wanted = measurement(
             loaded,
@@ -187,6 +190,7 @@ def misses(
     output: Output = None,
     restart: Restart = False,
     threads: Threads = None,
+    pool_dtype: PoolDtypeOption = "float32",
 ) -> None:
     """Measure whether a checkpoint can tell what it has read from what it has not.
 
@@ -200,7 +204,7 @@ def misses(
     from model.evaluation.refusals import refusals as measurement
 
     start_backend(threads)
-    loaded = load(checkpoint)
+    loaded = load(checkpoint, pool_dtype)
     longest = loaded.config.max_seq_len
     try:
         wanted = measurement(

@@ -119,7 +119,7 @@ class NormalizedRelation(RelationMixer):
         In the keyed form it has the keys in whole blocks, the values, and four more.
         """
         if not params.is_keyed:
-            memories = TensorSpec("pool", (params.n_head, params.d_head))
+            memories = TensorSpec("pool", (params.n_head, params.d_head), roundable=True)
 
             def derive(pools: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
                 rows = pools["pool"]
@@ -128,8 +128,9 @@ class NormalizedRelation(RelationMixer):
             totals = TensorSpec("totals", (params.n_head, 1), "float64", derive)
             return LayerSpec(pool=(memories, totals), state=tail_spec(params, d_model))
         pool = (
-            TensorSpec("keys", (params.n_key_blocks, KEY_BLOCK)),
-            TensorSpec("values", (params.n_values,)),
+            # A tolerance is for what keys leave that match, which is less than rounding may leave.
+            TensorSpec("keys", (params.n_key_blocks, KEY_BLOCK), roundable=params.tolerance == 0),
+            TensorSpec("values", (params.n_values,), roundable=True),
             TensorSpec("moments", (4, 1)),
         )
         found = (TensorSpec("found", (2,), "float64"),) if params.tells_match else ()

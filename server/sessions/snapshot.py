@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load
+from safetensors import SafetensorError, deserialize
 
 from model.config import ModelConfig
 from model.state import LayerSpec, SequenceMemory
@@ -32,7 +31,9 @@ from server.errors import InvalidSnapshotError
 FORMAT, VERSION = "causalrn-session", "2"
 _READ = ("1", VERSION)
 _DIGEST = "sha256"
-_DTYPES = {"int64": "I64", "float32": "F32", "float64": "F64", "uint8": "U8"}
+_DTYPES = {"int64": "I64", "float32": "F32", "float64": "F64", "uint8": "U8", "uint16": "BF16"}
+_ARRAYS = {kept: name for name, kept in _DTYPES.items()}  # NumPy's for the bits of bfloat16
+_BFLOAT16_EXPONENT = 0x7F80  # all of it is set in what is not finite
 _PIECE = 1 << 20  # bytes that are sent at once
 
 
@@ -152,12 +153,13 @@ def read_snapshot(data: bytes, model: ServedModel, layers: list[LayerSpec]) -> S
     """
     metadata: dict[str, str] = _metadata(data, largest_header(layers))
     try:
-        tensors = load(data)
-    except (SafetensorError, ValueError, KeyError) as error:
+        found = deserialize(data)  # type: ignore[no-untyped-call]  # as its stubs have it
+    except SafetensorError as error:
         raise InvalidSnapshotError(
             f"the body is not a safetensors file, or a truncated one: {error}"
         ) from None
     _check_metadata(metadata, model)
+    tensors = {name: _array(name, **one) for name, one in found}
     digest = tensors.pop(_DIGEST, np.zeros(0, np.uint8))
     if digest.tobytes() != hashlib.sha256(data[:-32]).digest():
         raise InvalidSnapshotError("the snapshot was changed or damaged: its digest does not fit")
@@ -187,6 +189,13 @@ def read_snapshot(data: bytes, model: ServedModel, layers: list[LayerSpec]) -> S
     ids: list[int] = token_ids.tolist()
     counters = model.decoder.counters(ids[:n_held])
     return Snapshot(ids, n_held, SequenceMemory(counters, pools, states))
+
+
+def _array(name: str, dtype: str, shape: list[int], data: bytes) -> NDArray[Any]:
+    """A tensor of a file; the bits of bfloat16 as uint16, which `safetensors.numpy` cannot read."""
+    if dtype not in _ARRAYS:
+        raise InvalidSnapshotError(f"tensor {name!r} is {dtype}, which no snapshot has")
+    return np.frombuffer(data, _ARRAYS[dtype]).reshape(shape)
 
 
 def _n_held(metadata: dict[str, str], tensors: dict[str, NDArray[Any]]) -> int:
@@ -223,11 +232,23 @@ def _take(
     fits = len(tensor.shape) == len(shape) and all(
         wanted in (None, n) for wanted, n in zip(shape, tensor.shape, strict=True)
     )
-    if tensor.dtype != dtype or not fits:
+    found = "bfloat16" if tensor.dtype == np.uint16 else tensor.dtype.name
+    if {found, dtype} == {"float32", "bfloat16"}:
         raise InvalidSnapshotError(
-            f"tensor {name!r} is {tensor.dtype} of shape {list(tensor.shape)}, expected "
-            f"{np.dtype(dtype)} of {[n if n is not None else 'any' for n in shape]}"
+            f"the snapshot's memory is {found} (tensor {name!r}), this server keeps it in {dtype}: "
+            f"start one with CAUSALRN_POOL_DTYPE={found}"
         )
-    if not np.isfinite(tensor).all():
+    if found != dtype or not fits:
+        raise InvalidSnapshotError(
+            f"tensor {name!r} is {found} of shape {list(tensor.shape)}, expected "
+            f"{dtype} of {[n if n is not None else 'any' for n in shape]}"
+        )
+    if not _is_finite(tensor):
         raise InvalidSnapshotError(f"tensor {name!r} holds values that are not finite")
     return tensor
+
+
+def _is_finite(tensor: NDArray[Any]) -> bool:
+    if tensor.dtype == np.uint16:
+        return bool(((tensor & _BFLOAT16_EXPONENT) != _BFLOAT16_EXPONENT).all())
+    return bool(np.isfinite(tensor).all())

@@ -76,7 +76,7 @@ def use_script(
 ) -> None:
     """Let every checkpoint be one whose decoder follows a script."""
     scripted = scripted_checkpoint(script, tokenizer, matching=matching)
-    monkeypatch.setattr(checkpoint_module, "load_checkpoint", lambda _: scripted)
+    monkeypatch.setattr(checkpoint_module, "load_checkpoint", lambda _, **__: scripted)
 
 
 def perfect_copier(monkeypatch: pytest.MonkeyPatch, tokenizer: str = "bytes") -> None:

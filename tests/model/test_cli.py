@@ -335,7 +335,7 @@ class TestGenerate:
 
     def test_the_room_that_is_left_is_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
         scripted = scripted_checkpoint(lambda _: 65, "bytes", max_seq_len=16)
-        monkeypatch.setattr(checkpoint_module, "load_checkpoint", lambda _: scripted)
+        monkeypatch.setattr(checkpoint_module, "load_checkpoint", lambda _, **__: scripted)
         for text, n_written in (("A" * 10, 4), ("A" * 13, 1)):
             result = run("generate", text)
             assert (result.exit_code, result.stdout) == (3, "A" * n_written)
@@ -390,7 +390,7 @@ class TestGenerate:
     def test_an_answer_that_ends_where_the_room_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """An end that is written is no cut, however little room there was."""
         scripted = scripted_checkpoint(lambda n: 65 if len(n) < 14 else 258, "bytes", 16)
-        monkeypatch.setattr(checkpoint_module, "load_checkpoint", lambda _: scripted)
+        monkeypatch.setattr(checkpoint_module, "load_checkpoint", lambda _, **__: scripted)
         result = run("generate", "x" * 10)
         assert (result.exit_code, result.stdout) == (5, "AA")
         assert "cut off" not in result.stderr

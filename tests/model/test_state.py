@@ -10,6 +10,7 @@ import torch
 from benchmarks.memory import anonymous_bytes
 from model.config import ModelConfig
 from model.decoder import Decoder
+from model.pool_dtype import PoolDtype
 from model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
 from tests.model.tiny import tiny_config
 
@@ -25,14 +26,20 @@ PAGES = [3, 1, 4, 2, 5]
 N, LENGTHS = 70, [1, 15, 16, 17, 41, 64]
 
 
-@pytest.fixture(params=CONFIGS)
+DECODERS: dict[str, tuple[ModelConfig, PoolDtype]] = {
+    **{name: (config, "float32") for name, config in CONFIGS.items()},
+    "bfloat16": (CONFIGS["two pools"], "bfloat16"),
+}
+
+
+@pytest.fixture(params=DECODERS)
 def decoder(request: pytest.FixtureRequest) -> Decoder:
-    return make(CONFIGS[request.param])
+    return make(*DECODERS[request.param])
 
 
-def make(config: ModelConfig) -> Decoder:
+def make(config: ModelConfig, pool_dtype: PoolDtype) -> Decoder:
     torch.manual_seed(1)
-    made = Decoder(config).requires_grad_(False)
+    made = Decoder(config, pool_dtype=pool_dtype).requires_grad_(False)
     for parameter in made.parameters():
         parameter.mul_(4)
     return made

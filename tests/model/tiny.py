@@ -12,6 +12,7 @@ from torch import Tensor
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.config import ModelConfig
 from model.decoder import Decoder
+from model.pool_dtype import PoolDtype
 from model.state import LayerSpec, RaggedBatch, TensorSpec
 from model.tasks.copying import Copying, CopyingParams
 from model.tokenizer import TOKENIZERS
@@ -96,7 +97,9 @@ def tiny_task(config: ModelConfig, tokenizer: str = "letters") -> Copying:
     return Copying(params, TOKENIZERS[tokenizer](), config)
 
 
-def random_checkpoint(folder: Path, tokenizer: str = "letters", **changes: Any) -> Checkpoint:
+def random_checkpoint(
+    folder: Path, tokenizer: str = "letters", *, pool_dtype: PoolDtype = "float32", **changes: Any
+) -> Checkpoint:
     """Write and load a decoder of parameters so large that its outputs wander."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
@@ -106,7 +109,7 @@ def random_checkpoint(folder: Path, tokenizer: str = "letters", **changes: Any) 
                 parameter.normal_()
     task = tiny_task(decoder.config, tokenizer)
     save_checkpoint(folder, decoder, TOKENIZERS[tokenizer](), task)
-    return load_checkpoint(folder)
+    return load_checkpoint(folder, pool_dtype=pool_dtype)
 
 
 Script = Callable[[list[int]], int]
@@ -141,6 +144,7 @@ class ScriptedDecoder:
     def __init__(self, vocab_size: int, script: Script, matching: Matching) -> None:
         self.vocab_size, self.script, self.matching = vocab_size, script, matching
 
+    pool_dtype: PoolDtype = "float32"
     specs = (LayerSpec((TensorSpec("token", (1,)),)),)  # four bytes a token
 
     def new_state(self, *, n_pages: int, page_size: int, n_slots: int) -> ScriptedState:

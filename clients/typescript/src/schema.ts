@@ -1101,6 +1101,11 @@ export interface components {
              */
             pool_bytes: number;
             /**
+             * Pool Dtype
+             * @description What memories are kept in: `float32` or `bfloat16`.
+             */
+            pool_dtype: string;
+            /**
              * Max Samples
              * @description Largest `n`.
              * @default 32

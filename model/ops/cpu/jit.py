@@ -241,14 +241,14 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     return dispatcher
 
 
-def _renamed(function: Callable[..., Any], form: str) -> Callable[..., Any]:
+def _renamed(function: Callable[..., Any], form: str, name: str = "") -> Callable[..., Any]:
     """A copy under a name of its own for Numba's cache on disk.
 
     The cache tells functions apart by file, name and line, not by options, nor by what they call in
     other files. So the name holds the form, and a digest of every file that kernels are made of.
     """
     copy = FunctionType(function.__code__, function.__globals__, function.__name__)
-    copy.__qualname__ = f"{function.__qualname__}_{form}_{_SOURCES}"
+    copy.__qualname__ = f"{name or function.__qualname__}_{form}_{_SOURCES}"
     copy.__module__ = function.__module__
     return copy
 
@@ -339,11 +339,17 @@ def sequential(function: Callable[..., Any]) -> Any:
     return _compiled(_renamed(function, "sequential"))
 
 
-def inside(function: Callable[..., Any], *, parallel: bool) -> Any:
-    """Compile a kernel for a `Form` of it, which compiled code calls; see `kernel`."""
-    name = "parallel" if parallel else "serial"
+def inside(function: Callable[..., Any], name: str, *, parallel: bool) -> Any:
+    """Compile a kernel for a `Form` of it, which compiled code calls; see `kernel`.
+
+    Args:
+        function: the kernel.
+        name: that it has alone, for the cache on disk.
+        parallel: whether it starts threads.
+    """
+    form = "parallel" if parallel else "serial"
     options = {"parallel": _LOOPS} if parallel else {}
-    return _compiled(_renamed(function, f"{name}_inside"), **options, **_INSIDE)
+    return _compiled(_renamed(function, f"{form}_inside", name), **options, **_INSIDE)
 
 
 def entry(function: Callable[..., Any], name: str, **names: Any) -> Any:

@@ -15,9 +15,13 @@ from llvmlite import ir
 from numpy.typing import NDArray
 
 from model.ops.cpu import jit
+from model.ops.cpu.bfloat16 import widen
 
 LANES = 16
-_F32, _F64, _I32, _I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
+_F32, _F64 = ir.FloatType(), ir.DoubleType()
+_I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+_N_BYTES = {_I16: 2, _F32: 4, _F64: 8}
+_SUFFIX = {_I16: "i16", _F32: "f32", _F64: "f64"}
 _Step = Callable[[Any, list[Any], list[Any]], list[Any]]
 
 
@@ -99,7 +103,7 @@ def channel_sums(
     Args:
         builder: of the function that is being compiled.
         lane: type in which channels are added.
-        pointers: to the first channel of each array; float32 or float64.
+        pointers: to the first channel of each array; bfloat16, float32 or float64.
         length: number of channels.
         n_sums: how many sums, a power of two.
         step: from a vector of each array and the sums so far, the next sums.
@@ -109,20 +113,14 @@ def channel_sums(
     sums = [jit.cgutils.alloca_once_value(builder, zero) for _ in range(n_sums)]
     lanes = length.type(LANES)
 
-    def widen(value: Any) -> Any:
+    def to_lane(value: Any) -> Any:
         wide = ir.VectorType(lane, LANES) if isinstance(value.type, ir.VectorType) else lane
         return value if value.type == wide else builder.fpext(value, wide)
 
-    def load(pointer: Any, first: Any) -> Any:
-        element = pointer.type.pointee
-        at = builder.bitcast(
-            builder.gep(pointer, [first]), ir.VectorType(element, LANES).as_pointer()
-        )
-        return widen(builder.load(at, align=4 if element == _F32 else 8))
-
     whole = builder.sdiv(length, lanes)
     with jit.cgutils.for_range(builder, whole) as loop:
-        values = [load(pointer, builder.mul(loop.index, lanes)) for pointer in pointers]
+        at = builder.mul(loop.index, lanes)
+        values = [to_lane(load_lanes(builder, pointer, at)) for pointer in pointers]
         terms = step(builder, values, [builder.load(s) for s in sums])
         for place, term in zip(sums, terms, strict=True):
             builder.store(term, place)
@@ -131,7 +129,7 @@ def channel_sums(
     rest = builder.sub(length, first)
     with builder.if_then(builder.icmp_signed(">", rest, rest.type(0)), likely=False):
         used = _first_lanes(builder, rest)
-        values = [widen(_load_some(builder, pointer, first, used)) for pointer in pointers]
+        values = [to_lane(load_lanes(builder, pointer, first, used)) for pointer in pointers]
         before = [builder.load(s) for s in sums]
         terms = step(builder, values, before)
         for place, old, term in zip(sums, before, terms, strict=True):
@@ -143,12 +141,12 @@ def _load_some(builder: Any, pointer: Any, first: Any, used: Any) -> Any:
     """The channels from `first` on, in those lanes that are used; zeros in the others."""
     element = pointer.type.pointee
     vector = ir.VectorType(element, LANES)
-    name = f"llvm.masked.load.v{LANES}{'f32' if element == _F32 else 'f64'}.p0"
+    name = f"llvm.masked.load.v{LANES}{_SUFFIX[element]}.p0"
     kinds = [vector.as_pointer(), _I32, used.type, vector]
     function = declare(builder, name, vector, kinds)
     at = builder.bitcast(builder.gep(pointer, [first]), vector.as_pointer())
-    align = _I32(4 if element == _F32 else 8)
-    return builder.call(function, [at, align, used, ir.Constant(vector, [0.0] * LANES)])
+    nothing = ir.Constant(vector, [element(0)] * LANES)
+    return builder.call(function, [at, _I32(_N_BYTES[element]), used, nothing])
 
 
 def add_lanes(builder: Any, vectors: list[Any]) -> Any:
@@ -212,27 +210,28 @@ def row_pointer(
 def load_lanes(builder: Any, pointer: Any, at: Any, used: Any = None) -> Any:
     """`LANES` numbers from element `at` of what a pointer points to, as a vector.
 
-    Only lanes that are `used` are read, if that is given; the others are 0.
+    Only lanes that are `used` are read, if that is given; the others are 0. Of bfloat16, float32
+    are made.
     """
     if used is not None:
-        return _load_some(builder, pointer, at, used)
+        return widen(builder, _load_some(builder, pointer, at, used))
     element = pointer.type.pointee
-    vector = ir.VectorType(element, LANES).as_pointer()
-    align = 4 if element == _F32 else 8
-    return builder.load(builder.bitcast(builder.gep(pointer, [at]), vector), align=align)
+    place = builder.bitcast(builder.gep(pointer, [at]), ir.VectorType(element, LANES).as_pointer())
+    return widen(builder, builder.load(place, align=_N_BYTES[element]))
 
 
 def store_lanes(builder: Any, lanes: Any, pointer: Any, at: Any, used: Any = None) -> None:
     """Store such a vector, or its lanes that are used."""
     place = builder.bitcast(builder.gep(pointer, [at]), lanes.type.as_pointer())
-    align = 4 if lanes.type.element == _F32 else 8
+    element = lanes.type.element
     if used is None:
-        builder.store(lanes, place, align=align)
+        builder.store(lanes, place, align=_N_BYTES[element])
         return
-    suffix = "f32" if align == 4 else "f64"
     kinds = [lanes.type, place.type, _I32, used.type]
-    name = f"llvm.masked.store.v{LANES}{suffix}.p0"
-    builder.call(declare(builder, name, ir.VoidType(), kinds), [lanes, place, _I32(align), used])
+    name = f"llvm.masked.store.v{LANES}{_SUFFIX[element]}.p0"
+    builder.call(
+        declare(builder, name, ir.VoidType(), kinds), [lanes, place, _I32(_N_BYTES[element]), used]
+    )
 
 
 def for_channels(builder: Any, length: Any, body: Callable[[Any, Any], None]) -> None:
@@ -278,7 +277,7 @@ def check_contiguous(*arrays: Any) -> None:
 
 @jit.intrinsic
 def row_sum(typingctx: Any, x: Any, row: Any) -> Any:  # noqa: ARG001
-    """Sum of a row of an array, float32 or float64, in float64; rows are counted over all axes."""
+    """Sum of a row of an array, of any kind, in float64; rows are counted over all axes."""
     check_contiguous(x)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -11,9 +11,10 @@ closed every `BLOCK` memories counted from the start of the sequence; these are 
 segments, and then the segments. The order depends on nothing else, so whole sequences and `extend`
 give the same bits, in any batch, any chunking and for any number of threads.
 
-All arrays are C-contiguous float32 unless said otherwise. Where memories lie in pages, `entries`
-are rows of K channels and `totals` float64 the sums of each, both counted over all axes, and
-`pages` are the pages of a sequence in order; a head has `page_size` rows of each page.
+All arrays are C-contiguous float32 unless said otherwise; a pool may be bfloat16 instead
+(`model/ops/cpu/bfloat16.py`). Where memories lie in pages, `entries` are rows of K channels and
+`totals` float64 the sums of each, both counted over all axes, and `pages` are the pages of a
+sequence in order; a head has `page_size` rows of each page.
 """
 
 import math
@@ -21,6 +22,7 @@ import math
 import numpy as np
 
 from model.ops.cpu import jit
+from model.ops.cpu.bfloat16 import rounded, widened
 from model.ops.cpu.lanes import exp2, row_dot, row_sum
 from model.ops.relation.cpu_lanes import (
     add_four_exponentials,
@@ -180,7 +182,7 @@ def _add_exact(tile, r, entries, v, mean, eps):
     memories = entries.reshape(-1, k)
     scale = np.float32(LOG2E / (exact_deviation(tile, r, memories, v, mean) + eps))
     for i in range(k):
-        u = np.float64(tile[r, i]) + np.float64(memories[v, i]) - mean
+        u = np.float64(tile[r, i]) + np.float64(widened(memories[v, i])) - mean
         tile[TILE + r, i] += exp2(np.float32(u) * scale)
 
 
@@ -190,7 +192,7 @@ def exact_deviation(readers, r, memories, v, mean):
     k = readers.shape[1]
     squares = 0.0
     for i in range(k):
-        u = np.float64(readers[r, i]) + np.float64(memories[v, i]) - mean
+        u = np.float64(readers[r, i]) + np.float64(widened(memories[v, i])) - mean
         squares += u * u
     return math.sqrt(squares / k)
 
@@ -211,7 +213,7 @@ def append(b, n, entry, table, pool, totals):
     page, place = np.int64(table[entry // page_size]), entry % page_size
     for h in range(n_heads):
         for i in range(k):
-            pool[page, h, place, i] = b[n, h * k + i]
+            pool[page, h, place, i] = rounded(b[n, h * k + i], pool)
         totals[page, h, place, 0] = row_sum(pool, (page * n_heads + h) * page_size + place)
 
 

@@ -16,13 +16,14 @@ Common arguments: `keys` `[n_pages, n_blocks, page_size, KEY_BLOCK]` float32, th
 memory in blocks, zeros where the last one has none, so that the first block of many memories is one
 stretch to read; `values` `[E, d_value]` float32, one row a memory; and `moments` `[n_pages, 4,
 page_size]` float32: the sum of its channels, the sum of the squares of its values, the largest of
-its values, and its reach (`model.ops.positions`). A sequence that is not in pages lies in one.
-`a_keys` `[N, n_blocks·KEY_BLOCK]` and `a_values` `[N, d_value]`, what readers say; `a_values` has
-no columns where they say nothing of values. `d`, channels of a pair. `tolerance`, float64: so many
-times what a full match leaves of the keys (`full_match`) counts as nothing, and what keys add up to
-is left out of sums and means; 0 if all that keys leave counts. `full`, of a reader, as `full_match`
-leaves it. `wanted` `[N_RUNS]` bool, of a reader and a segment: which runs of memories are meant;
-whatever is told of the others, they do not count.
+its values, and its reach (`model.ops.positions`). In pools, keys and values may be bfloat16
+(`model/ops/cpu/bfloat16.py`); moments are of what they hold then. A sequence that is not in pages
+lies in one. `a_keys` `[N, n_blocks·KEY_BLOCK]` and `a_values` `[N, d_value]`, what readers say;
+`a_values` has no columns where they say nothing of values. `d`, channels of a pair. `tolerance`,
+float64: so many times what a full match leaves of the keys (`full_match`) counts as nothing, and
+what keys add up to is left out of sums and means; 0 if all that keys leave counts. `full`, of a
+reader, as `full_match` leaves it. `wanted` `[N_RUNS]` bool, of a reader and a segment: which runs
+of memories are meant; whatever is told of the others, they do not count.
 """
 
 import math
@@ -30,6 +31,7 @@ import math
 import numpy as np
 
 from model.ops.cpu import jit
+from model.ops.cpu.bfloat16 import widened
 from model.ops.cpu.lanes import (
     add_one_pair_squares,
     add_sixteen_pair_squares,
@@ -108,7 +110,7 @@ def gather(keys, page, place, out):
     """Write the channels of one memory side by side to `out` `[1, n_blocks·KEY_BLOCK]`."""
     for block in range(keys.shape[1]):
         for i in range(KEY_BLOCK):
-            out[0, block * KEY_BLOCK + i] = keys[page, block, place, i]
+            out[0, block * KEY_BLOCK + i] = widened(keys[page, block, place, i])
 
 
 @jit.inline
@@ -118,7 +120,8 @@ def largest_value(a_values, row, values, page_size, moments, page, place):
         return np.float64(moments[page, 2, place])
     largest, v = _NEVER, page * page_size + place
     for i in range(values.shape[1]):
-        largest = max(largest, np.float64(a_values[row, i]) + np.float64(values[v, i]))
+        u = np.float64(a_values[row, i]) + np.float64(widened(values[v, i]))
+        largest = max(largest, u)
     return largest
 
 
@@ -331,11 +334,11 @@ def add_weights(a_values, row, t, values, page_size, table, begin, end, temperat
         shift = pairs[1, j] * scale + (best + age(recency, t, begin + j)) * _LOG2E
         if speaks:
             for i in range(values.shape[1]):
-                u = np.float64(values[v, i]) + np.float64(a_values[row, i])
+                u = np.float64(widened(values[v, i])) + np.float64(a_values[row, i])
                 out[i] += exp2(max(np.float32(u * scale - shift), _LEAST))
         else:
             for i in range(values.shape[1]):
-                y = np.float32(np.float64(values[v, i]) * scale - shift)
+                y = np.float32(np.float64(widened(values[v, i])) * scale - shift)
                 out[i] += exp2(max(y, _LEAST))
 
 

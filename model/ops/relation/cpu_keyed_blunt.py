@@ -16,6 +16,7 @@ import math
 import numpy as np
 
 from model.ops.cpu import jit
+from model.ops.cpu.bfloat16 import widened
 from model.ops.cpu.lanes import exp2, pair_squares, row_sum
 from model.ops.relation import KEY_BLOCK
 from model.ops.relation.cpu import BLOCK, aligned
@@ -260,7 +261,7 @@ def _add_exact(a, row, values, v, mean, scale, sums, into):
     """Add a pair that float32 cannot tell, given its mean and scale in float64."""
     speaks = a.shape[1] > 0
     for c in range(values.shape[1]):
-        u = np.float64(values[v, c]) - mean
+        u = np.float64(widened(values[v, c])) - mean
         if speaks:
             u += np.float64(a[row, c])
         sums[into, c] += exp2(np.float32(u * scale))

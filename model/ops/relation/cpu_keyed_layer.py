@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from model.ops.cpu import jit
+from model.ops.cpu.bfloat16 import rounded, widened
 from model.ops.cpu.dealing import take
 from model.ops.cpu.linear import add_product
 from model.ops.cpu.operations import Work, operation
@@ -97,7 +98,8 @@ def _project(first, last, rows, w, b, out):
 
 
 @operation(
-    **OF_MIXERS, w_a_keys=F32[:, ::1], b_a_keys=F32[::1], w_a_values=F32[:, ::1],
+    ["values"], ["keys", "values"], **OF_MIXERS,
+    w_a_keys=F32[:, ::1], b_a_keys=F32[::1], w_a_values=F32[:, ::1],
     b_a_values=F32[::1], w_b_keys=F32[:, ::1], w_b_values=F32[:, ::1], w_output=F32[:, ::1],
     b_output=F32[::1], temperature=F32[::1], recency=F64, tolerance=F64, tied=BOOL,
     keys=F32[:, :, :, ::1], values=F32[:, :, ::1], moments=F32[:, :, :, ::1], energy=F32[::1],
@@ -121,8 +123,8 @@ def keyed_layer(
         temperature: `[1]`, of the relation.
         recency, tolerance: of the relation.
         tied: whether the keys of memories are negated.
-        keys: `[n_pages, n_blocks, page_size, KEY_BLOCK]`, written.
-        values: `[n_pages, page_size, d_value]`, written.
+        keys: `[n_pages, n_blocks, page_size, KEY_BLOCK]`, float32 or bfloat16, written.
+        values: `[n_pages, page_size, d_value]`, float32 or bfloat16, written.
         moments: `[n_pages, 4, page_size, 1]`, written.
         energy: squares of the keys that come of each of the last tokens, one for each tap; empty if
             nobody asks how well readers matched, and there is no tolerance.
@@ -159,16 +161,23 @@ def keyed_layer(
                 held = context_lens[s] + n - starts[s]
                 page, place = block_tables[s, held // page_size], held % page_size
                 for i in range(b_keys.shape[1]):
-                    b_keys[n, i] *= sign
-                    keys[page, i // KEY_BLOCK, place, i % KEY_BLOCK] = b_keys[n, i]
+                    key = rounded(b_keys[n, i] * sign, keys)
+                    keys[page, i // KEY_BLOCK, place, i % KEY_BLOCK] = key
+                    b_keys[n, i] = widened(key)
                 for i in range(b_values.shape[1]):
-                    values[page, place, i] = b_values[n, i]
+                    value = rounded(b_values[n, i], values)
+                    values[page, place, i] = value
+                    b_values[n, i] = widened(value)
                 note_moments(
                     b_keys[n], b_values[n], reaches[n], tolerance, all_moments, page, place
                 )
             first, end = active_run(first, last, active)
             while first < end:
                 _project(first, end, readers, w_a_keys, b_a_keys, a_keys)
+                if tied:  # what is rounded alike still cancels to the last bit
+                    for n in range(first, end):
+                        for i in range(a_keys.shape[1]):
+                            a_keys[n, i] = widened(rounded(a_keys[n, i], keys))
                 if a_values.shape[1]:
                     _project(first, end, readers, w_a_values, b_a_values, a_values)
                 first, end = active_run(end, last, active)

@@ -188,6 +188,7 @@ def write(first, last, active, o, w_output, b_output, eps, x):
 
 
 @operation(
+    ["pool"],
     **_OF_RELATIONS,
     pool=F32[:, :, :, ::1],
     totals=F64[:, :, :, ::1],
@@ -204,7 +205,7 @@ def normalized_layer(
         w_reader, b_reader, w_memory: `[R, D]`, `[R]`, `[R, D]`.
         w_output, b_output: `[D, R]`, `[D]`.
         a, b, o: `[N, R]` scratch.
-        pool: `[n_pages, H, page_size, K]`, written.
+        pool: `[n_pages, H, page_size, K]`, float32 or bfloat16, written.
         totals: `[n_pages, H, page_size, 1]` float64, written: sums of the memories' channels.
         partials: `[n_segments, N, R]` scratch, with enough segments for the longest pool.
         The others are those of the step and of `OF_MIXERS`.

@@ -41,6 +41,7 @@ async def info(query: Annotated[ModelQuery, Query()], engines: EnginesDependency
             max_batch_tokens=settings.max_batch_tokens,
             pool_tokens=engine.pool_pages * settings.page_size,
             pool_bytes=settings.pool_bytes,
+            pool_dtype=settings.pool_dtype,
             max_sessions=settings.max_sessions,
             max_session_tokens=min(settings.max_session_tokens, model.config.max_seq_len),
             session_ttl_seconds=settings.session_ttl,

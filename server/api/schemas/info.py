@@ -46,6 +46,7 @@ class Limits(BaseModel):
         description="The most tokens that all running requests can hold together."
     )
     pool_bytes: int = Field(description="Bytes for them, and for the fixed-size states.")
+    pool_dtype: str = Field(description="What memories are kept in: `float32` or `bfloat16`.")
     max_samples: int = Field(default=MAX_SAMPLES, description="Largest `n`.")
     max_logprobs: int = Field(default=MAX_LOGPROBS, description="Largest `logprobs`.")
     max_sessions: int = Field(description="The most sessions that the store keeps.")

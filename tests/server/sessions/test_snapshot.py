@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, strategies
 from safetensors.numpy import load, save
+from safetensors.torch import load as load_torch
 
 from model.checkpoint import load_checkpoint
+from model.pool_dtype import PoolDtype
 from model.state import LayerSpec, SequenceMemory, TensorSpec
 from server.engine.served_model import ServedModel
 from server.errors import InvalidSnapshotError
@@ -100,10 +103,11 @@ def test_the_longest_session_is_as_large_as_the_limit_at_most() -> None:
         (("separable", "normalized"), 12),
     ],
 )
+@pytest.mark.parametrize("pool_dtype", ["float32", "bfloat16"])
 def test_models_of_every_kind_go_on_from_what_was_read(
-    tmp_path: Path, mixers: tuple[str, ...], mlp_width: int | None
+    tmp_path: Path, mixers: tuple[str, ...], mlp_width: int | None, pool_dtype: PoolDtype
 ) -> None:
-    model = random_checkpoint(tmp_path, mixers=mixers, mlp_width=mlp_width)
+    model = random_checkpoint(tmp_path, pool_dtype=pool_dtype, mixers=mixers, mlp_width=mlp_width)
     first = Driver(model, make_settings(pool_bytes=10_000_000))
     first.add("a", "hello", session="s", logprobs=1, max_tokens=4, ignore_eos=True)
     first.run()
@@ -122,6 +126,37 @@ def test_models_of_every_kind_go_on_from_what_was_read(
         driver.run()
         assert driver.progress["b"].n_cached == held[0]
     assert first.joined("b") == second.joined("b")
+
+
+NARROW = [LayerSpec(pool=(TensorSpec("pool", (1,), "bfloat16"),), state=STATE)]
+
+
+def narrow(numbers: list[float]) -> bytes:
+    """A snapshot whose memory is bfloat16."""
+    snapshot = make([256, *b"a" * (len(numbers) - 1), 257], len(numbers))
+    pool = torch.tensor(numbers, dtype=torch.bfloat16)[:, None]
+    snapshot.memory.pools[0]["pool"] = pool.view(torch.uint16).numpy()
+    return to_bytes(snapshot)
+
+
+def test_memory_in_bfloat16_is_half_as_large_and_anybody_can_read_it() -> None:
+    data = narrow([1.0, -2.5, 3e38])
+    pool = load_torch(data)["pool.0"]
+    assert pool.tolist() == torch.tensor([[1.0], [-2.5], [3e38]], dtype=torch.bfloat16).tolist()
+    assert pool.dtype == torch.bfloat16
+    assert read(data, NARROW).memory.pools[0]["pool"].dtype == np.uint16
+
+
+@pytest.mark.parametrize("wrong", [float("inf"), -float("inf"), float("nan")])
+def test_memory_in_bfloat16_that_is_not_finite_is_refused(wrong: float) -> None:
+    with pytest.raises(InvalidSnapshotError, match="not finite"):
+        read(narrow([1.0, wrong]), NARROW)
+
+
+def test_memory_that_a_server_keeps_in_another_type_is_refused_and_says_what_to_do() -> None:
+    refused(narrow([1.0, 2.0]), "CAUSALRN_POOL_DTYPE=bfloat16")
+    with pytest.raises(InvalidSnapshotError, match="CAUSALRN_POOL_DTYPE=float32"):
+        read(DATA, NARROW)
 
 
 @pytest.mark.parametrize("value", [1e38, -1e38, 3e38])
@@ -231,7 +266,7 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, str]], Any], str]] =
     "no sums": (lambda tensors, _: tensors.pop("sums.0"), "tensor 'sums.0' is missing"),
     "no ids": (lambda tensors, _: tensors.pop("token_ids"), "tensor 'token_ids' is missing"),
     "one more": (replaced("pool.1", POOL), "unexpected tensor 'pool.1'"),
-    "short ids": (replaced("token_ids", np.zeros(13, np.int32)), "is int32 of shape [13]"),
+    "short ids": (replaced("token_ids", np.zeros(13, np.int32)), "is I32, which no snapshot has"),
     "ids in rows": (replaced("token_ids", np.zeros((13, 1), np.int64)), "of shape [13, 1]"),
     "no id": (replaced("token_ids", np.zeros(0, np.int64)), "or of more than there are"),
     "negative id": (replaced("token_ids", np.full(13, -1)), "between 0 and 258"),
@@ -244,7 +279,7 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any], dict[str, str]], Any], str]] =
     "another number held": (lambda _, data: data.update(n_held="11"), "float32 of shape [12, 1]"),
     "wide pool": (replaced("pool.0", np.zeros((12, 2), np.float32)), "float32 of [12, 1]"),
     "flat pool": (replaced("pool.0", POOL[:, 0]), "expected float32"),
-    "short floats": (replaced("pool.0", POOL.astype(np.float16)), "is float16 of shape"),
+    "short floats": (replaced("pool.0", POOL.astype(np.float16)), "is F16, which no snapshot has"),
     "long floats": (replaced("pool.0", POOL.astype(float)), "is float64 of shape"),
     "not a number": (replaced("pool.0", NAN), "holds values that are not finite"),
     "infinite": (replaced("pool.0", POOL + np.float32(np.inf)), "not finite"),

@@ -23,6 +23,7 @@ def test_info_says_what_is_served(shared: LiveServer) -> None:
         "max_batch_tokens": 32,
         "pool_tokens": 1024,
         "pool_bytes": 5248,
+        "pool_dtype": "float32",
         "max_samples": 32,
         "max_logprobs": 20,
         "max_sessions": 100_000,
