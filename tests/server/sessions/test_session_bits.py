@@ -158,6 +158,34 @@ def test_a_session_restored_elsewhere_has_the_same_bits(
     second.assert_nothing_leaks()
 
 
+def test_a_session_saved_after_turns_that_end_within_a_draft_has_the_same_bits(
+    checkpoint: Checkpoint,
+) -> None:
+    """Every turn is another server's; what was guessed beyond the end of a turn is in no file."""
+    whole = Driver(checkpoint, make_settings(checkpoint, max_draft_tokens=0), reuse=False)
+    driver = Driver(checkpoint, make_settings(checkpoint))
+    for i in range(8):
+        text = f"{i} one, two, three; four and five, six and seven; eight or {'nine ' * i}"
+        stop = [(";",), ("and seven",), ("e, t",)][i % 3]
+        for one in (whole, driver):
+            one.add(str(i), text, 500, stop, session="s", logprobs=2)
+        whole.run()
+        while driver.core.n_live:
+            scheduler = driver.core.scheduler
+            before = scheduler.n_drafted - scheduler.n_accepted
+            driver.step()
+            n_beyond = scheduler.n_drafted - scheduler.n_accepted - before
+        assert n_beyond > 0
+        assert driver.joined(str(i)) == whole.joined(str(i))
+        snapshot = through_a_file(checkpoint, driver.core, "s", driver.logs["s"])
+        driver = Driver(checkpoint, make_settings(checkpoint))
+        held = snapshot.token_ids[: snapshot.n_held]
+        assert driver.core.sessions.restore("s", held, snapshot.memory)
+        driver.logs["s"] = snapshot.token_ids
+    assert driver.logs["s"] == whole.logs["s"]
+    driver.assert_nothing_leaks()
+
+
 def through_a_file(checkpoint: Checkpoint, core: EngineCore, id: str, log: list[int]) -> Snapshot:
     held = core.sessions.export(id, log)
     assert held is not None
