@@ -269,8 +269,7 @@ class EngineCore:
     def _sample(
         self, chunks: list[Chunk], rows: dict[str, range], logits: NDArray[np.float32]
     ) -> list[Outcome]:
-        finite = np.asarray(np.isfinite(logits).all(axis=1))
-        likeliest = logits.argmax(1).tolist() if len(logits) else []
+        likeliest = _likeliest(logits)
         outcomes: list[Outcome] = []
         verified: list[_Verified] = []
         for chunk in chunks:
@@ -278,50 +277,28 @@ class EngineCore:
             where = rows[chunk.sequence.id]
             if sample is None or not where:
                 continue  # its request failed just now, or its prompt is not computed yet
-            if chunk.sequence.private and not finite[where.start : where.stop].all():
+            if chunk.sequence.private and min(likeliest[where.start : where.stop]) < 0:
                 self._recompute(sample)
                 continue
             try:
                 if chunk.draft:
-                    one = self._verify(sample, chunk, where, logits, likeliest, finite)
-                    verified.append(one)
+                    own = slice(where.start, where.stop)
+                    n_right, delta = sample.verify(chunk.draft, logits[own], likeliest[own])
+                    assert chunk.sequence.drafter is not None
+                    chunk.sequence.drafter.judge(len(chunk.draft), n_right)
+                    verified.append(_Verified(sample, chunk, n_right, delta))
                     continue
                 if len(where) > 1 or not chunk.is_last:
                     sample.read(chunk.start, logits[where.start : where.stop])
                 if chunk.is_last:
                     row = where.stop - 1
-                    known = likeliest[row] if finite[row] else None
-                    outcomes += self._advance(sample, logits[row], known)
+                    outcomes += self._advance(sample, logits[row], likeliest[row])
                     if chunk.sequence.drafter is not None:
                         chunk.sequence.drafter.judge(0, 0)
             except Exception:
                 logger.exception("sampling for %s failed", sample.request_id)
                 outcomes.append(self._fail(sample.request_id))
         return outcomes + self._settle(verified) if verified else outcomes
-
-    def _verify(
-        self,
-        sample: Generation,
-        chunk: Chunk,
-        where: range,
-        logits: NDArray[np.float32],
-        likeliest: list[int],
-        finite: NDArray[np.bool_],
-    ) -> "_Verified":
-        """Sample after each token of a draft, as long as the draft is what is sampled."""
-        deltas = []
-        n_right = 0
-        for row in where:
-            delta = sample.advance(logits[row], likeliest[row] if finite[row] else None)
-            deltas.append(delta)
-            if delta.finish_reason is not None or n_right == len(chunk.draft):
-                break
-            if sample.sequence.token_ids[-1] != chunk.draft[n_right]:
-                break
-            n_right += 1
-        assert chunk.sequence.drafter is not None
-        chunk.sequence.drafter.judge(len(chunk.draft), n_right)
-        return _Verified(sample, chunk, n_right, Delta.join(deltas))
 
     def _settle(self, verified: "list[_Verified]") -> list[Outcome]:
         """Leave sequences as if only what was right of their drafts had been computed.
@@ -385,7 +362,7 @@ class EngineCore:
         sample.progress.scheduled = None  # what was cached is of no use either
 
     def _advance(
-        self, sample: Generation, logits: NDArray[np.float32], likeliest: int | None
+        self, sample: Generation, logits: NDArray[np.float32], likeliest: int
     ) -> list[Outcome]:
         """The next deltas of a sample, and of the samples that fork from it here."""
         judge = sample.judge
@@ -453,6 +430,16 @@ class EngineCore:
         live.remove(sample.sequence.id)
         if not live:
             del self._requests[sample.request_id]
+
+
+def _likeliest(logits: NDArray[np.float32]) -> list[int]:
+    """Of each row of `[M, V]` the argmax, or -1 if not all of it is finite."""
+    likeliest: list[int] = logits.argmax(1).tolist() if len(logits) else []
+    finite = np.isfinite(logits)
+    if not finite.all():  # looking at each row takes longer
+        rows: list[bool] = np.asarray(finite.all(axis=1)).tolist()
+        likeliest = [id if known else -1 for id, known in zip(likeliest, rows, strict=True)]
+    return likeliest
 
 
 def _token_pairs(decoder: ServedDecoder) -> float:

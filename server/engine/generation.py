@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence as Items
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +95,9 @@ class Generation:
         self._tokenizer = tokenizer
         self._sampler = Sampler(params.sampling, index, sequence.token_ids)
         self._takes_likeliest = self._sampler.is_greedy and not params.min_tokens
+        self._follows_likeliest = (
+            self._takes_likeliest and not params.stop and params.logprobs is None
+        )
         self._decoder = tokenizer.stream_decoder(after=sequence.token_ids)
         self._stop = StopStrings(params.stop)
         self._prompt_logprobs: list[TokenLogprob] = []
@@ -167,50 +170,99 @@ class Generation:
             answer = self.sequence.token_ids[self.sequence.n_prompt :]
             delta.verified = self.judge.verify(answer + [self._eos_id] * delta.is_eos)
 
-    def advance(self, logits: NDArray[np.float32], likeliest: int | None = None) -> Delta:
+    def advance(self, logits: NDArray[np.float32], likeliest: int = -1) -> Delta:
         """Choose the next token after logits `[V]`.
 
         Args:
             logits: the model's, after the sequence so far.
-            likeliest: their argmax, if it is known already, and the logits known to be finite.
+            likeliest: their argmax, if it is known already, and they are finite; else -1.
 
         Raises:
             FloatingPointError: logits that are not numbers.
         """
-        sequence, params = self.sequence, self._params
-        sequence.goes_back_to = None
-        if likeliest is None:
+        if likeliest < 0:
             _check_finite(logits)
-        now = self.progress.last_token = time.monotonic()
-        if self.progress.first_token is None:
-            self.progress.first_token = now
-        if not params.max_tokens:
+        self._begin_answer()
+        if not self._params.max_tokens:
             return self._delta([], "", "length", [], [])
-        if likeliest is not None and self._takes_likeliest:
+        if likeliest >= 0 and self._takes_likeliest:
             token_id = likeliest
         else:
             token_id = self._sampler.sample(logits, self._banned())
-        logprobs = [] if params.logprobs is None else [self._logprob(logits, token_id)]
-        if token_id == self._eos_id and not params.ignore_eos:
-            text = self._stop.push(self._decoder.flush()) + self._stop.flush()
-            ending = self._delta([], text, "stop", [], [])
-            return replace(ending, is_eos=True, eos_logprob=logprobs[0] if logprobs else None)
-        sequence.token_ids.append(token_id)
+        is_told = self._params.logprobs is not None
+        return self._take([token_id], [self._logprob(logits, token_id)] if is_told else [])
+
+    def verify(
+        self, draft: Items[int], logits: NDArray[np.float32], likeliest: list[int]
+    ) -> tuple[int, Delta]:
+        """Choose a token after each token of a draft, as long as the draft is what is chosen.
+
+        Args:
+            draft: tokens that may come next, fewer than may still come, and none of them EOS.
+            logits: `[N + 1, V]`, after the sequence so far, and after each token of the draft.
+            likeliest: of each of these rows, as for `advance`.
+
+        Returns:
+            How many tokens of the draft are what was chosen, and were needed; all that was chosen.
+
+        Raises:
+            FloatingPointError: logits that are not numbers.
+        """
+        n_right = 0
+        if self._follows_likeliest and min(likeliest) >= 0:
+            while n_right < len(draft) and likeliest[n_right] == draft[n_right]:
+                n_right += 1
+            self._begin_answer()
+            return n_right, self._take(likeliest[: n_right + 1], [])
+        deltas = []
+        for row, known in zip(logits, likeliest, strict=True):
+            deltas.append(self.advance(row, known))
+            if deltas[-1].finish_reason is not None or n_right == len(draft):
+                break
+            if self.sequence.token_ids[-1] != draft[n_right]:
+                break
+            n_right += 1
+        return n_right, Delta.join(deltas)
+
+    def _begin_answer(self) -> None:
+        """Note that there is an answer, and when its latest token came."""
+        self.sequence.goes_back_to = None
+        now = self.progress.last_token = time.monotonic()
+        if self.progress.first_token is None:
+            self.progress.first_token = now
+
+    def _take(self, token_ids: list[int], logprobs: list[TokenLogprob]) -> Delta:
+        """Go on with tokens: one, or several of which only the last may be the end."""
+        sequence, params = self.sequence, self._params
+        ends = token_ids[-1] == self._eos_id and not params.ignore_eos
+        if ends:
+            token_ids = token_ids[:-1]
+        sequence.token_ids += token_ids
+        new, places = "", []
+        push, place = self._decoder.push, self._n_decoded
+        for token_id in token_ids:
+            places.append(place)
+            decoded = push((token_id,))
+            place += len(decoded)
+            new += decoded
+        self._n_decoded = place
+        if ends:
+            text = self._stop.push(new + self._decoder.flush()) + self._stop.flush()
+            ending = self._delta(token_ids, text, "stop", logprobs[:-1], places)
+            ending.is_eos, ending.eos_logprob = True, logprobs[-1] if logprobs else None
+            return ending
         n_generated = sequence.n_generated
-        may_end = n_generated >= params.min_tokens
-        place = self._n_decoded
-        decoded = self._decoder.push([token_id])
-        self._n_decoded += len(decoded)
-        text = self._stop.push(decoded, may_end=may_end)
+        text = new
         reason: FinishReason | None = None
-        if self._stop.found:
-            reason = "stop"
-        elif n_generated == params.max_tokens:
+        if params.stop:
+            text = self._stop.push(new, may_end=n_generated >= params.min_tokens)
+            reason = "stop" if self._stop.found else None
+        if reason is None and n_generated == params.max_tokens:
             # What the decoder has of a character stays there: the rest of it may still be asked
             # for, and then comes with all of it.
             text += self._stop.flush()
             reason = "length"
-        return self._delta([token_id], text, reason, logprobs, [place])
+        return self._delta(token_ids, text, reason, logprobs, places)
 
     def _banned(self) -> int | None:
         """EOS while it would come too early; None when any id may come next."""

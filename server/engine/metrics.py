@@ -43,10 +43,10 @@ class Histogram:
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count a value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count a value, which was observed once or several times."""
+        self._counts[bisect_left(self._bounds, value)] += times
+        self._sum += times * value
 
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
         """Add the counts to a family of Prometheus, cumulative as it wants them."""

@@ -181,11 +181,11 @@ class Readers:
                 metrics.time_to_first_token.observe(now - stream.progress.arrived)
             metrics.prompt_tokens += stream.n_prompt_tokens
         last = reader.last_tokens.get(delta.index)
-        if last is not None:
-            for _ in range(delta.n_generated):  # which came together, in one step
-                metrics.inter_token_latency.observe((now - last) / delta.n_generated)
+        n_generated = delta.n_generated
+        if last is not None and n_generated:  # which came together, in one step
+            metrics.inter_token_latency.observe((now - last) / n_generated, n_generated)
         reader.last_tokens[delta.index] = now
-        metrics.generation_tokens += delta.n_generated
+        metrics.generation_tokens += n_generated
         if delta.finish_reason is not None and reader.judge is not None:
             is_answered = delta.finish_reason != "not_found"
             finding = reader.judge.finding(delta.match, is_answered=is_answered)
