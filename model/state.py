@@ -9,6 +9,7 @@ page: where there is none, the other sequence goes on from an earlier row and co
 between again.
 """
 
+import mmap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_VECTOR_BYTES = 64  # tensors begin at a multiple of it, as those of torch do
 _NO_ROWS: NDArray[np.int32] = np.empty((0, 0), np.int32)  # stands for rows that were left out
 
 
@@ -361,7 +361,7 @@ def _zeros(*shape: int, dtype: str, device: str) -> Tensor:
     """
     if torch.device(device).type != "cpu":
         return torch.zeros(*shape, dtype=getattr(torch, dtype), device=device)
+    # NumPy would ask Linux for pieces of 2 MB, and a step waits for milliseconds for each of them.
     n_bytes = prod(shape) * np.dtype(dtype).itemsize
-    memory = np.zeros(n_bytes + _VECTOR_BYTES, np.uint8)
-    first = -memory.ctypes.data % _VECTOR_BYTES
-    return torch.from_numpy(memory[first : first + n_bytes].view(dtype).reshape(shape))
+    memory = mmap.mmap(-1, max(1, n_bytes), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.from_numpy(np.frombuffer(memory, dtype, prod(shape)).reshape(shape))

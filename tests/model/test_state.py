@@ -188,3 +188,11 @@ def test_states_that_nothing_was_written_to_take_no_memory() -> None:
     assert sums.data_ptr() % 64 == 0
     assert not sums[::341].any()
     assert anonymous_bytes(os.getpid()) - before < 2**27
+
+
+def test_states_take_memory_only_where_they_are_written() -> None:
+    layers = [LayerSpec(state=(TensorSpec("sums", (2**18,)),))]
+    state = DecoderState(layers, n_pages=0, page_size=16, n_slots=1, n_rows=2**7, n_counters=1)
+    before = anonymous_bytes(os.getpid())
+    state.layers[0].state["sums"][:, 0] = 1.0  # not 2 MiB at a time, which a step would wait for
+    assert anonymous_bytes(os.getpid()) - before < 2**24

@@ -9,7 +9,16 @@
 
 Nobody waits for a thread whose core is also needed elsewhere, and what a thread needs for all of
 its pieces, it makes once. Numba's own way to deal the iterations of a `prange` costs microseconds
-for each of them.
+for each of them, and to start threads costs some 10 more. So work that needs the results of all
+pieces follows in the same loop:
+
+            ...
+            add(done, 0, 1)
+            piece = take(taken, 0)
+        wait_for(done, 0, n_pieces)
+
+Whoever waits, waits for pieces that a thread has taken and is at work on. A thread that never came
+has taken none, and holds up nobody.
 
 What threads tell each other lies in C-contiguous int64 arrays; an index into one must be within it.
 """
@@ -62,6 +71,31 @@ def look(typingctx: Any, array: Any, i: Any) -> Any:  # noqa: ARG001
     return jit.types.int64(array, jit.types.int64), codegen
 
 
+@jit.inline
+def take_near(taken, part, n_parts, n_pieces):
+    """Take the next piece of a part of them, or else of another one.
+
+    A thread that takes those of the same part whenever there are pieces of the same rows finds in
+    its own cache what it left there, and seldom writes where another one writes.
+
+    Args:
+        taken: `[n_parts]`, how many of each part have been asked for.
+        part: one of `n_parts` about equal stretches of the pieces.
+        n_pieces: how many there are.
+
+    Returns:
+        The piece, or `n_pieces` once all are taken.
+    """
+    for i in range(n_parts):
+        other = (part + i) % n_parts
+        first, last = other * n_pieces // n_parts, (other + 1) * n_pieces // n_parts
+        if look(taken, other) < last - first:
+            piece = first + take(taken, other)
+            if piece < last:
+                return piece
+    return n_pieces
+
+
 @jit.intrinsic
 def publish(typingctx: Any, array: Any, i: Any, value: Any) -> Any:  # noqa: ARG001
     """Set element i, for others to look at once all that was written before is there."""
@@ -87,6 +121,13 @@ def pause(typingctx: Any) -> Any:  # noqa: ARG001
         return context.get_dummy_value()
 
     return jit.types.none(), codegen
+
+
+@jit.inline
+def wait_for(done, i, n):
+    """Wait until element i is n or more, with all that was written before others added to it."""
+    while look(done, i) < n:
+        pause()
 
 
 def _function(builder: Any, name: str, result: Any) -> Any:

@@ -23,17 +23,12 @@ def add_product(x, first, last, w, out):
     """
     n_columns = w.shape[0]
     whole = n_columns - n_columns % TILE
-    row = first
-    while row + TILE <= last:
-        for column in range(0, whole, TILE):
+    rest = last - (last - first) % TILE
+    for column in range(0, whole, TILE):  # weights come from afar once, and rows stay near
+        for row in range(first, rest, TILE):
             add_dots_4x4(x, row, w, column, out)
-        for column in range(whole, n_columns):
-            for i in range(TILE):
-                add_dots_1x1(x, row + i, w, column, out)
-        row += TILE
-    while row < last:
-        for column in range(0, whole, TILE):
+        for row in range(rest, last):
             add_dots_1x4(x, row, w, column, out)
-        for column in range(whole, n_columns):
+    for column in range(whole, n_columns):
+        for row in range(first, last):
             add_dots_1x1(x, row, w, column, out)
-        row += 1

@@ -59,9 +59,10 @@ def write_code(index, balanced, code):
     n = code.shape[0] // 2 if balanced else code.shape[0]
     for word in range((n + 63) // 64):
         bits = _splitmix64(np.uint64(index) * _WORD + np.uint64(word))
-        for i in range(64 * word, min(64 * word + 64, n)):
-            code[i] = np.float32(1.0) if bits & _ONE else np.float32(-1.0)
-            bits >>= _ONE
+        first = 64 * word
+        for i in range(first, min(first + 64, n)):
+            bit = (bits >> np.uint64(i - first)) & _ONE  # by itself, so that this becomes SIMD code
+            code[i] = np.float32(1.0) if bit else np.float32(-1.0)
     for i in range(n, code.shape[0]):
         code[i] = -code[i - n]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from model.ops.cpu import jit
 from model.ops.cpu.bfloat16 import rounded, widened
-from model.ops.cpu.dealing import take
+from model.ops.cpu.dealing import add, take, take_near, wait_for
 from model.ops.cpu.linear import add_product
 from model.ops.cpu.operations import Work, operation
 from model.ops.cpu.records import BOOL, F32, F64
@@ -143,11 +143,14 @@ def keyed_layer(
     all_values = values.reshape(-1, values.shape[2])
     all_moments = moments.reshape(-1, 4, page_size)
     none = np.empty(0, np.float32)
-    taken = np.zeros(4, np.int64)
-    for _ in jit.prange(n_threads):
-        normalize_rows(taken, x, n_rows, eps, z)
-    for _ in jit.prange(n_threads):
-        tile = take(taken, 1)
+    n_active = 0
+    for n in range(n_rows):
+        n_active += active[n]
+    taken, done = np.zeros(1, np.int64), np.zeros(2, np.int64)
+    near = np.zeros((3, n_threads), np.int64)
+    for thread in jit.prange(n_threads):
+        normalize_rows(near, thread, n_threads, done, x, n_rows, eps, z)
+        tile = take_near(near[1], thread, n_threads, n_tiles)
         while tile < n_tiles:
             first, last = tile * TILE, min((tile + 1) * TILE, n_rows)
             shift(first, last, active, starts, slots, limits, channel, taps, tails, z, readers,
@@ -181,11 +184,13 @@ def keyed_layer(
                 if a_values.shape[1]:
                     _project(first, end, readers, w_a_values, b_a_values, a_values)
                 first, end = active_run(end, last, active)
-            tile = take(taken, 1)
+            add(done, 1, 1)
+            tile = take_near(near[1], thread, n_threads, n_tiles)
+        wait_for(done, 1, n_tiles)
+        keep_tails(
+            taken, starts, context_lens, slots, state_tables, page_size, channel, tails, z
+        )  # fmt: skip
     # Pieces of the work on the pools: up to TILE active readers of one sequence, one segment.
-    n_active = 0
-    for n in range(n_rows):
-        n_active += active[n]
     order = np.empty(n_active, np.int64)  # active rows
     owners = np.empty(n_active, np.int64)  # and their sequences
     at = 0
@@ -272,15 +277,13 @@ def keyed_layer(
                         )  # fmt: skip
                     piece = take(dealt, 1 + number)
         put_together(bests, found_here, partials, order[wave : wave + n_wave], o, matches[wave:])
-    for _ in jit.prange(n_threads):
-        tile = take(taken, 2)
-        while tile < n_tiles:
-            last = min((tile + 1) * TILE, n_rows)
-            write(tile * TILE, last, active, o, w_output, b_output, eps, x)
-            tile = take(taken, 2)
-        keep_tails(
-            taken, starts, context_lens, slots, state_tables, page_size, channel, tails, z
-        )  # fmt: skip
+    if n_active:  # none in a prompt: its layers start threads once
+        for thread in jit.prange(n_threads):
+            tile = take_near(near[2], thread, n_threads, n_tiles)
+            while tile < n_tiles:
+                last = min((tile + 1) * TILE, n_rows)
+                write(tile * TILE, last, active, o, w_output, b_output, eps, x)
+                tile = take_near(near[2], thread, n_threads, n_tiles)
     if energy.shape[0]:
         at = 0
         for s in range(slots.shape[0]):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from model.ops.cpu import jit
-from model.ops.cpu.dealing import take
+from model.ops.cpu.dealing import add, take, take_near, wait_for
 from model.ops.cpu.linear import add_product
 from model.ops.cpu.operations import Work, operation
 from model.ops.cpu.records import BOOL, F32, F64, I64
@@ -108,13 +108,20 @@ def separable_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
 
 
 @jit.inline
-def normalize_rows(taken, x, n_rows, eps, z):
-    """Normalize the new rows. The next tile is the first counter of `taken`."""
-    first = take(taken, 0) * _TILE
-    while first < n_rows:
-        for n in range(first, min(first + _TILE, n_rows)):
+def normalize_rows(near, thread, n_threads, done, x, n_rows, eps, z):
+    """Normalize the new rows, and wait until all are.
+
+    Tiles are taken from the first row of `near`, and the first counter of `done` says how many are
+    done.
+    """
+    n_tiles = (n_rows + _TILE - 1) // _TILE
+    tile = take_near(near[0], thread, n_threads, n_tiles)
+    while tile < n_tiles:
+        for n in range(tile * _TILE, min((tile + 1) * _TILE, n_rows)):
             normalize(x[n], eps, z[n])
-        first = take(taken, 0) * _TILE
+        add(done, 0, 1)
+        tile = take_near(near[0], thread, n_threads, n_tiles)
+    wait_for(done, 0, n_tiles)
 
 
 @jit.inline
@@ -134,22 +141,32 @@ def shift(first, last, active, starts, slots, reaches, channel, taps, tails, z, 
 def keep_tails(taken, starts, context_lens, slots, state_tables, page_size, channel, tails, z):
     """Let tails go on with the new rows, page by page, once all of these are convolved.
 
-    The next sequence is the last counter of `taken`.
+    The next piece is the last counter of `taken`: of each sequence its tail, with all that goes on
+    from what this was before; and each page that needs nothing but new rows.
     """
-    s = take(taken, taken.shape[0] - 1)
-    while s < slots.shape[0]:
-        tail, first = tails[slots[s]], starts[s]
-        while first < starts[s + 1]:
-            held = context_lens[s] + first - starts[s]
-            last = min(starts[s + 1], first + page_size - held % page_size)
-            extend_tail(z, first, last, channel, tail)
-            held += last - first
-            if held % page_size == 0:
-                row = state_tables[s, held // page_size - 1]
+    counter = taken.shape[0] - 1
+    piece, at = take(taken, counter), 0
+    for s in range(slots.shape[0]):
+        tail, first, end = tails[slots[s]], starts[s], starts[s + 1]
+        page = context_lens[s] // page_size
+        last = first + (page + 1) * page_size - context_lens[s]
+        is_taken = piece == at
+        while last <= end and last - first < tail.shape[0]:
+            row = state_tables[s, page]
+            if is_taken and row >= 0:
+                extend_tail(z, first, last, channel, tail, tails[row])
+            page, last = page + 1, last + page_size
+        if is_taken:
+            extend_tail(z, first, end, channel, tail, tail)
+            piece = take(taken, counter)
+        at += 1
+        while last <= end:
+            if piece == at:
+                row = state_tables[s, page]
                 if row >= 0:
-                    tails[row] = tail
-            first = last
-        s = take(taken, taken.shape[0] - 1)
+                    extend_tail(z, first, last, channel, tail, tails[row])
+                piece = take(taken, counter)
+            page, last, at = page + 1, last + page_size, at + 1
 
 
 @jit.inline
@@ -214,11 +231,11 @@ def normalized_layer(
     n_tiles = (n_rows + _TILE - 1) // _TILE
     limits = reaches if within_turn else boundless
     n_parts = _PARTS * n_threads
-    taken = np.zeros(5, np.int64)
-    for _ in jit.prange(n_threads):
-        normalize_rows(taken, x, n_rows, eps, z)
-    for _ in jit.prange(n_threads):
-        tile = take(taken, 1)
+    taken, done = np.zeros(2, np.int64), np.zeros(3, np.int64)
+    near = np.zeros((3, n_threads), np.int64)
+    for thread in jit.prange(n_threads):
+        normalize_rows(near, thread, n_threads, done, x, n_rows, eps, z)
+        tile = take_near(near[1], thread, n_threads, n_tiles)
         while tile < n_tiles:
             first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
             shift(first, last, active, starts, slots, limits, channel, taps, tails, z, readers,
@@ -229,19 +246,21 @@ def normalized_layer(
                 while n >= starts[s + 1]:
                     s += 1
                 append(b, n, context_lens[s] + n - starts[s], block_tables[s], pool, totals)
-            tile = take(taken, 1)
-    for _ in jit.prange(n_threads):
+            add(done, 1, 1)
+            tile = take_near(near[1], thread, n_threads, n_tiles)
+        wait_for(done, 1, n_tiles)
         own, reader_totals = new_tile(pool.shape[3])
         pairs, means, dwarfed = new_pairs()
-        part = take(taken, 2)
+        part = take(taken, 0)
         while part < n_parts:
             relate(
                 part, n_parts, a, active, starts, context_lens, block_tables, pool, totals,
                 np.float32(eps), own, reader_totals, pairs, means, dwarfed, partials,
             )  # fmt: skip
-            part = take(taken, 2)
-    for _ in jit.prange(n_threads):
-        tile = take(taken, 3)
+            add(done, 2, 1)
+            part = take(taken, 0)
+        wait_for(done, 2, n_parts)
+        tile = take_near(near[2], thread, n_threads, n_tiles)
         while tile < n_tiles:
             first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
             s = np.searchsorted(starts, first, side="right") - 1
@@ -251,7 +270,7 @@ def normalized_layer(
                 if active[n]:
                     combine(n, context_lens[s] + n - starts[s] + 1, partials, o)
             write(first, last, active, o, w_output, b_output, eps, x)
-            tile = take(taken, 3)
+            tile = take_near(near[2], thread, n_threads, n_tiles)
         keep_tails(
             taken, starts, context_lens, slots, state_tables, page_size, channel, tails, z
         )  # fmt: skip
@@ -275,19 +294,20 @@ def separable_layer(
     n_tasks = slots.shape[0] * n_heads
     k = b_reader.shape[0] // n_heads
     limits = reaches if within_turn else boundless
-    taken = np.zeros(5, np.int64)
-    for _ in jit.prange(n_threads):
-        normalize_rows(taken, x, n_rows, eps, z)
-    for _ in jit.prange(n_threads):
-        tile = take(taken, 1)
+    taken, done = np.zeros(2, np.int64), np.zeros(3, np.int64)
+    near = np.zeros((3, n_threads), np.int64)
+    for thread in jit.prange(n_threads):
+        normalize_rows(near, thread, n_threads, done, x, n_rows, eps, z)
+        tile = take_near(near[1], thread, n_threads, n_tiles)
         while tile < n_tiles:
             first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
             shift(first, last, active, starts, slots, limits, channel, taps, tails, z, readers,
                   memories)  # fmt: skip
             _project(first, last, readers, memories, w_reader, b_reader, w_memory, a, b)
-            tile = take(taken, 1)
-    for _ in jit.prange(n_threads):
-        task = take(taken, 2)
+            add(done, 1, 1)
+            tile = take_near(near[1], thread, n_threads, n_tiles)
+        wait_for(done, 1, n_tiles)
+        task = take(taken, 0)
         while task < n_tasks:
             s, i = task // n_heads, task % n_heads * k
             own = sums[slots[s], i : i + k]
@@ -300,13 +320,14 @@ def separable_layer(
                     row = state_tables[s, held // page_size - 1]
                     if row >= 0:
                         sums[row, i : i + k] = own
-            task = take(taken, 2)
-    for _ in jit.prange(n_threads):
-        tile = take(taken, 3)
+            add(done, 2, 1)
+            task = take(taken, 0)
+        wait_for(done, 2, n_tasks)
+        tile = take_near(near[2], thread, n_threads, n_tiles)
         while tile < n_tiles:
             first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
             write(first, last, active, o, w_output, b_output, eps, x)
-            tile = take(taken, 3)
+            tile = take_near(near[2], thread, n_threads, n_tiles)
         keep_tails(
             taken, starts, context_lens, slots, state_tables, page_size, channel, tails, z
         )  # fmt: skip

@@ -90,13 +90,18 @@ def shift_rows(
 
 
 @jit.inline
-def extend_tail(x, first, last, channel, tail):
-    """Let a tail, as for `shift_rows`, go on with rows `first` to `last - 1`, at least one."""
+def extend_tail(x, first, last, channel, tail, out):
+    """Let a tail, as for `shift_rows`, go on with rows `first` to `last - 1`, at least one.
+
+    Args:
+        out: `[W - 1, C]`, written; it may be the tail itself.
+        The others are as for `shift_rows`.
+    """
     n_rows, n_channels = tail.shape
     kept = max(0, n_rows - (last - first))
     for row in range(kept):  # which move up before they are overwritten: oldest first
         for i in range(n_channels):
-            tail[row, i] = tail[row + (last - first), i]
+            out[row, i] = tail[row + (last - first), i]
     for row in range(kept, n_rows):
         for i in range(n_channels):
-            tail[row, i] = x[last - n_rows + row, channel + i]
+            out[row, i] = x[last - n_rows + row, channel + i]

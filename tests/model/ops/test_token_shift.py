@@ -20,7 +20,7 @@ def _extend(x, first, last, channel, weight, reaches, active, tail, readers, mem
             shift_rows(
                 x, n, n + 1, first, channel, weight, reaches, active, tail, readers, memories
             )  # fmt: skip
-        extend_tail(x, first, last, channel, tail)
+        extend_tail(x, first, last, channel, tail, tail)
 
 
 def _by_conv1d(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
