@@ -43,6 +43,32 @@ def steps() -> str:
     return f"{_workload(figures)}, in process:\n\n" + "\n".join(rows)
 
 
+def limits() -> str:
+    """How far a step of decoding is from the sum of its arithmetic at the machine's limits."""
+    figures = read_results("step")
+    rows = [
+        "| streams | threads | a step | limit: products | reading | pairs | times the limit "
+        "| aim |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for n_streams, found in figures["streams"].items():
+        spent = " | ".join(
+            f"{1e6 * found[name]:.0f} µs" for name in ("step", "products", "reading", "pairs")
+        )
+        aim = figures["aims"].get(n_streams)
+        rows.append(
+            f"| {n_streams} | {found['threads']} | {spent} | {found['ratio']:.2f} "
+            f"| {'' if aim is None else f'at most {aim}'} |"
+        )
+    shares = " and ".join(f"{found['share_of_rate']:.0%}" for found in figures["streams"].values())
+    return (
+        f"`{figures['model']}`, streams that copy prompts of {figures['prompt']:,} tokens:\n\n"
+        + "\n".join(rows)
+        + f"\n\nThe products reach {shares} of the rate of the same kernel on one matrix in the "
+        "first level of caches."
+    )
+
+
 def stall() -> str:
     """A long prompt among decoding streams."""
     figures = read_results("stall")

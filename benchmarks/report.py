@@ -139,6 +139,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "http": results_tables.http,
     "kernels": kernel_tables.kernels,
     "largest-pools": lambda _: margin_tables.copies(read_results("margin")),
+    "limits": lambda _: engine_tables.limits(),
     "load": lambda _: engine_tables.load(),
     "misses": results_tables.misses,
     "misses-in-short": card_tables.misses,
