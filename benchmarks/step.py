@@ -6,7 +6,8 @@ Streams copy prompts of random bytes, one token each in a step; timed is `Decode
 all that the model does. The limit is the sum of
 
 - the matrix products of the step, for that many rows, by the project's own kernel
-  (model/ops/cpu/linear.py), one after the other and with nothing between them. They include that
+  (model/ops/cpu/linear.py), one after the other and with nothing between them. What weights have
+  only zeros for is left out, as in a step; what it would take is told, too. They include that
   weights come from where they lie: all together are larger than the nearest caches. How that
   compares with the same kernel on one small matrix is told, too;
 - the pool that has to be read: of each memory that a writing token looks at, its first 16 keys and
@@ -26,6 +27,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import step_limits
 from benchmarks.figures import add_checkpoint, arguments, integers, machine, publish, start
@@ -63,14 +65,13 @@ def writing(decoder: Decoder) -> Iterator[tuple[NormalizedRelation, bool]]:
         yield mixer, block.phases is None or OUTPUT in block.phases
 
 
-def matrices(decoder: Decoder) -> list[tuple[int, int]]:
-    """The shapes of the matrices that a token of an output is multiplied with."""
-    d = decoder.config.d_model
-    found = [(decoder.config.vocab_size, d)]
+def matrices(decoder: Decoder) -> list[NDArray[np.float32]]:
+    """The matrices that a token of an output is multiplied with."""
+    found = [*decoder.classifier.views()]
     for mixer, writes in writing(decoder):
-        keys, values = mixer.params.n_keys, mixer.params.n_values
-        found += [(keys, d), (values, d)]
-        found += [(keys, d), (d, values)] if writes else []
+        _, of_reader, _, _, _, of_keys, of_values, of_output, _, _ = mixer.keyed_views()
+        found += [of_keys, of_values]
+        found += [of_reader, of_output] if writes else []
     return found
 
 
@@ -126,8 +127,9 @@ def limits(decoder: Decoder, n_streams: int, held: int, n_threads: int) -> dict[
     """Seconds of the parts of the limit."""
     n_writing = sum(writes for _, writes in writing(decoder))
     n_pairs = n_writing * n_streams * held
+    weights = matrices(decoder)
     return {
-        "products": step_limits.product_seconds(matrices(decoder), n_streams, n_threads),
+        "products": step_limits.product_seconds(weights, n_streams, n_threads, dense=False),
         "reading": step_limits.read_seconds(n_pairs * 4 * (KEY_BLOCK + _N_MOMENTS), n_threads),
         "pairs": step_limits.pair_seconds(n_pairs, n_threads),
     }
@@ -136,7 +138,8 @@ def limits(decoder: Decoder, n_streams: int, held: int, n_threads: int) -> dict[
 def measure_streams(copies: Copies, decoder: Decoder, rounds: int) -> dict[str, Any]:
     """Medians of a step, of the parts of its limit, and of their ratio, over all rounds."""
     n_threads = 1 if copies.n_streams == 1 else jit.num_threads()
-    products = copies.n_streams * sum(m * d for m, d in matrices(decoder))
+    n, weights = copies.n_streams, matrices(decoder)
+    products = n * step_limits.n_products(weights, dense=False)
     parts: list[dict[str, float]] = []
     held = copies.read()
     for number in range(-1, rounds):
@@ -146,9 +149,18 @@ def measure_streams(copies: Copies, decoder: Decoder, rounds: int) -> dict[str, 
         rate = step_limits.product_rate(n_threads)
         if number >= 0:  # the first round warms up
             step = statistics.median(steps)
-            share = products / found["products"] / rate
-            ratio = step / sum(found.values())
-            parts.append(found | {"step": step, "share_of_rate": share, "ratio": ratio})
+            dense = step_limits.product_seconds(weights, n, n_threads, dense=True)
+            limit = sum(found.values())
+            parts.append(
+                found
+                | {
+                    "step": step,
+                    "share_of_rate": products / found["products"] / rate,
+                    "ratio": step / limit,
+                    "dense": dense,
+                    "dense_ratio": step / (limit - found["products"] + dense),
+                }
+            )
     medians = {name: statistics.median(part[name] for part in parts) for name in parts[0]}
     return {"threads": n_threads} | medians | {"ratios": [part["ratio"] for part in parts]}
 
@@ -179,7 +191,8 @@ def show(n_streams: int, found: dict[str, Any]) -> str:
     return (
         f"{n_streams:4} streams  step {1e6 * found['step']:.0f} µs, limit: {parts} µs (products at "
         f"{found['share_of_rate']:.0%} of their rate in the first caches); {found['ratio']:.2f} "
-        f"times the limit ({min(ratios):.2f} to {max(ratios):.2f})"
+        f"times the limit ({min(ratios):.2f} to {max(ratios):.2f}); with zeros, products take "
+        f"{1e6 * found['dense']:.0f} µs, and it is {found['dense_ratio']:.2f}"
     )
 
 

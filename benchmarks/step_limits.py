@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model.ops.cpu import jit
 from model.ops.cpu.lanes import pair_squares
-from model.ops.cpu.linear import add_product
+from model.ops.cpu.linear import add_spans, products_of, spans_of
 from model.ops.relation import KEY_BLOCK
 from model.ops.relation.cpu_keyed import RUN, TILE
 
@@ -21,13 +21,13 @@ _LEAST_SECONDS = 0.01  # spent on one figure
 
 
 @jit.kernel
-def _products(x, w, out, n_threads, rounds):  # type: ignore[no-untyped-def]
+def _products(x, w, spans, out, n_threads, rounds):  # type: ignore[no-untyped-def]
     n_rows = x.shape[0]
     for thread in jit.prange(n_threads):
         for _ in range(rounds):
             end = (thread + 1) * n_rows // n_threads
             for first in range(thread * n_rows // n_threads, end, TILE):
-                add_product(x, first, min(first + TILE, end), w, out)
+                add_spans(x, first, min(first + TILE, end), w, spans, out)
 
 
 @jit.kernel
@@ -70,27 +70,39 @@ def _work(n_threads: int) -> float:
     return float("inf") if n_threads > 1 else 0.0
 
 
-def product_seconds(matrices: Sequence[tuple[int, int]], n_rows: int, n_threads: int) -> float:
+Weights = NDArray[np.float32]
+
+
+def n_products(weights: Sequence[Weights], *, dense: bool) -> int:
+    """Multiply-adds of one row, of the zeros of weights too if they are dense."""
+    return sum(one.size if dense else products_of(spans_of(one)) for one in weights)
+
+
+def product_seconds(
+    weights: Sequence[Weights], n_rows: int, n_threads: int, *, dense: bool
+) -> float:
     """Seconds of the matrix products of so many rows, one matrix after the other.
 
     Args:
-        matrices: shapes `[M, D]`; all of them together lie in the caches that have room for them.
+        weights: `[M, D]` each; all of them together lie in the caches that have room for them.
+        n_rows, n_threads: how many.
+        dense: whether to multiply by their zeros, too.
     """
     rng = np.random.default_rng(0)
-    widths = {d: sum(m for m, other in matrices if other == d) for _, d in matrices}
-    arrays = [
-        (
-            rng.random((n_rows, d), np.float32),
-            rng.random((m, d), np.float32),
-            np.zeros((n_rows, m), np.float32),
-        )
-        for d, m in widths.items()
-    ]
+    by_width: dict[int, list[Weights]] = {}
+    for one in weights:
+        by_width.setdefault(one.shape[1], []).append(one)
+    arrays = []
+    for d, some in by_width.items():
+        w = np.concatenate(some)
+        spans = spans_of(np.ones_like(w) if dense else w)
+        x = rng.random((n_rows, d), np.float32)
+        arrays.append((x, w, spans, np.zeros((n_rows, len(w)), np.float32)))
 
     def run(rounds: int) -> None:
         for _ in range(rounds):
-            for x, w, out in arrays:
-                _products(x, w, out, n_threads, 1, work=_work(n_threads))
+            for x, w, spans, out in arrays:
+                _products(x, w, spans, out, n_threads, 1, work=_work(n_threads))
 
     return _seconds(run)
 
@@ -99,9 +111,10 @@ def product_rate(n_threads: int) -> float:
     """Multiply-adds a second of the same kernel, on a matrix in the first level of caches."""
     x = np.ones((TILE * n_threads, 512), np.float32)
     w, out = np.ones((8, 512), np.float32), np.zeros((len(x), 8), np.float32)
+    spans = spans_of(w)
 
     def run(rounds: int) -> None:
-        _products(x, w, out, n_threads, rounds, work=_work(n_threads))
+        _products(x, w, spans, out, n_threads, rounds, work=_work(n_threads))
 
     return len(x) * w.size / _seconds(run)
 

@@ -289,10 +289,14 @@ class Program:
         return shares.run(batch, rows, logits)
 
     def _look(self, batch: RaggedBatch, state: DecoderState) -> None:
-        """Begin anew if something has moved in memory, or blocks write in other phases."""
+        """Begin anew if something has moved or weights have changed, or blocks' phases have.
+
+        Operations may know more of weights than where they are: what they have zeros for.
+        """
         space: Scratch = state.scratch
-        pointers = [own[name].data_ptr() for own, name in self._weights]  # type: ignore[union-attr]
-        known = space.n_moves, [block.phases for block in self.parts.blocks], pointers
+        weights = [own[name] for own, name in self._weights]
+        places = [(one.data_ptr(), one._version) for one in weights]  # type: ignore[union-attr]
+        known = space.n_moves, [block.phases for block in self.parts.blocks], places
         if known != self._known:
             self._stages = list(self._find_stages(state))
             self._table = _Table(self._stages, state)

@@ -105,6 +105,25 @@ def test_weights_may_be_replaced_between_two_steps(mixer: str) -> None:
     assert torch.equal(decoder.extend(_batch(ids), state), _extend(decoder, ids, [20])[-1:])
 
 
+def test_zeros_among_the_weights_may_become_something_else_between_two_steps() -> None:
+    """The keyed relation leaves out what they multiply."""
+    keyed = {"d_relation": 32, "n_head": 1, "d_value": 16, "tied_keys": True, "shift_width": 2}
+    decoder = _decoder("normalized", params=keyed)
+    weights = [one for name, one in decoder.named_parameters() if name.endswith("r.weight")]
+    weights += [decoder.get_parameter("mixers.0.memory.weight")]
+    drawn = [one.clone() for one in weights]
+    for one in weights:
+        one.zero_()
+    ids = _ids(decoder, 30)
+    state = decoder.new_state(n_pages=2, page_size=16, n_slots=1)
+    for change in (lambda: None, lambda: [w.copy_(d) for w, d in zip(weights, drawn, strict=True)]):
+        change()
+        state.reset_slot(0)
+        got = decoder.extend(_batch(ids), state, np.arange(len(ids)))
+        expected = decoder(torch.from_numpy(ids)[None])[0]
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_threads_may_change_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then another form of an operation is needed, which is not compiled before."""
     monkeypatch.setattr(jit, "PARALLEL_WORK", 0)

@@ -433,29 +433,35 @@ def pair_squares(
 
 
 def _add_dots(n_rows: int, n_columns: int) -> Any:
-    """`out[row + i, column + j] += x[row + i] · w[column + j]` for a tile of that size, float32."""
+    """`out[row + i, column + j] += x[row + i] · w[column + j]` for a tile of that size, float32.
+
+    Only channels `begin` to `end - 1` of both are taken; `begin` is a multiple of `LANES`.
+    """
 
     @jit.intrinsic
-    def add_dots(typingctx: Any, x: Any, row: Any, w: Any, column: Any, out: Any) -> Any:  # noqa: ARG001
+    def add_dots(
+        typingctx: Any,  # noqa: ARG001
+        x: Any,
+        row: Any,  # noqa: ARG001
+        w: Any,
+        column: Any,  # noqa: ARG001
+        out: Any,
+        begin: Any,  # noqa: ARG001
+        end: Any,  # noqa: ARG001
+    ) -> Any:
         check_contiguous(x, w, out)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            def rows(array: int, first: int, n: int) -> tuple[list[Any], Any]:
-                found = [
-                    row_pointer(
-                        context,
-                        builder,
-                        signature.args[array],
-                        args[array],
-                        builder.add(args[first], _I64(i)),
-                    )
-                    for i in range(n)
-                ]
-                return [pointer for pointer, _ in found], found[0][1]
+            def rows(array: int, first: int, n: int) -> list[Any]:
+                kind, rows = (
+                    signature.args[array],
+                    [builder.add(args[first], _I64(i)) for i in range(n)],
+                )
+                return [row_pointer(context, builder, kind, args[array], row)[0] for row in rows]
 
-            inputs, length = rows(0, 1, n_rows)
-            weights, _ = rows(2, 3, n_columns)
-            targets, _ = rows(4, 1, n_rows)
+            inputs, weights, targets = rows(0, 1, n_rows), rows(2, 3, n_columns), rows(4, 1, n_rows)
+            length = builder.sub(args[6], args[5])
+            operands = [builder.gep(one, [args[5]]) for one in inputs + weights]
 
             def step(builder: Any, values: list[Any], sums: list[Any]) -> list[Any]:
                 return [
@@ -466,7 +472,7 @@ def _add_dots(n_rows: int, n_columns: int) -> Any:
                     for j in range(n_columns)
                 ]
 
-            dots = channel_sums(builder, _F32, inputs + weights, length, n_rows * n_columns, step)
+            dots = channel_sums(builder, _F32, operands, length, n_rows * n_columns, step)
             tile = ir.VectorType(_F32, n_columns)
             for i, target in enumerate(targets):
                 pointer = builder.bitcast(builder.gep(target, [args[3]]), tile.as_pointer())
@@ -477,7 +483,8 @@ def _add_dots(n_rows: int, n_columns: int) -> Any:
                 builder.store(new, pointer, align=4)
             return context.get_dummy_value()
 
-        return jit.types.none(x, jit.types.int64, w, jit.types.int64, out), codegen
+        place = jit.types.int64
+        return jit.types.none(x, place, w, place, out, place, place), codegen
 
     return add_dots
 

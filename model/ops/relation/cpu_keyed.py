@@ -277,8 +277,9 @@ def find_best(a_keys, a_values, row, t, keys, values, moments, table, begin, end
         temperature, recency, eps: float64.
         squares, value_squares: of all channels.
         scores: `[SEGMENT]` float32 scratch.
-        pairs: `[3, SEGMENT]` float64, written: the exponent of a pair's largest weight, or -inf for
-            pairs that are not worth exponentials; for the others, mean and standard deviation.
+        pairs: `[3, SEGMENT]` float64, written for wanted runs: the exponent of a pair's largest
+            weight, or -inf for pairs that are not worth exponentials; for the others, mean and
+            standard deviation.
         own: as for `exact`.
         The others are as for `score`.
 
@@ -290,21 +291,24 @@ def find_best(a_keys, a_values, row, t, keys, values, moments, table, begin, end
           temperature, eps, tolerance, full, of_full, squares, value_squares,
           scores)  # fmt: skip
     best = _NEVER
-    for j in range(end - begin - 1, -1, -1):  # the youngest first, which age takes least off
-        pairs[0, j] = _NEVER
-        if not wanted[j // RUN] or outweighed(scores[j], best):
+    for number in range((end - begin - 1) // RUN, -1, -1):  # youngest first: age takes least off
+        if not wanted[number]:
             continue
-        older = age(recency, t, begin + j)
-        if outweighed(scores[j], best + older):
-            continue
-        page, place = table[(begin + j) // page_size], (begin + j) % page_size
-        mean, deviation, _ = exact(
-            a_keys, a_values, row, keys, values, moments, page, place, d, tolerance, full, own
-        )
-        largest = largest_value(a_values, row, values, page_size, moments, page, place)
-        top = temperature * ((largest - mean) / (deviation + eps)) - older
-        pairs[0, j], pairs[1, j], pairs[2, j] = top, mean, deviation
-        best = max(best, top)
+        for j in range(min(end - begin, (number + 1) * RUN) - 1, number * RUN - 1, -1):
+            pairs[0, j] = _NEVER
+            if outweighed(scores[j], best):
+                continue
+            older = age(recency, t, begin + j)
+            if outweighed(scores[j], best + older):
+                continue
+            page, place = table[(begin + j) // page_size], (begin + j) % page_size
+            mean, deviation, _ = exact(
+                a_keys, a_values, row, keys, values, moments, page, place, d, tolerance, full, own
+            )
+            largest = largest_value(a_values, row, values, page_size, moments, page, place)
+            top = temperature * ((largest - mean) / (deviation + eps)) - older
+            pairs[0, j], pairs[1, j], pairs[2, j] = top, mean, deviation
+            best = max(best, top)
     return best
 
 
@@ -315,31 +319,34 @@ def outweighed(score, best):
 
 
 @jit.inline
-def add_weights(a_values, row, t, values, page_size, table, begin, end, temperature, recency, eps,
-                pairs, best, out):  # fmt: skip
+def add_weights(a_values, row, t, values, page_size, table, begin, end, wanted, temperature,
+                recency, eps, pairs, best, out):  # fmt: skip
     """out += the weights of the pairs of one reader with one segment, relative to `best`.
 
     Args:
-        page_size, table: as for `score`.
+        page_size, table, wanted: as for `score`.
         pairs, best: as `find_best` leaves them.
         out: `[d_value]` float32.
         The others are as for `find_best`.
     """
     speaks = a_values.shape[1] > 0
-    for j in range(end - begin):
-        if pairs[0, j] < best - MARGIN:
+    for number in range((end - begin + RUN - 1) // RUN):
+        if not wanted[number]:
             continue
-        v = table[(begin + j) // page_size] * page_size + (begin + j) % page_size
-        scale = temperature / (pairs[2, j] + eps) * _LOG2E
-        shift = pairs[1, j] * scale + (best + age(recency, t, begin + j)) * _LOG2E
-        if speaks:
-            for i in range(values.shape[1]):
-                u = np.float64(widened(values[v, i])) + np.float64(a_values[row, i])
-                out[i] += exp2(max(np.float32(u * scale - shift), _LEAST))
-        else:
-            for i in range(values.shape[1]):
-                y = np.float32(np.float64(widened(values[v, i])) * scale - shift)
-                out[i] += exp2(max(y, _LEAST))
+        for j in range(number * RUN, min(end - begin, (number + 1) * RUN)):
+            if pairs[0, j] < best - MARGIN:
+                continue
+            v = table[(begin + j) // page_size] * page_size + (begin + j) % page_size
+            scale = temperature / (pairs[2, j] + eps) * _LOG2E
+            shift = pairs[1, j] * scale + (best + age(recency, t, begin + j)) * _LOG2E
+            if speaks:
+                for i in range(values.shape[1]):
+                    u = np.float64(widened(values[v, i])) + np.float64(a_values[row, i])
+                    out[i] += exp2(max(np.float32(u * scale - shift), _LEAST))
+            else:
+                for i in range(values.shape[1]):
+                    y = np.float32(np.float64(widened(values[v, i])) * scale - shift)
+                    out[i] += exp2(max(y, _LEAST))
 
 
 @jit.inline

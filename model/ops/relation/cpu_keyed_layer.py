@@ -11,9 +11,9 @@ import numpy as np
 from model.ops.cpu import jit
 from model.ops.cpu.bfloat16 import rounded, widened
 from model.ops.cpu.dealing import add, take, take_near, wait_for
-from model.ops.cpu.linear import add_product
+from model.ops.cpu.linear import add_spans, products_of, spans_of
 from model.ops.cpu.operations import Work, operation
-from model.ops.cpu.records import BOOL, F32, F64
+from model.ops.cpu.records import BOOL, F32, F64, I64
 from model.ops.positions import SOURCE
 from model.ops.relation import KEY_BLOCK
 from model.ops.relation.cpu_keyed import (
@@ -63,7 +63,9 @@ def keyed_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
     a_keys, b_keys = space.rows("keys", 2, params.n_key_blocks * KEY_BLOCK)
     (a_values,) = space.rows("spoken", 1, 0 if params.silent_values else d_value)
     b_values, o = space.rows("values", 2, d_value)
-    values = values_of_mixer(mixer, layer, state) | weights | {
+    projections = "a_keys", "a_values", "b_keys", "b_values"
+    spans = {f"spans_{name}": spans_of(weights[f"w_{name}"]) for name in projections}
+    values = values_of_mixer(mixer, layer, state) | weights | spans | {
         "recency": params.recency,
         "tolerance": params.tolerance,
         "tied": params.tied_keys,
@@ -82,11 +84,12 @@ def keyed_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
     tau = float(weights["temperature"][0])
     if is_blunt(tau, params.recency, params.tolerance, params.d_relation):
         per_pair = d_value + d_key // 4
-    return Work(values, per_row=(d_key + d_value) * mixer.d_model // 24, per_pair=per_pair)
+    n_products = sum(map(products_of, spans.values()))
+    return Work(values, per_row=(n_products + weights["taps"].size) // 24, per_pair=per_pair)
 
 
 @jit.inline
-def _project(first, last, rows, w, b, out):
+def _project(first, last, rows, w, spans, b, out):
     """out = w · rows + b, for rows `first` to `last - 1`; no b at all for zeros.
 
     Channels of `out` that `w` does not have get zeros.
@@ -94,24 +97,27 @@ def _project(first, last, rows, w, b, out):
     for n in range(first, last):
         for i in range(out.shape[1]):
             out[n, i] = b[i] if i < b.shape[0] else np.float32(0.0)
-    add_product(rows, first, last, w, out)
+    add_spans(rows, first, last, w, spans, out)
 
 
 @operation(
     ["values"], ["keys", "values"], **OF_MIXERS,
     w_a_keys=F32[:, ::1], b_a_keys=F32[::1], w_a_values=F32[:, ::1],
     b_a_values=F32[::1], w_b_keys=F32[:, ::1], w_b_values=F32[:, ::1], w_output=F32[:, ::1],
-    b_output=F32[::1], temperature=F32[::1], recency=F64, tolerance=F64, tied=BOOL,
-    keys=F32[:, :, :, ::1], values=F32[:, :, ::1], moments=F32[:, :, :, ::1], energy=F32[::1],
-    found=F64[:, ::1], a_keys=F32[:, ::1], b_keys=F32[:, ::1], a_values=F32[:, ::1],
-    b_values=F32[:, ::1], o=F32[:, ::1], partials=F32[:, :, ::1],
+    b_output=F32[::1], spans_a_keys=I64[:, ::1], spans_a_values=I64[:, ::1],
+    spans_b_keys=I64[:, ::1], spans_b_values=I64[:, ::1], temperature=F32[::1], recency=F64,
+    tolerance=F64, tied=BOOL, keys=F32[:, :, :, ::1], values=F32[:, :, ::1],
+    moments=F32[:, :, :, ::1], energy=F32[::1], found=F64[:, ::1], a_keys=F32[:, ::1],
+    b_keys=F32[:, ::1], a_values=F32[:, ::1], b_values=F32[:, ::1], o=F32[:, ::1],
+    partials=F32[:, :, ::1],
 )  # fmt: skip
 def keyed_layer(
-    x, active, phases, reaches, starts, context_lens, slots, block_tables, state_tables, n_threads,
-    eps, page_size, within_turn, boundless, channel, taps, tails, z, readers, memories, w_a_keys,
-    b_a_keys, w_a_values, b_a_values, w_b_keys, w_b_values, w_output, b_output, temperature,
-    recency, tolerance, tied, keys, values, moments, energy, found, a_keys, b_keys, a_values,
-    b_values, o, partials,
+    x, active, phases, reaches, starts, context_lens, slots, block_tables, state_tables,
+    n_threads, eps, page_size, within_turn, boundless, channel, taps, tails, z, readers,
+    memories, w_a_keys, b_a_keys, w_a_values, b_a_values, w_b_keys, w_b_values, w_output,
+    b_output, spans_a_keys, spans_a_values, spans_b_keys, spans_b_values, temperature, recency,
+    tolerance, tied, keys, values, moments, energy, found, a_keys, b_keys, a_values, b_values,
+    o, partials,
 ):  # fmt: skip
     """Add to `x` what a mixer of the keyed relation writes, in active rows.
 
@@ -120,6 +126,8 @@ def keyed_layer(
             on.
         w_b_keys, w_b_values: of memories.
         w_output, b_output: `[D, d_value]`, `[D]`.
+        spans_a_keys, spans_a_values, spans_b_keys, spans_b_values: of the weights of readers and
+            memories.
         temperature: `[1]`, of the relation.
         recency, tolerance: of the relation.
         tied: whether the keys of memories are negated.
@@ -155,8 +163,8 @@ def keyed_layer(
             first, last = tile * TILE, min((tile + 1) * TILE, n_rows)
             shift(first, last, active, starts, slots, limits, channel, taps, tails, z, readers,
                   memories)  # fmt: skip
-            _project(first, last, memories, w_b_keys, none, b_keys)
-            _project(first, last, memories, w_b_values, none, b_values)
+            _project(first, last, memories, w_b_keys, spans_b_keys, none, b_keys)
+            _project(first, last, memories, w_b_values, spans_b_values, none, b_values)
             s = np.searchsorted(starts, first, side="right") - 1
             for n in range(first, last):
                 while n >= starts[s + 1]:
@@ -176,13 +184,15 @@ def keyed_layer(
                 )
             first, end = active_run(first, last, active)
             while first < end:
-                _project(first, end, readers, w_a_keys, b_a_keys, a_keys)
+                _project(first, end, readers, w_a_keys, spans_a_keys, b_a_keys, a_keys)
                 if tied:  # what is rounded alike still cancels to the last bit
                     for n in range(first, end):
                         for i in range(a_keys.shape[1]):
                             a_keys[n, i] = widened(rounded(a_keys[n, i], keys))
                 if a_values.shape[1]:
-                    _project(first, end, readers, w_a_values, b_a_values, a_values)
+                    _project(
+                        first, end, readers, w_a_values, spans_a_values, b_a_values, a_values
+                    )  # fmt: skip
                 first, end = active_run(end, last, active)
             add(done, 1, 1)
             tile = take_near(near[1], thread, n_threads, n_tiles)

@@ -157,8 +157,8 @@ def read(rows, held, base, wanted, a_keys, a_values, keys, values, moments, tabl
             of_pairs, pairs, own,
         )  # fmt: skip
         partials[i] = np.float32(0.0)
-        add_weights(a_values, n, t, values, page_size, table, base, end, temperature, recency, eps,
-                    pairs, bests[i], partials[i])  # fmt: skip
+        add_weights(a_values, n, t, values, page_size, table, base, end, wanted[i], temperature,
+                    recency, eps, pairs, bests[i], partials[i])  # fmt: skip
         matches[i] = best_match(
             full, moments, table, page_size, base, end, wanted[i], squares[i], of_full
         )

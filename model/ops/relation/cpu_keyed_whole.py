@@ -153,8 +153,8 @@ def forward(
                     )  # fmt: skip
                     partial[:] = np.float32(0.0)
                     add_weights(
-                        av, t, t, values, page_size, table, begin, end, temperature, recency, eps,
-                        pairs, best, partial,
+                        av, t, t, values, page_size, table, begin, end, wanted, temperature,
+                        recency, eps, pairs, best, partial,
                     )  # fmt: skip
                     bests[g, t] = _put_together(best, partial, bests[g, t], out[g, t])
 

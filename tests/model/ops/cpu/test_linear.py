@@ -6,13 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.ops.cpu import jit
-from model.ops.cpu.linear import add_product
+from model.ops.cpu.lanes import LANES
+from model.ops.cpu.linear import TILE, add_product, add_spans, products_of, spans_of
 
 
 @jit.kernel
 def _product(x, first, last, w, out):  # type: ignore[no-untyped-def]
     for _ in jit.prange(1):
         add_product(x, first, last, w, out)
+
+
+@jit.kernel
+def _product_of_spans(x, first, last, w, spans, out):  # type: ignore[no-untyped-def]
+    for _ in jit.prange(1):
+        add_spans(x, first, last, w, spans, out)
 
 
 @pytest.mark.parametrize(("d", "m"), [(1, 1), (16, 4), (24, 7), (192, 192), (256, 259)])
@@ -41,3 +48,31 @@ def test_a_row_does_not_depend_on_the_others(n: int, d: int, m: int, data: st.Da
     together = np.zeros((n, m), np.float32)
     _product(x, first, last, w, together, work=0)
     assert together[first:last].tobytes() == alone[first:last].tobytes()
+
+
+@given(st.integers(1, 11), st.integers(1, 90), st.integers(1, 23), st.data())
+def test_what_is_multiplied_by_zeros_changes_no_bit(
+    n: int, d: int, m: int, data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    x, w = rng.standard_normal((n, d)).astype(np.float32), np.zeros((m, d), np.float32)
+    places = st.lists(st.tuples(st.integers(0, m - 1), st.integers(0, d - 1)), max_size=2 * m)
+    for row, channel in data.draw(places):
+        w[row, channel] = rng.standard_normal()
+    w[rng.random(w.shape) < 0.2] *= np.float32(-0.0)
+    expected = rng.standard_normal((n, m)).astype(np.float32)
+    out = expected.copy()
+    _product(x, 0, n, w, expected, work=0)
+    _product_of_spans(x, 0, n, w, spans_of(w), out, work=0)
+    assert out.tobytes() == expected.tobytes()
+
+
+def test_spans_are_as_short_as_whole_vectors_allow() -> None:
+    w = np.zeros((2 * TILE + 1, 4 * LANES + 3), np.float32)
+    w[1, LANES + 5] = w[3, 2 * LANES] = 1.0
+    w[2 * TILE, -1] = np.nan
+    assert spans_of(w).tolist() == [
+        [LANES, 3 * LANES], [0, 0], [4 * LANES, 4 * LANES + 3]
+    ]  # fmt: skip
+    assert products_of(spans_of(w)) == TILE * (2 * LANES + 3)
+    assert spans_of(np.ones((5, 20), np.float32)).tolist() == [[0, 20]] * 2
