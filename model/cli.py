@@ -156,6 +156,9 @@ def train(
     of an unfinished run can be evaluated, served and asked like any other. With the same number of
     threads, a resumed run gives the same weights as an uninterrupted one.
     """
+    from model.training.huge_pages import use_huge_pages
+
+    use_huge_pages()
     from model.training.preset import load_preset
 
     changes = [*(settings or []), *([] if seed is None else [f"seed={seed}"])]
