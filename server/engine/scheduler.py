@@ -273,6 +273,8 @@ class Scheduler:
             assert sequence.drafter is not None
             room = min(tokens // (len(ready) - n_before), sequence.n_left - 1)
             draft = sequence.drafter.propose(room)
+            if not draft:
+                continue
             n_held = chunk.start + chunk.n_tokens
             wanted = self.pool.allocator.pages_for(n_held + len(draft)) - len(sequence.pages)
             if wanted > 0 and self.pool.allocator.n_free < wanted:
