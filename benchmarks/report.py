@@ -27,6 +27,7 @@ from benchmarks import (
 )
 from benchmarks.figures import Paragraphs, read_results, start
 from benchmarks.peers import tables as peer_tables
+from benchmarks.pool_dtype_tables import pool_dtypes
 from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,6 +139,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "growth": lambda _: peer_tables.growth(),
     "http": results_tables.http,
     "kernels": kernel_tables.kernels,
+    "keyed-kernels": kernel_tables.keyed_kernels,
     "largest-pools": lambda _: margin_tables.copies(read_results("margin")),
     "limits": lambda _: engine_tables.limits(),
     "load": lambda _: engine_tables.load(),
@@ -148,6 +150,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "peers-copies": lambda _: peer_tables.copies(),
     "peers-http": lambda _: peer_tables.over_http(),
     "peers-in-process": lambda _: peer_tables.in_process(),
+    "pool-dtypes": lambda _: pool_dtypes(),
     "prefill": lambda _: engine_tables.prefill(),
     "recall": results_tables.recall,
     "recall-in-short": card_tables.recall,
