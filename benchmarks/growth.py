@@ -6,8 +6,8 @@ Layers are 192 wide, with R = 192, and have random weights. In each round every 
 the best of all rounds is kept for each. An exponent is the slope of a straight line through the
 logarithms, by least squares: 1 is linear.
 
-- Training of the separable relation: forward and backward of one layer over one sequence; its time,
-  and what the peak of a process of its own grows by.
+- Training of the separable relation: forward and backward of one layer over one sequence, with huge
+  pages, as `causalrn train` has it; its time, and what the peak of a process of its own grows by.
 - Decoding with the normalized relation, `dense` and `keyed`: a step of one sequence behind so many
   tokens, in a decoder of 12 layers.
 
@@ -35,7 +35,9 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.decoder import Decoder
 from model.mixers.relation import RelationParams
 from model.mixers.separable import SeparableRelation
+from model.pool_dtype import POOL_DTYPES
 from model.runner import Runner
+from model.training.huge_pages import use_huge_pages
 
 TRAINED = (8192, 16_384, 32_768, 65_536)
 DECODED = (1024, 2048, 4096, 8192)
@@ -134,8 +136,12 @@ def decoding_figures(rounds: int) -> dict[str, dict[int, float]]:
 def token_bytes() -> dict[str, int]:
     """Bytes that a token takes in one layer, here and in the cache of a Transformer."""
     layer = {
-        name: ours.token_bytes(Decoder(ours.config(name, _N_LAYERS))) // _N_LAYERS
+        f"{name}, {dtype}": ours.token_bytes(
+            Decoder(ours.config(name, _N_LAYERS), pool_dtype=dtype)
+        )
+        // _N_LAYERS
         for name in ours.RELATIONS
+        for dtype in POOL_DTYPES
     }
     numbers = 2 * ours.WIDTH
     return layer | {"Transformer, float32": 4 * numbers, "Transformer, float16": 2 * numbers}
@@ -158,6 +164,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="default %(default)s")
     options = parser.parse_args()
+    use_huge_pages()
     figures = measure(options)
     for name, found in figures["exponents"].items():
         shown = ", ".join(f"{n:,}: {cost:.3g}" for n, cost in figures["costs"][name].items())
