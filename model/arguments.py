@@ -43,7 +43,9 @@ Threads = Annotated[
 
 PoolDtypeOption = Annotated[
     PoolDtype,
-    typer.Option("--pool-dtype", help="What memories are kept in: bfloat16 takes half the bytes."),
+    typer.Option(
+        "--pool-dtype", help="What memories are kept in; bfloat16 takes about half the bytes."
+    ),
 ]
 
 

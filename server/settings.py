@@ -83,8 +83,8 @@ class Settings(BaseSettings):
     )
     pool_dtype: PoolDtype = Field(
         default="float32",
-        description="What memories are kept in: `float32`, or `bfloat16`, which takes about half "
-        "the bytes; docs/models.md says what that costs each shipped model.",
+        description="What memories are kept in: `float32`, or `bfloat16`, half the bytes for all "
+        "but the keys of recalls; docs/models.md says what that costs each shipped model.",
     )
     page_size: Annotated[int, Field(ge=16, multiple_of=16)] = Field(
         default=64, description="Tokens that one page of the memory pool holds."
