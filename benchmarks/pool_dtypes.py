@@ -27,8 +27,6 @@ from server.engine.engine import Engine
 from server.settings import Settings
 
 NAMES = ["exact-bytes", "exact-bytes-small", "copy-bytes", "copy-az"]
-
-
 _N_BYTES = 256
 
 
@@ -46,7 +44,8 @@ def new_engine(checkpoint: Path, dtype: PoolDtype, options: argparse.Namespace) 
 async def measure_one(checkpoint: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The figures of one checkpoint."""
     engines = {dtype: new_engine(checkpoint, dtype, options) for dtype in POOL_DTYPES}
-    has_bytes = engines[POOL_DTYPES[0]].model.config.vocab_size > _N_BYTES
+    model = engines[POOL_DTYPES[0]].model
+    has_bytes = model.config.vocab_size > _N_BYTES
     rng = np.random.default_rng(0)
     streams: dict[int, Any] = {}
     try:
@@ -60,14 +59,12 @@ async def measure_one(checkpoint: Path, options: argparse.Namespace) -> dict[str
                     rates[dtype].append(passes["decode"]["tokens_per_second"])
             ratios = [b / a for a, b in zip(*rates.values(), strict=True)]
             streams[n_streams] = rates | {"ratios": ratios}
-            name = engines[POOL_DTYPES[0]].model.name
-            print(f"{name:18} {n_streams:3} streams  {show(streams[n_streams])}", flush=True)
+            print(f"{model.name:18} {n_streams:3} streams  {show(streams[n_streams])}", flush=True)
     finally:
         for engine in engines.values():
             await engine.stop()
-    one = engines[POOL_DTYPES[0]]
     return {
-        "checkpoint": one.model.name,
+        "checkpoint": model.name,
         "token_bytes": {
             dtype: sum(spec.n_bytes for layer in engine.layers for spec in layer.pool)
             for dtype, engine in engines.items()

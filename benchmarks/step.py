@@ -139,7 +139,7 @@ def measure_streams(copies: Copies, decoder: Decoder, rounds: int) -> dict[str, 
     """Medians of a step, of the parts of its limit, and of their ratio, over all rounds."""
     n_threads = 1 if copies.n_streams == 1 else jit.num_threads()
     n, weights = copies.n_streams, matrices(decoder)
-    products = n * step_limits.n_products(weights, dense=False)
+    products = n * step_limits.n_products(weights)
     parts: list[dict[str, float]] = []
     held = copies.read()
     for number in range(-1, rounds):

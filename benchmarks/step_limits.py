@@ -73,9 +73,9 @@ def _work(n_threads: int) -> float:
 Weights = NDArray[np.float32]
 
 
-def n_products(weights: Sequence[Weights], *, dense: bool) -> int:
-    """Multiply-adds of one row, of the zeros of weights too if they are dense."""
-    return sum(one.size if dense else products_of(spans_of(one)) for one in weights)
+def n_products(weights: Sequence[Weights]) -> int:
+    """Multiply-adds of one row, without those of spans of zeros."""
+    return sum(products_of(spans_of(one)) for one in weights)
 
 
 def product_seconds(

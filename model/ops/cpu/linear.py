@@ -28,7 +28,9 @@ def spans_of(w: NDArray[np.float32]) -> NDArray[np.int64]:
     n_groups, n_runs = -(-m // TILE), -(-d // LANES)
     counts = np.zeros((n_groups * TILE, n_runs * LANES), np.bool_)
     counts[:m, :d] = w != 0
-    runs = np.any(counts.reshape(n_groups, TILE, n_runs, LANES), axis=(1, 3))
+    # Of rows first, whose numbers lie side by side: both at once takes twice as long.
+    of_rows = np.any(counts.reshape(n_groups, TILE, n_runs * LANES), axis=1)
+    runs = np.any(of_rows.reshape(n_groups, n_runs, LANES), axis=2)
     first, last = runs.argmax(1), n_runs - runs[:, ::-1].argmax(1)
     spans = np.stack([first * LANES, np.minimum(last * LANES, d)], 1)
     spans[~runs.any(1)] = 0
