@@ -19,6 +19,7 @@ from model.mixers.registry import MIXERS
 from model.mlp import Mlp
 from model.ops.positions import SOURCE, STATE_SIZE
 from model.pool_dtype import PoolDtype
+from model.predictions import Predictions
 from model.state import DecoderState, LayerSpec, RaggedBatch
 
 
@@ -158,7 +159,7 @@ class Decoder(nn.Module):
 
     def extend(
         self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None
-    ) -> Tensor:
+    ) -> Predictions:
         """Continue a ragged batch of sequences: prefill, chunked prefill and decode alike.
 
         However a sequence is cut into chunks, its logits are those of `forward` on the whole, up
@@ -168,11 +169,11 @@ class Decoder(nn.Module):
         Args:
             batch: the new tokens and where their sequences' memory lies.
             state: storage, updated in place. Its scratch makes it one thread's at a time.
-            rows: `[M]`, the new tokens after which logits are wanted, all different; by default
-                each sequence's last.
+            rows: `[M]`, the new tokens after which predictions are wanted, all different; by
+                default each sequence's last.
 
         Returns:
-            float32 logits `[M, vocab_size]`, on the CPU.
+            What comes next, after each of these tokens.
 
         Raises:
             ValueError: a sequence is longer than a table of learned positions.

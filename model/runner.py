@@ -136,7 +136,7 @@ class Runner:
         tables = np.full((len(slots), width), -1, np.int32)
         for row, s in enumerate(new):
             tables[row, : len(self._tables[s])] = self._tables[s]
-        logits = self._checkpoint.decoder.extend(
+        found = self._checkpoint.decoder.extend(
             RaggedBatch(
                 token_ids=np.concatenate(list(new.values())),
                 starts=np.cumsum([0, *counts]),
@@ -147,7 +147,7 @@ class Runner:
             self._state,
         )
         self._lengths[slots] += counts
-        return dict(zip(new, logits.numpy(), strict=True))
+        return dict(zip(new, found.logits.numpy(), strict=True))
 
 
 def _choose(

@@ -16,6 +16,7 @@ from model.classifier import Classifier
 from model.embedding import Embedding
 from model.mixers.base import Mixer
 from model.mixers.registry import MIXERS
+from model.predictions import Predictions
 from model.registry import Registry
 from model.state import DecoderState, LayerSpec, LayerState, RaggedBatch, TensorSpec
 from model.step import Op, Step
@@ -105,12 +106,12 @@ class PlainBackend(Backend):
 
     def extend(
         self, parts: Parts, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64]
-    ) -> Tensor:
+    ) -> Predictions:
         step = self._embed(parts.embedding, batch, state)
         for block, layer in zip(parts.blocks, state.layers, strict=True):
             assert block.phases is None
             block.extend(step, layer)
-        return self._logits(parts.classifier, step, rows)
+        return Predictions.of(self._logits(parts.classifier, step, rows))
 
     def _embed(self, embedding: Embedding, batch: RaggedBatch, state: DecoderState) -> Step:
         table = embedding.token.weight.detach().numpy()

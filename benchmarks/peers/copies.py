@@ -2,7 +2,7 @@
 
     sh benchmarks/peers/environments.sh PEERS llamacpp
     python -m benchmarks.peers.copies --peers PEERS [--checkpoint FOLDER] [--clients 1,32] \
-[--lengths 512,4096] [--rounds 3] [--output FILE]
+[--lengths 512,4096] [--drafts 4,8,16,32] [--rounds 3] [--output FILE]
 
 Ours copies random bytes, each client its own, whose prompts are in memory already, with guesses and
 without; every copy must be exact (see `benchmarks.speculation`). No model is at hand that copies
@@ -32,9 +32,6 @@ from benchmarks.peers.worker import Job
 from benchmarks.speculation import measure_copies
 from model.checkpoint import Checkpoint, load_checkpoint
 
-DRAFTS = (4, 8, 16, 32)
-"""How many guesses a step are tried for llama.cpp."""
-
 _HEAD = 64
 _FRAME = 3  # ids around a prompt and behind its copy
 
@@ -54,7 +51,7 @@ async def peer_rate(peer: PeerProcess, job: Job) -> float:
 
 
 async def compare(
-    checkpoint: Checkpoint, peer: PeerProcess, job: Job, rounds: int
+    checkpoint: Checkpoint, peer: PeerProcess, job: Job, drafts: list[int], rounds: int
 ) -> dict[str, Any]:
     """Rates of both at one number of clients and one length, and their ratios.
 
@@ -62,10 +59,13 @@ async def compare(
         checkpoint: of ours.
         peer: llama.cpp.
         job: as many clients, a prompt as long, and as many tokens for the peer to write.
+        drafts: how many guesses a step are tried for the peer; the fastest counts.
         rounds: turns of each.
     """
-    tried = {draft: await peer_rate(peer, replace(job, draft=draft)) for draft in DRAFTS}
-    draft = max(tried, key=lambda draft: tried[draft])
+    draft, *others = drafts
+    if others:
+        tried = {draft: await peer_rate(peer, replace(job, draft=draft)) for draft in drafts}
+        draft = max(tried, key=lambda draft: tried[draft])
     rates: dict[str, list[float]] = {
         name: [] for name in ("ours", "ours, guessing", "llama.cpp", "llama.cpp, guessing")
     }
@@ -87,6 +87,7 @@ async def compare(
     guessing = rates["ours, guessing"]
     return {
         "rates": rates,
+        "drafts": drafts,
         "draft": draft,
         "ratios": {
             "without": aims.ratios(guessing, rates["ours"]),
@@ -104,7 +105,13 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         about = peer.about
         found = {
             length: {
-                n: await compare(checkpoint, peer, Job(n, length, options.peer_new), options.rounds)
+                n: await compare(
+                    checkpoint,
+                    peer,
+                    Job(n, length, options.peer_new),
+                    options.drafts,
+                    options.rounds,
+                )
                 for n in options.clients
             }
             for length in options.lengths
@@ -129,6 +136,12 @@ def main() -> None:
     )
     parser.add_argument(
         "--lengths", type=integers, default=[512, 4096], help="bytes of a text; default 512,4096"
+    )
+    parser.add_argument(
+        "--drafts",
+        type=integers,
+        default=[4, 8, 16, 32],
+        help="how many guesses a step are tried for llama.cpp; default 4,8,16,32",
     )
     parser.add_argument(
         "--peer-new",

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from model.block import Block
 from model.classifier import Classifier
 from model.embedding import Embedding
+from model.predictions import Predictions
 from model.state import DecoderState, LayerSpec, RaggedBatch
 from model.step import Op
 
@@ -87,17 +87,17 @@ class Backend(ABC):
     @abstractmethod
     def extend(
         self, parts: Parts, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64]
-    ) -> Tensor:
+    ) -> Predictions:
         """Compute a step; see `Decoder.extend`.
 
         Args:
             parts: of the decoder.
             batch: the new tokens.
             state: storage that this backend allocated.
-            rows: `[M]`, the tokens after which logits are wanted, all different.
+            rows: `[M]`, the tokens after which predictions are wanted, all different.
 
         Returns:
-            float32 logits `[M, vocab_size]`, on the CPU.
+            What comes next, after each of these tokens.
 
         Raises:
             ValueError: a sequence is longer than a table of learned positions.

@@ -4,9 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from model.backends.base import Backend, Parts
 from model.backends.cpu_program import CpuOp, Program
@@ -22,6 +20,7 @@ from model.ops.relation.cpu_layers import (
     separable_layer,
     separable_work,
 )
+from model.predictions import Predictions
 from model.state import DecoderState, LayerSpec, RaggedBatch
 from model.step import Op
 
@@ -84,11 +83,12 @@ class CpuBackend(Backend):
 
     def extend(
         self, parts: Parts, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64]
-    ) -> Tensor:
+    ) -> Predictions:
         """See `Backend.extend`."""
         parts.embedding.check(batch)
         scratch: Scratch = state.scratch
         program = scratch.program
         if program is None or program.parts is not parts:
             program = scratch.program = Program(parts, self.ops)
-        return torch.from_numpy(program.run(batch, state, rows))
+        found: Predictions = program.run(batch, state, rows)
+        return found

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from model.backends.base import Parts
@@ -37,6 +38,7 @@ from model.ops.cpu.program import (
 )
 from model.ops.cpu.records import Record
 from model.ops.cpu.shares import BATCH_WORDS, FOLLOW, LEAD, MOST_SHARES, SHARE
+from model.predictions import Predictions
 from model.state import DecoderState, LayerState, RaggedBatch
 from model.step import Op, Step, find_op
 
@@ -63,7 +65,7 @@ class CpuOp:
         """Run the operation; see `model.step.Op`."""
         table = _Table([_Stage(self, module, layer)], step.state)
         everything = step.x, step.phases, step.reaches, step.active
-        table.run(0, 1, step.n_pairs, step.batch, _NO_ROWS, *everything, _NO_LOGITS)
+        table.run(0, 1, step.n_pairs, step.batch, _NO_ROWS, *everything, _NO_LOGITS, _NO_ROWS)
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class _Table:
         reaches: Any,
         active: Any,
         logits: NDArray[np.float32],
+        likeliest: NDArray[np.int64],
     ) -> int:
         """Run stages `first` to `last - 1`; see `model.ops.cpu.program.run`.
 
@@ -144,7 +147,7 @@ class _Table:
                     self._rows, self._step, first, last, n_pairs, n_threads, least_work,
                     batch.token_ids, batch.starts, batch.context_lens, batch.slots,
                     batch.block_tables, batch.state_tables, rows, x, phases, reaches, active,
-                    logits,
+                    logits, likeliest,
                 )  # fmt: skip
             if first == last:
                 return int(n_pairs)
@@ -216,12 +219,18 @@ class _Shares:
         self._costs = table.costs
         self._addresses = [record.address for record in self._records]
 
-    def run(self, batch: RaggedBatch, rows: NDArray[np.int64], logits: NDArray[np.float32]) -> bool:
+    def run(
+        self,
+        batch: RaggedBatch,
+        rows: NDArray[np.int64],
+        logits: NDArray[np.float32],
+        likeliest: NDArray[np.int64],
+    ) -> bool:
         """Compute a step, if it is worth it; returns whether it was."""
         return team.compute(
             self._batch, self._addresses[: len(batch.slots)], self._bounds, *self._costs,
             float(SHARES_WORK), batch.token_ids, batch.starts, batch.context_lens, batch.slots,
-            batch.block_tables, batch.state_tables, rows, logits,
+            batch.block_tables, batch.state_tables, rows, logits, likeliest,
         )  # fmt: skip
 
 
@@ -253,24 +262,26 @@ class Program:
         ]
         self._known: Any = None
 
-    def run(
-        self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    def run(self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64]) -> Predictions:
         """Compute a step; see `Backend.extend`."""
         space: Scratch = state.scratch
         space.make_room(batch, state.page_size)
         self._look(batch, state)
         logits = np.empty((len(rows), self._vocab_size), np.float32)
-        if len(batch.slots) > 1 and self._run_shares(batch, state, rows, logits):
-            return logits
+        likeliest = np.empty(len(rows), np.int64)
+        found = Predictions(torch.from_numpy(logits), likeliest)
+        if len(batch.slots) > 1 and self._run_shares(batch, state, rows, logits, likeliest):
+            return found
         arrays = space.x, space.phases, space.reaches, space.active
         first = n_pairs = 0
         for place in self._places:
-            n_pairs = self._table.run(first, place + 1, n_pairs, batch, rows, *arrays, logits)
+            n_pairs = self._table.run(
+                first, place + 1, n_pairs, batch, rows, *arrays, logits, likeliest
+            )
             first = place + 1
             self._extend(self._stages[place], batch, state, n_pairs)
-        self._table.run(first, len(self._stages), n_pairs, batch, rows, *arrays, logits)
-        return logits
+        self._table.run(first, len(self._stages), n_pairs, batch, rows, *arrays, logits, likeliest)
+        return found
 
     def _run_shares(
         self,
@@ -278,6 +289,7 @@ class Program:
         state: DecoderState,
         rows: NDArray[np.int64],
         logits: NDArray[np.float32],
+        likeliest: NDArray[np.int64],
     ) -> bool:
         """Compute a step in as many shares as there are threads, if that is worth it."""
         n = min(jit.num_threads(), MOST_SHARES)
@@ -286,7 +298,7 @@ class Program:
         shares = self._shares.get(n)
         if shares is None:
             shares = self._shares[n] = _Shares(n, self._stages, state)
-        return shares.run(batch, rows, logits)
+        return shares.run(batch, rows, logits, likeliest)
 
     def _look(self, batch: RaggedBatch, state: DecoderState) -> None:
         """Begin anew if something has moved or weights have changed, or blocks' phases have.

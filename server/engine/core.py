@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from model.predictions import Predictions
 from model.state import LayerSpec, RaggedBatch
 from server.engine.block_tables import BlockTables
 from server.engine.deltas import Delta, Outcome
@@ -164,7 +165,7 @@ class EngineCore:
         rows = self._wanted_rows(chunks)
         scheduled = time.perf_counter()
         try:
-            logits = self._extend(chunks, rows)
+            predictions = self._extend(chunks, rows)
         except Exception:
             logger.exception(
                 "a step of %d tokens of %d sequences failed: %s",
@@ -178,7 +179,7 @@ class EngineCore:
         for chunk in chunks:
             if not chunk.draft:  # else nobody knows yet how much of it was right
                 self.scheduler.computed(chunk)
-        outcomes = self._sample(chunks, rows, logits)
+        outcomes = self._sample(chunks, rows, predictions)
         self.n_steps += 1
         self.last_step_tokens = sum(chunk.n_rows for chunk in chunks)
         self.n_tokens += self.last_step_tokens
@@ -209,8 +210,8 @@ class EngineCore:
             n_rows += n
         return rows
 
-    def _extend(self, chunks: list[Chunk], rows: dict[str, range]) -> NDArray[np.float32]:
-        """Logits `[M, V]` after each of the wanted tokens."""
+    def _extend(self, chunks: list[Chunk], rows: dict[str, range]) -> Predictions:
+        """What comes after each of the wanted tokens."""
         wanted: list[int] = []
         end = 0
         for chunk in chunks:
@@ -223,9 +224,7 @@ class EngineCore:
                 assert slot is not None
                 self._state.copy_state(slot, self._before(slot))
         rows_wanted = np.array(wanted, np.int64)
-        logits: NDArray[np.float32]
-        logits = self._decoder.extend(self._ragged(chunks), self._state, rows_wanted).numpy()
-        return logits
+        return self._decoder.extend(self._ragged(chunks), self._state, rows_wanted)
 
     def _place(self, sequence: Sequence) -> None:
         """Make a sequence's slot and its row of the block tables ready."""
@@ -267,9 +266,10 @@ class EngineCore:
         )
 
     def _sample(
-        self, chunks: list[Chunk], rows: dict[str, range], logits: NDArray[np.float32]
+        self, chunks: list[Chunk], rows: dict[str, range], predictions: Predictions
     ) -> list[Outcome]:
-        likeliest = _likeliest(logits)
+        logits: NDArray[np.float32] = predictions.logits.numpy()
+        likeliest: list[int] = predictions.likeliest.tolist()
         outcomes: list[Outcome] = []
         verified: list[_Verified] = []
         for chunk in chunks:
@@ -430,16 +430,6 @@ class EngineCore:
         live.remove(sample.sequence.id)
         if not live:
             del self._requests[sample.request_id]
-
-
-def _likeliest(logits: NDArray[np.float32]) -> list[int]:
-    """Of each row of `[M, V]` the argmax, or -1 if not all of it is finite."""
-    likeliest: list[int] = logits.argmax(1).tolist() if len(logits) else []
-    finite = np.isfinite(logits)
-    if not finite.all():  # looking at each row takes longer
-        rows: list[bool] = np.asarray(finite.all(axis=1)).tolist()
-        likeliest = [id if known else -1 for id, known in zip(likeliest, rows, strict=True)]
-    return likeliest
 
 
 def _token_pairs(decoder: ServedDecoder) -> float:

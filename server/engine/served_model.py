@@ -5,9 +5,9 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from model.config import ModelConfig
+from model.predictions import Predictions
 from model.state import DecoderState, LayerSpec, RaggedBatch
 from model.tasks.base import Task
 from model.tokenizer import Tokenizer
@@ -38,8 +38,8 @@ class ServedDecoder(Protocol):
 
     def extend(
         self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None
-    ) -> Tensor:
-        """Float32 logits `[M, vocab_size]` after the new tokens in `rows`, on the CPU."""
+    ) -> Predictions:
+        """What comes after the new tokens in `rows`, by default after each sequence's last."""
 
     def match(self, state: DecoderState, slot: int) -> float | None:
         """How well the sequence in a slot has found what it looked for since the last SEP.

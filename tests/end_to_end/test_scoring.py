@@ -51,7 +51,8 @@ def _extended(checkpoint: Checkpoint, ids: list[int]) -> list[float | None]:
         slots=np.zeros(1, np.int64),
         block_tables=np.arange(16, dtype=np.int32)[None],
     )
-    logits = checkpoint.decoder.extend(batch, state, np.arange(len(ids), dtype=np.int64)).numpy()
+    rows = np.arange(len(ids), dtype=np.int64)
+    logits = checkpoint.decoder.extend(batch, state, rows).logits.numpy()
     return _scores(logits, ids)
 
 

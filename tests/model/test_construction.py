@@ -239,7 +239,7 @@ def test_it_finds_what_it_looks_for_before_anything_is_trained() -> None:
         slots=np.zeros(1, np.int64),
         block_tables=np.arange(384, dtype=np.int32)[None],
     )
-    logits = decoder.extend(batch, state, np.array(list(wanted)))
+    logits = decoder.extend(batch, state, np.array(list(wanted))).logits
     assert logits.argmax(-1).tolist() == list(wanted.values())
 
 

@@ -54,7 +54,7 @@ def _extend(decoder: Decoder, ids: np.ndarray, chunks: list[int]) -> Tensor:
     logits, first = [], 0
     for n in chunks:
         part = ids[first : first + n]
-        logits.append(decoder.extend(_batch(part, first), state, np.arange(n)))
+        logits.append(decoder.extend(_batch(part, first), state, np.arange(n)).logits)
         first += n
     return torch.cat(logits)
 
@@ -98,11 +98,11 @@ def test_weights_may_be_replaced_between_two_steps(mixer: str) -> None:
     decoder.extend(_batch(ids), state)
     decoder.load_state_dict(other.state_dict(), assign=True)  # other memory, not other values
     state.reset_slot(0)
-    assert torch.equal(decoder.extend(_batch(ids), state), _extend(other, ids, [20])[-1:])
+    assert torch.equal(decoder.extend(_batch(ids), state).logits, _extend(other, ids, [20])[-1:])
     for parameter in decoder.parameters():
         parameter.mul_(1.5)  # in place
     state.reset_slot(0)
-    assert torch.equal(decoder.extend(_batch(ids), state), _extend(decoder, ids, [20])[-1:])
+    assert torch.equal(decoder.extend(_batch(ids), state).logits, _extend(decoder, ids, [20])[-1:])
 
 
 def test_zeros_among_the_weights_may_become_something_else_between_two_steps() -> None:
@@ -119,7 +119,7 @@ def test_zeros_among_the_weights_may_become_something_else_between_two_steps() -
     for change in (lambda: None, lambda: [w.copy_(d) for w, d in zip(weights, drawn, strict=True)]):
         change()
         state.reset_slot(0)
-        got = decoder.extend(_batch(ids), state, np.arange(len(ids)))
+        got = decoder.extend(_batch(ids), state, np.arange(len(ids))).logits
         expected = decoder(torch.from_numpy(ids)[None])[0]
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
@@ -135,7 +135,7 @@ def test_threads_may_change_between_two_steps(monkeypatch: pytest.MonkeyPatch) -
         for n in (1, threads, 1):
             jit.set_num_threads(n)
             state.reset_slot(0)
-            results.append(decoder.extend(_batch(ids), state))
+            results.append(decoder.extend(_batch(ids), state).logits)
     finally:
         jit.set_num_threads(threads)
     assert torch.equal(results[0], results[1])
@@ -154,12 +154,12 @@ def test_one_thread_computes_until_what_needs_several_is_there(
     with monkeypatch.context() as patch:
         patch.setattr(cpu_program, "is_awaited", lambda form: form.home in awaited)
         patch.setattr(normalized_layer.parallel, "address", lambda: 1 / 0)
-        alone = decoder.extend(_batch(ids), state)
+        alone = decoder.extend(_batch(ids), state).logits
         awaited.clear()
         with pytest.raises(ZeroDivisionError):  # it asks again in every step
             decoder.extend(_batch(ids), state)
     state.reset_slot(0)
-    assert torch.equal(decoder.extend(_batch(ids), state), alone)
+    assert torch.equal(decoder.extend(_batch(ids), state).logits, alone)
 
 
 def test_two_decoders_may_take_turns_on_one_state() -> None:
@@ -167,6 +167,25 @@ def test_two_decoders_may_take_turns_on_one_state() -> None:
     first, second = (load_checkpoint(folder).decoder for _ in range(2))
     ids = first.config.bos_id + np.zeros(1, np.int64)
     state = first.new_state(n_pages=1, page_size=64, n_slots=1)
-    expected = first.extend(_batch(ids), state)
+    expected = first.extend(_batch(ids), state).logits
     state.reset_slot(0)
-    assert torch.equal(second.extend(_batch(ids), state), expected)
+    assert torch.equal(second.extend(_batch(ids), state).logits, expected)
+
+
+@pytest.mark.parametrize("work", [0, 10**9])
+def test_what_is_not_finite_makes_nothing_likely_in_its_own_sequence(
+    work: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_program, "SHARES_WORK", work)
+    decoder = _decoder("normalized")
+    decoder.embedding.token.weight[5] = torch.nan
+    batch = RaggedBatch(
+        token_ids=np.array([3, 4, 5, 4, 6]),
+        starts=np.array([0, 2, 4, 5]),
+        context_lens=np.zeros(3, np.int64),
+        slots=np.array([0, 1, 2]),
+        block_tables=np.arange(3, dtype=np.int32)[:, None],
+    )
+    found = decoder.extend(batch, decoder.new_state(n_pages=3, page_size=16, n_slots=3))
+    first, _, last = found.logits.argmax(-1).tolist()
+    assert found.likeliest.tolist() == [first, -1, last]

@@ -85,9 +85,10 @@ class Sequences:
         )
         if rows is None:
             rows = np.arange(len(batch.token_ids))
-        logits = self.decoder.extend(batch, self.state, rows)
+        found = self.decoder.extend(batch, self.state, rows)
+        assert found.likeliest.tolist() == found.logits.argmax(-1).tolist()
         self.done[chosen] = ends
-        return logits
+        return found.logits
 
 
 def memory(state: DecoderState) -> list[torch.Tensor]:

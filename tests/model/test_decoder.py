@@ -134,7 +134,7 @@ def _check_chunks(decoder: Decoder, length: int, seed: int) -> None:
             slots=slots[chosen],
             block_tables=tables[chosen],
         )
-        logits = decoder.extend(batch, state, np.arange(len(batch.token_ids))).split(
+        logits = decoder.extend(batch, state, np.arange(len(batch.token_ids))).logits.split(
             [len(p) for p in parts]
         )
         for s, end, got in zip(chosen, ends, logits, strict=True):
@@ -155,8 +155,8 @@ def test_extend_returns_the_logits_after_each_last_token() -> None:
     )
     every = decoder.extend(
         batch, decoder.new_state(n_pages=2, page_size=16, n_slots=2), np.arange(17)
-    )
-    last = decoder.extend(batch, decoder.new_state(n_pages=2, page_size=16, n_slots=2))
+    ).logits
+    last = decoder.extend(batch, decoder.new_state(n_pages=2, page_size=16, n_slots=2)).logits
     assert torch.equal(last, every[[4, 16]])
 
 
@@ -173,7 +173,7 @@ def test_a_reset_slot_and_dirty_pages_start_a_sequence_afresh() -> None:
             slots=np.zeros(1, np.int64),
             block_tables=np.array([[1, 0]], np.int32),
         )
-        return decoder.extend(batch, state, np.arange(len(batch.token_ids)))
+        return decoder.extend(batch, state, np.arange(len(batch.token_ids))).logits
 
     first = run(ids[0])
     state.reset_slot(0)
@@ -202,7 +202,7 @@ def _extend(
         block_tables=np.array([pages], np.int32),
         **kept,
     )
-    return decoder.extend(batch, state, np.arange(end - done))
+    return decoder.extend(batch, state, np.arange(end - done)).logits
 
 
 @settings(max_examples=25)
@@ -234,7 +234,7 @@ def test_a_sequence_has_the_same_bits_alone_and_among_others_in_any_chunks(
             slots=slots[chosen],
             block_tables=tables[chosen],
         )
-        logits = decoder.extend(batch, state, np.arange(len(tokens)))
+        logits = decoder.extend(batch, state, np.arange(len(tokens))).logits
         found += [
             part
             for s, part in zip(chosen, logits.split([len(p) for p in parts]), strict=True)

@@ -68,7 +68,7 @@ def extend(
         slots=np.array([slot]),
         block_tables=np.array([pages], np.int32),
     )
-    return decoder.extend(batch, state, np.arange(end - held))
+    return decoder.extend(batch, state, np.arange(end - held)).logits
 
 
 @pytest.mark.parametrize("length", LENGTHS)

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.config import ModelConfig
 from model.decoder import Decoder
 from model.pool_dtype import PoolDtype
+from model.predictions import Predictions
 from model.state import LayerSpec, RaggedBatch, TensorSpec
 from model.tasks.copying import Copying, CopyingParams
 from model.tokenizer import TOKENIZERS
@@ -153,7 +153,7 @@ class ScriptedDecoder:
     def match(self, state: ScriptedState, slot: int) -> float | None:
         return self.matching(state.slots[slot])
 
-    def extend(self, batch: RaggedBatch, state: ScriptedState) -> Tensor:
+    def extend(self, batch: RaggedBatch, state: ScriptedState) -> Predictions:
         assert len(set(batch.slots.tolist())) == len(batch.slots)
         logits = np.zeros((len(batch.slots), self.vocab_size), np.float32)
         n_pages, size = state.pages.shape
@@ -177,7 +177,7 @@ class ScriptedDecoder:
         assert len(set(written)) == len(written)
         assert set(read).isdisjoint(written)
         assert all(0 <= page < n_pages for page in (*read, *written))
-        return torch.from_numpy(logits)
+        return Predictions.of(torch.from_numpy(logits))
 
 
 def scripted_checkpoint(

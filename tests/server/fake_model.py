@@ -17,6 +17,7 @@ from torch import Tensor
 
 from model.blueprint import SPECIALS
 from model.config import ModelConfig
+from model.predictions import Predictions
 from model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
 from model.tasks.base import Task
 from model.tasks.copying import Copying, CopyingParams
@@ -88,14 +89,15 @@ class FakeDecoder:
 
     def extend(
         self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None
-    ) -> Tensor:
+    ) -> Predictions:
         self.before_extend(batch)
         try:
             logits = self._extend(batch, state)
         except MisuseError as error:
             self.misuses.append(str(error))
             raise
-        return logits[torch.from_numpy(batch.starts[1:] - 1 if rows is None else rows)]
+        wanted = torch.from_numpy(batch.starts[1:] - 1 if rows is None else rows)
+        return Predictions.of(logits[wanted])
 
     def _extend(self, batch: RaggedBatch, state: DecoderState) -> Tensor:
         n_sequences = len(batch.slots)

@@ -29,12 +29,14 @@ STEP = {
     "reaches": I64[::1],
     "active": BOOL[::1],
     "logits": F32[:, ::1],
+    "likeliest": I64[::1],
     "n_threads": I64,
 }
 """What all operations of a step share, in the order of its record: `model.step.Step`, and
 
 - `token_ids`, `starts`, `context_lens`, `slots`, `block_tables`, `state_tables` of its batch;
-- `rows` `[M]`, the new tokens after which logits are wanted, and `logits` `[M, V]`;
+- `rows` `[M]`, the new tokens after which logits are wanted, and `logits` `[M, V]` and `likeliest`
+  `[M]`, see `model.predictions.Predictions`;
 - `n_threads`, that the work is dealt to.
 """
 

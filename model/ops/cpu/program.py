@@ -30,7 +30,7 @@ def _activate(mask, phases, starts, context_lens, active):
 @jit.inline
 def run_here(
     program, record, first, last, n_pairs, n_threads, least_work, token_ids, starts, context_lens,
-    slots, block_tables, state_tables, rows, x, phases, reaches, active, logits,
+    slots, block_tables, state_tables, rows, x, phases, reaches, active, logits, likeliest,
 ):  # fmt: skip
     """Run some operations of a program, one after the other, on this thread or from it.
 
@@ -57,7 +57,7 @@ def run_here(
         record,
         (
             token_ids, starts, context_lens, slots, block_tables, state_tables, rows, x[:n_rows],
-            phases[:n_rows], reaches[:n_rows], active[:n_rows], logits, n_threads,
+            phases[:n_rows], reaches[:n_rows], active[:n_rows], logits, likeliest, n_threads,
         ),
     )  # fmt: skip
     for i in range(first, last):
@@ -76,12 +76,13 @@ def run_here(
 @jit.sequential
 def run(
     program, record, first, last, n_pairs, n_threads, least_work, token_ids, starts, context_lens,
-    slots, block_tables, state_tables, rows, x, phases, reaches, active, logits,
+    slots, block_tables, state_tables, rows, x, phases, reaches, active, logits, likeliest,
 ):  # fmt: skip
     """See `run_here`."""
     return run_here(
         program, record, first, last, n_pairs, n_threads, least_work, token_ids, starts,
         context_lens, slots, block_tables, state_tables, rows, x, phases, reaches, active, logits,
+        likeliest,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ BATCH = {
     name: STEP[name]
     for name in (
         "token_ids", "starts", "context_lens", "slots", "block_tables", "state_tables", "rows",
-        "logits",
+        "logits", "likeliest",
     )
 }  # fmt: skip
 """What the shares of a step have in common, in the order of its record."""
@@ -67,8 +67,8 @@ _write = writer(list(BATCH.values()))
 def _compute(batch, share):
     """Compute a share, given the addresses of the step's record and its own."""
     (
-        token_ids, starts, context_lens, slots, block_tables, state_tables, rows, logits, program,
-        record, bounds, own_starts, own_rows, x, phases, reaches, active,
+        token_ids, starts, context_lens, slots, block_tables, state_tables, rows, logits, likeliest,
+        program, record, bounds, own_starts, own_rows, x, phases, reaches, active,
     ) = _read(batch, share)  # fmt: skip
     first, last = bounds[0], bounds[1]
     begin, end = starts[first], starts[last]
@@ -82,7 +82,7 @@ def _compute(batch, share):
         program, record, 0, program.shape[0], 0, 1, np.inf, token_ids[begin:end],
         own_starts[: last - first + 1], context_lens[first:last], slots[first:last],
         block_tables[first:last], state_tables[first:last], own_rows[: high - low], x, phases,
-        reaches, active, logits[low:high],
+        reaches, active, logits[low:high], likeliest[low:high],
     )  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def _divide(starts, context_lens, rows, n_shares, per_row, per_pair, least_work,
 @jit.sequential
 def lead(
     mailbox, record, bounds, n_shares, per_row, per_pair, least_work, token_ids, starts,
-    context_lens, slots, block_tables, state_tables, rows, logits,
+    context_lens, slots, block_tables, state_tables, rows, logits, likeliest,
 ):  # fmt: skip
     """Compute a step in shares, if that is worth it.
 
@@ -150,8 +150,12 @@ def lead(
     if not _divide(starts, context_lens, rows, n_shares, per_row, per_pair, least_work, bounds):
         return False
     _write(
-        record, (token_ids, starts, context_lens, slots, block_tables, state_tables, rows, logits)
-    )
+        record,
+        (
+            token_ids, starts, context_lens, slots, block_tables, state_tables, rows, logits,
+            likeliest,
+        ),
+    )  # fmt: skip
     publish(mailbox, DONE, 0)
     publish(mailbox, LEFT, n_shares)
     while _help(mailbox):

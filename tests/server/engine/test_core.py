@@ -7,6 +7,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from model.predictions import Predictions
 from model.sampling import SamplingParams
 from model.state import RaggedBatch
 from server.engine.core import EngineCore
@@ -283,11 +284,11 @@ def test_samples_may_fail_together_where_they_fill_a_page(
     filled = []
 
     def spoil(batch: RaggedBatch, *rest: Any) -> object:
-        logits = extend(batch, *rest)
+        logits = extend(batch, *rest).logits
         if batch.context_lens.tolist() == [15, 15]:
             logits[0, 3] = float("nan")
             filled.append(batch)
-        return logits
+        return Predictions.of(logits)
 
     monkeypatch.setattr(driver.model.decoder, "extend", spoil)
     driver.add("a", "0123456789", n=2)
@@ -303,10 +304,10 @@ def test_logits_that_are_no_numbers_fail_one_sequence(
     extend = driver.model.decoder.extend
 
     def spoil(batch: RaggedBatch, *rest: Any) -> object:
-        logits = extend(batch, *rest)
+        logits = extend(batch, *rest).logits
         if len(batch.slots) > 1:
             logits[0, 3] = float("nan")
-        return logits
+        return Predictions.of(logits)
 
     monkeypatch.setattr(driver.model.decoder, "extend", spoil)
     driver.add("a", "hello")

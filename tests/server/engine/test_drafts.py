@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client.core import HistogramMetricFamily
 
+from model.predictions import Predictions
 from model.state import RaggedBatch
 from server.engine.deltas import Delta
 from server.engine.drafter import Drafter
@@ -159,11 +160,11 @@ def test_a_sample_that_fails_takes_one_whose_draft_was_wrong_along(
     spoilt = []
 
     def spoil(batch: RaggedBatch, *rest: Any) -> Any:
-        logits = extend(batch, *rest)
+        logits = extend(batch, *rest).logits
         if (batch.starts[1:] - batch.starts[:-1]).tolist() == [4, 4]:
             logits[4:] = float("nan")
             spoilt.append(batch)
-        return logits
+        return Predictions.of(logits)
 
     monkeypatch.setattr(Drafter, "propose", lambda _, room: [0] * min(3, room))  # never right
     monkeypatch.setattr(driver.model.decoder, "extend", spoil)

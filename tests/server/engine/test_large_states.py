@@ -76,7 +76,7 @@ def fresh(model: Checkpoint, prompt: list[int]) -> tuple[list[int], list[TokenLo
             slots=np.array([0]),
             block_tables=np.arange(n_pages, dtype=np.int32)[None],
         )
-        (logits,) = model.decoder.extend(batch, state).numpy()
+        (logits,) = model.decoder.extend(batch, state).logits.numpy()
         held += len(new)
         new = [int(logits.argmax())]
         ids += new

@@ -6,6 +6,7 @@ from typing import Any, cast
 import pytest
 
 from model.checkpoint import Checkpoint, load_checkpoint
+from model.predictions import Predictions
 from model.sampling import SamplingParams
 from model.tasks.copying import Copying, CopyingParams
 from server.settings import Settings
@@ -227,10 +228,10 @@ def test_restored_memory_that_is_of_no_use_is_computed_again(driver: Driver[Fake
     decoder, extend = other.model.decoder, other.model.decoder.extend
 
     def spoilt(*args: Any) -> Any:
-        logits = extend(*args)
+        logits = extend(*args).logits
         if not other.core.n_steps:
             logits[-1] = float("nan")
-        return logits
+        return Predictions.of(logits)
 
     decoder.extend = spoilt  # type: ignore[method-assign, assignment]
     ask(other, "b", "hello")

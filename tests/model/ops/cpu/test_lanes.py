@@ -109,7 +109,7 @@ def extend(work):
     state = DECODER.new_state(n_pages=4, page_size=16, n_slots=1)
     jit.PARALLEL_WORK = 0 if work else 1e18
     batch = RaggedBatch(np.arange(40) % 9, starts, empty, empty, pages)
-    logits = DECODER.extend(batch, state, np.arange(40)).numpy()
+    logits = DECODER.extend(batch, state, np.arange(40)).logits.numpy()
     jit.PARALLEL_WORK = 200_000
     return [logits]
 

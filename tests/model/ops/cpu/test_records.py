@@ -109,7 +109,7 @@ def test_a_step_refuses_arrays_of_other_kinds() -> None:
     ints, floats = np.zeros(2, np.int64), np.zeros((1, 1), np.float32)
     tables, flags = np.zeros((1, 1), np.int32), np.zeros(1, np.bool_)
     batch: list[Any] = [ints[:1], ints, ints[:1], ints[:1], tables, tables, ints[:0]]
-    arrays = [floats, ints[:1], ints[:1], flags, floats]
+    arrays = [floats, ints[:1], ints[:1], flags, floats, ints[:0]]
     table, record = np.zeros((0, 6), np.int64), np.empty(64, np.int64)
     begin = (table, record, 0, 0, 0, 1, 1.0)
     assert run(*begin, *batch, *arrays) == (0, 0, 0)

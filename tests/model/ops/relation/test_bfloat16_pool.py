@@ -76,7 +76,7 @@ def _extended(
             slots=np.array([0]),
             block_tables=pages[None],
         )
-        found.append(decoder.extend(batch, state, np.arange(n)))
+        found.append(decoder.extend(batch, state, np.arange(n)).logits)
         held += n
     return torch.cat(found), state
 

@@ -67,7 +67,7 @@ def _extend(
             slots=np.array([0]),
             block_tables=table,
         )
-        logits.append(decoder.extend(batch, state, np.arange(len(part))))
+        logits.append(decoder.extend(batch, state, np.arange(len(part))).logits)
         layers = zip(decoder.blocks, state.layers, strict=True)
         matches.append([block.mixer.match(layer, 0) for block, layer in layers])
     return torch.cat(logits), matches
