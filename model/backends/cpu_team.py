@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model.ops.cpu.shares import MAILBOX_WORDS, SHARES_AT, STEP_AT, follow, lead
 
-_PATIENCE = 200  # looks for a share, about a microsecond each: until the next of many steps
+_PATIENCE = 300_000  # nanoseconds of looking for a share: until the next of many steps
 
 
 class Team:

@@ -24,6 +24,7 @@ What threads tell each other lies in C-contiguous int64 arrays; an index into on
 """
 
 import platform
+import time
 from typing import Any
 
 from llvmlite import ir
@@ -110,17 +111,33 @@ def publish(typingctx: Any, array: Any, i: Any, value: Any) -> Any:  # noqa: ARG
 
 @jit.intrinsic
 def pause(typingctx: Any) -> Any:  # noqa: ARG001
-    """Wait for about a microsecond, and let other threads have the core if they want it."""
+    """Wait for half a microsecond or one, and let other threads have the core if they want it."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
         if _IS_X86:
-            rest = _function(builder, "llvm.x86.sse2.pause", ir.VoidType())
+            rest = _function(builder, "llvm.x86.sse2.pause", ir.FunctionType(ir.VoidType(), []))
             for _ in range(_N_PAUSES):
                 builder.call(rest, [])
-        builder.call(_function(builder, "sched_yield", ir.IntType(32)), [])
+        builder.call(_function(builder, "sched_yield", ir.FunctionType(ir.IntType(32), [])), [])
         return context.get_dummy_value()
 
     return jit.types.none(), codegen
+
+
+@jit.intrinsic
+def now(typingctx: Any) -> Any:  # noqa: ARG001
+    """Nanoseconds of a clock that never goes back: the one of `time.monotonic_ns` on Linux."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        word, pair = ir.IntType(64), ir.ArrayType(ir.IntType(64), 2)  # seconds, nanoseconds
+        found = jit.cgutils.alloca_once(builder, pair)
+        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32), pair.as_pointer()])
+        function = _function(builder, "clock_gettime", kind)
+        builder.call(function, [ir.IntType(32)(time.CLOCK_MONOTONIC), found])
+        seconds, rest = (builder.extract_value(builder.load(found), i) for i in range(2))
+        return builder.add(builder.mul(seconds, word(10**9)), rest)
+
+    return jit.types.int64(), codegen
 
 
 @jit.inline
@@ -130,7 +147,7 @@ def wait_for(done, i, n):
         pause()
 
 
-def _function(builder: Any, name: str, result: Any) -> Any:
-    """A function from elsewhere, without arguments."""
+def _function(builder: Any, name: str, kind: Any) -> Any:
+    """A function from elsewhere."""
     known = builder.module.globals.get(name)
-    return known or ir.Function(builder.module, ir.FunctionType(result, []), name)
+    return known or ir.Function(builder.module, kind, name)

@@ -11,7 +11,7 @@ the address of the step's record, and those of the shares' own.
 import numpy as np
 
 from model.ops.cpu import jit
-from model.ops.cpu.dealing import add, look, pause, publish
+from model.ops.cpu.dealing import add, look, now, pause, publish
 from model.ops.cpu.operations import STEP
 from model.ops.cpu.program import run_here
 from model.ops.cpu.records import BOOL, F32, F64, I64, n_words, reader, writer
@@ -171,15 +171,14 @@ def follow(mailbox, patience):
 
     Args:
         mailbox: as for `lead`.
-        patience: how many times to look for one, about a microsecond each.
+        patience: how long to look for one, in nanoseconds.
     """
-    idle = 0
-    while idle < patience:
+    latest = now()
+    while now() - latest < patience:
         if look(mailbox, LEFT) > 0 and _help(mailbox):
-            idle = 0
+            latest = now()
         else:
             pause()
-            idle += 1
 
 
 LEAD = jit.Form(

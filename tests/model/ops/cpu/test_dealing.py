@@ -1,12 +1,13 @@
 """Pieces of work are taken once each, whichever thread takes them."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from model.ops.cpu import jit
-from model.ops.cpu.dealing import add, take, take_near, wait_for
+from model.ops.cpu.dealing import add, now, take, take_near, wait_for
 
 
 @jit.kernel
@@ -93,3 +94,13 @@ def test_pieces_of_a_part_come_before_those_of_others() -> None:
     order = np.zeros(11, np.int64)
     _take_all(1, 3, np.zeros(3, np.int64), order, work=0)
     assert order.tolist() == [3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 10]  # nothing is left at last
+
+
+@jit.inline
+def _now():  # type: ignore[no-untyped-def]
+    return now()
+
+
+def test_the_clock_is_that_of_python() -> None:
+    times = [time.monotonic_ns(), _now(), _now(), time.monotonic_ns()]
+    assert times == sorted(times)
