@@ -104,7 +104,7 @@ def test_a_block_with_an_mlp_learns_and_is_served_as_it_was_trained(tmp_path: Pa
     torch.testing.assert_close(
         decoder.extend(
             one_prompt(token_ids), decoder.new_state(n_pages=1, page_size=32, n_slots=1)
-        ),
+        ).logits,
         trainer.model(token_ids)[:, -1],
         rtol=1e-4,
         atol=1e-5,
