@@ -15,6 +15,7 @@ Every token is one character, whole in UTF-8, so that a server has nothing to ho
 """
 
 _TUNING_TOKENS = 32
+_TUNING_PROMPTS = 16384  # tokens in all; longer ones take minutes with the slowest settings
 _TRIES = 2
 _TUNING_SECONDS = 2.0  # after which nothing is tried again
 
@@ -87,9 +88,12 @@ def serve(
 
 
 def fastest(job: Job, settings: Iterable[S], run: Callable[[Job, S], Timing]) -> S:
-    """The settings with which the job would take the least time, judged by its beginning."""
+    """The settings with which the job would take the least time, judged by its beginning.
+
+    Where its prompts have more than `_TUNING_PROMPTS` tokens in all, by that of shorter ones.
+    """
     few = min(job.new, _TUNING_TOKENS)
-    short = replace(job, new=few)
+    short = replace(job, new=few, prompt=min(job.prompt, _TUNING_PROMPTS // job.batch))
 
     def seconds(one: S) -> float:
         timings: list[Timing] = []
