@@ -181,12 +181,12 @@ class DecoderState:
         n_slots: sequences that can be held at once.
         n_rows: how many states can be kept, each as it was at the end of a page.
         n_counters: int64 counters a sequence, which the embedding keeps (positions).
-        device: where the tensors are, as torch names it.
+        device: where the tensors of layers are, as torch names it.
         scratch: see below.
 
     Attributes:
         specs: what each layer keeps, as it was given.
-        counters: `[n_slots + n_rows, n_counters]` int64: slots, then rows.
+        counters: `[n_slots + n_rows, n_counters]` int64: slots, then rows. They are on the CPU.
         layers: storage of each layer.
         bytes_per_page: memory of one page, in all layers together.
         bytes_per_state: memory of one slot or row, in all layers together, counters included.
@@ -225,7 +225,7 @@ class DecoderState:
             spec.n_bytes for layer in layers for spec in layer.pool
         )
         n_states = n_slots + n_rows
-        self.counters = _zeros(n_states, n_counters, dtype="int64", device=device)
+        self.counters = _zeros(n_states, n_counters, dtype="int64", device="cpu")
         self.layers = [
             LayerState(
                 {
@@ -246,13 +246,14 @@ class DecoderState:
         states = [self.counters, *(t for layer in self.layers for t in layer.state.values())]
         pools = [tensor for layer in self.layers for tensor in layer.pool.values()]
         # On the CPU, NumPy copies a row in a tenth of the time that torch takes.
-        on_cpu = self.counters.device.type == "cpu"
-        self._states: list[Any] = [one.numpy() if on_cpu else one for one in states]
-        self._pools: list[Any] = [_array(one) if on_cpu else one for one in pools]
+        self._states, self._pools = (
+            [_array(one) if one.device.type == "cpu" else one for one in tensors]
+            for tensors in (states, pools)
+        )
 
     @cached_property
     def counter_array(self) -> NDArray[np.int64]:
-        """The counters as a NumPy array on the same memory; only on the CPU."""
+        """The counters as a NumPy array on the same memory."""
         array: NDArray[np.int64] = self.counters.numpy()
         return array
 
@@ -296,7 +297,7 @@ class DecoderState:
             row: where its state is, a slot or a row as `row` gives it.
         """
         return SequenceMemory(
-            self.counters[row].cpu().numpy().copy(),
+            self.counters[row].numpy().copy(),
             [
                 {
                     spec.name: _array(

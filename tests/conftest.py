@@ -21,6 +21,9 @@ _numbers = count()
 # (they inherit this) do not crowd a large one.
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 
+# Kernels of devices run on the CPU, one instruction of theirs after the other in Python.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # The same examples in every run. No deadline: the first example may compile a kernel.
 settings.register_profile("reproducible", derandomize=True, deadline=None, database=None)
 settings.load_profile("reproducible")

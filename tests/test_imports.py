@@ -233,7 +233,7 @@ def test_kernels_of_the_cpu_are_for_operations_and_the_backend_of_the_cpu(graph:
     # Training, too, takes the positions of whole sequences from the CPU.
     assert {name for name in users if not is_within(name, ("model.ops",))} == {
         "model.backends.cpu", "model.backends.cpu_program", "model.backends.cpu_scratch",
-        "model.backends.cpu_team", "model.embedding",
+        "model.backends.cpu_team", "model.backends.gpu", "model.embedding",
     }  # fmt: skip
 
 
@@ -249,8 +249,14 @@ def test_the_server_names_no_task(graph: Graph) -> None:
     assert {n for n in graph if top(n) == "server" and modules_of(graph, n) & tasks} == set()
 
 
-def test_triton_has_at_most_one_door(graph: Graph) -> None:
-    assert len(importers(graph, "triton")) <= 1
+def test_triton_is_for_kernels_of_devices_and_their_backend(graph: Graph) -> None:
+    kernels = re.compile(r"model\.ops\.(gpu\.\w+|\w+\.gpu(_\w+)?)")
+    others = {name for name in importers(graph, "triton") if not kernels.fullmatch(name)}
+    assert others == {"model.backends.gpu"}
+    users = {name for name in graph if any(map(kernels.fullmatch, modules_of(graph, name)))}
+    assert {name for name in users if not is_within(name, ("model.ops",))} == {
+        "model.backends.gpu", "model.backends.gpu_batch",
+    }  # fmt: skip
 
 
 def test_the_client_needs_httpx_pydantic_and_theirs_only(graph: Graph) -> None:
@@ -265,7 +271,8 @@ def test_the_client_needs_httpx_pydantic_and_theirs_only(graph: Graph) -> None:
 
 def test_what_is_imported_is_declared(graph: Graph) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
+    lines = project["dependencies"] + project["optional-dependencies"]["gpu"]
+    declared = {re.split(r"[^\w-]", line)[0] for line in lines}
     own = [found for name, found in graph.items() if top(name) in {"model", "server"}]
     used = {COMPANIONS.get(top(x), top(x)) for found in own for x in found}
     used -= {"model", "server", *sys.stdlib_module_names}

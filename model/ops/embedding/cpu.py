@@ -8,8 +8,7 @@ from model.ops.cpu import jit
 from model.ops.cpu.dealing import take_near
 from model.ops.cpu.operations import Work, operation
 from model.ops.cpu.records import BOOL, F32, I64
-from model.ops.positions.cpu import step as advance_position
-from model.ops.positions.cpu import write_code
+from model.ops.positions.cpu import locate, write_code
 from model.state import DecoderState
 
 _TILE = 8  # rows that one thread takes at a time
@@ -55,17 +54,10 @@ def embed(
     """
     d_token, n_rows = tokens.shape[1], token_ids.shape[0]
     indices = np.empty(n_rows, np.int64)
-    for s in range(slots.shape[0]):  # token by token, but a few instructions each
-        own = counters[slots[s]]
-        for n in range(starts[s], starts[s + 1]):
-            indices[n], phases[n], reaches[n] = advance_position(
-                token_ids[n], bos_id, sep_id, coupled, recall, own
-            )  # fmt: skip
-            held = context_lens[s] + n - starts[s] + 1
-            if held % page_size == 0:
-                row = state_tables[s, held // page_size - 1]
-                if row >= 0:
-                    counters[row] = own
+    locate(
+        token_ids, starts, context_lens, slots, state_tables, page_size, bos_id, sep_id, coupled,
+        recall, counters, indices, phases, reaches,
+    )  # fmt: skip
     n_tiles = (n_rows + _TILE - 1) // _TILE
     taken = np.zeros(n_threads, np.int64)
     for thread in jit.prange(n_threads):

@@ -48,6 +48,45 @@ def step(token_id, bos_id, sep_id, coupled, recall, counters):
 
 
 @jit.inline
+def locate(
+    token_ids, starts, context_lens, slots, state_tables, page_size, bos_id, sep_id, coupled,
+    recall, counters, indices, phases, reaches,
+):  # fmt: skip
+    """Say where the new tokens of a step stand, and advance the counters of their sequences.
+
+    Args:
+        token_ids, starts, context_lens, slots, state_tables: see `model.state.RaggedBatch`.
+        page_size: in tokens.
+        bos_id, sep_id, coupled, recall: as for `advance`.
+        counters: `[n_states, STATE_SIZE]` int64, updated in place, and kept where pages fill.
+        indices, phases, reaches: `[N]` int64, written.
+    """
+    for s in range(slots.shape[0]):  # token by token, but a few instructions each
+        own = counters[slots[s]]
+        for n in range(starts[s], starts[s + 1]):
+            indices[n], phases[n], reaches[n] = step(
+                token_ids[n], bos_id, sep_id, coupled, recall, own
+            )  # fmt: skip
+            held = context_lens[s] + n - starts[s] + 1
+            if held % page_size == 0:
+                row = state_tables[s, held // page_size - 1]
+                if row >= 0:
+                    counters[row] = own
+
+
+@jit.sequential
+def locate_alone(
+    token_ids, starts, context_lens, slots, state_tables, page_size, bos_id, sep_id, coupled,
+    recall, counters, indices, phases, reaches,
+):  # fmt: skip
+    """See `locate`; to be called from Python."""
+    locate(
+        token_ids, starts, context_lens, slots, state_tables, page_size, bos_id, sep_id, coupled,
+        recall, counters, indices, phases, reaches,
+    )  # fmt: skip
+
+
+@jit.inline
 def write_code(index, balanced, code):
     """Write the code of a position, `[P]` of ±1, or zeros for `NOWHERE`.
 

@@ -1,0 +1,117 @@
+"""The normalized relation on a device: memories are written to pages, and readers read them.
+
+A program has up to `READERS` readers of one sequence, one head and one segment of `SEGMENT`
+memories, counted from the start of the sequence. It adds up `RUN` memories at a time, which lie
+side by side in a page; `combine` puts the segments together, in ascending order. All of this
+depends on the place of a reader alone, so a reader gets the same bits in any batch and chunking.
+"""
+
+import triton
+import triton.language as tl
+
+from model.ops.gpu.tiles import is_active
+
+READERS, RUN, SEGMENT = 4, 16, 512
+
+_LOG2E = tl.constexpr(1.4426950408889634)
+# As on the CPU: above this ratio of squared mean to variance, what is left of a pair is added up
+# again with what rounding took from it.
+_MAX_MEAN = tl.constexpr(4.0)
+
+
+@triton.jit
+def append(
+    memories, owners, places, block_tables, pool, n_pages_each, n_heads, page_size, n_channels,
+    CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Write the memory of each row `[N, H·K]` to its page; one program for a row and a head."""
+    row, head = tl.program_id(0), tl.program_id(1)
+    channel = tl.arange(0, CHANNELS)
+    is_channel = channel < n_channels
+    place = tl.load(places + row)
+    page = tl.load(block_tables + tl.load(owners + row) * n_pages_each + place // page_size)
+    own = tl.load(memories + (row * n_heads + head) * n_channels + channel, is_channel, 0.0)
+    entry = (page.to(tl.int64) * n_heads + head) * page_size + place % page_size
+    tl.store(pool + entry * n_channels + channel, own, is_channel)
+
+
+@triton.jit
+def relate(
+    readers, tiles, block_tables, pool, partials, n_rows, n_pages_each, n_heads, page_size,
+    n_channels, eps, CHANNELS: tl.constexpr, READERS: tl.constexpr, RUN: tl.constexpr,
+    SEGMENT: tl.constexpr,
+):  # fmt: skip
+    """Add up `exp(norm(reader + memory))` over the memories of a segment.
+
+    Args:
+        readers: `[N, H·K]`.
+        tiles: `[n_tiles, 4]` int32, of each its sequence, first row, number of rows, and the place
+            of the first one.
+        block_tables: `[S, n_pages_each]` int32.
+        pool: `[n_pages, H, page_size, K]`, float32 or bfloat16.
+        partials: `[n_segments, N, H·K]` float32, written.
+    """
+    tile, head = tiles + 4 * tl.program_id(0), tl.program_id(1)
+    begin = tl.program_id(2) * SEGMENT
+    sequence, first_row = tl.load(tile), tl.load(tile + 1)
+    n_readers, first_place = tl.load(tile + 2), tl.load(tile + 3)
+    n_memories = first_place + n_readers
+    if begin >= n_memories:
+        return
+    channel = tl.arange(0, CHANNELS)
+    is_channel = (channel < n_channels)[None, None, :]
+    number = tl.arange(0, READERS)
+    place = first_place + number
+    at = ((first_row + number) * n_heads + head)[:, None] * n_channels + channel[None, :]
+    is_there = (number < n_readers)[:, None] & (channel < n_channels)[None, :]
+    own = tl.load(readers + at, is_there, 0.0)[:, None, :]
+    total = tl.zeros((READERS, CHANNELS), tl.float32)
+    table = block_tables + sequence * n_pages_each
+    end = min(begin + SEGMENT, n_memories)
+    for run in range(begin, end, RUN):
+        page = tl.load(table + run // page_size).to(tl.int64)
+        entry = (page * n_heads + head) * page_size + run % page_size + tl.arange(0, RUN)
+        memory = run + tl.arange(0, RUN)
+        is_memory = (memory < n_memories)[:, None] & (channel < n_channels)[None, :]
+        held = tl.load(pool + entry[:, None] * n_channels + channel[None, :], is_memory, 0.0)
+        held = held.to(tl.float32)[None, :, :]
+        pair = own + held
+        mean = (tl.sum(pair, 2) / n_channels)[:, :, None]
+        centred = tl.where(is_channel, pair - mean, 0.0)
+        variance = (tl.sum(centred * centred, 2) / n_channels)[:, :, None]
+        is_dwarfed = mean * mean > variance * _MAX_MEAN
+        if tl.max(tl.where(is_dwarfed, 1, 0)) > 0:
+            # What the sum of two floats loses to rounding is itself a float (Knuth's two-sum).
+            back = pair - own
+            lost = (own - (pair - back)) + (held - back)
+            again = tl.where(is_channel, (pair - mean) + lost, 0.0)
+            again -= (tl.sum(again, 2) / n_channels)[:, :, None]
+            again = tl.where(is_channel, again, 0.0)
+            squares = (tl.sum(again * again, 2) / n_channels)[:, :, None]
+            centred = tl.where(is_dwarfed, again, centred)
+            variance = tl.where(is_dwarfed, squares, variance)
+        scale = 1.0 / (tl.sqrt(variance) + eps) * _LOG2E
+        is_seen = (memory[None, :] <= place[:, None])[:, :, None]
+        weights = tl.where(is_seen, tl.exp2(centred * scale), 0.0)
+        total += tl.sum(weights, 1)
+    at = tl.program_id(2).to(tl.int64) * n_rows * n_heads * n_channels + at
+    tl.store(partials + at, total, is_there)
+
+
+@triton.jit
+def combine(
+    partials, places, phases, out, n_rows, n_heads, n_channels, mask, CHANNELS: tl.constexpr,
+    SEGMENT: tl.constexpr,
+):  # fmt: skip
+    """Put the segments of each row and head together, into its mean over what it sees."""
+    row, head = tl.program_id(0), tl.program_id(1)
+    if is_active(tl.load(phases + row), mask):
+        channel = tl.arange(0, CHANNELS)
+        is_channel = channel < n_channels
+        n_seen = tl.load(places + row) + 1
+        at = (row * n_heads + head) * n_channels + channel
+        total = tl.zeros((CHANNELS,), tl.float32)
+        for segment in range(tl.cdiv(n_seen, SEGMENT)):
+            skipped = tl.cast(segment, tl.int64) * n_rows * n_heads * n_channels
+            total += tl.load(partials + skipped + at, is_channel, 0.0)
+        tl.store(out + at, total / n_seen, is_channel)

@@ -1,0 +1,68 @@
+"""The separable relation on a device: exponentials of all rows at once, then their running sums.
+
+The sums of a sequence are added to token by token, as on the CPU, so that no chunking changes a
+bit. In place of float64 they are pairs of float32: what an addition loses goes to the second one.
+"""
+
+import triton
+import triton.language as tl
+
+from model.ops.gpu.tiles import normalize
+
+_HALF = tl.constexpr(2.0**-24)
+
+
+@triton.jit
+def exponentiate(x, n_channels, eps, CHANNELS: tl.constexpr):
+    """Replace rows of one head, `[N·H, K]`, by the exponentials of what they are normalized."""
+    row = tl.program_id(0).to(tl.int64)
+    channel = tl.arange(0, CHANNELS)
+    is_channel = channel < n_channels
+    own = tl.load(x + row * n_channels + channel, is_channel, 0.0)[None, :]
+    own = tl.exp(normalize(own, is_channel[None, :], n_channels, eps))
+    tl.store(x + row * n_channels + channel[None, :], own, is_channel[None, :])
+
+
+@triton.jit
+def scan(
+    a, b, starts, context_lens, slots, state_tables, sums, out, n_pages_each, page_size, n_channels,
+    CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Let the sums of a sequence go on with its new rows, and read them after each.
+
+    Args:
+        a, b: `[N, R]`, exponentials of readers and memories.
+        starts, context_lens, slots, state_tables: of the batch, int32.
+        sums: `[n_states, R]` float64, updated in place; also where a page fills for which there is
+            a row.
+        out: `[N, R]`, written.
+    """
+    sequence = tl.program_id(0)
+    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    is_channel = channel < n_channels
+    state = sums + tl.load(slots + sequence).to(tl.int64) * n_channels + channel
+    before = tl.load(state, is_channel, 0.0)
+    high = before.to(tl.float32)
+    low = (before - high.to(tl.float64)).to(tl.float32)
+    begin = tl.load(starts + sequence)
+    n_held = tl.load(context_lens + sequence)
+    for row in range(begin, tl.load(starts + sequence + 1)):
+        at = tl.cast(row, tl.int64) * n_channels + channel
+        more = tl.load(b + at, is_channel, 0.0)
+        total = high + more
+        back = total - high
+        low += (high - (total - back)) + (more - back)
+        # Both become what float64 can hold together: the second half has no bit below 2^-48.
+        high = total + low
+        low -= high - total
+        unit = high * _HALF
+        low = (low + unit) - unit
+        n_held += 1
+        mean = (high + low) / n_held
+        tl.store(out + at, tl.load(a + at, is_channel, 0.0) * mean, is_channel)
+        if n_held % page_size == 0:
+            kept = tl.load(state_tables + sequence * n_pages_each + n_held // page_size - 1)
+            if kept >= 0:
+                full = high.to(tl.float64) + low.to(tl.float64)
+                tl.store(sums + kept.to(tl.int64) * n_channels + channel, full, is_channel)
+    tl.store(state, high.to(tl.float64) + low.to(tl.float64), is_channel)

@@ -1,0 +1,129 @@
+"""A decoder on a device, interpreted, beside the same one on the CPU."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.decoder import Decoder
+from model.predictions import Predictions
+from model.state import DecoderState, RaggedBatch
+from model.step import UnsupportedOpError
+from tests.model.tiny import tiny_config
+
+N, LENGTH, PAGE = 3, 40, 16
+
+
+def _decoder(backend: str, **changes: Any) -> Decoder:
+    decoder = Decoder(tiny_config(**changes), backend).requires_grad_(False)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        for parameter in decoder.parameters():
+            parameter.normal_()
+    return decoder
+
+
+class Sequences:
+    """Sequences of random tokens with their memory, which go on chunk by chunk."""
+
+    def __init__(self, decoder: Decoder, seed: int) -> None:
+        config, rng = decoder.config, np.random.default_rng(seed)
+        self.decoder = decoder
+        self.ids = np.random.default_rng(0).integers(3, 29, (N, LENGTH))
+        self.ids[:, 0], self.ids[:, 20], self.ids[0, 1] = (
+            config.bos_id, config.sep_id, config.sep_id,
+        )  # fmt: skip
+        n_tables = -(-LENGTH // PAGE)
+        self.tables = rng.permutation(N * n_tables).astype(np.int32).reshape(N, n_tables)
+        self.state: DecoderState = decoder.new_state(
+            n_pages=N * n_tables, page_size=PAGE, n_slots=N, n_rows=N * n_tables
+        )
+        self.done = np.zeros(N, np.int64)
+
+    def step(self, chosen: np.ndarray, counts: np.ndarray) -> Predictions:
+        spans = [self.ids[s, self.done[s] :][:n] for s, n in zip(chosen, counts, strict=True)]
+        batch = RaggedBatch(
+            np.concatenate(spans), np.cumsum([0, *counts]), self.done[chosen], chosen,
+            self.tables[chosen], (N + self.tables[chosen]).astype(np.int32),
+        )  # fmt: skip
+        self.done[chosen] += counts
+        return self.decoder.extend(batch, self.state, np.arange(counts.sum()))
+
+    def run(self, seed: int) -> tuple[torch.Tensor, np.ndarray]:
+        """The logits and the likeliest tokens after all tokens of all sequences."""
+        rng = np.random.default_rng(seed)
+        logits = torch.full((N, LENGTH, self.decoder.config.vocab_size), float("nan"))
+        likeliest = np.full((N, LENGTH), -2)
+        while (left := LENGTH - self.done).any():
+            chosen = rng.permutation(np.flatnonzero(left))
+            chosen = chosen[: rng.integers(1, len(chosen) + 1)]
+            counts = np.minimum(left[chosen], rng.integers(1, 30, len(chosen)))
+            before = self.done.copy()
+            found = self.step(chosen, counts)
+            end = np.cumsum(counts)
+            for s, n, last in zip(chosen, counts, end, strict=True):
+                logits[s, before[s] : before[s] + n] = found.logits[last - n : last]
+                likeliest[s, before[s] : before[s] + n] = found.likeliest[last - n : last]
+        return logits, likeliest
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "both relations": {},
+    "MLPs": {"mlp_width": 20},
+    "no shift": {"mixers": ("normalized",), "params": {"shift_width": 1}},
+    "few channels are shifted": {
+        "mixers": ("normalized",),
+        "params": {"shift_channels": (16, 24), "within_turn": True},
+    },
+    "blocks of recall": {
+        "mixers": ("normalized", "normalized"),
+        "recall_blocks": 1,
+        "recall_shift_width": 9,
+        "recall": True,
+    },
+    "learned positions": {"mixers": ("separable",), "positions": "learned", "d_position": 0},
+    "no positions": {"mixers": ("separable",), "positions": "none", "d_position": 0},
+}
+
+
+@pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES)
+def test_a_device_predicts_what_the_cpu_does(changes: dict[str, Any]) -> None:
+    cpu, gpu = (Sequences(_decoder(name, **changes), 0) for name in ("cpu", "gpu"))
+    expected, tokens = cpu.run(0)
+    got, likeliest = gpu.run(0)
+    assert (got - expected).abs().max() <= 3e-6 * expected.abs().max()
+    assert np.array_equal(likeliest, tokens)
+    assert torch.equal(gpu.state.counters, cpu.state.counters)
+    for mine, other in zip(gpu.state.layers, cpu.state.layers, strict=True):
+        for name, tensor in mine.state.items():
+            torch.testing.assert_close(tensor, other.state[name], rtol=1e-5, atol=1e-5)
+
+
+def test_chunks_and_pages_change_nothing() -> None:
+    decoder = _decoder("gpu", mlp_width=20)
+    first, second = (Sequences(decoder, seed).run(seed) for seed in range(2))
+    assert torch.equal(first[0], second[0])
+    assert np.array_equal(first[1], second[1])
+
+
+def test_what_is_not_finite_makes_nothing_likely() -> None:
+    decoder = _decoder("gpu", mixers=("normalized",))
+    sequences = Sequences(decoder, 0)
+    sequences.ids[1, 0] = 5
+    decoder.embedding.token.weight[5] = torch.nan
+    found = sequences.step(np.arange(3), np.ones(3, np.int64))
+    best = found.logits.argmax(-1).tolist()
+    assert found.likeliest.tolist() == [best[0], -1, best[2]]
+
+
+def test_a_keyed_relation_is_refused_by_name() -> None:
+    decoder = _decoder("gpu", mixers=("normalized",), params={"n_head": 1, "d_value": 8})
+    with pytest.raises(UnsupportedOpError, match="keyed_relation"):
+        Sequences(decoder, 0).run(0)
+
+
+def test_a_pool_in_bfloat16_is_refused() -> None:
+    decoder = Decoder(tiny_config(), "gpu", pool_dtype="bfloat16")
+    with pytest.raises(ValueError, match="not in bfloat16"):
+        decoder.new_state(n_pages=1, page_size=PAGE, n_slots=1)
