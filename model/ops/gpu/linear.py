@@ -6,7 +6,8 @@ from torch import Tensor
 
 from model.ops.gpu.tiles import gelu, is_active
 
-_ROWS, _OUT, _IN = 16, 32, 32  # of a tile; a product of fewer rows is no faster
+ROWS, OUT, IN = 16, 32, 32  # of a tile; a product of fewer rows is no faster
+WARPS = 8  # with 4, some forms spill
 _EVERY_PHASE = -1
 
 
@@ -71,9 +72,10 @@ def multiply(
     """
     n_out, n_in = weight.shape
     phases, mask = (x, _EVERY_PHASE) if adds_to is None else adds_to
-    grid = triton.cdiv(n_rows, _ROWS), triton.cdiv(n_out, _OUT)
+    grid = triton.cdiv(n_rows, ROWS), triton.cdiv(n_out, OUT)
     product[grid](
         x, x if rows is None else rows, weight, weight if bias is None else bias, phases, out,
         n_rows, n_in, n_out, mask, GATHERS=rows is not None, HAS_BIAS=bias is not None, GELU=gelu,
-        ADDS=adds_to is not None, ROWS=_ROWS, OUT=_OUT, IN=_IN,
+        ADDS=adds_to is not None, ROWS=ROWS, OUT=OUT, IN=IN,
+        num_warps=WARPS,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """The normalized relation on a device: memories are written to pages, and readers read them.
 
 A program has up to `READERS` readers of one sequence, one head and one segment of `SEGMENT`
-memories, counted from the start of the sequence. It adds up `RUN` memories at a time, which lie
+memories, counted from the start of the sequence. It adds up a run of memories at a time, which lie
 side by side in a page; `combine` puts the segments together, in ascending order. All of this
 depends on the place of a reader alone, so a reader gets the same bits in any batch and chunking.
 """
@@ -11,12 +11,26 @@ import triton.language as tl
 
 from model.ops.gpu.tiles import is_active
 
-READERS, RUN, SEGMENT = 4, 16, 512
+READERS, SEGMENT = 4, 512
+
+_LARGEST_RUN = 16  # a page has a multiple of it
+_PER_THREAD = 32  # numbers of a tile; with 64, what a pair needs no longer fits into registers
 
 _LOG2E = tl.constexpr(1.4426950408889634)
 # As on the CPU: above this ratio of squared mean to variance, what is left of a pair is added up
 # again with what rounding took from it.
 _MAX_MEAN = tl.constexpr(4.0)
+
+
+def run_of(channels: int) -> dict[str, int]:
+    """How many memories `relate` adds up at a time, and with how many warps.
+
+    Args:
+        channels: of a head, up to the next power of two.
+    """
+    warps = 4 if channels <= 128 else 8
+    run = warps * 32 * _PER_THREAD // (READERS * channels)
+    return {"RUN": max(1, min(_LARGEST_RUN, run)), "num_warps": warps}
 
 
 @triton.jit

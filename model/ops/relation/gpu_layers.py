@@ -7,12 +7,11 @@ from torch import Tensor
 
 from model.ops.gpu.linear import multiply
 from model.ops.relation import gpu, gpu_separable
-from model.ops.token_shift.gpu import keep_tails, normalize_rows, shift
+from model.ops.token_shift.gpu import TAIL_NUMBERS, keep_tails, normalize_rows, shift
 from model.state import LayerState
 from model.step import Step
 
 _SCAN_CHANNELS = 32  # that one program adds up
-_TAIL_NUMBERS = 4096  # that one program moves
 
 
 def normalized_layer(mixer: Any, step: Step, layer: LayerState) -> None:
@@ -30,8 +29,8 @@ def normalized_layer(mixer: Any, step: Step, layer: LayerState) -> None:
     partials = device.segments(triton.cdiv(batch.longest, gpu.SEGMENT), mixer.d_relation)
     gpu.relate[(len(batch.tiles), heads, len(partials))](
         a, batch.tiles, batch.block_tables, pool, partials, partials.shape[1], n_pages, heads,
-        page_size, k, mixer.norm_eps, CHANNELS=channels, READERS=gpu.READERS, RUN=gpu.RUN,
-        SEGMENT=gpu.SEGMENT,
+        page_size, k, mixer.norm_eps, CHANNELS=channels, READERS=gpu.READERS, SEGMENT=gpu.SEGMENT,
+        **gpu.run_of(channels),
     )  # fmt: skip
     gpu.combine[(batch.n_rows, heads)](
         partials, batch.places, batch.phases, o, partials.shape[1], heads, k, device.mask,
@@ -90,7 +89,7 @@ def _write(mixer: Any, step: Step, layer: LayerState, o: Tensor) -> None:
         return
     first, end = mixer.shift_channels
     kept = triton.next_power_of_2(mixer.shift_width - 1)
-    channels = min(triton.next_power_of_2(end - first), max(16, _TAIL_NUMBERS // kept))
+    channels = min(triton.next_power_of_2(end - first), max(16, TAIL_NUMBERS // kept))
     keep_tails[(len(batch.slots), triton.cdiv(end - first, channels))](
         device.rows("inputs", 3, mixer.d_model)[0], batch.starts, batch.context_lens, batch.slots,
         batch.state_tables, layer.state["tail"], batch.state_tables.shape[1], step.state.page_size,

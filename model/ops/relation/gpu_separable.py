@@ -44,22 +44,26 @@ def scan(
     before = tl.load(state, is_channel, 0.0)
     high = before.to(tl.float32)
     low = (before - high.to(tl.float64)).to(tl.float32)
-    begin = tl.load(starts + sequence)
+    row, end = tl.load(starts + sequence), tl.load(starts + sequence + 1)
     n_held = tl.load(context_lens + sequence)
-    for row in range(begin, tl.load(starts + sequence + 1)):
-        at = tl.cast(row, tl.int64) * n_channels + channel
-        more = tl.load(b + at, is_channel, 0.0)
-        total = high + more
-        back = total - high
-        low += (high - (total - back)) + (more - back)
-        # Both become what float64 can hold together: the second half has no bit below 2^-48.
-        high = total + low
-        low -= high - total
-        unit = high * _HALF
-        low = (low + unit) - unit
-        n_held += 1
-        mean = (high + low) / n_held
-        tl.store(out + at, tl.load(a + at, is_channel, 0.0) * mean, is_channel)
+    while row < end:
+        # Up to the end of a page.
+        n_new = min(end - row, page_size - n_held % page_size)
+        for _ in range(n_new):
+            at = row.to(tl.int64) * n_channels + channel
+            more = tl.load(b + at, is_channel, 0.0)
+            total = high + more
+            back = total - high
+            low += (high - (total - back)) + (more - back)
+            # Both become what float64 can hold together: the second half has no bit below 2^-48.
+            high = total + low
+            low -= high - total
+            unit = high * _HALF
+            low = (low + unit) - unit
+            n_held += 1
+            mean = (high + low) / n_held
+            tl.store(out + at, tl.load(a + at, is_channel, 0.0) * mean, is_channel)
+            row += 1
         if n_held % page_size == 0:
             kept = tl.load(state_tables + sequence * n_pages_each + n_held // page_size - 1)
             if kept >= 0:

@@ -64,7 +64,8 @@ def _normalized(
         partials = torch.full((-(-batch.longest // segment), n, HEADS * k), float("nan"))
         gpu.relate[(len(batch.tiles), HEADS, len(partials))](
             new_a, batch.tiles, batch.block_tables, pool, partials, n, each, HEADS, page_size, k,
-            EPS, CHANNELS=channels, READERS=gpu.READERS, RUN=gpu.RUN, SEGMENT=segment,
+            EPS, CHANNELS=channels, READERS=gpu.READERS, SEGMENT=segment,
+            **gpu.run_of(channels),
         )  # fmt: skip
         made = torch.full((n, HEADS * k), float("nan"))
         gpu.combine[(n, HEADS)](

@@ -1,0 +1,178 @@
+"""What the kernels of devices become for GPUs that need not be there. Nothing is measured.
+
+    python -m benchmarks.machine_code [--targets 80,89,90,100] [--output FILE]
+
+Triton compiles each kernel, with each tile that its launcher may choose, for each compute
+capability. What is told of it: registers of a thread; bytes that do not fit into them (spills);
+bytes of shared memory; and how many instructions there are that compute exponentials, and in inner
+loops, in float64. The last line is JSON.
+"""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from benchmarks.figures import arguments, integers, publish, start
+from model.ops.embedding import gpu as embedding
+from model.ops.gpu import linear
+from model.ops.logits import gpu as logits
+from model.ops.relation import gpu as relation
+from model.ops.relation import gpu_separable as separable
+from model.ops.token_shift import gpu as token_shift
+
+_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+_INT_ARRAYS = (
+    "block_tables", "context_lens", "indices", "owners", "phases", "reaches", "rows", "slots",
+    "starts", "state_tables", "tiles", "token_ids",
+)  # fmt: skip
+_FLOAT_ARRAYS = (
+    "a", "b", "bias", "logits", "memories", "out", "partials", "phase_vectors", "pool", "readers",
+    "tails", "taps", "tokens", "weight", "x", "z",
+)  # fmt: skip
+_TYPES = {
+    **dict.fromkeys(_INT_ARRAYS, "*i32"),
+    **dict.fromkeys(_FLOAT_ARRAYS, "*fp32"),
+    "eps": "fp32",
+    "likeliest": "*i64",
+    "sums": "*fp64",
+}
+"""Of arguments by their names; all others are int32."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A kernel with one of its tiles.
+
+    Attributes:
+        kernel: as Triton has it.
+        constants: by the names of its arguments.
+        places: the type of the argument of that name, which kernels do not agree on.
+    """
+
+    kernel: Any
+    constants: dict[str, Any]
+    places: str = "*i32"
+
+    @property
+    def name(self) -> str:
+        """The kernel and its constants."""
+        shown = ", ".join(f"{name} {int(value)}" for name, value in self.constants.items())
+        home = self.kernel.fn.__module__.removeprefix("model.ops.")
+        return f"{home}.{self.kernel.__name__}, {shown}"
+
+
+def variants() -> Iterator[Variant]:
+    """Every kernel, with tiles for up to 1,024 channels."""
+    segment = {"SEGMENT": relation.SEGMENT}
+    for channels in (16, 32, 64, 128, 256, 512, 1024):
+        tile = {"CHANNELS": channels, "READERS": relation.READERS} | relation.run_of(channels)
+        yield Variant(relation.relate, tile | segment)
+    for channels in (64, 1024):
+        width = {"CHANNELS": channels}
+        yield Variant(relation.combine, width | segment)
+        for kernel in (
+            relation.append, separable.exponentiate, token_shift.normalize_rows, token_shift.shift,
+        ):  # fmt: skip
+            yield Variant(kernel, width)
+        for has in (False, True):
+            tables = {"HAS_PLACES": has, "HAS_PHASES": has}
+            yield Variant(embedding.embed_rows, width | tables, places="*fp32")
+    yield Variant(separable.scan, {"CHANNELS": 32})
+    for kept in (1, 16, 64):
+        channels = min(1024, token_shift.TAIL_NUMBERS // kept)
+        yield Variant(token_shift.keep_tails, {"KEPT": kept, "CHANNELS": channels})
+    for n_logits in (32, 512):
+        yield Variant(logits.find_likeliest, {"LOGITS": n_logits})
+    tile = {"ROWS": linear.ROWS, "OUT": linear.OUT, "IN": linear.IN, "num_warps": linear.WARPS}
+    for gathers, has_bias, gelu, adds in (
+        (False, True, False, False), (False, False, False, False), (False, True, True, False),
+        (False, True, False, True), (True, False, False, False),
+    ):  # fmt: skip
+        how = {"GATHERS": gathers, "HAS_BIAS": has_bias, "GELU": gelu, "ADDS": adds}
+        yield Variant(linear.product, how | tile)
+
+
+def compiled(variant: Variant, target: int) -> dict[str, Any]:
+    """What a kernel becomes for a compute capability, such as 90 for 9.0."""
+    constants = dict(variant.constants)
+    options = {"num_warps": constants.pop("num_warps", 4)}
+    names = variant.kernel.arg_names
+    types = _TYPES | {"places": variant.places}
+    signature = {
+        name: "constexpr" if name in constants else types.get(name, "i32") for name in names
+    }
+    given = {(names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(variant.kernel, signature, constexprs=given)
+    made = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(made.asm["cubin"])
+        file.flush()
+        usage, code = (
+            subprocess.run(
+                [_TOOLS / tool, option, file.name], capture_output=True, text=True, check=True
+            ).stdout
+            for tool, option in (("cuobjdump", "-res-usage"), ("nvdisasm", "-c"))
+        )
+    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", usage)
+    if found is None:
+        raise ValueError(f"cuobjdump tells nothing of {variant.name}: {usage}")
+    registers, stack, shared, local = map(int, found.groups())
+    return {
+        "registers": registers,
+        "spilled": stack + local,
+        "shared": shared,
+        "exponentials": len(re.findall(r"\bMUFU\.EX2\b", code)),
+        "float64_in_loops": sum(map(_float64, loops(code))),
+    }
+
+
+def loops(code: str) -> Iterator[str]:
+    """The parts of a disassembly that a jump goes back over, and that have no such part inside."""
+    lines = code.splitlines()
+    labels = {line[:-1]: number for number, line in enumerate(lines) if re.match(r"\.L\w+:", line)}
+    end = 0
+    for number, line in enumerate(lines):
+        jump = re.search(r"\bBRA\b.*`\((\.L\w+)\)", line)
+        begin = labels.get(jump[1], number) if jump else number
+        if end <= begin < number - 1:
+            yield "\n".join(lines[begin:number])
+            end = number
+
+
+def _float64(code: str) -> int:
+    return len(re.findall(r"\b(?:DADD|DMUL|DFMA|DSETP|MUFU\.\w+64H)\b", code))
+
+
+def measure(targets: list[int], tell: Callable[[str], object]) -> dict[str, Any]:
+    """All figures, as JSON-ready values."""
+    kernels = {}
+    for variant in variants():
+        kernels[variant.name] = found = {target: compiled(variant, target) for target in targets}
+        tell(f"{variant.name}: {found[targets[-1]]['registers']} registers")
+    return {"triton": triton.__version__, "kernels": kernels}
+
+
+def main() -> None:
+    """Print the figures for people, then as JSON."""
+    parser = arguments(__doc__)
+    parser.add_argument(
+        "--targets",
+        type=integers,
+        default=[80, 89, 90, 100],
+        help="compute capabilities, without the point; default 80,89,90,100",
+    )
+    options = parser.parse_args()
+    figures = measure(options.targets, lambda line: print(line, flush=True))
+    publish(figures, options.output)
+
+
+if __name__ == "__main__":
+    start(main)
