@@ -92,8 +92,10 @@ def test_a_part_that_the_backend_has_no_operation_for_says_so(
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     with pytest.raises(CheckpointError, match="there is no mixer 'normalised'; known mixers: mean"):
         load_checkpoint(tmp_path)
-    with pytest.raises(ValueError, match="there is no backend 'gpu'; known backends: cpu, plain"):
-        load_checkpoint(folder, backend="gpu")
+    with pytest.raises(
+        ValueError, match="there is no backend 'tpu'; known backends: cpu, gpu, plain"
+    ):
+        load_checkpoint(folder, backend="tpu")
     assert checkpoint.decoder.backend.promise
 
 
