@@ -24,7 +24,9 @@ from benchmarks.figures import arguments, integers, publish, start
 from model.ops.embedding import gpu as embedding
 from model.ops.gpu import linear
 from model.ops.logits import gpu as logits
+from model.ops.norm import gpu as norm
 from model.ops.relation import gpu as relation
+from model.ops.relation import gpu_keyed as keyed
 from model.ops.relation import gpu_separable as separable
 from model.ops.token_shift import gpu as token_shift
 
@@ -34,13 +36,16 @@ _INT_ARRAYS = (
     "starts", "state_tables", "tiles", "token_ids",
 )  # fmt: skip
 _FLOAT_ARRAYS = (
-    "a", "b", "bias", "logits", "memories", "out", "partials", "phase_vectors", "pool", "readers",
-    "tails", "taps", "tokens", "weight", "x", "z",
+    "a", "a_keys", "a_values", "b", "b_keys", "b_values", "bias", "full", "keys", "logits",
+    "lowers", "match", "matches", "memories", "moments", "out", "partials", "phase_vectors", "pool",
+    "readers", "scores", "tails", "taps", "temperature", "tokens", "values", "weight", "x", "z",
 )  # fmt: skip
 _TYPES = {
     **dict.fromkeys(_INT_ARRAYS, "*i32"),
     **dict.fromkeys(_FLOAT_ARRAYS, "*fp32"),
+    "bests": "*fp64",
     "eps": "fp32",
+    "found": "*fp64",
     "likeliest": "*i64",
     "sums": "*fp64",
 }
@@ -64,7 +69,7 @@ class Variant:
     @property
     def name(self) -> str:
         """The kernel and its constants."""
-        shown = ", ".join(f"{name} {int(value)}" for name, value in self.constants.items())
+        shown = ", ".join(f"{name} {value:g}" for name, value in self.constants.items())
         home = self.kernel.fn.__module__.removeprefix("model.ops.")
         return f"{home}.{self.kernel.__name__}, {shown}"
 
@@ -79,12 +84,15 @@ def variants() -> Iterator[Variant]:
         width = {"CHANNELS": channels}
         yield Variant(relation.combine, width | segment)
         for kernel in (
-            relation.append, separable.exponentiate, token_shift.normalize_rows, token_shift.shift,
+            relation.append, token_shift.shift,
         ):  # fmt: skip
             yield Variant(kernel, width)
+        for exp in (False, True):
+            yield Variant(norm.normalize_rows, {"EXP": exp} | norm.rows_of(channels))
         for has in (False, True):
             tables = {"HAS_PLACES": has, "HAS_PHASES": has}
             yield Variant(embedding.embed_rows, width | tables, places="*fp32")
+    yield from _keyed_variants(segment)
     yield Variant(separable.scan, {"CHANNELS": 32})
     for kept in (1, 16, 64):
         channels = min(1024, token_shift.TAIL_NUMBERS // kept)
@@ -100,10 +108,34 @@ def variants() -> Iterator[Variant]:
         yield Variant(linear.product, how | tile)
 
 
+def _keyed_variants(segment: dict[str, int]) -> Iterator[Variant]:
+    """Those of keyed relations: blunt, sharp, and such as shipped checkpoints use for recalls."""
+    numbers = {"RECENCY": 0.0, "TOLERANCE": 0.0, "EPS": 1e-6}
+    recall = {"RECENCY": 1e4, "TOLERANCE": 1.4, "EPS": 1e-6}
+    for n_values in (16, 128, 256, 512):
+        width = {"VALUES": n_values}
+        for blunt, speaks, told, constants in (
+            (True, False, True, numbers), (True, True, False, numbers),
+            (False, True, False, numbers), (False, True, False, numbers | {"RECENCY": 1.0}),
+            (False, False, True, numbers), (False, False, True, recall),
+        ):  # fmt: skip
+            form = {"SPEAKS": speaks, "BLUNT": blunt}
+            surveyed, read = keyed.tiles_of(n_values, **form)
+            how = form | constants | segment
+            tile = {"TELLS": told, "READERS": relation.READERS}
+            yield Variant(keyed.survey, how | surveyed | tile)
+            yield Variant(keyed.read, how | read)
+        yield Variant(keyed.combine, {"TELLS": True} | width | segment)
+        yield Variant(keyed.append, {"SIGN": -1.0, "TOLERANCE": 1.4, "KEYS": 128} | width)
+    yield Variant(keyed.note_found, {"SOURCE": 0})
+
+
 def compiled(variant: Variant, target: int) -> dict[str, Any]:
     """What a kernel becomes for a compute capability, such as 90 for 9.0."""
     constants = dict(variant.constants)
     options = {"num_warps": constants.pop("num_warps", 4)}
+    if "maxnreg" in constants:
+        options["maxnreg"] = constants.pop("maxnreg")
     names = variant.kernel.arg_names
     types = _TYPES | {"places": variant.places}
     signature = {

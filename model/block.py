@@ -6,13 +6,11 @@ from model.config import BlockConfig, Phase
 from model.mixers.base import Mixer
 from model.mlp import Mlp
 from model.ops.norm import norm
-from model.ops.positions import OUTPUT, RECALL, SOURCE
+from model.ops.positions import EVERY_PHASE, OUTPUT, RECALL, SOURCE
 from model.state import LayerState
 from model.step import Step
 
 PHASES: dict[Phase, int] = {"source": SOURCE, "output": OUTPUT, "recall": RECALL}
-
-_NO_PHASE = -1
 
 
 class Block:
@@ -69,14 +67,15 @@ class Block:
         if self.mlp is not None:
             self.mlp.extend(step)
 
+    @property
+    def mask(self) -> int:
+        """The phases of the tokens that it writes to, a bit for each; or `EVERY_PHASE`."""
+        return EVERY_PHASE if self.phases is None else sum(1 << phase for phase in self.phases)
+
     def silence(self) -> None:
         """Let the block write nothing from now on, to see how the others do without it."""
-        self.phases = (_NO_PHASE,)
+        self.phases = ()
 
     def _writes(self, phases: Tensor) -> Tensor:
         """Whether the block writes to each token, `[B, T]` bool."""
-        assert self.phases is not None
-        is_written = phases == self.phases[0]
-        for phase in self.phases[1:]:
-            is_written = is_written | (phases == phase)
-        return is_written
+        return (self.mask >> phases) & 1 == 1

@@ -133,7 +133,7 @@ def load_checkpoint(
     tensors = _read_weights(path / _WEIGHTS, data, decoder.state_dict())
     # Copies, which begin where vectors do. `to_empty` would import torch's compiler, as below.
     decoder.load_state_dict({name: one.clone() for name, one in tensors.items()}, assign=True)
-    decoder.requires_grad_(False).eval()
+    decoder.requires_grad_(False).eval().to(decoder.backend.device)
     fingerprint = hashlib.sha256(data).hexdigest()
     return Checkpoint(
         path.name,

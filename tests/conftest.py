@@ -5,6 +5,8 @@ import signal
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -57,3 +59,25 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def own_state_folder(state_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the sessions of a test's server from those of servers that several tests share."""
     monkeypatch.setenv("XDG_STATE_HOME", str(state_folder / f"test-{next(_numbers)}"))
+
+
+@pytest.fixture(scope="session")
+def quick_interpreter() -> Iterator[None]:
+    """Run kernels of devices in about half the time.
+
+    Triton's interpreter puts its own functions in place of those of the language, and does so again
+    for each function that a kernel calls. That takes most of the time, and is needed once.
+    """
+    from triton import language
+    from triton.runtime import interpreter
+
+    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+        used = [one for one in function.fn.__globals__.values() if isinstance(one, ModuleType)]
+        used = [one for one in used if one in (language, language.core)]
+        if any(language.core.is_builtin(one.load) for one in used):
+            interpreter._patch_lang(function.fn)
+        return function.rewrite()(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interpreter.InterpretedFunction, "__call__", call)
+        yield

@@ -34,6 +34,7 @@ COMPANIONS = {"llvmlite": "numba", "pydantic_core": "pydantic"}
 
 # What any file of the server may know.
 COMMON = (
+    "model.device",
     "model.machine",
     "model.pool_dtype",
     "server.errors",
@@ -233,7 +234,7 @@ def test_kernels_of_the_cpu_are_for_operations_and_the_backend_of_the_cpu(graph:
     # Training, too, takes the positions of whole sequences from the CPU.
     assert {name for name in users if not is_within(name, ("model.ops",))} == {
         "model.backends.cpu", "model.backends.cpu_program", "model.backends.cpu_scratch",
-        "model.backends.cpu_team", "model.backends.gpu", "model.embedding",
+        "model.backends.cpu_team", "model.backends.gpu_scratch", "model.embedding",
     }  # fmt: skip
 
 

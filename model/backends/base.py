@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from model.block import Block
@@ -35,10 +36,12 @@ class Backend(ABC):
     Attributes:
         promise: when results have the same bits, as a sentence for people.
         ops: its operations, by the names under which the parts of a decoder ask for them.
+        device: where the weights of a decoder are.
     """
 
     promise: ClassVar[str]
     ops: ClassVar[Mapping[str, Op]]
+    device = torch.device("cpu")
 
     @abstractmethod
     def start(self, report: Callable[[str], object], *, in_a_hurry: bool = False) -> None:

@@ -23,7 +23,6 @@ from model.ops.cpu.compiling import compile_all, is_awaited
 from model.ops.cpu.operations import STEP_WORDS, Operation, Work
 from model.ops.cpu.program import (
     ENTRY,
-    EVERY_PHASE,
     N_COLUMNS,
     NOTHING,
     OWN,
@@ -323,13 +322,10 @@ class Program:
     def _find_stages(self, state: DecoderState) -> Iterator[_Stage]:
         yield self._stage(self.parts.embedding)
         for block, layer in zip(self.parts.blocks, state.layers, strict=True):
-            mask = EVERY_PHASE
-            if block.phases is not None:
-                mask = sum(1 << phase for phase in block.phases if phase >= 0)
             if type(block.mixer).extend is Mixer.extend:
-                yield self._stage(block.mixer, layer, mask)
+                yield self._stage(block.mixer, layer, block.mask)
             else:
-                yield _Stage(None, block.mixer, layer, mask)
+                yield _Stage(None, block.mixer, layer, block.mask)
             if block.mlp is not None:
                 yield self._stage(block.mlp)
         yield self._stage(self.parts.classifier)

@@ -9,10 +9,11 @@ import torch
 from model.decoder import Decoder
 from model.predictions import Predictions
 from model.state import DecoderState, RaggedBatch
-from model.step import UnsupportedOpError
 from tests.model.tiny import tiny_config
 
 N, LENGTH, PAGE = 3, 40, 16
+
+pytestmark = pytest.mark.usefixtures("quick_interpreter")
 
 
 def _decoder(backend: str, **changes: Any) -> Decoder:
@@ -68,6 +69,11 @@ class Sequences:
         return logits, likeliest
 
 
+KEYED = {"n_head": 1, "d_value": 6}
+TOLD = {
+    "silent_values": True, "tied_keys": True, "tells_match": True, "tolerance": 1.4,
+    "within_turn": True,
+}  # fmt: skip
 SHAPES: dict[str, dict[str, Any]] = {
     "both relations": {},
     "MLPs": {"mlp_width": 20},
@@ -82,6 +88,20 @@ SHAPES: dict[str, dict[str, Any]] = {
         "recall_shift_width": 9,
         "recall": True,
     },
+    "keys": {"mixers": ("normalized",), "params": KEYED | {"temperature": 40.0, "recency": 1.5}},
+    "keys of which little counts": {
+        "mixers": ("normalized", "normalized"),
+        "params": KEYED | {"temperature": 1e6, "silent_values": True, "tied_keys": True},
+        "mlp_width": 20,
+    },
+    "keys of recall": {
+        "mixers": ("normalized", "normalized"),
+        "params": KEYED | TOLD | {"temperature": 1e6, "recency": 50.0},
+        "recall_blocks": 1,
+        "recall_shift_width": 9,
+        "recall": True,
+    },
+    "sharp values": {"mixers": ("normalized",), "params": {"n_head": 1, "temperature": 2.0}},
     "learned positions": {"mixers": ("separable",), "positions": "learned", "d_position": 0},
     "no positions": {"mixers": ("separable",), "positions": "none", "d_position": 0},
 }
@@ -115,12 +135,6 @@ def test_what_is_not_finite_makes_nothing_likely() -> None:
     found = sequences.step(np.arange(3), np.ones(3, np.int64))
     best = found.logits.argmax(-1).tolist()
     assert found.likeliest.tolist() == [best[0], -1, best[2]]
-
-
-def test_a_keyed_relation_is_refused_by_name() -> None:
-    decoder = _decoder("gpu", mixers=("normalized",), params={"n_head": 1, "d_value": 8})
-    with pytest.raises(UnsupportedOpError, match="keyed_relation"):
-        Sequences(decoder, 0).run(0)
 
 
 def test_a_pool_in_bfloat16_is_refused() -> None:

@@ -3,10 +3,10 @@
 from model.ops.cpu import jit
 from model.ops.cpu.operations import STEP
 from model.ops.cpu.records import F64, I64, call, writer
+from model.ops.positions import EVERY_PHASE
 
 SERIAL, PARALLEL, ENTRY, OWN, PER_ROW, PER_PAIR, PHASES = range(7)
 N_COLUMNS = 7
-EVERY_PHASE = -1
 SAME_ROWS = -2
 NOTHING = -1
 

@@ -5,10 +5,10 @@ import triton.language as tl
 from torch import Tensor
 
 from model.ops.gpu.tiles import gelu, is_active
+from model.ops.positions import EVERY_PHASE
 
 ROWS, OUT, IN = 16, 32, 32  # of a tile; a product of fewer rows is no faster
 WARPS = 8  # with 4, some forms spill
-_EVERY_PHASE = -1
 
 
 @triton.jit
@@ -71,7 +71,7 @@ def multiply(
             their rows are written, and added to.
     """
     n_out, n_in = weight.shape
-    phases, mask = (x, _EVERY_PHASE) if adds_to is None else adds_to
+    phases, mask = (x, EVERY_PHASE) if adds_to is None else adds_to
     grid = triton.cdiv(n_rows, ROWS), triton.cdiv(n_out, OUT)
     product[grid](
         x, x if rows is None else rows, weight, weight if bias is None else bias, phases, out,

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from model.ops.gpu.linear import multiply
-from model.ops.token_shift.gpu import normalize_rows
+from model.ops.norm.gpu import norm_rows
 from model.step import Step
 
 
@@ -30,9 +30,8 @@ def classify(classifier: Any, step: Step, layer: None) -> None:  # noqa: ARG001
     if not n:
         return
     d = classifier.weight.shape[1]
-    (z,) = device.rows("inputs", 1, d)
-    n_rows = device.batch.n_rows
-    normalize_rows[(n_rows,)](step.x, z, d, classifier.norm_eps, CHANNELS=triton.next_power_of_2(d))
+    z = device.room("inputs", device.batch.n_rows, d)
+    norm_rows(step.x, z, classifier.norm_eps)
     multiply(z, classifier.weight, None, device.logits, n_rows=n, rows=device.batch.rows)
     n_logits = device.logits.shape[1]
     find_likeliest[(n,)](

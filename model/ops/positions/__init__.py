@@ -27,3 +27,6 @@ NOWHERE = -1
 
 SOURCE, OUTPUT, RECALL = 0, 1, 2
 """Phases: before SEP, from SEP on, and from the SEP of a recall on."""
+
+EVERY_PHASE = -1
+"""Stands for all phases where a mask of some, a bit for each, is asked for."""

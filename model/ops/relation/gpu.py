@@ -6,8 +6,11 @@ side by side in a page; `combine` puts the segments together, in ascending order
 depends on the place of a reader alone, so a reader gets the same bits in any batch and chunking.
 """
 
+from typing import Any
+
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from model.ops.gpu.tiles import is_active
 
@@ -17,9 +20,7 @@ _LARGEST_RUN = 16  # a page has a multiple of it
 _PER_THREAD = 32  # numbers of a tile; with 64, what a pair needs no longer fits into registers
 
 _LOG2E = tl.constexpr(1.4426950408889634)
-# As on the CPU: above this ratio of squared mean to variance, what is left of a pair is added up
-# again with what rounding took from it.
-_MAX_MEAN = tl.constexpr(4.0)
+_MAX_MEAN = tl.constexpr(4.0)  # as on the CPU
 
 
 def run_of(channels: int) -> dict[str, int]:
@@ -31,6 +32,12 @@ def run_of(channels: int) -> dict[str, int]:
     warps = 4 if channels <= 128 else 8
     run = warps * 32 * _PER_THREAD // (READERS * channels)
     return {"RUN": max(1, min(_LARGEST_RUN, run)), "num_warps": warps}
+
+
+@triton.jit
+def dwarfs(mean, variance):
+    """Whether the squared mean of pairs is so large that float32 cannot tell their variance."""
+    return ~(mean * mean <= variance * _MAX_MEAN)
 
 
 @triton.jit
@@ -51,8 +58,8 @@ def append(
 
 @triton.jit
 def relate(
-    readers, tiles, block_tables, pool, partials, n_rows, n_pages_each, n_heads, page_size,
-    n_channels, eps, CHANNELS: tl.constexpr, READERS: tl.constexpr, RUN: tl.constexpr,
+    readers, tiles, phases, block_tables, pool, partials, n_rows, n_pages_each, n_heads, page_size,
+    n_channels, mask, eps, CHANNELS: tl.constexpr, READERS: tl.constexpr, RUN: tl.constexpr,
     SEGMENT: tl.constexpr,
 ):  # fmt: skip
     """Add up `exp(norm(reader + memory))` over the memories of a segment.
@@ -61,6 +68,7 @@ def relate(
         readers: `[N, H·K]`.
         tiles: `[n_tiles, 4]` int32, of each its sequence, first row, number of rows, and the place
             of the first one.
+        phases, mask: of the rows, and which of them are active; tiles without any are left out.
         block_tables: `[S, n_pages_each]` int32.
         pool: `[n_pages, H, page_size, K]`, float32 or bfloat16.
         partials: `[n_segments, N, H·K]` float32, written.
@@ -70,11 +78,13 @@ def relate(
     sequence, first_row = tl.load(tile), tl.load(tile + 1)
     n_readers, first_place = tl.load(tile + 2), tl.load(tile + 3)
     n_memories = first_place + n_readers
-    if begin >= n_memories:
+    number = tl.arange(0, READERS)
+    phase = tl.load(phases + first_row + number, number < n_readers, 0)
+    n_active = tl.sum(tl.where((number < n_readers) & is_active(phase, mask), 1, 0), 0)
+    if (begin >= n_memories) | (n_active == 0):
         return
     channel = tl.arange(0, CHANNELS)
     is_channel = (channel < n_channels)[None, None, :]
-    number = tl.arange(0, READERS)
     place = first_place + number
     at = ((first_row + number) * n_heads + head)[:, None] * n_channels + channel[None, :]
     is_there = (number < n_readers)[:, None] & (channel < n_channels)[None, :]
@@ -93,7 +103,7 @@ def relate(
         mean = (tl.sum(pair, 2) / n_channels)[:, :, None]
         centred = tl.where(is_channel, pair - mean, 0.0)
         variance = (tl.sum(centred * centred, 2) / n_channels)[:, :, None]
-        is_dwarfed = mean * mean > variance * _MAX_MEAN
+        is_dwarfed = dwarfs(mean, variance)
         if tl.max(tl.where(is_dwarfed, 1, 0)) > 0:
             # What the sum of two floats loses to rounding is itself a float (Knuth's two-sum).
             back = pair - own
@@ -129,3 +139,34 @@ def combine(
             skipped = tl.cast(segment, tl.int64) * n_rows * n_heads * n_channels
             total += tl.load(partials + skipped + at, is_channel, 0.0)
         tl.store(out + at, total / n_seen, is_channel)
+
+
+def relate_all(
+    device: Any, pool: Tensor, page_size: int, eps: float, a: Tensor, b: Tensor, out: Tensor
+) -> None:
+    """Write the memories of the new rows of a step to their pages, and let their readers read.
+
+    Args:
+        device: a `model.backends.gpu_scratch.DeviceScratch` with the batch of the step.
+        pool: `[n_pages, H, page_size, K]`, written.
+        page_size, eps: of the pool, and of the relation.
+        a, b: readers and memories, `[N, H·K]`.
+        out: `[N, H·K]`, written for rows that are active.
+    """
+    batch, (heads, k) = device.batch, (pool.shape[1], pool.shape[3])
+    n, n_pages, channels = batch.n_rows, batch.block_tables.shape[1], triton.next_power_of_2(k)
+    append[(n, heads)](
+        b, batch.owners, batch.places, batch.block_tables, pool, n_pages, heads, page_size, k,
+        CHANNELS=channels,
+    )  # fmt: skip
+    n_segments = triton.cdiv(batch.longest, SEGMENT)
+    partials = device.room("partials", n_segments, n, heads * k)
+    relate[(len(batch.tiles), heads, n_segments)](
+        a, batch.tiles, batch.phases, batch.block_tables, pool, partials, n, n_pages, heads,
+        page_size, k, device.mask, eps, CHANNELS=channels, READERS=READERS, SEGMENT=SEGMENT,
+        **run_of(channels),
+    )  # fmt: skip
+    combine[(n, heads)](
+        partials, batch.places, batch.phases, out, n, heads, k, device.mask, CHANNELS=channels,
+        SEGMENT=SEGMENT,
+    )  # fmt: skip

@@ -4,23 +4,17 @@ The sums of a sequence are added to token by token, as on the CPU, so that no ch
 bit. In place of float64 they are pairs of float32: what an addition loses goes to the second one.
 """
 
+from typing import Any
+
 import triton
 import triton.language as tl
+from torch import Tensor
 
-from model.ops.gpu.tiles import normalize
+from model.ops.norm.gpu import norm_rows
+
+_SCAN_CHANNELS = 32  # that one program adds up
 
 _HALF = tl.constexpr(2.0**-24)
-
-
-@triton.jit
-def exponentiate(x, n_channels, eps, CHANNELS: tl.constexpr):
-    """Replace rows of one head, `[N·H, K]`, by the exponentials of what they are normalized."""
-    row = tl.program_id(0).to(tl.int64)
-    channel = tl.arange(0, CHANNELS)
-    is_channel = channel < n_channels
-    own = tl.load(x + row * n_channels + channel, is_channel, 0.0)[None, :]
-    own = tl.exp(normalize(own, is_channel[None, :], n_channels, eps))
-    tl.store(x + row * n_channels + channel[None, :], own, is_channel[None, :])
 
 
 @triton.jit
@@ -70,3 +64,26 @@ def scan(
                 full = high.to(tl.float64) + low.to(tl.float64)
                 tl.store(sums + kept.to(tl.int64) * n_channels + channel, full, is_channel)
     tl.store(state, high.to(tl.float64) + low.to(tl.float64), is_channel)
+
+
+def add_up(
+    device: Any, sums: Tensor, page_size: int, n_heads: int, eps: float, a: Tensor, b: Tensor,
+    out: Tensor,
+) -> None:  # fmt: skip
+    """Let the sums of sequences go on with the new rows of a step, and read them after each.
+
+    Args:
+        device: a `model.backends.gpu_scratch.DeviceScratch` with the batch of the step.
+        sums: `[n_states, R]` float64, updated in place.
+        page_size, n_heads, eps: of pages, and of the relation.
+        a, b: readers and memories, `[N, R]`, overwritten.
+        out: `[N, R]`, written.
+    """
+    batch, width = device.batch, a.shape[1]
+    for rows in (a, b):
+        by_head = rows.view(-1, width // n_heads)
+        norm_rows(by_head, by_head, eps, exp=True)
+    scan[(len(batch.slots), triton.cdiv(width, _SCAN_CHANNELS))](
+        a, b, batch.starts, batch.context_lens, batch.slots, batch.state_tables, sums, out,
+        batch.state_tables.shape[1], page_size, width, CHANNELS=_SCAN_CHANNELS,
+    )  # fmt: skip

@@ -3,21 +3,7 @@
 import triton
 import triton.language as tl
 
-from model.ops.gpu.tiles import normalize
-
 TAIL_NUMBERS = 2048  # that one program moves; more of them spill
-
-
-@triton.jit
-def normalize_rows(x, z, n_channels, eps, CHANNELS: tl.constexpr):
-    """Write the normalized rows of `x` `[N, D]` to `z`."""
-    row = tl.program_id(0).to(tl.int64)
-    channel = tl.arange(0, CHANNELS)
-    is_channel = channel < n_channels
-    own = tl.load(x + row * n_channels + channel, is_channel, 0.0)[None, :]
-    is_channel = is_channel[None, :]
-    own = normalize(own, is_channel, n_channels, eps)
-    tl.store(z + row * n_channels + channel[None, :], own, is_channel)
 
 
 @triton.jit

@@ -1,0 +1,402 @@
+"""The keyed relation on a device: all pairs in float32, and in float64 those that count.
+
+`survey` bounds the exponent of the largest weight of each pair, from above and from below, and
+keeps for each reader what a run of memories comes to at most, and a segment at least. `read` then
+adds up the weights of the runs that may count beside the best; where the relation is sharp, these
+are few. Where it is blunt (`model.ops.relation.cpu_keyed_blunt`), nearly all pairs count, and
+float32 keeps what counts of them: `survey` adds them up at once, and leaves to `read` the runs with
+a pair that float32 cannot tell. `combine` puts segments together, in ascending order. All of this
+depends on the reader and what it sees alone, so a reader gets the same bits in any batch and any
+chunking.
+
+Common arguments: `a_keys` `[N, n_keys]` and `a_values` `[N, V]`, what readers say; `keys`
+`[n_pages, n_blocks, page_size, KEY_BLOCK]`, `values` `[n_pages, page_size, V]` and `moments`
+`[n_pages, 4, page_size]`, as `append` writes them; `tiles`, `block_tables`, `phases`, `reaches`,
+`places`, `owners` of the batch; `full` `[n_taps + 1, n_taps + 2]` (`full_matches`); `temperature`
+`[1]`; `d`, channels of a pair. `SPEAKS`: whether readers say anything of values. `TOLERANCE` and
+`RECENCY`, `EPS`: of the relation.
+"""
+
+import triton
+import triton.language as tl
+
+from model.ops.gpu.tiles import is_active
+from model.ops.relation import KEY_BLOCK
+from model.ops.relation.gpu import dwarfs, run_of
+
+_RUN = 16  # memories; a page has a multiple of it
+_READ = 4096  # values that `read` takes at a time, at most
+_REGISTERS = {"maxnreg": 255}  # all there are; else the assembler saves some, and spills
+
+_MARGIN = tl.constexpr(64.0)  # as on the CPU: what is further below the best has no weight
+_SLACK = tl.constexpr(1e-5)  # of an exponent, for what float32 may be off
+_ULP = tl.constexpr(6e-8)
+_LOG2E = tl.constexpr(1.4426950408889634)
+_LEAST = tl.constexpr(-126.0)
+_BLOCK = tl.constexpr(KEY_BLOCK)
+_NEVER = tl.constexpr(float("-inf"))
+_INFINITE = tl.constexpr(float("inf"))
+
+
+def tiles_of(n_values: int, *, SPEAKS: bool, BLUNT: bool) -> tuple[dict[str, int], dict[str, int]]:
+    """Tiles of `survey` and of `read`, and their warps: such that neither spills.
+
+    Args:
+        n_values: of a memory.
+        SPEAKS, BLUNT: whether `survey` needs values. If it adds them up, `read` is to leave out
+            what is added up already, so both take as many memories at a time.
+    """
+    channels = triton.next_power_of_2(n_values)
+    wide = max(128, channels)
+    run = min(_RUN, _READ // wide)
+    surveyed = run_of(channels) if SPEAKS or BLUNT else {"RUN": run, "num_warps": 4}
+    run = surveyed["RUN"] if BLUNT else run
+    read = {"VALUES": wide, "RUN": run, "PARTS": run // surveyed["RUN"], "num_warps": 8}
+    return surveyed | {"VALUES": channels} | _REGISTERS, read | _REGISTERS
+
+
+@triton.jit
+def append(
+    b_keys, b_values, reaches, owners, places, block_tables, keys, values, moments, n_pages_each,
+    n_keys, n_blocks, n_values, page_size, SIGN: tl.constexpr, TOLERANCE: tl.constexpr,
+    KEYS: tl.constexpr, VALUES: tl.constexpr,
+):  # fmt: skip
+    """Write the memory of each row to its page, and its moments.
+
+    These are the sum of its values, and of its keys unless there is a tolerance; the sum of the
+    squares of its values; the largest of them; and its reach.
+
+    Args:
+        b_keys: `[N, n_keys]`, times `SIGN`.
+        b_values: `[N, V]`.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    place = tl.load(places + row)
+    page = tl.load(block_tables + tl.load(owners + row) * n_pages_each + place // page_size)
+    page, place = page.to(tl.int64), place % page_size
+    key = tl.arange(0, KEYS)
+    own = tl.load(b_keys + row * n_keys + key, key < n_keys, 0.0) * SIGN
+    at = ((page * n_blocks + key // _BLOCK) * page_size + place) * _BLOCK + key % _BLOCK
+    tl.store(keys + at, own, key < n_blocks * _BLOCK)
+    channel = tl.arange(0, VALUES)
+    is_value = channel < n_values
+    value = tl.load(b_values + row * n_values + channel, is_value, 0.0)
+    tl.store(values + (page * page_size + place) * n_values + channel, value, is_value)
+    total = tl.sum(value, 0)
+    if TOLERANCE == 0:
+        total += tl.sum(own, 0)
+    moment = moments + page * 4 * page_size + place
+    tl.store(moment, total)
+    tl.store(moment + page_size, tl.sum(value * value, 0))
+    tl.store(moment + 2 * page_size, tl.max(tl.where(is_value, value, _NEVER), 0))
+    tl.store(moment + 3 * page_size, tl.load(reaches + row).to(tl.float32))
+
+
+@triton.jit
+def _exponent(top, mean, variance, temperature, EPS: tl.constexpr):
+    return temperature * (top - mean) / (tl.sqrt(variance) + EPS)
+
+
+@triton.jit
+def survey(
+    a_keys, a_values, tiles, phases, reaches, block_tables, keys, values, moments, full,
+    temperature, scores, lowers, matches, bests, partials, n_rows, n_runs, n_pages_each, page_size,
+    n_keys, n_blocks, n_values, n_taps, mask, SPEAKS: tl.constexpr, TELLS: tl.constexpr,
+    BLUNT: tl.constexpr, RECENCY: tl.constexpr, TOLERANCE: tl.constexpr, EPS: tl.constexpr,
+    VALUES: tl.constexpr, READERS: tl.constexpr, RUN: tl.constexpr, SEGMENT: tl.constexpr,
+):  # fmt: skip
+    """Look at the pairs of some readers of one sequence with the memories of a segment.
+
+    Args:
+        scores: `[N, n_runs]`, written: what the exponents of a run come to at most; infinite where
+            float32 cannot tell, and -inf for what is added up already.
+        lowers: `[n_segments, N]`, written: what the largest exponent of a segment is at least.
+        matches: `[n_segments, N]`, written if `TELLS`: the best match, 1 at most.
+        bests, partials: `[n_segments, N]` float64 and `[n_segments, N, V]`, written if `BLUNT`: the
+            largest exponent of what is added up already, and the weights relative to it.
+    """
+    tile = tiles + 4 * tl.program_id(0)
+    begin = tl.program_id(1) * SEGMENT
+    sequence, first_row = tl.load(tile), tl.load(tile + 1)
+    n_readers, first_place = tl.load(tile + 2), tl.load(tile + 3)
+    number = tl.arange(0, READERS)
+    is_reader = number < n_readers
+    row = (first_row + number).to(tl.int64)
+    phase = tl.load(phases + row, is_reader, 0)
+    is_reader = is_reader & is_active(phase, mask)
+    n_memories = first_place + n_readers
+    if (begin >= n_memories) | (tl.max(tl.where(is_reader, 1, 0), 0) == 0):
+        return
+    place = first_place + number
+    block_channel, channel = tl.arange(0, _BLOCK), tl.arange(0, VALUES)
+    d = n_keys + n_values
+    tau = tl.load(temperature)
+    is_value = (channel < n_values)[None, None, :]
+    own_total = tl.zeros((READERS,), tl.float32)
+    if TOLERANCE == 0:
+        for block in range(n_blocks):
+            key = block * _BLOCK + block_channel
+            is_key = is_reader[:, None] & (key < n_keys)[None, :]
+            own = tl.load(a_keys + row[:, None] * n_keys + key[None, :], is_key, 0.0)
+            own_total += tl.sum(own, 1)
+    spoken = tl.zeros((READERS, 1, VALUES), tl.float32)
+    if SPEAKS:
+        said = a_values + row[:, None] * n_values + channel[None, :]
+        is_said = is_reader[:, None] & (channel < n_values)[None, :]
+        spoken = tl.load(said, is_said, 0.0)[:, None, :]
+    reach = tl.minimum(tl.load(reaches + row, is_reader, 0), n_taps)
+    off = (n_blocks * _BLOCK + 4) * _ULP
+    lower = tl.full((READERS,), _NEVER, tl.float32)
+    match = tl.zeros((READERS,), tl.float32)
+    best = tl.full((READERS,), _NEVER, tl.float32)
+    total = tl.zeros((READERS, VALUES), tl.float32)
+    table = block_tables + sequence * n_pages_each
+    end = min(begin + SEGMENT, n_memories)
+    for run in range(begin, end, RUN):
+        page = tl.load(table + run // page_size).to(tl.int64)
+        inside = run % page_size + tl.arange(0, RUN)
+        memory = run + tl.arange(0, RUN)
+        is_there = memory < n_memories
+        is_seen = is_reader[:, None] & (memory[None, :] <= place[:, None])
+        squares = tl.zeros((READERS, RUN), tl.float32)
+        for block in range(n_blocks):
+            key = block * _BLOCK + block_channel
+            is_key = is_reader[:, None] & (key < n_keys)[None, :]
+            own = tl.load(a_keys + row[:, None] * n_keys + key[None, :], is_key, 0.0)
+            entry = (page * n_blocks + block) * page_size + inside
+            held = tl.load(
+                keys + entry[:, None] * _BLOCK + block_channel[None, :], is_there[:, None], 0.0
+            ).to(tl.float32)
+            pair = own[:, None, :] + held[None, :, :]
+            squares += tl.sum(pair * pair, 2)
+        moment = moments + page * 4 * page_size + inside
+        sums = tl.load(moment, is_there, 0.0)[None, :] + own_total[:, None]
+        of_full = tl.zeros((READERS, RUN), tl.float32)
+        if TELLS:
+            theirs = tl.load(moment + 3 * page_size, is_there, 0.0)
+            theirs = tl.minimum(theirs, n_taps + 1.0).to(tl.int32)
+            of_full = tl.load(full + reach[:, None] * (n_taps + 2) + theirs[None, :], is_seen, 0.0)
+            share = tl.where(of_full > 0, of_full / tl.maximum(squares, of_full), 0.0)
+            match = tl.maximum(match, tl.max(tl.where(is_seen, share, 0.0), 1))
+        u = tl.zeros((READERS, RUN, VALUES), tl.float32)
+        if SPEAKS or BLUNT:
+            value = (page * page_size + inside)[:, None] * n_values + channel[None, :]
+            is_held = is_there[:, None] & (channel < n_values)[None, :]
+            remembered = tl.load(values + value, is_held, 0.0).to(tl.float32)
+            u = spoken + remembered[None, :, :]
+        if SPEAKS:
+            sums += tl.sum(spoken, 2)
+            value_squares = tl.sum(u * u, 2)
+            top = tl.max(tl.where(is_value, u, _NEVER), 2)
+        else:
+            value_squares = tl.load(moment + page_size, is_there, 0.0)[None, :]
+            top = tl.load(moment + 2 * page_size, is_there, 0.0)[None, :]
+        mean = sums / d
+        least, most = squares, squares
+        if TOLERANCE > 0:
+            least = tl.maximum(squares * (1 - off) - of_full * (TOLERANCE * (1 + off)), 0.0)
+            most = tl.maximum(squares * (1 + off) - of_full * (TOLERANCE * (1 - off)), 0.0)
+        less = (least + value_squares) / d - mean * mean
+        more = (most + value_squares) / d - mean * mean
+        is_told = is_seen & ~dwarfs(mean, less)
+        sharp = _exponent(top, mean, less, tau, EPS)
+        dull = _exponent(top, mean, more, tau, EPS)
+        older = tl.zeros((READERS, RUN), tl.float32)
+        if RECENCY > 0:
+            older = (place[:, None] - memory[None, :]).to(tl.float32)
+            older = RECENCY * tl.log(1.0 + tl.maximum(older, 0.0))
+        above, below = tl.maximum(sharp, dull), tl.minimum(sharp, dull)
+        above += _SLACK * tl.abs(above) - older * (1 - _SLACK)
+        below -= _SLACK * tl.abs(below) + older * (1 + _SLACK)
+        above = tl.where(is_told, above, tl.where(is_seen, _INFINITE, _NEVER))
+        lower = tl.maximum(lower, tl.max(tl.where(is_told, below, _NEVER), 1))
+        score = tl.max(above, 1)
+        if BLUNT:
+            is_done = score < _INFINITE
+            best = tl.maximum(best, tl.where(is_done, tl.max(
+                tl.where(is_told, sharp, _NEVER), 1), _NEVER))  # fmt: skip
+            scale = tau / (tl.sqrt(less) + EPS) * _LOG2E
+            weights = tl.exp2((u - mean[:, :, None]) * scale[:, :, None])
+            is_added = (is_told & is_done[:, None])[:, :, None]
+            total += tl.sum(tl.where(is_added, weights, 0.0), 1)
+            score = tl.where(is_done, _NEVER, score)
+        tl.store(scores + row * n_runs + run // RUN, score, is_reader & (run <= place))
+    at = tl.program_id(1).to(tl.int64) * n_rows + row
+    tl.store(lowers + at, lower, is_reader)
+    if TELLS:
+        tl.store(matches + at, match, is_reader)
+    if BLUNT:
+        tl.store(bests + at, best.to(tl.float64), is_reader)
+        total = tl.where((best > _NEVER)[:, None], total * tl.exp2(-best * _LOG2E)[:, None], 0.0)
+        tl.store(
+            partials + at[:, None] * n_values + channel[None, :], total,
+            is_reader[:, None] & (channel < n_values)[None, :],
+        )  # fmt: skip
+
+
+@triton.jit
+def _relative(best, of_all):
+    """By what weights are multiplied to be relative to a best exponent that is no smaller."""
+    share = tl.exp2(((best - of_all) * _LOG2E).to(tl.float32))
+    return tl.where(best >= of_all - _MARGIN, share, 0.0)
+
+
+@triton.jit
+def read(
+    a_keys, a_values, owners, places, phases, reaches, block_tables, keys, values, moments, full,
+    temperature, scores, lowers, bests, partials, n_rows, n_runs, n_pages_each, page_size, n_keys,
+    n_blocks, n_values, n_taps, mask, SPEAKS: tl.constexpr, BLUNT: tl.constexpr,
+    RECENCY: tl.constexpr, TOLERANCE: tl.constexpr, EPS: tl.constexpr, VALUES: tl.constexpr,
+    RUN: tl.constexpr, PARTS: tl.constexpr, SEGMENT: tl.constexpr,
+):  # fmt: skip
+    """Add up in float64 the weights of the runs of a segment that may count for a reader.
+
+    Args:
+        scores, lowers: as `survey` leaves them, which takes `PARTS` times to see a run.
+        bests, partials: of all that counts in the segment, as for `survey`; written.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    begin = tl.program_id(1) * SEGMENT
+    place = tl.load(places + row)
+    if (begin > place) | ~is_active(tl.load(phases + row), mask):
+        return
+    lower = tl.load(lowers + row)
+    for segment in range(1, place // SEGMENT + 1):
+        lower = tl.maximum(lower, tl.load(lowers + tl.cast(segment, tl.int64) * n_rows + row))
+    least = lower - _MARGIN
+    block_channel, channel = tl.arange(0, _BLOCK), tl.arange(0, VALUES)
+    is_value = (channel < n_values)[None, :]
+    spoken = tl.zeros((1, VALUES), tl.float64)
+    if SPEAKS:
+        said = tl.load(a_values + row * n_values + channel, channel < n_values, 0.0)
+        spoken = said.to(tl.float64)[None, :]
+    tau = tl.load(temperature).to(tl.float64)
+    reach = tl.minimum(tl.load(reaches + row), n_taps)
+    d = n_keys + n_values
+    at_segment = tl.program_id(1).to(tl.int64) * n_rows + row
+    out = partials + at_segment * n_values + channel
+    best = tl.cast(_NEVER, tl.float64)
+    total = tl.zeros((VALUES,), tl.float32)
+    if BLUNT:
+        best = tl.load(bests + at_segment)
+        total = tl.load(out, channel < n_values, 0.0)
+    table = block_tables + tl.load(owners + row) * n_pages_each
+    for run in range(begin, min(begin + SEGMENT, place + 1), RUN):
+        part = run // RUN * PARTS + tl.arange(0, PARTS)
+        is_part = part * (RUN // PARTS) <= place
+        score = tl.max(tl.load(scores + row * n_runs + part, is_part, _NEVER), 0)
+        if (score > _NEVER) & ~(score < least):
+            page = tl.load(table + run // page_size).to(tl.int64)
+            inside = run % page_size + tl.arange(0, RUN)
+            memory = run + tl.arange(0, RUN)
+            is_seen = memory <= place
+            sums, squares = tl.zeros((RUN,), tl.float64), tl.zeros((RUN,), tl.float64)
+            for block in range(n_blocks):
+                key = block * _BLOCK + block_channel
+                own = tl.load(a_keys + row * n_keys + key, key < n_keys, 0.0).to(tl.float64)
+                entry = (page * n_blocks + block) * page_size + inside
+                held = tl.load(
+                    keys + entry[:, None] * _BLOCK + block_channel[None, :], is_seen[:, None], 0.0
+                ).to(tl.float64)
+                pair = own[None, :] + held
+                sums += tl.sum(pair, 1)
+                squares += tl.sum(pair * pair, 1)
+            if TOLERANCE > 0:
+                moment = moments + (page * 4 + 3) * page_size + inside
+                theirs = tl.load(moment, is_seen, 0.0)
+                theirs = tl.minimum(theirs, n_taps + 1.0).to(tl.int32)
+                forgiven = tl.load(full + reach * (n_taps + 2) + theirs).to(tl.float64)
+                squares = tl.maximum(squares - forgiven * TOLERANCE, 0.0)
+                sums = tl.zeros((RUN,), tl.float64)
+            value = (page * page_size + inside)[:, None] * n_values + channel[None, :]
+            is_held = is_seen[:, None] & is_value
+            remembered = tl.load(values + value, is_held, 0.0).to(tl.float64)
+            u = tl.where(is_held, spoken + remembered, 0.0)
+            mean = (sums + tl.sum(u, 1)) / d
+            variance = (squares + tl.sum(u * u, 1)) / d - mean * mean
+            scale = tau / (tl.sqrt(tl.maximum(variance, 0.0)) + EPS)
+            older = tl.zeros((RUN,), tl.float64)
+            if RECENCY > 0:
+                older = tl.maximum(place - memory, 0).to(tl.float64)
+                older = RECENCY * tl.log(1.0 + older)
+            top = tl.max(tl.where(is_value, u, _NEVER), 1)
+            top = tl.where(is_seen, (top - mean) * scale - older, _NEVER)
+            # What is not a number is to stay so, whatever else there is.
+            is_broken = tl.max(tl.where(is_seen & (top != top), 1, 0), 0) == 1
+            of_all = tl.maximum(best, tl.max(tl.where(top == top, top, _INFINITE), 0))
+            y = (u - mean[:, None]) * scale[:, None] - (older + of_all)[:, None]
+            y = (y * _LOG2E).to(tl.float32)
+            counts = is_held & (top >= of_all - _MARGIN)[:, None] & (y >= _LEAST)
+            weights = tl.sum(tl.where(counts, tl.exp2(y), 0.0), 0)
+            total = total * _relative(best, of_all) + weights
+            total = tl.where(is_broken, float("nan"), total)
+            best = of_all
+    tl.store(bests + at_segment, best)
+    tl.store(out, total, channel < n_values)
+
+
+@triton.jit
+def combine(
+    bests, partials, matches, places, phases, out, match, n_rows, n_values, mask,
+    TELLS: tl.constexpr, VALUES: tl.constexpr, SEGMENT: tl.constexpr,
+):  # fmt: skip
+    """Put the segments of each row together, relative to the best of all.
+
+    Args:
+        bests, partials, matches: as `read` and `survey` leave them.
+        out: `[N, V]`, written.
+        match: `[N]`, written if `TELLS`: the best match of each row.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    if is_active(tl.load(phases + row), mask):
+        channel = tl.arange(0, VALUES)
+        is_value = channel < n_values
+        best = tl.cast(_NEVER, tl.float64)
+        total, found = tl.zeros((VALUES,), tl.float32), tl.cast(0.0, tl.float32)
+        for segment in range(tl.load(places + row) // SEGMENT + 1):
+            at = tl.cast(segment, tl.int64) * n_rows + row
+            if TELLS:
+                found = tl.maximum(found, tl.load(matches + at))
+            own = tl.load(bests + at)
+            if own > _NEVER:
+                more = tl.load(partials + at * n_values + channel, is_value, 0.0)
+                of_all = tl.maximum(best, own)
+                total = total * _relative(best, of_all) + more * _relative(own, of_all)
+                best = of_all
+        tl.store(out + row * n_values + channel, total, is_value)
+        if TELLS:
+            tl.store(match + row, found)
+
+
+@triton.jit
+def note_found(
+    match, phases, reaches, starts, context_lens, slots, state_tables, found, n_pages_each,
+    page_size, mask, SOURCE: tl.constexpr,
+):  # fmt: skip
+    """Let what is known of a sequence's turn go on with the matches of its new rows.
+
+    Args:
+        match: `[N]`, of active rows.
+        found: `[n_states, 2]` float64, updated in place, also where pages fill: how many rows of
+            the turn have read, and one minus the least of their matches.
+    """
+    sequence = tl.program_id(0)
+    own = found + 2 * tl.load(slots + sequence).to(tl.int64)
+    n_read, missed = tl.load(own), tl.load(own + 1)
+    n_held = tl.load(context_lens + sequence)
+    for row in range(tl.load(starts + sequence), tl.load(starts + sequence + 1)):
+        phase = tl.load(phases + row)
+        is_first = (phase == SOURCE) & (tl.load(reaches + row) == 0)
+        n_read, missed = tl.where(is_first, 0.0, n_read), tl.where(is_first, 0.0, missed)
+        if is_active(phase, mask):
+            n_read += 1.0
+            missed = tl.maximum(missed, 1.0 - tl.load(match + row).to(tl.float64))
+        n_held += 1
+        if n_held % page_size == 0:
+            kept = tl.load(state_tables + sequence * n_pages_each + n_held // page_size - 1)
+            if kept >= 0:
+                other = found + 2 * kept.to(tl.int64)
+                tl.store(other, n_read)
+                tl.store(other + 1, missed)
+    tl.store(own, n_read)
+    tl.store(own + 1, missed)
