@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model.device import Device, DeviceError, backend_for
 from model.pool_dtype import PoolDtype
 from model.terminal import fail, say
 
@@ -49,27 +50,39 @@ PoolDtypeOption = Annotated[
 ]
 
 
-def load(name: str, pool_dtype: PoolDtype = "float32") -> "Checkpoint":
+DeviceOption = Annotated[
+    Device,
+    typer.Option(
+        "--device",
+        help="What to compute on: cuda is an NVIDIA GPU, auto such a one if there is one, else the "
+        "CPU.",
+    ),
+]
+
+
+def load(name: str, pool_dtype: PoolDtype = "float32", device: Device = "cpu") -> "Checkpoint":
     """Load a checkpoint by its folder or name; on failure, end the command with the reason."""
     from model.checkpoint import CheckpointError, load_checkpoint
 
     supplied = name in _checkpoint_names() and not Path(name).exists()
     try:
-        return load_checkpoint(CHECKPOINTS / name if supplied else name, pool_dtype=pool_dtype)
+        path = CHECKPOINTS / name if supplied else name
+        return load_checkpoint(path, _backend(device), pool_dtype)
     except CheckpointError as error:
         fail(error)
 
 
-def start_backend(threads: int | None) -> None:
+def start_backend(threads: int | None, device: Device = "cpu") -> None:
     """Get ready to compute, and tell people when that takes long.
 
     Args:
         threads: how many to compute with; None for one for each core. The command ends if there
             are fewer.
+        device: what to compute on. The command ends if it is not there.
     """
-    from model.backends.registry import BACKENDS, DEFAULT
+    from model.backends.registry import BACKENDS
 
-    backend = BACKENDS.find(DEFAULT)()
+    backend = BACKENDS.find(_backend(device))()
     backend.start(say)
     if threads is None:
         return
@@ -80,3 +93,10 @@ def start_backend(threads: int | None) -> None:
     except ValueError as error:
         fail(f"--threads: {error}")
     torch.set_num_threads(threads)
+
+
+def _backend(device: Device) -> str:
+    try:
+        return backend_for(device)
+    except DeviceError as error:
+        fail(f"--device: {error}")

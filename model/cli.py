@@ -15,6 +15,7 @@ from typer.main import get_command
 from model.answer_writer import AnswerWriter
 from model.arguments import (
     CHECKPOINT_HELP,
+    DeviceOption,
     PoolDtypeOption,
     Threads,
     complete_checkpoint,
@@ -241,6 +242,7 @@ def generate(
     ] = False,
     threads: Threads = None,
     pool_dtype: PoolDtypeOption = "float32",
+    device: DeviceOption = "auto",
     *,
     sampling: SamplingParams,
 ) -> None:
@@ -259,8 +261,8 @@ def generate(
         fail(error)
     from model.generation import generate as generate_tokens
 
-    start_backend(threads)
-    loaded = load(checkpoint, pool_dtype)
+    start_backend(threads, device)
+    loaded = load(checkpoint, pool_dtype, device)
     try:
         ids = _encode(loaded, source)
         if not ids:

@@ -17,8 +17,9 @@ from prometheus_client import (
 )
 from prometheus_client.registry import Collector
 
-from model.backends.registry import BACKENDS, DEFAULT
+from model.backends.registry import BACKENDS
 from model.checkpoint import load_checkpoint
+from model.device import DeviceError, backend_for
 from server import __version__
 from server.api.accounts import SettleAccounts, require_key
 from server.api.openapi import KEY_ERRORS, OPENAI_KEY_ERRORS, DocumentedApp
@@ -90,16 +91,18 @@ def create_app(
         chosen = settings or settings_of_environment()
         show_log(chosen)
         app.state.access = _open_access(chosen)
-        engines = Engines(chosen, load or partial(load_checkpoint, pool_dtype=chosen.pool_dtype))
+        device = _backend_for(chosen)
+        read = partial(load_checkpoint, backend=device, pool_dtype=chosen.pool_dtype)
+        engines = Engines(chosen, load or read)
         store = open_store(chosen.session_store, lease_seconds=LEASE_SECONDS)
         sessions = Sessions(engines, store, chosen)
         answers = Answers()
         app.state.settings, app.state.engines, app.state.sessions = chosen, engines, sessions
         app.state.body_room = BodyRoom(_BODIES_AT_ONCE * chosen.max_body_bytes)
-        app.state.registry = _registry(answers, ModelCollector(lambda: engines.metrics))
+        app.state.registry = _registry(device, answers, ModelCollector(lambda: engines.metrics))
         drain = SignalDrain(engines, chosen.drain_seconds)
         start = app.state.start = Start(engines)
-        backend = BACKENDS.find(DEFAULT)()
+        backend = BACKENDS.find(device)()
         backend.start(start.report, in_a_hurry=True)  # here: models are loaded on other threads
         try:
             await sessions.start()  # first: another process may have the store
@@ -159,13 +162,20 @@ def _open_access(settings: Settings) -> Access:
     return Access(keys)
 
 
-def _registry(*collectors: Collector) -> CollectorRegistry:
-    """What Prometheus is told: these figures, and those of the process."""
+def _backend_for(settings: Settings) -> str:
+    try:
+        return backend_for(settings.device)
+    except DeviceError as error:
+        raise StartupError(f"CAUSALRN_DEVICE is {settings.device}: {error}") from None
+
+
+def _registry(backend: str, *collectors: Collector) -> CollectorRegistry:
+    """What Prometheus is told: the backend, these figures, and those of the process."""
     registry = CollectorRegistry()
     for of_process in (ProcessCollector, PlatformCollector, GCCollector):
         of_process(registry=registry)
     build = Info("causalrn_build", "Versions of what runs.", registry=registry)
-    build.info({"version": __version__, "torch": version("torch"), "backend": DEFAULT})
+    build.info({"version": __version__, "torch": version("torch"), "backend": backend})
     for collector in collectors:
         registry.register(collector)
     return registry

@@ -5,8 +5,9 @@ Numba keeps them in its cache, for this kind of CPU and this version of the sour
 
 import sys
 
-from model.backends.registry import BACKENDS, DEFAULT
+from model.backends.registry import BACKENDS
 from model.checkpoint import CheckpointError, load_checkpoint
+from model.device import DeviceError, backend_for
 from server.engine.core import EngineCore
 from server.environment import settings_of_environment
 from server.errors import StartupError
@@ -19,18 +20,20 @@ def precompile(settings: Settings) -> None:
     """Compile what the engines of a server with these settings run.
 
     Raises:
+        DeviceError: there is no such device.
         CheckpointError: one of the checkpoints cannot be loaded.
         StartupError: the memory pool is too small to hold anything.
     """
-    BACKENDS.find(DEFAULT)().start(lambda doing: sys.stderr.write(f"{doing}\n"))
+    backend = backend_for(settings.device)
+    BACKENDS.find(backend)().start(lambda doing: sys.stderr.write(f"{doing}\n"))
     many = settings.model_copy(update={"max_batch_tokens": _BATCH_TOKENS})
     for path in settings.checkpoint:
-        model = load_checkpoint(path, pool_dtype=settings.pool_dtype)
+        model = load_checkpoint(path, backend, pool_dtype=settings.pool_dtype)
         EngineCore(model, many).warm_up(model.config.bos_id)
 
 
 if __name__ == "__main__":
     try:
         precompile(settings_of_environment())
-    except (CheckpointError, StartupError) as error:
+    except (CheckpointError, DeviceError, StartupError) as error:
         sys.exit(f"error: {error}")

@@ -18,7 +18,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model.machine import usable_bytes, usable_cores
+from model.device import Device, default_pool_bytes
+from model.machine import usable_cores
 from model.pool_dtype import PoolDtype
 
 _CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
@@ -76,10 +77,16 @@ class Settings(BaseSettings):
         "are written with a colon between them (a semicolon on Windows); the first one is the "
         "default model. Each model has the sizes below to itself, except for those of sessions.",
     )
+    device: Device = Field(
+        default="auto",
+        description="What models compute on: `cpu`; `cuda`, an NVIDIA GPU; or `auto`, a GPU if "
+        "there is one that can be used, else the CPU.",
+    )
     pool_bytes: Annotated[ByteSize, Field(gt=0)] = Field(
-        default_factory=lambda: ByteSize(usable_bytes() // 16),
+        default_factory=lambda values: ByteSize(default_pool_bytes(values.get("device", "cpu"))),
         description="Memory for what a model remembers of all its sequences together, in bytes, or "
-        "with a unit, such as 1GiB. By default a sixteenth of the machine's memory.",
+        "with a unit, such as 1GiB. By default a sixteenth of the machine's memory, or half of "
+        "what is free on a GPU.",
     )
     pool_dtype: PoolDtype = Field(
         default="float32",

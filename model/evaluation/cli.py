@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from model.arguments import CheckpointName, PoolDtypeOption, Threads, load, start_backend
+from model.arguments import (
+    CheckpointName,
+    DeviceOption,
+    PoolDtypeOption,
+    Threads,
+    load,
+    start_backend,
+)
 from model.evaluation.errors import EvaluationError
 from model.evaluation.measuring import measure
 from model.evaluation.options import Output, Restart, Seed, numbers
@@ -72,6 +79,7 @@ def evaluate(
     restart: Restart = False,
     threads: Threads = None,
     pool_dtype: PoolDtypeOption = "float32",
+    device: DeviceOption = "auto",
 ) -> None:
     """Measure how well a checkpoint does what it was trained on.
 
@@ -88,8 +96,8 @@ def evaluate(
 
     if plan is not None and (lengths is not None or strings is not None):
         fail("--plan says how many strings of which lengths; leave out --lengths and --strings")
-    start_backend(threads)
-    loaded = load(checkpoint, pool_dtype)
+    start_backend(threads, device)
+    loaded = load(checkpoint, pool_dtype, device)
     if silence_block is not None:
         try:
             silence(loaded, silence_block)

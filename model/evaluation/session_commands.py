@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from model.arguments import CheckpointName, PoolDtypeOption, Threads, load, start_backend
+from model.arguments import (
+    CheckpointName,
+    DeviceOption,
+    PoolDtypeOption,
+    Threads,
+    load,
+    start_backend,
+)
 from model.evaluation.errors import EvaluationError
 from model.evaluation.measuring import measure
 from model.evaluation.options import Output, Restart, Seed, numbers
@@ -38,6 +45,7 @@ def turns(
     restart: Restart = False,
     threads: Threads = None,
     pool_dtype: PoolDtypeOption = "float32",
+    device: DeviceOption = "auto",
 ) -> None:
     """Measure how exactly a checkpoint copies one string after another in one session.
 
@@ -47,8 +55,8 @@ def turns(
     """
     from model.evaluation.turns import turns as measurement
 
-    start_backend(threads)
-    loaded = load(checkpoint, pool_dtype)
+    start_backend(threads, device)
+    loaded = load(checkpoint, pool_dtype, device)
     bounds = numbers("--lengths", lengths, most=loaded.config.max_seq_len)
     if len(bounds) > 2:
         fail(f"--lengths takes the shortest and the longest, got {lengths!r}")
@@ -89,6 +97,7 @@ def recall(
     restart: Restart = False,
     threads: Threads = None,
     pool_dtype: PoolDtypeOption = "float32",
+    device: DeviceOption = "auto",
 ) -> None:
     """Measure how exactly a checkpoint recalls passages from some of their words.
 
@@ -100,8 +109,8 @@ def recall(
     """
     from model.evaluation.recall import recall as measurement
 
-    start_backend(threads)
-    loaded = load(checkpoint, pool_dtype)
+    start_backend(threads, device)
+    loaded = load(checkpoint, pool_dtype, device)
     longest = loaded.config.max_seq_len
     try:
         wanted = measurement(
@@ -145,6 +154,7 @@ def facts(
     restart: Restart = False,
     threads: Threads = None,
     pool_dtype: PoolDtypeOption = "float32",
+    device: DeviceOption = "auto",
 ) -> None:
     """Measure whether a checkpoint keeps apart many short facts that are all alike.
 
@@ -155,8 +165,8 @@ def facts(
     """
     from model.evaluation.fact_recall import fact_recall as measurement
 
-    start_backend(threads)
-    loaded = load(checkpoint, pool_dtype)
+    start_backend(threads, device)
+    loaded = load(checkpoint, pool_dtype, device)
     try:
         wanted = measurement(
             loaded,
@@ -191,6 +201,7 @@ def misses(
     restart: Restart = False,
     threads: Threads = None,
     pool_dtype: PoolDtypeOption = "float32",
+    device: DeviceOption = "auto",
 ) -> None:
     """Measure whether a checkpoint can tell what it has read from what it has not.
 
@@ -203,8 +214,8 @@ def misses(
     """
     from model.evaluation.refusals import refusals as measurement
 
-    start_backend(threads)
-    loaded = load(checkpoint, pool_dtype)
+    start_backend(threads, device)
+    loaded = load(checkpoint, pool_dtype, device)
     longest = loaded.config.max_seq_len
     try:
         wanted = measurement(
