@@ -67,7 +67,7 @@ def load(name: str, pool_dtype: PoolDtype = "float32", device: Device = "cpu") -
     supplied = name in _checkpoint_names() and not Path(name).exists()
     try:
         path = CHECKPOINTS / name if supplied else name
-        return load_checkpoint(path, _backend(device), pool_dtype)
+        return load_checkpoint(path, backend=_backend(device), pool_dtype=pool_dtype)
     except CheckpointError as error:
         fail(error)
 

@@ -16,8 +16,8 @@ class DeviceError(RuntimeError):
     """A device that was asked for is not there, or is of no use any more."""
 
 
-def backend_for(device: Device) -> str:
-    """The name of the backend (`model.backends.registry`) that computes on a device.
+def chosen_device(device: Device) -> Literal["cpu", "cuda"]:
+    """The device that a name stands for here.
 
     Args:
         device: "auto" is a GPU if there is one that can be used, else the CPU.
@@ -29,7 +29,7 @@ def backend_for(device: Device) -> str:
         return "cpu"
     has_triton = find_spec("triton") is not None
     if device == "auto":
-        return "gpu" if has_triton and _has_gpu() else "cpu"
+        return "cuda" if has_triton and _has_gpu() else "cpu"
     if not has_triton:
         raise DeviceError("the device cuda needs Triton: pip install 'causalrn[gpu]'")
     if not _has_gpu() and not _is_interpreted():
@@ -37,7 +37,16 @@ def backend_for(device: Device) -> str:
             "torch finds no GPU that it can use; take the device cpu, or auto, which is the CPU "
             "where there is no GPU"
         )
-    return "gpu"
+    return "cuda"
+
+
+def backend_for(device: Device) -> str:
+    """The backend (`model.backends.registry`) that computes on a device; see `chosen_device`.
+
+    Raises:
+        DeviceError: there is no such device, or Triton is missing.
+    """
+    return "gpu" if chosen_device(device) == "cuda" else "cpu"
 
 
 def default_pool_bytes(device: Device) -> int:

@@ -1,5 +1,8 @@
 """Everything that can go wrong with a request, and with a start."""
 
+DEVICE_FAILED = 4
+"""The exit status of a server whose device failed."""
+
 
 class StartupError(RuntimeError):
     """The server cannot start; the message says why and what to do, in one line."""

@@ -82,6 +82,11 @@ class Settings(BaseSettings):
         description="What models compute on: `cpu`; `cuda`, an NVIDIA GPU; or `auto`, a GPU if "
         "there is one that can be used, else the CPU.",
     )
+    exit_on_device_error: bool = Field(
+        default=False,
+        description="Whether the server ends, with exit status 4, when the GPU fails, for whatever "
+        "started it to start it again. Otherwise it stays up, but is not ready.",
+    )
     pool_bytes: Annotated[ByteSize, Field(gt=0)] = Field(
         default_factory=lambda values: ByteSize(default_pool_bytes(values.get("device", "cpu"))),
         description="Memory for what a model remembers of all its sequences together, in bytes, or "

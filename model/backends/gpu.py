@@ -11,6 +11,7 @@ from triton import knobs
 
 from model.backends.base import Backend, Parts
 from model.backends.gpu_scratch import DeviceScratch
+from model.device import DeviceError
 from model.ops.embedding.gpu import embed
 from model.ops.logits.gpu import classify
 from model.ops.mlp.gpu import mlp
@@ -78,8 +79,35 @@ class GpuBackend(Backend):
     def extend(
         self, parts: Parts, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64]
     ) -> Predictions:
-        """See `Backend.extend`."""
+        """See `Backend.extend`.
+
+        Raises:
+            DeviceError: the GPU has failed, and is of no use to this process any more.
+        """
         parts.embedding.check(batch)
+        try:
+            return self._extend(parts, batch, state, rows)
+        except torch.OutOfMemoryError:
+            raise  # which the next step need not be
+        except RuntimeError as error:
+            if self._has_failed(error):
+                reason = str(error).partition("\n")[0]
+                raise DeviceError(f"the GPU failed: {reason}") from error
+            raise
+
+    def _has_failed(self, error: RuntimeError) -> bool:
+        """Whether an error is of the device, whose every further use then fails, too."""
+        if isinstance(error, torch.AcceleratorError) or self.device.type == "cpu":
+            return isinstance(error, torch.AcceleratorError)
+        try:
+            torch.cuda.synchronize(self.device)
+        except RuntimeError:
+            return True
+        return False
+
+    def _extend(
+        self, parts: Parts, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64]
+    ) -> Predictions:
         device: DeviceScratch = state.scratch
         step = device.begin(parts, batch, state, rows, self.ops)
         step.op(parts.embedding.op)(parts.embedding, step, None)

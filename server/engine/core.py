@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from model.device import DeviceError
 from model.predictions import Predictions
 from model.state import LayerSpec, RaggedBatch
 from server.engine.block_tables import BlockTables
@@ -166,6 +167,8 @@ class EngineCore:
         scheduled = time.perf_counter()
         try:
             predictions = self._extend(chunks, rows)
+        except DeviceError:
+            raise  # no further step would be any better
         except Exception:
             logger.exception(
                 "a step of %d tokens of %d sequences failed: %s",
@@ -323,6 +326,8 @@ class EngineCore:
         if again:
             try:
                 self._extend(again, {})
+            except DeviceError:
+                raise
             except Exception:
                 lost = {chunk.sequence.id for chunk in again}
                 logger.exception(

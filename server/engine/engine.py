@@ -85,6 +85,7 @@ class Engine:
             self._readers,
             self.metrics,
             turnstile or Turnstile(),
+            exits=settings.exit_on_device_error,
         )
         self._watchdog = Watchdog(
             model.name, self._thread.seconds_still, self._readers, settings.stall_seconds

@@ -3,23 +3,26 @@
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from model.device import DeviceError
 from server.engine.core import EngineCore
 from server.engine.generation import Generation
 from server.engine.mailbox import Call, Mailbox
 from server.engine.metrics import Metrics
 from server.engine.readers import Readers
 from server.engine.turnstile import Turnstile
-from server.errors import EngineError, NotReadyError
+from server.errors import DEVICE_FAILED, EngineError, NotReadyError
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_LAST_WORDS_SECONDS = 1.0  # for requests to learn that the server ends
 _JOIN_SECONDS = 5.0  # for the step that is under way when the thread is to stop
 
 
@@ -36,6 +39,7 @@ class EngineThread:
         readers: get what each step made.
         metrics: where the sizes of steps are counted.
         turnstile: passed before every step, and left after it.
+        exits: whether the process is to end if the device fails that the core computes on.
     """
 
     def __init__(
@@ -46,6 +50,8 @@ class EngineThread:
         readers: Readers,
         metrics: Metrics,
         turnstile: Turnstile,
+        *,
+        exits: bool = False,
     ) -> None:
         self._name = name
         self._core = core
@@ -53,7 +59,9 @@ class EngineThread:
         self._readers = readers
         self._metrics = metrics
         self._turnstile = turnstile
+        self._exits = exits
         self._alive = False
+        self._reason = ""
         self._queues = False  # whether it waits at the turnstile
         self._moved = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
@@ -123,13 +131,18 @@ class EngineThread:
             while self._take_mail():
                 if self._core.n_live:
                     self._step()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, DeviceError):
+                self._reason = f": {error}; restart the server"
             self._alive = False  # first, so that no request is taken that nobody would serve
             logger.critical("the thread of %s died", self._name, exc_info=True)
             self._tell_loop(
                 self._readers.fail_all,
                 EngineError("the engine died while it worked on this request"),
             )
+            if self._reason and self._exits:
+                logger.critical("the server ends, as CAUSALRN_EXIT_ON_DEVICE_ERROR says")
+                self._tell_loop(self._loop.call_later, _LAST_WORDS_SECONDS, os._exit, DEVICE_FAILED)
         with self._mail.changed:
             self._alive = False
             _, _, calls = self._mail.take()
@@ -178,7 +191,7 @@ class EngineThread:
             self._loop.call_soon_threadsafe(tell, *args)
 
     def _not_running(self) -> NotReadyError:
-        return NotReadyError(f"the engine of {self._name} is not running")
+        return NotReadyError(f"the engine of {self._name} is not running{self._reason}")
 
 
 def _settle(answer: asyncio.Future[Any], result: Any, error: Exception | None) -> None:

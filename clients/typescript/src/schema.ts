@@ -1048,6 +1048,11 @@ export interface components {
              */
             version: string;
             /**
+             * Device
+             * @description What models compute on: `cpu` or `cuda`.
+             */
+            device: string;
+            /**
              * Config
              * @description Shape of the model.
              */

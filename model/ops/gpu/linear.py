@@ -7,7 +7,7 @@ from torch import Tensor
 from model.ops.gpu.tiles import gelu, is_active
 from model.ops.positions import EVERY_PHASE
 
-ROWS, OUT, IN = 16, 32, 32  # of a tile; a product of fewer rows is no faster
+ROWS, OUT, IN = 16, 32, 64  # of a tile; a product of fewer rows is no faster
 WARPS = 8  # with 4, some forms spill
 
 

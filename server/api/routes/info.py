@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from model.device import chosen_device
 from server import __version__
 from server.api.dependencies import EnginesDependency
 from server.api.openapi import MODEL_QUERY_ERRORS, describe_errors
@@ -29,6 +30,7 @@ async def info(query: Annotated[ModelQuery, Query()], engines: EnginesDependency
         models=[one.model.name for one in engines],
         fingerprint=model.fingerprint,
         version=__version__,
+        device=chosen_device(settings.device),
         config=model.config.to_dict(),
         tokenizer=TokenizerInfo.model_validate(model.tokenizer, from_attributes=True),
         task=TaskInfo(name=model.task.name, modes=list(modes(model))),

@@ -70,6 +70,7 @@ class InfoResponse(BaseModel):
     )
     fingerprint: str = Field(description="SHA-256 of the weights.")
     version: str = Field(description="Which version of the server answers.")
+    device: str = Field(description="What models compute on: `cpu` or `cuda`.")
     config: dict[str, Any] = Field(description="Shape of the model.")
     tokenizer: TokenizerInfo
     task: TaskInfo

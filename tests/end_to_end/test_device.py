@@ -1,0 +1,79 @@
+"""`uvicorn server.app:app` on a device, with interpreted kernels and a shipped checkpoint."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from causalrn_client import Client
+from model.evaluation.strings import BYTE_KINDS
+from tests.end_to_end.served import ROOT, served
+
+NAME = "exact-bytes-small"
+LENGTH = 4
+
+
+@pytest.fixture(scope="module")
+def device_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served(
+        CAUSALRN_DEVICE="cuda",
+        CAUSALRN_CHECKPOINT=NAME,
+        CAUSALRN_MAX_RUNNING="16",
+        CAUSALRN_MAX_BATCH_TOKENS="16",  # a start computes twice as many
+        CAUSALRN_STALL_SECONDS="600",
+        CAUSALRN_SESSION_STORE=str(tmp_path_factory.mktemp("device") / "sessions.db"),
+        TRITON_INTERPRET="1",
+    ) as url:
+        yield url
+
+
+def test_every_kind_of_text_is_copied(device_url: str) -> None:
+    def copy(kind: str) -> list[int]:
+        with Client(device_url, timeout=300) as client:
+            return client.generate(token_ids=texts[kind]).token_ids
+
+    texts = {
+        kind: draw(np.random.default_rng(3), LENGTH).tolist() for kind, draw in BYTE_KINDS.items()
+    }
+    assert len(texts) >= 13
+    with ThreadPoolExecutor(len(texts)) as pool:
+        assert dict(zip(texts, pool.map(copy, texts), strict=True)) == texts
+
+
+def test_a_snapshot_goes_on_on_the_cpu(device_url: str, tmp_path: Path) -> None:
+    store = str(tmp_path / "sessions.db")
+    with (
+        Client(device_url, timeout=300) as here,
+        served(CAUSALRN_CHECKPOINT=NAME, CAUSALRN_SESSION_STORE=store) as cpu_url,
+        Client(cpu_url, timeout=300) as there,
+        here.session() as session,
+    ):
+        session.generate("k=17;")
+        snapshot = session.snapshot()
+        expected = session.recall("k=", max_tokens=3).token_ids
+        assert bytes(expected) == b"17;"
+        with there.restore(snapshot) as moved:
+            assert moved.recall("k=", max_tokens=3).token_ids == expected
+
+
+def test_metrics_and_info_tell_the_device(device_url: str) -> None:
+    assert 'backend="gpu"' in httpx.get(f"{device_url}/metrics").text
+    assert httpx.get(f"{device_url}/info").json()["device"] == "cuda"
+
+
+def test_a_device_that_is_not_there_is_refused_with_what_to_do() -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "server.app:app", "--port", "0"],
+        cwd=ROOT, env=environment | {"CAUSALRN_DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": ""},
+        check=False, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "CAUSALRN_DEVICE is cuda: torch finds no GPU that it can use" in done.stderr
+    assert "Traceback" not in done.stderr
