@@ -4,13 +4,16 @@
 
 Triton compiles each kernel, with each tile that its launcher may choose, for each compute
 capability. What is told of it: registers of a thread; bytes that do not fit into them (spills);
-bytes of shared memory; and how many instructions there are that compute exponentials, and in inner
-loops, in float64. The last line is JSON.
+bytes of shared memory; warps that an SM can hold; and how many instructions there are that compute
+exponentials, and in inner loops, in float64. Of kernels that are there for exponentials it tells
+what stands in the loop around them, for each pair and channel, and what that comes to by the rates
+of data sheets (`benchmarks.gpu_rates`). The last line is JSON.
 """
 
 import re
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from benchmarks import gpu_rates
 from benchmarks.figures import arguments, integers, publish, start
 from model.ops.embedding import gpu as embedding
 from model.ops.gpu import linear
@@ -33,13 +37,16 @@ from model.ops.token_shift import gpu as token_shift
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _INT_ARRAYS = (
     "block_tables", "context_lens", "indices", "owners", "phases", "reaches", "rows", "slots",
-    "starts", "state_tables", "tiles", "token_ids",
+    "starts", "state_tables", "token_ids",
 )  # fmt: skip
 _FLOAT_ARRAYS = (
     "a", "a_keys", "a_values", "b", "b_keys", "b_values", "bias", "full", "keys", "logits",
     "lowers", "match", "matches", "memories", "moments", "out", "partials", "phase_vectors", "pool",
-    "readers", "scores", "tails", "taps", "temperature", "tokens", "values", "weight", "x", "z",
+    "readers", "scores", "tails", "taps", "temperature", "tokens", "totals", "values", "weight",
+    "x", "z",
 )  # fmt: skip
+FLOAT32 = ("FADD", "FMUL", "FFMA", "FSEL", "FSETP", "FMNMX")
+
 _TYPES = {
     **dict.fromkeys(_INT_ARRAYS, "*i32"),
     **dict.fromkeys(_FLOAT_ARRAYS, "*fp32"),
@@ -60,26 +67,30 @@ class Variant:
         kernel: as Triton has it.
         constants: by the names of its arguments.
         places: the type of the argument of that name, which kernels do not agree on.
+        sizes: names of integers that are divisible by 16, as are then the addresses of all arrays:
+            Triton makes another kernel for them.
     """
 
     kernel: Any
     constants: dict[str, Any]
     places: str = "*i32"
+    sizes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The kernel and its constants."""
         shown = ", ".join(f"{name} {value:g}" for name, value in self.constants.items())
         home = self.kernel.fn.__module__.removeprefix("model.ops.")
-        return f"{home}.{self.kernel.__name__}, {shown}"
+        return f"{home}.{self.kernel.__name__}, {shown}" + ", aligned" * bool(self.sizes)
 
 
 def variants() -> Iterator[Variant]:
     """Every kernel, with tiles for up to 1,024 channels."""
     segment = {"SEGMENT": relation.SEGMENT}
     for channels in (16, 32, 64, 128, 256, 512, 1024):
-        tile = {"CHANNELS": channels, "READERS": relation.READERS} | relation.run_of(channels)
-        yield Variant(relation.relate, tile | segment)
+        tile = {"CHANNELS": channels} | relation.run_of(channels)
+        for sizes in ((), ("n_channels", "page_size")):
+            yield Variant(relation.relate, tile | segment, sizes=sizes)
     for channels in (64, 1024):
         width = {"CHANNELS": channels}
         yield Variant(relation.combine, width | segment)
@@ -99,7 +110,7 @@ def variants() -> Iterator[Variant]:
         yield Variant(token_shift.keep_tails, {"KEPT": kept, "CHANNELS": channels})
     for n_logits in (32, 512):
         yield Variant(logits.find_likeliest, {"LOGITS": n_logits})
-    tile = {"ROWS": linear.ROWS, "OUT": linear.OUT, "IN": linear.IN, "num_warps": linear.WARPS}
+    tile = {"ROWS": linear.ROWS, "OUT": linear.OUT, "IN": linear.IN} | linear.OPTIONS
     for gathers, has_bias, gelu, adds in (
         (False, True, False, False), (False, False, False, False), (False, True, True, False),
         (False, True, False, True), (True, False, False, False),
@@ -120,10 +131,9 @@ def _keyed_variants(segment: dict[str, int]) -> Iterator[Variant]:
             (False, False, True, numbers), (False, False, True, recall),
         ):  # fmt: skip
             form = {"SPEAKS": speaks, "BLUNT": blunt}
-            surveyed, read = keyed.tiles_of(n_values, **form)
+            surveyed, read = keyed.tiles_of(128, n_values, **form)
             how = form | constants | segment
-            tile = {"TELLS": told, "READERS": relation.READERS}
-            yield Variant(keyed.survey, how | surveyed | tile)
+            yield Variant(keyed.survey, how | surveyed | {"TELLS": told})
             yield Variant(keyed.read, how | read)
         yield Variant(keyed.combine, {"TELLS": True} | width | segment)
         yield Variant(keyed.append, {"SIGN": -1.0, "TOLERANCE": 1.4, "KEYS": 128} | width)
@@ -142,7 +152,12 @@ def compiled(variant: Variant, target: int) -> dict[str, Any]:
         name: "constexpr" if name in constants else types.get(name, "i32") for name in names
     }
     given = {(names.index(name),): value for name, value in constants.items()}
-    source = ASTSource(variant.kernel, signature, constexprs=given)
+    aligned = {
+        (place,): [["tt.divisibility", 16]]
+        for place, name in enumerate(names)
+        if variant.sizes and (signature[name].startswith("*") or name in variant.sizes)
+    }
+    source = ASTSource(variant.kernel, signature, constexprs=given, attrs=aligned)
     made = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(made.asm["cubin"])
@@ -157,10 +172,13 @@ def compiled(variant: Variant, target: int) -> dict[str, Any]:
     if found is None:
         raise ValueError(f"cuobjdump tells nothing of {variant.name}: {usage}")
     registers, stack, shared, local = map(int, found.groups())
+    warps = options["num_warps"]
     return {
         "registers": registers,
         "spilled": stack + local,
         "shared": shared,
+        "warps_per_sm": warps_per_sm(registers, shared, warps, target),
+        "loop": per_exponential(code, target),
         "exponentials": len(re.findall(r"\bMUFU\.EX2\b", code)),
         "float64_in_loops": sum(map(_float64, loops(code))),
     }
@@ -179,6 +197,62 @@ def loops(code: str) -> Iterator[str]:
             end = number
 
 
+def per_exponential(code: str, target: int) -> dict[str, float] | None:
+    """What stands in the loop around the exponentials of a kernel, for each of them.
+
+    A part of the loop that a jump may leave out, and that has no exponentials, is taken for rare:
+    what is not exact enough is done again there.
+
+    Returns:
+        Numbers of instructions: special functions, exponentials among them; those of the FP32
+        units; shuffles; loads from memory; all. And `share`: what the rates of the compute
+        capability leave of the rate of bare exponentials. None if no loop has any.
+    """
+    lines = code.splitlines()
+    labels = {line[:-1]: number for number, line in enumerate(lines) if re.match(r"\.L\w+:", line)}
+    jumps = {
+        number: labels.get(found[1], number)
+        for number, line in enumerate(lines)
+        if (found := re.search(r"\bBRA\b(?!\.DIV).*`\((\.L\w+)\)", line))
+    }
+    around = [
+        (begin, end)
+        for end, begin in jumps.items()
+        if begin < end - 1 and any("MUFU.EX2" in line for line in lines[begin:end])
+    ]
+    if not around:
+        return None
+    begin, end = min(around, key=lambda loop: loop[1] - loop[0])
+    counts: Counter[str] = Counter()
+    number = begin
+    while number <= end:
+        target_line = jumps.get(number, number)
+        skipped = lines[number:target_line]
+        if number < target_line <= end and not any("MUFU.EX2" in line for line in skipped):
+            number = target_line
+            continue
+        if found := re.search(r"\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9]+)(\.EX2)?", lines[number]):
+            counts[found[1] + (found[2] or "")] += 1
+        number += 1
+    n = counts["MUFU.EX2"]
+    special = n + counts["MUFU"]
+    float32 = sum(counts[name] for name in FLOAT32)
+    found_counts = {
+        "special": special, "float32": float32, "shuffles": counts["SHFL"],
+        "loads": counts["LDG"], "all": sum(counts.values()),
+    }  # fmt: skip
+    each = {name: count / n for name, count in found_counts.items()}
+    return each | {"share": gpu_rates.share(each, target)}
+
+
+def warps_per_sm(registers: int, shared: int, warps: int, target: int) -> int:
+    """How many warps of a kernel an SM can hold at once."""
+    sm = gpu_rates.SMS[target]
+    by_registers = sm.registers // (32 * warps * -(-registers // 8) * 8)
+    by_shared = sm.shared // shared if shared else by_registers
+    return warps * min(by_registers, by_shared, sm.warps // warps, sm.blocks)
+
+
 def _float64(code: str) -> int:
     return len(re.findall(r"\b(?:DADD|DMUL|DFMA|DSETP|MUFU\.\w+64H)\b", code))
 
@@ -188,7 +262,10 @@ def measure(targets: list[int], tell: Callable[[str], object]) -> dict[str, Any]
     kernels = {}
     for variant in variants():
         kernels[variant.name] = found = {target: compiled(variant, target) for target in targets}
-        tell(f"{variant.name}: {found[targets[-1]]['registers']} registers")
+        last = found[targets[-1]]
+        loop = last["loop"]
+        told = f", {loop['share']:.0%} of bare exponentials" if loop else ""
+        tell(f"{variant.name}: {last['registers']} registers{told}")
     return {"triton": triton.__version__, "kernels": kernels}
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from model.ops.mlp.gpu import mlp
 from model.ops.relation.gpu_keyed_layer import keyed_layer
 from model.ops.relation.gpu_layers import normalized_layer, separable_layer
 from model.predictions import Predictions
-from model.state import DecoderState, LayerSpec, RaggedBatch
+from model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
 from model.step import Op
 
 
@@ -66,7 +66,7 @@ class GpuBackend(Backend):
         if any(one.dtype == "bfloat16" for spec in specs for one in spec.pool):
             raise ValueError("this backend keeps memories in float32, not in bfloat16")
         return DecoderState(
-            [replace(spec, pool=spec.exported) for spec in specs],
+            [replace(spec, pool=tuple(map(_in_halves, spec.pool))) for spec in specs],
             n_pages=n_pages,
             page_size=page_size,
             n_slots=n_slots,
@@ -117,3 +117,18 @@ class GpuBackend(Backend):
         step.op(parts.classifier.op)(parts.classifier, step, None)
         logits, likeliest = (one.to("cpu", copy=True) for one in (device.logits, device.likeliest))
         return Predictions(logits, likeliest.numpy())
+
+
+def _in_halves(spec: TensorSpec) -> TensorSpec:
+    """A tensor of the pool as kernels take it: what is derived, as two float32 for each float64."""
+    derive = spec.derive
+    if derive is None:
+        return spec
+
+    def derived(pools: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        whole = derive(pools)
+        high = whole.astype(np.float32)
+        return np.stack([high, (whole - high).astype(np.float32)], -1).reshape(len(whole), -1)
+
+    shape = *spec.shape[:-1], 2 * spec.shape[-1]
+    return replace(spec, shape=shape, dtype="float32", derive=derived)

@@ -5,7 +5,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.ops.relation.gpu import READERS
 from model.state import RaggedBatch
 
 
@@ -25,7 +24,6 @@ class DeviceBatch:
         owners, places: `[N]`, of each new token its sequence, and how many came before it there.
         starts, context_lens, slots, block_tables, state_tables: of the batch.
         rows: `[M]`.
-        tiles: `[n_tiles, 4]`, see `model.ops.relation.gpu.relate`.
     """
 
     token_ids: Tensor
@@ -40,7 +38,6 @@ class DeviceBatch:
     block_tables: Tensor
     state_tables: Tensor
     rows: Tensor
-    tiles: Tensor
 
     def __init__(
         self,
@@ -69,7 +66,6 @@ class DeviceBatch:
             "block_tables": batch.block_tables,
             "state_tables": batch.state_tables,
             "rows": wanted,
-            "tiles": _tiles(batch, counts),
         }
         together = np.concatenate([array.reshape(-1) for array in arrays.values()]).astype(np.int32)
         up = torch.from_numpy(together)
@@ -78,20 +74,3 @@ class DeviceBatch:
         parts = up.to(device, non_blocking=True).split([array.size for array in arrays.values()])
         for (name, array), part in zip(arrays.items(), parts, strict=True):
             setattr(self, name, part.view(array.shape))
-
-
-def _tiles(batch: RaggedBatch, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Up to `READERS` new tokens of one sequence each: whose, the first, how many, its place."""
-    n_tiles = -(-counts // READERS)
-    owners = np.repeat(np.arange(len(counts)), n_tiles)
-    firsts = np.cumsum(n_tiles) - n_tiles
-    numbers = (np.arange(len(owners)) - firsts[owners]) * READERS
-    return np.stack(
-        [
-            owners,
-            batch.starts[owners] + numbers,
-            np.minimum(READERS, counts[owners] - numbers),
-            batch.context_lens[owners] + numbers,
-        ],
-        1,
-    )

@@ -4,11 +4,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.ops.gpu.tiles import gelu, is_active
+from model.ops.gpu.tiles import ALL_REGISTERS, gelu, is_active
 from model.ops.positions import EVERY_PHASE
 
 ROWS, OUT, IN = 16, 32, 64  # of a tile; a product of fewer rows is no faster
-WARPS = 8  # with 4, some forms spill
+OPTIONS = {"num_warps": 8} | ALL_REGISTERS  # with fewer warps, some forms spill
 
 
 @triton.jit
@@ -77,5 +77,5 @@ def multiply(
         x, x if rows is None else rows, weight, weight if bias is None else bias, phases, out,
         n_rows, n_in, n_out, mask, GATHERS=rows is not None, HAS_BIAS=bias is not None, GELU=gelu,
         ADDS=adds_to is not None, ROWS=ROWS, OUT=OUT, IN=IN,
-        num_warps=WARPS,
+        **OPTIONS,
     )  # fmt: skip

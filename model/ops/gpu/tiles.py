@@ -3,6 +3,9 @@
 import triton
 import triton.language as tl
 
+ALL_REGISTERS = {"maxnreg": 255}
+"""A launch option. Left to itself, the assembler saves some for more warps, and spills."""
+
 
 @triton.jit
 def is_active(phase, mask):

@@ -1,37 +1,47 @@
 """The normalized relation on a device: memories are written to pages, and readers read them.
 
-A program has up to `READERS` readers of one sequence, one head and one segment of `SEGMENT`
-memories, counted from the start of the sequence. It adds up a run of memories at a time, which lie
-side by side in a page; `combine` puts the segments together, in ascending order. All of this
-depends on the place of a reader alone, so a reader gets the same bits in any batch and chunking.
+A program has one reader, one head and one segment of `SEGMENT` memories, counted from the start of
+the sequence. It takes a run of memories at a time, which lie side by side in a page, and adds their
+exponentials up place by place; `combine` puts the segments together, in ascending order. All of
+this depends on the place of a reader alone, so a reader gets the same bits in any batch and
+chunking.
+
+What limits it is the special functions: one exponential a pair and channel. So the mean of a pair
+comes from the sums of reader and memory, its variance from one sum of squares, and an exponential
+takes an addition, a multiply-add and an addition besides. Pairs that this is not exact enough for
+are done again with what rounding took from them, on a path that few runs take.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.ops.gpu.tiles import is_active
+from model.ops.gpu.tiles import ALL_REGISTERS, is_active
 
-READERS, SEGMENT = 4, 512
+SEGMENT = 512
 
-_LARGEST_RUN = 16  # a page has a multiple of it
-_PER_THREAD = 32  # numbers of a tile; with 64, what a pair needs no longer fits into registers
+_RUN = 16  # a page has a multiple of it
+_NUMBERS = 1024  # of a tile, for each warp: 32 for a thread
 
 _LOG2E = tl.constexpr(1.4426950408889634)
+_NEVER = tl.constexpr(float("-inf"))
 _MAX_MEAN = tl.constexpr(4.0)  # as on the CPU
 
 
 def run_of(channels: int) -> dict[str, int]:
-    """How many memories `relate` adds up at a time, and with how many warps.
+    """How many memories `relate` takes at a time, with as few warps as can hold their pairs.
+
+    A single warp waits for no other one.
 
     Args:
         channels: of a head, up to the next power of two.
     """
-    warps = 4 if channels <= 128 else 8
-    run = warps * 32 * _PER_THREAD // (READERS * channels)
-    return {"RUN": max(1, min(_LARGEST_RUN, run)), "num_warps": warps}
+    warps = 1 if channels <= 512 else 2
+    run = min(_RUN, warps * _NUMBERS // channels)
+    return {"RUN": run, "num_warps": warps} | ALL_REGISTERS
 
 
 @triton.jit
@@ -41,11 +51,24 @@ def dwarfs(mean, variance):
 
 
 @triton.jit
+def sum_of(row):
+    """The sum of a row, as two float32 that add up to it: where pairs cancel, their sums do."""
+    total = tl.sum(row.to(tl.float64), 0)
+    high = total.to(tl.float32)
+    return high, (total - high.to(tl.float64)).to(tl.float32)
+
+
+@triton.jit
 def append(
-    memories, owners, places, block_tables, pool, n_pages_each, n_heads, page_size, n_channels,
-    CHANNELS: tl.constexpr,
+    memories, owners, places, block_tables, pool, totals, n_pages_each, n_heads, page_size,
+    n_channels, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Write the memory of each row `[N, H·K]` to its page; one program for a row and a head."""
+    """Write the memory of each row `[N, H·K]` to its page; one program for a row and a head.
+
+    Args:
+        totals: `[n_pages, H, page_size, 2]` float32, written: the sums of memories, see `sum_of`.
+        The others are as for `relate`.
+    """
     row, head = tl.program_id(0), tl.program_id(1)
     channel = tl.arange(0, CHANNELS)
     is_channel = channel < n_channels
@@ -54,72 +77,76 @@ def append(
     own = tl.load(memories + (row * n_heads + head) * n_channels + channel, is_channel, 0.0)
     entry = (page.to(tl.int64) * n_heads + head) * page_size + place % page_size
     tl.store(pool + entry * n_channels + channel, own, is_channel)
+    high, low = sum_of(own)
+    tl.store(totals + 2 * entry, high)
+    tl.store(totals + 2 * entry + 1, low)
 
 
 @triton.jit
 def relate(
-    readers, tiles, phases, block_tables, pool, partials, n_rows, n_pages_each, n_heads, page_size,
-    n_channels, mask, eps, CHANNELS: tl.constexpr, READERS: tl.constexpr, RUN: tl.constexpr,
+    readers, owners, places, phases, block_tables, pool, totals, partials, n_rows, n_pages_each,
+    n_heads, page_size, n_channels, mask, eps, CHANNELS: tl.constexpr, RUN: tl.constexpr,
     SEGMENT: tl.constexpr,
 ):  # fmt: skip
     """Add up `exp(norm(reader + memory))` over the memories of a segment.
 
     Args:
         readers: `[N, H·K]`.
-        tiles: `[n_tiles, 4]` int32, of each its sequence, first row, number of rows, and the place
-            of the first one.
-        phases, mask: of the rows, and which of them are active; tiles without any are left out.
+        owners, places: `[N]` int32, of each reader its sequence, and its place there.
+        phases, mask: of the rows, and which of them are active; the others are left out.
         block_tables: `[S, n_pages_each]` int32.
         pool: `[n_pages, H, page_size, K]`, float32 or bfloat16.
+        totals: as `append` writes them.
         partials: `[n_segments, N, H·K]` float32, written.
     """
-    tile, head = tiles + 4 * tl.program_id(0), tl.program_id(1)
+    row, head = tl.program_id(0), tl.program_id(1)
     begin = tl.program_id(2) * SEGMENT
-    sequence, first_row = tl.load(tile), tl.load(tile + 1)
-    n_readers, first_place = tl.load(tile + 2), tl.load(tile + 3)
-    n_memories = first_place + n_readers
-    number = tl.arange(0, READERS)
-    phase = tl.load(phases + first_row + number, number < n_readers, 0)
-    n_active = tl.sum(tl.where((number < n_readers) & is_active(phase, mask), 1, 0), 0)
-    if (begin >= n_memories) | (n_active == 0):
+    place = tl.load(places + row)
+    if (begin > place) | ~is_active(tl.load(phases + row), mask):
         return
     channel = tl.arange(0, CHANNELS)
-    is_channel = (channel < n_channels)[None, None, :]
-    place = first_place + number
-    at = ((first_row + number) * n_heads + head)[:, None] * n_channels + channel[None, :]
-    is_there = (number < n_readers)[:, None] & (channel < n_channels)[None, :]
-    own = tl.load(readers + at, is_there, 0.0)[:, None, :]
-    total = tl.zeros((READERS, CHANNELS), tl.float32)
-    table = block_tables + sequence * n_pages_each
-    end = min(begin + SEGMENT, n_memories)
-    for run in range(begin, end, RUN):
+    is_channel = (channel < n_channels)[None, :]
+    at = (row.to(tl.int64) * n_heads + head) * n_channels + channel
+    reader = tl.load(readers + at, channel < n_channels, 0.0)
+    own_high, own_low = sum_of(reader)
+    own = reader[None, :]
+    least = 65536.0 * eps * eps
+    total = tl.zeros((RUN, CHANNELS), tl.float32)
+    table = block_tables + tl.load(owners + row) * n_pages_each
+    for run in range(begin, min(begin + SEGMENT, place + 1), RUN):
         page = tl.load(table + run // page_size).to(tl.int64)
         entry = (page * n_heads + head) * page_size + run % page_size + tl.arange(0, RUN)
-        memory = run + tl.arange(0, RUN)
-        is_memory = (memory < n_memories)[:, None] & (channel < n_channels)[None, :]
-        held = tl.load(pool + entry[:, None] * n_channels + channel[None, :], is_memory, 0.0)
-        held = held.to(tl.float32)[None, :, :]
+        is_seen = run + tl.arange(0, RUN) <= place
+        held = tl.load(
+            pool + entry[:, None] * n_channels + channel[None, :],
+            is_seen[:, None] & is_channel,
+            0.0,
+        ).to(tl.float32)
         pair = own + held
-        mean = (tl.sum(pair, 2) / n_channels)[:, :, None]
-        centred = tl.where(is_channel, pair - mean, 0.0)
-        variance = (tl.sum(centred * centred, 2) / n_channels)[:, :, None]
-        is_dwarfed = dwarfs(mean, variance)
-        if tl.max(tl.where(is_dwarfed, 1, 0)) > 0:
+        high = own_high + tl.load(totals + 2 * entry, is_seen, 0.0)
+        low = own_low + tl.load(totals + 2 * entry + 1, is_seen, 0.0)
+        mean = (high + low) / n_channels
+        variance = tl.sum(pair * pair, 1) / n_channels - mean * mean
+        root = tl.rsqrt(variance)
+        # 1 / (deviation + eps), as eps is at most a 256th of the deviation.
+        scale = root * (1.0 - eps * root * (1.0 - eps * root)) * _LOG2E
+        shift = -mean * scale
+        is_hard = is_seen & (dwarfs(mean, variance) | (variance <= least))
+        if tl.max(tl.where(is_hard, 1, 0), 0) > 0:
             # What the sum of two floats loses to rounding is itself a float (Knuth's two-sum).
             back = pair - own
             lost = (own - (pair - back)) + (held - back)
-            again = tl.where(is_channel, (pair - mean) + lost, 0.0)
-            again -= (tl.sum(again, 2) / n_channels)[:, :, None]
+            again = tl.where(is_channel, (pair - mean[:, None]) + lost, 0.0)
+            again -= (tl.sum(again, 1) / n_channels)[:, None]
             again = tl.where(is_channel, again, 0.0)
-            squares = (tl.sum(again * again, 2) / n_channels)[:, :, None]
-            centred = tl.where(is_dwarfed, again, centred)
-            variance = tl.where(is_dwarfed, squares, variance)
-        scale = 1.0 / (tl.sqrt(variance) + eps) * _LOG2E
-        is_seen = (memory[None, :] <= place[:, None])[:, :, None]
-        weights = tl.where(is_seen, tl.exp2(centred * scale), 0.0)
-        total += tl.sum(weights, 1)
-    at = tl.program_id(2).to(tl.int64) * n_rows * n_heads * n_channels + at
-    tl.store(partials + at, total, is_there)
+            deviation = tl.sqrt(tl.sum(again * again, 1) / n_channels)
+            pair = tl.where(is_hard[:, None], again, pair)
+            scale = tl.where(is_hard, 1.0 / (deviation + eps) * _LOG2E, scale)
+            shift = tl.where(is_hard, 0.0, shift)
+        scale, shift = tl.where(is_seen, scale, 0.0), tl.where(is_seen, shift, _NEVER)
+        total += tl.exp2(pair * scale[:, None] + shift[:, None])
+    at += tl.program_id(2).to(tl.int64) * n_rows * n_heads * n_channels
+    tl.store(partials + at, tl.sum(total, 0), channel < n_channels)
 
 
 @triton.jit
@@ -142,28 +169,36 @@ def combine(
 
 
 def relate_all(
-    device: Any, pool: Tensor, page_size: int, eps: float, a: Tensor, b: Tensor, out: Tensor
+    device: Any,
+    memory: Mapping[str, Tensor],
+    page_size: int,
+    eps: float,
+    a: Tensor,
+    b: Tensor,
+    out: Tensor,
 ) -> None:
     """Write the memories of the new rows of a step to their pages, and let their readers read.
 
     Args:
         device: a `model.backends.gpu_scratch.DeviceScratch` with the batch of the step.
-        pool: `[n_pages, H, page_size, K]`, written.
+        memory: "pool" `[n_pages, H, page_size, K]` and "totals" `[n_pages, H, page_size, 2]`,
+            written.
         page_size, eps: of the pool, and of the relation.
         a, b: readers and memories, `[N, H·K]`.
         out: `[N, H·K]`, written for rows that are active.
     """
-    batch, (heads, k) = device.batch, (pool.shape[1], pool.shape[3])
+    batch, pool, totals = device.batch, memory["pool"], memory["totals"]
+    heads, k = pool.shape[1], pool.shape[3]
     n, n_pages, channels = batch.n_rows, batch.block_tables.shape[1], triton.next_power_of_2(k)
     append[(n, heads)](
-        b, batch.owners, batch.places, batch.block_tables, pool, n_pages, heads, page_size, k,
-        CHANNELS=channels,
+        b, batch.owners, batch.places, batch.block_tables, pool, totals, n_pages, heads, page_size,
+        k, CHANNELS=channels,
     )  # fmt: skip
     n_segments = triton.cdiv(batch.longest, SEGMENT)
     partials = device.room("partials", n_segments, n, heads * k)
-    relate[(len(batch.tiles), heads, n_segments)](
-        a, batch.tiles, batch.phases, batch.block_tables, pool, partials, n, n_pages, heads,
-        page_size, k, device.mask, eps, CHANNELS=channels, READERS=READERS, SEGMENT=SEGMENT,
+    relate[(n, heads, n_segments)](
+        a, batch.owners, batch.places, batch.phases, batch.block_tables, pool, totals, partials, n,
+        n_pages, heads, page_size, k, device.mask, eps, CHANNELS=channels, SEGMENT=SEGMENT,
         **run_of(channels),
     )  # fmt: skip
     combine[(n, heads)](

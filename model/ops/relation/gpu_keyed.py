@@ -11,8 +11,8 @@ chunking.
 
 Common arguments: `a_keys` `[N, n_keys]` and `a_values` `[N, V]`, what readers say; `keys`
 `[n_pages, n_blocks, page_size, KEY_BLOCK]`, `values` `[n_pages, page_size, V]` and `moments`
-`[n_pages, 4, page_size]`, as `append` writes them; `tiles`, `block_tables`, `phases`, `reaches`,
-`places`, `owners` of the batch; `full` `[n_taps + 1, n_taps + 2]` (`full_matches`); `temperature`
+`[n_pages, 4, page_size]`, as `append` writes them; `block_tables`, `owners`, `places`, `phases`,
+`reaches`, of the batch; `full` `[n_taps + 1, n_taps + 2]` (`full_matches`); `temperature`
 `[1]`; `d`, channels of a pair. `SPEAKS`: whether readers say anything of values. `TOLERANCE` and
 `RECENCY`, `EPS`: of the relation.
 """
@@ -20,13 +20,12 @@ Common arguments: `a_keys` `[N, n_keys]` and `a_values` `[N, V]`, what readers s
 import triton
 import triton.language as tl
 
-from model.ops.gpu.tiles import is_active
+from model.ops.gpu.tiles import ALL_REGISTERS, is_active
 from model.ops.relation import KEY_BLOCK
 from model.ops.relation.gpu import dwarfs, run_of
 
 _RUN = 16  # memories; a page has a multiple of it
 _READ = 4096  # values that `read` takes at a time, at most
-_REGISTERS = {"maxnreg": 255}  # all there are; else the assembler saves some, and spills
 
 _MARGIN = tl.constexpr(64.0)  # as on the CPU: what is further below the best has no weight
 _SLACK = tl.constexpr(1e-5)  # of an exponent, for what float32 may be off
@@ -38,21 +37,27 @@ _NEVER = tl.constexpr(float("-inf"))
 _INFINITE = tl.constexpr(float("inf"))
 
 
-def tiles_of(n_values: int, *, SPEAKS: bool, BLUNT: bool) -> tuple[dict[str, int], dict[str, int]]:
-    """Tiles of `survey` and of `read`, and their warps: such that neither spills.
+def tiles_of(
+    n_keys: int, n_values: int, *, SPEAKS: bool, BLUNT: bool
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Tiles of `survey` and of `read`, of as many memories: such that neither spills.
 
     Args:
-        n_values: of a memory.
-        SPEAKS, BLUNT: whether `survey` needs values. If it adds them up, `read` is to leave out
-            what is added up already, so both take as many memories at a time.
+        n_keys, n_values: of a memory.
+        SPEAKS, BLUNT: whether `survey` needs values.
     """
-    channels = triton.next_power_of_2(n_values)
+    channels, keys = triton.next_power_of_2(n_values), keys_of(n_keys)
     wide = max(128, channels)
-    run = min(_RUN, _READ // wide)
-    surveyed = run_of(channels) if SPEAKS or BLUNT else {"RUN": run, "num_warps": 4}
-    run = surveyed["RUN"] if BLUNT else run
-    read = {"VALUES": wide, "RUN": run, "PARTS": run // surveyed["RUN"], "num_warps": 8}
-    return surveyed | {"VALUES": channels} | _REGISTERS, read | _REGISTERS
+    run = min(_RUN, _READ // wide, _READ // keys)
+    surveyed = {"RUN": run, "num_warps": 4} | (run_of(channels) if SPEAKS or BLUNT else {})
+    run = surveyed["RUN"] = min(run, surveyed["RUN"])
+    read = {"VALUES": wide, "RUN": run, "num_warps": 8}
+    return surveyed | {"KEYS": keys, "VALUES": channels} | ALL_REGISTERS, read | ALL_REGISTERS
+
+
+def keys_of(n_keys: int) -> int:
+    """Channels of keys in whole blocks, up to the next power of two."""
+    return max(KEY_BLOCK, 1 << (n_keys - 1).bit_length())
 
 
 @triton.jit
@@ -99,13 +104,13 @@ def _exponent(top, mean, variance, temperature, EPS: tl.constexpr):
 
 @triton.jit
 def survey(
-    a_keys, a_values, tiles, phases, reaches, block_tables, keys, values, moments, full,
+    a_keys, a_values, owners, places, phases, reaches, block_tables, keys, values, moments, full,
     temperature, scores, lowers, matches, bests, partials, n_rows, n_runs, n_pages_each, page_size,
     n_keys, n_blocks, n_values, n_taps, mask, SPEAKS: tl.constexpr, TELLS: tl.constexpr,
     BLUNT: tl.constexpr, RECENCY: tl.constexpr, TOLERANCE: tl.constexpr, EPS: tl.constexpr,
-    VALUES: tl.constexpr, READERS: tl.constexpr, RUN: tl.constexpr, SEGMENT: tl.constexpr,
+    KEYS: tl.constexpr, VALUES: tl.constexpr, RUN: tl.constexpr, SEGMENT: tl.constexpr,
 ):  # fmt: skip
-    """Look at the pairs of some readers of one sequence with the memories of a segment.
+    """Look at the pairs of a reader with the memories of a segment.
 
     Args:
         scores: `[N, n_runs]`, written: what the exponents of a run come to at most; infinite where
@@ -115,83 +120,61 @@ def survey(
         bests, partials: `[n_segments, N]` float64 and `[n_segments, N, V]`, written if `BLUNT`: the
             largest exponent of what is added up already, and the weights relative to it.
     """
-    tile = tiles + 4 * tl.program_id(0)
+    row = tl.program_id(0).to(tl.int64)
     begin = tl.program_id(1) * SEGMENT
-    sequence, first_row = tl.load(tile), tl.load(tile + 1)
-    n_readers, first_place = tl.load(tile + 2), tl.load(tile + 3)
-    number = tl.arange(0, READERS)
-    is_reader = number < n_readers
-    row = (first_row + number).to(tl.int64)
-    phase = tl.load(phases + row, is_reader, 0)
-    is_reader = is_reader & is_active(phase, mask)
-    n_memories = first_place + n_readers
-    if (begin >= n_memories) | (tl.max(tl.where(is_reader, 1, 0), 0) == 0):
+    place = tl.load(places + row)
+    if (begin > place) | ~is_active(tl.load(phases + row), mask):
         return
-    place = first_place + number
-    block_channel, channel = tl.arange(0, _BLOCK), tl.arange(0, VALUES)
+    key, channel = tl.arange(0, KEYS), tl.arange(0, VALUES)
+    is_held_key, is_value = (key < n_blocks * _BLOCK)[None, :], (channel < n_values)[None, :]
     d = n_keys + n_values
     tau = tl.load(temperature)
-    is_value = (channel < n_values)[None, None, :]
-    own_total = tl.zeros((READERS,), tl.float32)
+    own = tl.load(a_keys + row * n_keys + key, key < n_keys, 0.0)[None, :]
+    own_total = tl.zeros((1,), tl.float32)
     if TOLERANCE == 0:
-        for block in range(n_blocks):
-            key = block * _BLOCK + block_channel
-            is_key = is_reader[:, None] & (key < n_keys)[None, :]
-            own = tl.load(a_keys + row[:, None] * n_keys + key[None, :], is_key, 0.0)
-            own_total += tl.sum(own, 1)
-    spoken = tl.zeros((READERS, 1, VALUES), tl.float32)
+        own_total += tl.sum(own, 1)
+    spoken = tl.zeros((1, VALUES), tl.float32)
     if SPEAKS:
-        said = a_values + row[:, None] * n_values + channel[None, :]
-        is_said = is_reader[:, None] & (channel < n_values)[None, :]
-        spoken = tl.load(said, is_said, 0.0)[:, None, :]
-    reach = tl.minimum(tl.load(reaches + row, is_reader, 0), n_taps)
+        said = tl.load(a_values + row * n_values + channel, channel < n_values, 0.0)
+        spoken = said[None, :]
+        own_total += tl.sum(spoken, 1)
+    reach = tl.minimum(tl.load(reaches + row), n_taps)
     off = (n_blocks * _BLOCK + 4) * _ULP
-    lower = tl.full((READERS,), _NEVER, tl.float32)
-    match = tl.zeros((READERS,), tl.float32)
-    best = tl.full((READERS,), _NEVER, tl.float32)
-    total = tl.zeros((READERS, VALUES), tl.float32)
-    table = block_tables + sequence * n_pages_each
-    end = min(begin + SEGMENT, n_memories)
-    for run in range(begin, end, RUN):
+    lower, match = tl.cast(_NEVER, tl.float32), tl.cast(0.0, tl.float32)
+    best = tl.cast(_NEVER, tl.float32)
+    total = tl.zeros((RUN, VALUES), tl.float32)
+    table = block_tables + tl.load(owners + row) * n_pages_each
+    for run in range(begin, min(begin + SEGMENT, place + 1), RUN):
         page = tl.load(table + run // page_size).to(tl.int64)
         inside = run % page_size + tl.arange(0, RUN)
         memory = run + tl.arange(0, RUN)
-        is_there = memory < n_memories
-        is_seen = is_reader[:, None] & (memory[None, :] <= place[:, None])
-        squares = tl.zeros((READERS, RUN), tl.float32)
-        for block in range(n_blocks):
-            key = block * _BLOCK + block_channel
-            is_key = is_reader[:, None] & (key < n_keys)[None, :]
-            own = tl.load(a_keys + row[:, None] * n_keys + key[None, :], is_key, 0.0)
-            entry = (page * n_blocks + block) * page_size + inside
-            held = tl.load(
-                keys + entry[:, None] * _BLOCK + block_channel[None, :], is_there[:, None], 0.0
-            ).to(tl.float32)
-            pair = own[:, None, :] + held[None, :, :]
-            squares += tl.sum(pair * pair, 2)
+        is_seen = memory <= place
+        block = (page * n_blocks + key // _BLOCK)[None, :] * page_size + inside[:, None]
+        held = tl.load(
+            keys + block * _BLOCK + (key % _BLOCK)[None, :], is_seen[:, None] & is_held_key, 0.0
+        )
+        pair = own + held.to(tl.float32)
+        squares = tl.sum(pair * pair, 1)
         moment = moments + page * 4 * page_size + inside
-        sums = tl.load(moment, is_there, 0.0)[None, :] + own_total[:, None]
-        of_full = tl.zeros((READERS, RUN), tl.float32)
+        mean = (tl.load(moment, is_seen, 0.0) + own_total) / d
+        of_full = tl.zeros((RUN,), tl.float32)
         if TELLS:
-            theirs = tl.load(moment + 3 * page_size, is_there, 0.0)
+            theirs = tl.load(moment + 3 * page_size, is_seen, 0.0)
             theirs = tl.minimum(theirs, n_taps + 1.0).to(tl.int32)
-            of_full = tl.load(full + reach[:, None] * (n_taps + 2) + theirs[None, :], is_seen, 0.0)
+            of_full = tl.load(full + reach * (n_taps + 2) + theirs, is_seen, 0.0)
             share = tl.where(of_full > 0, of_full / tl.maximum(squares, of_full), 0.0)
-            match = tl.maximum(match, tl.max(tl.where(is_seen, share, 0.0), 1))
-        u = tl.zeros((READERS, RUN, VALUES), tl.float32)
+            match = tl.maximum(match, tl.max(tl.where(is_seen, share, 0.0), 0))
+        u = tl.zeros((RUN, VALUES), tl.float32)
         if SPEAKS or BLUNT:
             value = (page * page_size + inside)[:, None] * n_values + channel[None, :]
-            is_held = is_there[:, None] & (channel < n_values)[None, :]
-            remembered = tl.load(values + value, is_held, 0.0).to(tl.float32)
-            u = spoken + remembered[None, :, :]
+            remembered = tl.load(values + value, is_seen[:, None] & is_value, 0.0)
+            u = spoken + remembered.to(tl.float32)
         if SPEAKS:
-            sums += tl.sum(spoken, 2)
-            value_squares = tl.sum(u * u, 2)
-            top = tl.max(tl.where(is_value, u, _NEVER), 2)
+            value_squares = tl.sum(u * u, 1)
+            top = tl.max(tl.where(is_value, u, _NEVER), 1)
         else:
-            value_squares = tl.load(moment + page_size, is_there, 0.0)[None, :]
-            top = tl.load(moment + 2 * page_size, is_there, 0.0)[None, :]
-        mean = sums / d
+            value_squares = tl.load(moment + page_size, is_seen, 0.0)
+            top = tl.load(moment + 2 * page_size, is_seen, 0.0)
         least, most = squares, squares
         if TOLERANCE > 0:
             least = tl.maximum(squares * (1 - off) - of_full * (TOLERANCE * (1 + off)), 0.0)
@@ -201,37 +184,34 @@ def survey(
         is_told = is_seen & ~dwarfs(mean, less)
         sharp = _exponent(top, mean, less, tau, EPS)
         dull = _exponent(top, mean, more, tau, EPS)
-        older = tl.zeros((READERS, RUN), tl.float32)
+        older = tl.zeros((RUN,), tl.float32)
         if RECENCY > 0:
-            older = (place[:, None] - memory[None, :]).to(tl.float32)
-            older = RECENCY * tl.log(1.0 + tl.maximum(older, 0.0))
+            older = RECENCY * tl.log(1.0 + tl.maximum(place - memory, 0).to(tl.float32))
         above, below = tl.maximum(sharp, dull), tl.minimum(sharp, dull)
         above += _SLACK * tl.abs(above) - older * (1 - _SLACK)
         below -= _SLACK * tl.abs(below) + older * (1 + _SLACK)
         above = tl.where(is_told, above, tl.where(is_seen, _INFINITE, _NEVER))
-        lower = tl.maximum(lower, tl.max(tl.where(is_told, below, _NEVER), 1))
-        score = tl.max(above, 1)
+        lower = tl.maximum(lower, tl.max(tl.where(is_told, below, _NEVER), 0))
+        score = tl.max(above, 0)
         if BLUNT:
-            is_done = score < _INFINITE
-            best = tl.maximum(best, tl.where(is_done, tl.max(
-                tl.where(is_told, sharp, _NEVER), 1), _NEVER))  # fmt: skip
-            scale = tau / (tl.sqrt(less) + EPS) * _LOG2E
-            weights = tl.exp2((u - mean[:, :, None]) * scale[:, :, None])
-            is_added = (is_told & is_done[:, None])[:, :, None]
-            total += tl.sum(tl.where(is_added, weights, 0.0), 1)
-            score = tl.where(is_done, _NEVER, score)
-        tl.store(scores + row * n_runs + run // RUN, score, is_reader & (run <= place))
+            n_hard = tl.zeros((RUN,), tl.int32) + tl.max(tl.where(is_seen & ~is_told, 1, 0), 0)
+            is_added = is_told & (n_hard == 0)
+            best = tl.maximum(best, tl.max(tl.where(is_added, sharp, _NEVER), 0))
+            scale = tl.where(is_added, tau / (tl.sqrt(less) + EPS) * _LOG2E, 0.0)
+            shift = tl.where(is_added, -mean * scale, _NEVER)
+            total += tl.exp2(u * scale[:, None] + shift[:, None])
+            score = tl.where(score < _INFINITE, _NEVER, score)
+        tl.store(scores + row * n_runs + run // RUN, score)
     at = tl.program_id(1).to(tl.int64) * n_rows + row
-    tl.store(lowers + at, lower, is_reader)
+    tl.store(lowers + at, lower)
     if TELLS:
-        tl.store(matches + at, match, is_reader)
+        tl.store(matches + at, match)
     if BLUNT:
-        tl.store(bests + at, best.to(tl.float64), is_reader)
-        total = tl.where((best > _NEVER)[:, None], total * tl.exp2(-best * _LOG2E)[:, None], 0.0)
+        tl.store(bests + at, best.to(tl.float64))
+        relative = tl.where(best > _NEVER, tl.exp2(-best * _LOG2E), 0.0)
         tl.store(
-            partials + at[:, None] * n_values + channel[None, :], total,
-            is_reader[:, None] & (channel < n_values)[None, :],
-        )  # fmt: skip
+            partials + at * n_values + channel, tl.sum(total, 0) * relative, channel < n_values
+        )
 
 
 @triton.jit
@@ -247,12 +227,12 @@ def read(
     temperature, scores, lowers, bests, partials, n_rows, n_runs, n_pages_each, page_size, n_keys,
     n_blocks, n_values, n_taps, mask, SPEAKS: tl.constexpr, BLUNT: tl.constexpr,
     RECENCY: tl.constexpr, TOLERANCE: tl.constexpr, EPS: tl.constexpr, VALUES: tl.constexpr,
-    RUN: tl.constexpr, PARTS: tl.constexpr, SEGMENT: tl.constexpr,
+    RUN: tl.constexpr, SEGMENT: tl.constexpr,
 ):  # fmt: skip
     """Add up in float64 the weights of the runs of a segment that may count for a reader.
 
     Args:
-        scores, lowers: as `survey` leaves them, which takes `PARTS` times to see a run.
+        scores, lowers: as `survey` leaves them.
         bests, partials: of all that counts in the segment, as for `survey`; written.
     """
     row = tl.program_id(0).to(tl.int64)
@@ -282,9 +262,7 @@ def read(
         total = tl.load(out, channel < n_values, 0.0)
     table = block_tables + tl.load(owners + row) * n_pages_each
     for run in range(begin, min(begin + SEGMENT, place + 1), RUN):
-        part = run // RUN * PARTS + tl.arange(0, PARTS)
-        is_part = part * (RUN // PARTS) <= place
-        score = tl.max(tl.load(scores + row * n_runs + part, is_part, _NEVER), 0)
+        score = tl.load(scores + row * n_runs + run // RUN)
         if (score > _NEVER) & ~(score < least):
             page = tl.load(table + run // page_size).to(tl.int64)
             inside = run % page_size + tl.arange(0, RUN)

@@ -12,7 +12,7 @@ from model.ops.gpu.linear import multiply
 from model.ops.positions import SOURCE
 from model.ops.relation import KEY_BLOCK, gpu_keyed
 from model.ops.relation.cpu_keyed_blunt import is_blunt
-from model.ops.relation.gpu import READERS, SEGMENT
+from model.ops.relation.gpu import SEGMENT
 from model.ops.relation.gpu_layers import shifted_rows, write
 from model.state import LayerState
 from model.step import Step
@@ -144,7 +144,7 @@ def remember(
         b_keys, b_values, batch.reaches, batch.owners, batch.places, batch.block_tables,
         pool["keys"], pool["values"], pool["moments"], batch.block_tables.shape[1], form.n_keys,
         form.n_blocks, form.n_values, page_size, SIGN=sign, TOLERANCE=form.tolerance,
-        KEYS=triton.next_power_of_2(max(1, form.n_blocks) * KEY_BLOCK),
+        KEYS=gpu_keyed.keys_of(form.n_keys),
         VALUES=triton.next_power_of_2(form.n_values),
     )  # fmt: skip
 
@@ -176,7 +176,7 @@ def relate_all(
     how = spoken | {
         "RECENCY": form.recency, "TOLERANCE": form.tolerance, "EPS": form.eps, "SEGMENT": SEGMENT,
     }  # fmt: skip
-    survey_tile, read_tile = gpu_keyed.tiles_of(n_values, **spoken)
+    survey_tile, read_tile = gpu_keyed.tiles_of(form.n_keys, n_values, **spoken)
     n_runs = n_segments * SEGMENT // survey_tile["RUN"]
     scores = device.room("scores", n, n_runs)
     lowers, matches = device.room("bounds", 2, n_segments, n)
@@ -187,15 +187,17 @@ def relate_all(
         n, n_runs, batch.block_tables.shape[1], page_size, form.n_keys, form.n_blocks, n_values,
         n_taps, device.mask,
     )  # fmt: skip
-    gpu_keyed.survey[(len(batch.tiles), n_segments)](
-        a_keys, a_values, batch.tiles, batch.phases, batch.reaches, batch.block_tables, *memories,
-        scores, lowers, matches, bests, partials, *sizes, TELLS=form.tells_match, READERS=READERS,
-        **how, **survey_tile,
+    rows = (
+        a_keys, a_values, batch.owners, batch.places, batch.phases, batch.reaches,
+        batch.block_tables,
+    )  # fmt: skip
+    gpu_keyed.survey[(n, n_segments)](
+        *rows, *memories, scores, lowers, matches, bests, partials, *sizes,
+        TELLS=form.tells_match, **how, **survey_tile,
     )  # fmt: skip
     gpu_keyed.read[(n, n_segments)](
-        a_keys, a_values, batch.owners, batch.places, batch.phases, batch.reaches,
-        batch.block_tables, *memories, scores, lowers, bests, partials, *sizes, **how, **read_tile,
-    )  # fmt: skip
+        *rows, *memories, scores, lowers, bests, partials, *sizes, **how, **read_tile
+    )
     match: Tensor = device.room("match", n)
     gpu_keyed.combine[(n,)](
         bests, partials, matches, batch.places, batch.phases, out, match, n, n_values, device.mask,

@@ -17,7 +17,7 @@ from model.step import Step
 def normalized_layer(mixer: Any, step: Step, layer: LayerState) -> None:
     """Add to `step.x` what a `model.mixers.normalized.NormalizedRelation` writes."""
     a, b, o = _project(mixer, step, layer)
-    relate_all(step.scratch, layer.pool["pool"], step.state.page_size, mixer.norm_eps, a, b, o)
+    relate_all(step.scratch, layer.pool, step.state.page_size, mixer.norm_eps, a, b, o)
     write(mixer, step, layer, o)
 
 

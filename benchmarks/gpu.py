@@ -1,0 +1,319 @@
+"""What a GPU computes, how exactly, and how fast: all of it in one go, in less than ten minutes.
+
+    python -m benchmarks.gpu [--checkpoint FOLDER] [--small] [--output FILE]
+
+It has three parts, none of which needs a network:
+
+- Kernels beside the float64 reference: the relations, keyed ones of every form among them, with
+  pairs that nearly cancel; and the decoder of the checkpoint beside the same one on the CPU.
+- The server's acceptance: texts of every kind are copied exactly, and 64 streams that are cut half
+  way leave nothing behind.
+- Rates: exponentials of the normalized relation while decoding and while reading a prompt, beside
+  what the data sheet allows (`benchmarks.gpu_rates`) and beside eager PyTorch; and tokens a second.
+
+`--small` takes sizes that Triton's interpreter can do, to try the command itself where there is no
+GPU (`TRITON_INTERPRET=1`); its rates say nothing. The exit status is 1 if anything is not as it
+should be. The last line is JSON.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import gpu_rates
+from benchmarks.figures import add_checkpoint, arguments, machine, publish, start
+from benchmarks.server_process import causalrn_server
+from causalrn_client import Client
+from model.backends.gpu_batch import DeviceBatch
+from model.backends.gpu_scratch import DeviceScratch
+from model.checkpoint import load_checkpoint
+from model.device import DeviceError, backend_for
+from model.evaluation.strings import BYTE_KINDS
+from model.ops.relation import gpu as relation
+from model.ops.relation import gpu_separable, reference
+from model.ops.relation.cpu_keyed_blunt import is_blunt
+from model.ops.relation.gpu_keyed_layer import Form, full_matches, relate_all, remember
+from model.state import RaggedBatch
+
+EPS = 1e-6
+PAGE = 64
+BOUNDS = {"normalized": 4e-6, "separable": 2e-6, "keyed": 1e-5, "decoder": 1e-5}
+"""The largest error of a row, as a share of its largest number."""
+
+
+def main() -> None:
+    """Print the figures for people, then as JSON."""
+    parser = arguments(__doc__)
+    add_checkpoint(parser)
+    parser.add_argument("--small", action="store_true", help="sizes for Triton's interpreter")
+    options = parser.parse_args()
+    try:
+        backend_for("cuda")
+    except DeviceError as error:
+        parser.exit(2, f"error: {error}\n")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    errors = check_kernels(device, options.checkpoint, small=options.small)
+    served = check_server(options.checkpoint, small=options.small)
+    rates = measure(device, options.checkpoint, small=options.small)
+    figures = machine() | {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "interpreted",
+        "small": options.small,
+        "errors": errors,
+        "server": served,
+        "rates": rates,
+    }
+    publish(figures, options.output)
+    too_large = [name for name, error in errors.items() if not error <= BOUNDS[name.split()[0]]]
+    for name in too_large:
+        print(f"error: {name} is off by {errors[name]:.1e}", file=sys.stderr)
+    if too_large or served["wrong"] or served["held"]:
+        raise SystemExit(1)
+
+
+def check_kernels(device: torch.device, checkpoint: Path, *, small: bool) -> dict[str, float]:
+    """The largest error of each kind of kernel."""
+    length = 20 if small else 700
+    errors = {}
+    for k in (24, 63) if small else (1, 2, 24, 63, 64, 128, 192, 256, 257):
+        a, b = _pairs(length, k)
+        heads = (1, length, 1, k)
+        exact = reference.normalized_relation(a.view(heads), b.view(heads), EPS)
+        errors[f"normalized {k}"] = _error(_normalized(a, b, device), exact.view(length, k))
+        exact = reference.separable_relation(a.view(heads), b.view(heads), EPS)
+        errors[f"separable {k}"] = _error(_separable(a, b, device), exact.view(length, k))
+    for tau, recency in ((1.0, 0.0), (8.0, 1.5), (5e7, 50.0)):
+        for n_keys, n_values in ((16, 17), (48, 20), (128, 272)):
+            a, b = _pairs(length, n_keys + n_values)
+            form = _form(n_keys, n_values, tau, recency, device)
+            exact = reference.keyed_relation(
+                a[None, :, :n_keys], b[None], form.temperature.cpu()[0], d_value=n_values,
+                recency=recency, eps=EPS,
+            )[0]  # fmt: skip
+            got = _keyed(form, a, b, device)
+            errors[f"keyed {n_keys} {n_values} {tau:g} {recency:g}"] = _error(got, exact)
+    logits = [
+        _logits(checkpoint, backend, 8 if small else 600) for backend in ("cpu", "gpu")
+    ]  # fmt: skip
+    errors["decoder"] = _error(logits[1], logits[0])
+    for name, error in errors.items():
+        print(f"{name}: {error:.1e}", flush=True)
+    return errors
+
+
+def check_server(checkpoint: Path, *, small: bool) -> dict[str, Any]:
+    """How many copies are wrong, and what 64 half-cut streams leave behind."""
+    lengths = (3,) if small else (1, 3, 77, 512)
+    n_cut = 4 if small else 64
+    settings: dict[str, Any] = {"checkpoint": checkpoint, "device": "cuda", "stall_seconds": 600}
+    if small:
+        settings |= {"max_running": 16, "max_batch_tokens": 16}
+    texts = [
+        draw(np.random.default_rng(length), length).tolist()
+        for draw in BYTE_KINDS.values()
+        for length in lengths
+    ]
+    with causalrn_server(settings) as server:
+
+        def copy(text: list[int]) -> bool:
+            with Client(server.url, timeout=600) as client:
+                return client.generate(token_ids=text).token_ids == text
+
+        def cut(number: int) -> None:
+            ids = np.random.default_rng(number).integers(0, 256, 4 if small else 256).tolist()
+            with Client(server.url, timeout=600) as client, client.stream(token_ids=ids) as stream:
+                next(iter(stream))
+
+        with ThreadPoolExecutor(min(64, len(texts))) as pool:
+            right = list(pool.map(copy, texts))
+            list(pool.map(cut, range(n_cut)))
+        held = _held_when_idle(server.url)
+    print(f"{sum(right)} of {len(texts)} copies are exact; {held} are held after {n_cut} cuts")
+    return {"copies": len(texts), "wrong": len(texts) - sum(right), "cut": n_cut, "held": held}
+
+
+def measure(device: torch.device, checkpoint: Path, *, small: bool) -> dict[str, Any]:
+    """Exponentials a second, with what the data sheet allows, and tokens a second."""
+    found: dict[str, Any] = {}
+    target = None
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        target = 10 * major + minor
+    sizes = [(2, 40)] if small else [(1, 16384), (32, 2048), (256, 512)]
+    for k in (16,) if small else (128, 192, 256):
+        for n, length in sizes:
+            rate = _decoding_rate(device, n, length, k)
+            cell = {"exponentials_per_second": rate}
+            if target in gpu_rates.GPUS:
+                cell["share_of_special_functions"] = rate / gpu_rates.exponentials(target)
+                cell["share_of_memory"] = 4 * rate / gpu_rates.GPUS[target].bytes
+            cell["times_eager"] = rate / _eager_rate(device, n, length, k)
+            found[f"decode K {k}, {n} sequences of {length}"] = cell
+    found["tokens_per_second"] = {
+        n: _token_rate(checkpoint, n) for n in ([2] if small else [1, 64])
+    }
+    for name, value in found.items():
+        print(f"{name}: {value}", flush=True)
+    return found
+
+
+def _pairs(length: int, k: int) -> tuple[Tensor, Tensor]:
+    """Readers and memories, some of which nearly cancel, or leave little but a mean."""
+    a, b = torch.randn(2, length, k, generator=torch.Generator().manual_seed(k))
+    b[::3] = -a[::3] * 1.001
+    b[::6] += 7.0
+    return a, b
+
+
+def _batch(n: int, length: int, held: int, device: torch.device) -> DeviceBatch:
+    """`length` new tokens for each of n sequences that hold `held`, in pages in any order."""
+    n_pages = -(-(held + length) // PAGE)
+    pages = np.random.default_rng(0).permutation(n * n_pages).astype(np.int32).reshape(n, n_pages)
+    nothing = np.zeros(n * length, np.int64)
+    batch = RaggedBatch(nothing, np.arange(n + 1) * length, np.full(n, held), np.arange(n), pages)
+    return DeviceBatch(batch, nothing[:0], nothing, nothing, nothing, device)
+
+
+def _normalized(a: Tensor, b: Tensor, device: torch.device) -> Tensor:
+    length, k = a.shape
+    scratch = DeviceScratch(device, k)
+    scratch.batch = _batch(1, length, 0, device)
+    memory = {
+        name: torch.zeros(-(-length // PAGE), 1, PAGE, width, device=device)
+        for name, width in (("pool", k), ("totals", 2))
+    }
+    out = torch.empty(length, k, device=device)
+    relation.relate_all(scratch, memory, PAGE, EPS, a.to(device), b.to(device), out)
+    return out.cpu()
+
+
+def _separable(a: Tensor, b: Tensor, device: torch.device) -> Tensor:
+    scratch = DeviceScratch(device, a.shape[1])
+    scratch.batch = _batch(1, len(a), 0, device)
+    sums = torch.zeros(1, a.shape[1], dtype=torch.float64, device=device)
+    out = torch.empty(a.shape, device=device)
+    a, b = (one.to(device, copy=True) for one in (a, b))
+    gpu_separable.add_up(scratch, sums, PAGE, 1, EPS, a, b, out)
+    return out.cpu()
+
+
+def _form(n_keys: int, n_values: int, tau: float, recency: float, device: torch.device) -> Form:
+    return Form(
+        n_keys, n_values, torch.tensor([tau], device=device),
+        is_blunt(tau, recency, 0.0, n_keys + n_values), full_matches(torch.ones(1, device=device)),
+        recency, 0.0, EPS, speaks=False, tells_match=False,
+    )  # fmt: skip
+
+
+def _keyed(form: Form, a: Tensor, b: Tensor, device: torch.device) -> Tensor:
+    n_pages, n = -(-len(a) // PAGE), form.n_keys
+    scratch = DeviceScratch(device, 1)
+    scratch.batch = _batch(1, len(a), 0, device)
+    pool = {
+        "keys": torch.zeros(n_pages, form.n_blocks, PAGE, 16, device=device),
+        "values": torch.zeros(n_pages, PAGE, form.n_values, device=device),
+        "moments": torch.zeros(n_pages, 4, PAGE, 1, device=device),
+    }
+    keys, values = (part.contiguous().to(device) for part in b.split([n, form.n_values], 1))
+    remember(scratch, form, pool, PAGE, keys, values)
+    said = a[:, :n].contiguous().to(device)
+    out = torch.empty(len(a), form.n_values, device=device)
+    relate_all(scratch, form, pool, PAGE, said, said, out)
+    return out.cpu()
+
+
+def _logits(checkpoint: Path, backend: str, length: int) -> Tensor:
+    model = load_checkpoint(checkpoint, backend)
+    ids = [model.config.bos_id, *np.random.default_rng(0).integers(0, 200, length).tolist()]
+    batch = RaggedBatch(
+        np.array(ids), np.array([0, len(ids)]), np.zeros(1, np.int64), np.zeros(1, np.int64),
+        np.arange(-(-len(ids) // PAGE), dtype=np.int32)[None],
+    )  # fmt: skip
+    state = model.decoder.new_state(n_pages=batch.block_tables.size, page_size=PAGE, n_slots=1)
+    return model.decoder.extend(batch, state, np.arange(len(ids))).logits
+
+
+def _error(got: Tensor, exact: Tensor) -> float:
+    return float(((got - exact).abs().amax(-1) / exact.abs().amax(-1)).max())
+
+
+def _held_when_idle(url: str) -> int:
+    """Streams and tokens in the queue, once the server has had time to let go of them."""
+    for _ in range(200):
+        health = httpx.get(f"{url}/health", timeout=60).json()
+        held = int(health["running"] + health["waiting"])
+        if not held:
+            return 0
+        time.sleep(0.05)
+    return held
+
+
+def _seconds(device: torch.device, work: Callable[[], object]) -> float:
+    """Of one run, after a first one: the least of five."""
+    work()
+    times = []
+    for _ in range(5):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _decoding_rate(device: torch.device, n: int, length: int, k: int) -> float:
+    scratch = DeviceScratch(device, k)
+    scratch.batch = _batch(n, 1, length - 1, device)
+    n_pages = scratch.batch.block_tables.numel()
+    memory = {
+        name: torch.randn(n_pages, 1, PAGE, width, device=device)
+        for name, width in (("pool", k), ("totals", 2))
+    }
+    a, b, out = torch.randn(3, n, k, device=device)
+    seconds = _seconds(device, lambda: relation.relate_all(scratch, memory, PAGE, EPS, a, b, out))
+    return n * length * k / seconds
+
+
+def _eager_rate(device: torch.device, n: int, length: int, k: int) -> float:
+    """Of the same in PyTorch, with memories side by side."""
+    memories, readers = (
+        torch.randn(n, length, k, device=device),
+        torch.randn(n, 1, k, device=device),
+    )
+
+    def work() -> Tensor:
+        pairs = memories + readers
+        centred = pairs - pairs.mean(-1, keepdim=True)
+        return (centred / (centred.square().mean(-1, keepdim=True).sqrt() + EPS)).exp().mean(1)
+
+    return n * length * k / _seconds(device, work)
+
+
+def _token_rate(checkpoint: Path, n: int) -> float:
+    """Tokens a second of n sequences that decode, without an engine."""
+    model = load_checkpoint(checkpoint, "gpu")
+    state = model.decoder.new_state(n_pages=n, page_size=PAGE, n_slots=n)
+    steps = 4 if state.scratch is not None and not torch.cuda.is_available() else 32
+    tables = np.arange(n, dtype=np.int32)[:, None]
+    began = 0.0
+    for step in range(steps + 1):
+        if step == 1:
+            began = time.perf_counter()  # the first one compiles
+        batch = RaggedBatch(
+            np.full(n, 65), np.arange(n + 1), np.full(n, step), np.arange(n), tables
+        )
+        model.decoder.extend(batch, state)
+    return n * steps / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    start(main)
