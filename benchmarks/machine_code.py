@@ -28,6 +28,7 @@ from model.ops.norm import gpu as norm
 from model.ops.relation import gpu as relation
 from model.ops.relation import gpu_keyed as keyed
 from model.ops.relation import gpu_separable as separable
+from model.ops.relation import gpu_whole as whole
 from model.ops.token_shift import gpu as token_shift
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -36,9 +37,10 @@ _INT_ARRAYS = (
     "starts", "state_tables", "tiles", "token_ids",
 )  # fmt: skip
 _FLOAT_ARRAYS = (
-    "a", "a_keys", "a_values", "b", "b_keys", "b_values", "bias", "full", "keys", "logits",
-    "lowers", "match", "matches", "memories", "moments", "out", "partials", "phase_vectors", "pool",
-    "readers", "scores", "tails", "taps", "temperature", "tokens", "values", "weight", "x", "z",
+    "a", "a_keys", "a_values", "b", "b_keys", "b_values", "bias", "change", "full", "g", "keys",
+    "logits", "lowers", "match", "matches", "memories", "moments", "out", "partials",
+    "phase_vectors", "pool", "readers", "scores", "tails", "taps", "temperature", "tokens",
+    "values", "weight", "x", "z",
 )  # fmt: skip
 _TYPES = {
     **dict.fromkeys(_INT_ARRAYS, "*i32"),
@@ -80,6 +82,10 @@ def variants() -> Iterator[Variant]:
     for channels in (16, 32, 64, 128, 256, 512, 1024):
         tile = {"CHANNELS": channels, "READERS": relation.READERS} | relation.run_of(channels)
         yield Variant(relation.relate, tile | segment)
+        yield Variant(whole.relate_whole, whole.relation_tile(channels) | segment)
+        for of_readers in (True, False):
+            changed = {"OF_READERS": of_readers} | whole.gradient_tile(channels)
+            yield Variant(whole.add_gradients, changed)
     for channels in (64, 1024):
         width = {"CHANNELS": channels}
         yield Variant(relation.combine, width | segment)
@@ -89,6 +95,7 @@ def variants() -> Iterator[Variant]:
             yield Variant(kernel, width)
         for exp in (False, True):
             yield Variant(norm.normalize_rows, {"EXP": exp} | norm.rows_of(channels))
+        yield Variant(norm.change_rows, norm.rows_of(channels))
         for has in (False, True):
             tables = {"HAS_PLACES": has, "HAS_PHASES": has}
             yield Variant(embedding.embed_rows, width | tables, places="*fp32")

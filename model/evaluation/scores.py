@@ -64,6 +64,7 @@ def _score(checkpoint: Checkpoint, number: int, seed: int, advance: Advance) -> 
     batch = checkpoint.task.batch(np.random.default_rng([seed, number, _HELD_OUT]), 1.0)
     with torch.no_grad():
         logits = checkpoint.decoder(batch.token_ids, batch.offsets)
+        batch = batch.to(logits.device)
         wanted = batch.targets != IGNORED
         loss = cross_entropy(logits[wanted], batch.targets[wanted]).item()
         scores = {"loss": loss, **checkpoint.task.score(logits, batch)}

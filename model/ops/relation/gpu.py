@@ -23,14 +23,15 @@ _LOG2E = tl.constexpr(1.4426950408889634)
 _MAX_MEAN = tl.constexpr(4.0)  # as on the CPU
 
 
-def run_of(channels: int) -> dict[str, int]:
+def run_of(channels: int, per_thread: int = _PER_THREAD) -> dict[str, int]:
     """How many memories `relate` adds up at a time, and with how many warps.
 
     Args:
         channels: of a head, up to the next power of two.
+        per_thread: numbers of a tile that a thread has.
     """
     warps = 4 if channels <= 128 else 8
-    run = warps * 32 * _PER_THREAD // (READERS * channels)
+    run = warps * 32 * per_thread // (READERS * channels)
     return {"RUN": max(1, min(_LARGEST_RUN, run)), "num_warps": warps}
 
 
@@ -38,6 +39,35 @@ def run_of(channels: int) -> dict[str, int]:
 def dwarfs(mean, variance):
     """Whether the squared mean of pairs is so large that float32 cannot tell their variance."""
     return ~(mean * mean <= variance * _MAX_MEAN)
+
+
+@triton.jit
+def centre(own, other, is_channel, n_channels):
+    """Pairs of readers and memories without their means over channels, and their variances.
+
+    Args:
+        own, other: one side and the other, whose sums are `[R, M, K]`; zeros where no channel is.
+        is_channel: `[1, 1, K]`, which of the channels there are; `n_channels` of them.
+
+    Returns:
+        `[R, M, K]` and `[R, M, 1]`.
+    """
+    pair = own + other
+    mean = (tl.sum(pair, 2) / n_channels)[:, :, None]
+    centred = tl.where(is_channel, pair - mean, 0.0)
+    variance = (tl.sum(centred * centred, 2) / n_channels)[:, :, None]
+    is_dwarfed = dwarfs(mean, variance)
+    if tl.max(tl.where(is_dwarfed, 1, 0)) > 0:
+        # What the sum of two floats loses to rounding is itself a float (Knuth's two-sum).
+        back = pair - own
+        lost = (own - (pair - back)) + (other - back)
+        again = tl.where(is_channel, (pair - mean) + lost, 0.0)
+        again -= (tl.sum(again, 2) / n_channels)[:, :, None]
+        again = tl.where(is_channel, again, 0.0)
+        squares = (tl.sum(again * again, 2) / n_channels)[:, :, None]
+        centred = tl.where(is_dwarfed, again, centred)
+        variance = tl.where(is_dwarfed, squares, variance)
+    return centred, variance
 
 
 @triton.jit
@@ -99,21 +129,7 @@ def relate(
         is_memory = (memory < n_memories)[:, None] & (channel < n_channels)[None, :]
         held = tl.load(pool + entry[:, None] * n_channels + channel[None, :], is_memory, 0.0)
         held = held.to(tl.float32)[None, :, :]
-        pair = own + held
-        mean = (tl.sum(pair, 2) / n_channels)[:, :, None]
-        centred = tl.where(is_channel, pair - mean, 0.0)
-        variance = (tl.sum(centred * centred, 2) / n_channels)[:, :, None]
-        is_dwarfed = dwarfs(mean, variance)
-        if tl.max(tl.where(is_dwarfed, 1, 0)) > 0:
-            # What the sum of two floats loses to rounding is itself a float (Knuth's two-sum).
-            back = pair - own
-            lost = (own - (pair - back)) + (held - back)
-            again = tl.where(is_channel, (pair - mean) + lost, 0.0)
-            again -= (tl.sum(again, 2) / n_channels)[:, :, None]
-            again = tl.where(is_channel, again, 0.0)
-            squares = (tl.sum(again * again, 2) / n_channels)[:, :, None]
-            centred = tl.where(is_dwarfed, again, centred)
-            variance = tl.where(is_dwarfed, squares, variance)
+        centred, variance = centre(own, held, is_channel, n_channels)
         scale = 1.0 / (tl.sqrt(variance) + eps) * _LOG2E
         is_seen = (memory[None, :] <= place[:, None])[:, :, None]
         weights = tl.where(is_seen, tl.exp2(centred * scale), 0.0)
