@@ -25,7 +25,7 @@ def training_device(config: ModelConfig, device: Device) -> Literal["cpu", "cuda
             if device == "auto":
                 return "cpu"
             raise DeviceError(
-                f"the mixer of block {number}, {block.mixer!r} with keys, is trained on the CPU "
-                "alone; take the device cpu, or auto, which is the CPU then"
+                f"block {number} has a mixer ({block.mixer!r}, as its params make it) that is "
+                "trained on the CPU alone; take the device cpu, or auto, which is the CPU then"
             )
     return "cuda"
