@@ -32,6 +32,7 @@ from model.ops.norm import gpu as norm
 from model.ops.relation import gpu as relation
 from model.ops.relation import gpu_keyed as keyed
 from model.ops.relation import gpu_separable as separable
+from model.ops.relation import gpu_whole as whole
 from model.ops.token_shift import gpu as token_shift
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -40,10 +41,10 @@ _INT_ARRAYS = (
     "starts", "state_tables", "token_ids",
 )  # fmt: skip
 _FLOAT_ARRAYS = (
-    "a", "a_keys", "a_values", "b", "b_keys", "b_values", "bias", "full", "keys", "logits",
-    "lowers", "match", "matches", "memories", "moments", "out", "partials", "phase_vectors", "pool",
-    "readers", "scores", "tails", "taps", "temperature", "tokens", "totals", "values", "weight",
-    "x", "z",
+    "a", "a_keys", "a_values", "b", "b_keys", "b_values", "bias", "change", "full", "g", "keys",
+    "logits", "lowers", "match", "matches", "memories", "moments", "out", "partials",
+    "phase_vectors", "pool", "readers", "scores", "tails", "taps", "temperature", "tokens",
+    "totals", "values", "weight", "x", "z",
 )  # fmt: skip
 FLOAT32 = ("FADD", "FMUL", "FFMA", "FSEL", "FSETP", "FMNMX")
 
@@ -91,6 +92,10 @@ def variants() -> Iterator[Variant]:
         tile = {"CHANNELS": channels} | relation.run_of(channels)
         for sizes in ((), ("n_channels", "page_size")):
             yield Variant(relation.relate, tile | segment, sizes=sizes)
+        yield Variant(whole.relate_whole, whole.relation_tile(channels) | segment)
+        for of_readers in (True, False):
+            changed = {"OF_READERS": of_readers} | whole.gradient_tile(channels)
+            yield Variant(whole.add_gradients, changed)
     for channels in (64, 1024):
         width = {"CHANNELS": channels}
         yield Variant(relation.combine, width | segment)
@@ -100,6 +105,7 @@ def variants() -> Iterator[Variant]:
             yield Variant(kernel, width)
         for exp in (False, True):
             yield Variant(norm.normalize_rows, {"EXP": exp} | norm.rows_of(channels))
+        yield Variant(norm.change_rows, norm.rows_of(channels))
         for has in (False, True):
             tables = {"HAS_PLACES": has, "HAS_PHASES": has}
             yield Variant(embedding.embed_rows, width | tables, places="*fp32")

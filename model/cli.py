@@ -22,6 +22,7 @@ from model.arguments import (
     load,
     start_backend,
 )
+from model.device import DeviceError
 from model.evaluation.cli import commands as evaluating
 from model.sampling import SamplingParams
 from model.sampling_options import takes_sampling
@@ -149,13 +150,16 @@ def train(
         ),
     ] = None,
     threads: Threads = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train a preset, or resume its interrupted run.
 
     The output folder holds the checkpoint, the log (log.jsonl) and the state that a run is resumed
     from. Ctrl-C saves all three and stops; the same command then goes on from there. The checkpoint
     of an unfinished run can be evaluated, served and asked like any other. With the same number of
-    threads, a resumed run gives the same weights as an uninterrupted one.
+    threads on the same device, a resumed run gives the same weights as an uninterrupted one.
+
+    Relations with keys are trained on the CPU alone, so that auto is the CPU for them.
     """
     from model.training.huge_pages import use_huge_pages
 
@@ -167,15 +171,21 @@ def train(
         recipe = load_preset(preset, changes)
     except PresetError as error:
         fail(error)
+    from model.training.placement import training_device
     from model.training.run import Run, RunError
     from model.training.trainer import DivergedError, Progress, Trainer
 
-    start_backend(threads)
+    try:
+        device = training_device(recipe.blueprint.config, device)
+    except DeviceError as error:
+        fail(f"--device: {error}")
+    start_backend(threads, device)
     try:
         run = Run(output if output is not None else Path("runs") / recipe.name)
         if restart:
             run.clear()
-        job = Trainer(recipe, run, None if start is None else load(start), save_every)
+        begun = None if start is None else load(start)
+        job = Trainer(recipe, run, begun, save_every, device)
     except RunError as error:
         fail(error)
     steps = recipe.optimizer.last_step

@@ -17,6 +17,7 @@ from model.embedding import Embedding
 from model.mixers.base import MatchesPlaces
 from model.mixers.registry import MIXERS
 from model.mlp import Mlp
+from model.ops.device import as_on_device
 from model.ops.positions import SOURCE, STATE_SIZE
 from model.pool_dtype import PoolDtype
 from model.predictions import Predictions
@@ -102,6 +103,8 @@ class Decoder(nn.Module):
     def forward(self, token_ids: Tensor, offsets: Tensor | None = None) -> Tensor:
         """Logits for every token of whole sequences; differentiable, O(T) memory.
 
+        They are computed where the weights are, and on a device by its own kernels.
+
         Args:
             token_ids: `[B, T]` int64.
             offsets: `[B]` int64, how many tokens each sequence pretends to have seen before, so
@@ -109,11 +112,16 @@ class Decoder(nn.Module):
 
         Returns:
             float32 logits `[B, T, vocab_size]`.
+
+        Raises:
+            ValueError: a sequence is longer than the table of learned positions.
+            UnsupportedOpError: a mixer is trained on the CPU alone, and this is a device.
         """
-        x, phases, reaches = self.embedding(token_ids, offsets)
-        for block in self.blocks:
-            x = block.forward(x, phases, reaches)
-        logits: Tensor = self.classifier(x)
+        with as_on_device(self.backend.trains_as_on_device):
+            x, phases, reaches = self.embedding(token_ids, offsets)
+            for block in self.blocks:
+                x = block.forward(x, phases, reaches)
+            logits: Tensor = self.classifier(x)
         return logits
 
     def new_state(

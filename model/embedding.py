@@ -44,23 +44,26 @@ class Embedding(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Embed whole sequences.
 
+        Where tokens stand is found on the CPU, so that is the place for what is given.
+
         Args:
             token_ids: `[B, T]` int64.
             offsets: `[B]` int64, how many tokens each sequence pretends to have seen before.
 
         Returns:
-            `[B, T, D]`, and the phases and reaches `[B, T]` int64 (`model.ops.positions`).
+            `[B, T, D]`, and the phases and reaches `[B, T]` int64 (`model.ops.positions`), all of
+            them where the weights are.
 
         Raises:
             ValueError: a sequence is longer than the table of learned positions.
         """
-        config = self.config
+        config, device = self.config, self.token.weight.device
         n_sequences, length = token_ids.shape
         counters = np.zeros((n_sequences, STATE_SIZE), np.int64)
         if offsets is not None:
-            counters[:] = offsets.numpy()[:, None]
+            counters[:] = offsets.cpu().numpy()[:, None]
         starts = np.arange(n_sequences + 1, dtype=np.int64) * length
-        ids = token_ids.reshape(-1)
+        ids = token_ids.reshape(-1).cpu()
         indices = np.empty(len(ids), np.int64)
         phases = np.empty(len(ids), np.int64)
         reaches = np.empty(len(ids), np.int64)
@@ -71,17 +74,17 @@ class Embedding(nn.Module):
             config.balanced_places, counters, indices, phases, reaches, codes.numpy(),
             work=codes.numel(),
         )  # fmt: skip
-        x: Tensor = self.token(ids)
+        x: Tensor = self.token(ids.to(device))
         if config.positions == "learned":
             self._check_length(int(indices.max()) + 1)
-            x = x + self.position(torch.from_numpy(indices))
+            x = x + self.position(torch.from_numpy(indices).to(device))
         elif coupled:
-            codes = codes.to(x.dtype)
-            x = torch.cat([x, codes], -1) + self.phase(torch.from_numpy(phases))
+            x = torch.cat([x, codes.to(x)], -1)
+            x = x + self.phase(torch.from_numpy(phases).to(device))
         return (
             x.view(n_sequences, length, -1),
-            torch.from_numpy(phases).view_as(token_ids),
-            torch.from_numpy(reaches).view_as(token_ids),
+            torch.from_numpy(phases).view_as(token_ids).to(device),
+            torch.from_numpy(reaches).view_as(token_ids).to(device),
         )
 
     def check(self, batch: RaggedBatch) -> None:

@@ -255,9 +255,7 @@ def test_triton_is_for_kernels_of_devices_and_their_backend(graph: Graph) -> Non
     others = {name for name in importers(graph, "triton") if not kernels.fullmatch(name)}
     assert others == {"model.backends.gpu"}
     users = {name for name in graph if any(map(kernels.fullmatch, modules_of(graph, name)))}
-    assert {name for name in users if not is_within(name, ("model.ops",))} == {
-        "model.backends.gpu", "model.backends.gpu_batch",
-    }  # fmt: skip
+    assert {name for name in users if not is_within(name, ("model.ops",))} == {"model.backends.gpu"}
 
 
 def test_the_client_needs_httpx_pydantic_and_theirs_only(graph: Graph) -> None:

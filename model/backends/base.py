@@ -37,11 +37,14 @@ class Backend(ABC):
         promise: when results have the same bits, as a sentence for people.
         ops: its operations, by the names under which the parts of a decoder ask for them.
         device: where the weights of a decoder are.
+        trains_as_on_device: whether whole sequences, too, go to the kernels of devices, wherever
+            the weights are.
     """
 
     promise: ClassVar[str]
     ops: ClassVar[Mapping[str, Op]]
     device = torch.device("cpu")
+    trains_as_on_device: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, report: Callable[[str], object], *, in_a_hurry: bool = False) -> None:

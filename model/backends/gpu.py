@@ -37,6 +37,8 @@ class GpuBackend(Backend):
         "separable_relation": separable_layer,
     }
 
+    trains_as_on_device = True
+
     def __init__(self) -> None:
         self.device = torch.device("cpu" if knobs.runtime.interpret else "cuda")
 

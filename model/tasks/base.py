@@ -1,9 +1,10 @@
 """What a task is: data to train on, scores, and how a model that learned it is asked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol, Self
 
+import torch
 from numpy.random import Generator
 from pydantic import BaseModel
 from torch import Tensor
@@ -42,6 +43,11 @@ class Batch:
     targets: Tensor
     offsets: Tensor
     notes: Mapping[str, float] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch with its tensors on a device."""
+        names = ("token_ids", "targets", "offsets")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 class Task(Protocol):
@@ -88,7 +94,7 @@ class Task(Protocol):
 
         Args:
             logits: `[B, T, vocab_size]` float32.
-            batch: what they were computed for.
+            batch: what they were computed for, on the same device.
 
         Returns:
             Scores by their names, for the log and for people.

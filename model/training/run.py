@@ -149,5 +149,6 @@ def _fill(
             parameter.copy_(tensors[f"model.{name}"])
         if optimizer is not None and parameter.requires_grad:
             optimizer.state[parameter] = {
-                key: tensors[f"optimizer.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
+                key: tensors[f"optimizer.{key}.{name}"].to(parameter.device)
+                for key in ("step", "exp_avg", "exp_avg_sq")
             }

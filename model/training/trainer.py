@@ -7,19 +7,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.construction import construct
 from model.decoder import Decoder
+from model.device import Device, backend_for
 from model.tasks.base import IGNORED
+from model.training.batches import Batches
 from model.training.preset import OptimizerParams, Preset
 from model.training.run import Run, RunError
 
 _LOG_EVERY = 20
 _SAVE_SECONDS = 60.0
+_N_AHEAD = 2  # batches that are drawn while a device computes
 
 
 class DivergedError(ArithmeticError):
@@ -66,6 +68,7 @@ class Trainer:
             constructed ones if the preset says so.
         save_every: steps after which state and checkpoint are saved each time, in addition to
             about once a minute; None for the latter only.
+        device: what to compute on. A run can be resumed on another one, if not to the same bits.
 
     Attributes:
         step: steps done.
@@ -75,6 +78,7 @@ class Trainer:
         RunError: the folder holds the state of another preset or start, or a checkpoint without a
             state; the start is of another shape; no such decoder can be made; or places cannot be
             matched.
+        DeviceError: there is no such device.
     """
 
     def __init__(
@@ -83,13 +87,14 @@ class Trainer:
         run: Run,
         start: Checkpoint | None = None,
         save_every: int | None = None,
+        device: Device = "cpu",
     ) -> None:
         self.preset, self.run = preset, run
         self._save_every = save_every
         optimizer, config = preset.optimizer, preset.blueprint.config
         torch.manual_seed(preset.seed)
         try:
-            self.model = Decoder(config)
+            self.model = Decoder(config, backend_for(device))
         except ValueError as error:
             raise RunError(f"preset {preset.name!r}: model: {error}") from None
         if preset.construction is not None:
@@ -99,6 +104,8 @@ class Trainer:
                 self.model.match_places()
             except ValueError as error:
                 raise RunError(f"preset {preset.name!r}: match_places: {error}") from None
+        backend = self.model.backend
+        self.model.to(backend.device)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(optimizer.trains(name))
         self._trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -107,7 +114,10 @@ class Trainer:
             lr=optimizer.learning_rate,
             betas=(optimizer.beta1, optimizer.beta2),
             weight_decay=0.0,
+            fused=backend.device.type == "cuda",
         )
+        # On the CPU, the thread that draws would take time from those that compute.
+        self._batches = Batches(preset, _N_AHEAD if backend.trains_as_on_device else 0)
         if start is not None:
             if start.config != config:
                 raise RunError(f"{start.path} is of another shape than preset {preset.name!r}")
@@ -163,12 +173,11 @@ class Trainer:
         began = time.perf_counter()
         task, optimizer = self.preset.blueprint.task, self.preset.optimizer
         rate = learning_rate(optimizer, self.step)
-        # A step's data depends on the seed and the step alone.
-        rng = np.random.default_rng([self.preset.seed, self.step])
-        batch = task.batch(rng, self.step / optimizer.steps)
+        batch = self._batches.of_step(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         logits = self.model(batch.token_ids, batch.offsets)
+        batch = batch.to(logits.device)
         wanted = batch.targets != IGNORED
         loss = nn.functional.cross_entropy(logits[wanted], batch.targets[wanted])
         self.optimizer.zero_grad()

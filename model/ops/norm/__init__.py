@@ -6,21 +6,24 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.ops.norm import cpu, reference
+from model.ops.device import is_on_device
+from model.ops.norm import cpu
 
 
 def norm(x: Tensor, eps: float) -> Tensor:
     """`(x - mean) / (std + eps)` over the last axis, biased standard deviation, differentiable.
 
-    On the CPU a row's result has the same bits whatever other rows there are. A constant row gives
-    zeros for `eps > 0`, and no gradient goes through its deviation.
+    A row's result has the same bits whatever other rows there are. A constant row gives zeros for
+    `eps > 0`, and no gradient goes through its deviation.
 
     Args:
         x: any shape, float32 or float64.
         eps: at least 0; 0 gives NaN for constant rows, as the formula says.
     """
-    if x.device.type != "cpu":
-        return reference.norm(x, eps)
+    if is_on_device(x):
+        from model.ops.norm import gpu
+
+        return gpu.norm(x, eps)
     result: Tensor = _Norm.apply(x, eps)  # type: ignore[no-untyped-call]
     return result
 

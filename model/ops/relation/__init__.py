@@ -1,7 +1,8 @@
 """The relations: what a CausalRN has in place of attention. `README.md` has the derivation.
 
 Both functions here are differentiable and take whole sequences. `cpu_layers.py` continues ragged
-batches of sequences from their state, with the parts that `cpu.py` has for it.
+batches of sequences from their state, with the parts that `cpu.py` has for it; `gpu_layers.py` does
+so on a device.
 """
 
 from typing import Any
@@ -15,6 +16,7 @@ from torch.nn.functional import pad
 
 from model.ops.cpu import jit
 from model.ops.cpu.lanes import row_sums
+from model.ops.device import is_on_device
 from model.ops.norm import norm
 from model.ops.relation import cpu_whole
 from model.ops.relation.cpu import RUN
@@ -27,7 +29,7 @@ memory. So the first channels of many memories can be read in one go."""
 def normalized_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
     """Mean over `v <= t` of `exp(norm(a_t + b_v))`, the norm taken over K for each pair and head.
 
-    Takes O(T) memory; computed on the CPU.
+    Takes O(T) memory.
 
     Args:
         a: readers of shape `[B, T, H, K]`, float32.
@@ -42,6 +44,10 @@ def normalized_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
     """
     if a.ndim != 4 or a.shape != b.shape:
         raise ValueError(f"a and b must both be [B, T, H, K], got {a.shape} and {b.shape}")
+    if is_on_device(a):
+        from model.ops.relation import gpu_whole
+
+        return gpu_whole.normalized_relation(a, b, eps)
     result: Tensor = _NormalizedRelation.apply(a, b, eps)  # type: ignore[no-untyped-call]
     return result
 
@@ -52,7 +58,9 @@ def separable_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
     Args and result as `normalized_relation`, float32 or float64; O(T) time and memory.
     """
     counts = torch.arange(1, a.shape[1] + 1, dtype=a.dtype, device=a.device)
-    sums = norm(b, eps).exp().cumsum(1)
+    # A device would add float32 up in float32. The CPU does so in float64 whatever it is told.
+    dtype = torch.float64 if is_on_device(b) else b.dtype
+    sums = norm(b, eps).exp().cumsum(1, dtype=dtype).to(b.dtype)
     return norm(a, eps).exp() * (sums / counts[None, :, None, None])
 
 

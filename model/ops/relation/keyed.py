@@ -8,8 +8,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from model.ops.cpu import jit
+from model.ops.device import is_on_device
 from model.ops.relation import KEY_BLOCK, cpu_keyed_whole
 from model.ops.relation.cpu_keyed import RUN
+from model.step import UnsupportedOpError
 
 
 def keyed_relation(
@@ -29,7 +31,7 @@ def keyed_relation(
 
     Each weight is divided by `(1 + t - v)^recency`, and all weights of a reader by the largest of
     them, which is constant for the gradient: the norm that follows the relation takes it out again.
-    Takes O(T) memory; computed on the CPU.
+    Takes O(T) memory; computed on the CPU alone.
 
     Args:
         a: readers of shape `[B, T, R]`, or `[B, T, R - d_value]` if they say nothing of values;
@@ -52,7 +54,13 @@ def keyed_relation(
 
     Raises:
         ValueError: the shapes do not fit together, or what a tolerance needs is missing.
+        UnsupportedOpError: the tensors are on a device.
     """
+    if is_on_device(b):
+        raise UnsupportedOpError(
+            "whole sequences of relations with keys are computed on the CPU alone; take the device "
+            "cpu"
+        )
     d_key = b.shape[-1] - d_value
     if a.ndim != 3 or a.shape[:2] != b.shape[:2] or d_value < 1 or d_key < 0:
         raise ValueError(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from model.ops.device import is_on_device
 from model.ops.token_shift import cpu, reference
 
 
@@ -22,7 +23,7 @@ def token_shift(x: Tensor, weight: Tensor, reaches: Tensor) -> Tensor:
     Returns:
         `[2, B, T, D]`: one result for readers, one for memories.
     """
-    if x.device.type != "cpu":
+    if is_on_device(x):
         return reference.token_shift(x, weight, reaches)
     result: Tensor = _TokenShift.apply(x, weight, reaches)  # type: ignore[no-untyped-call]
     return result

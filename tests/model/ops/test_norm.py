@@ -1,20 +1,42 @@
+"""The normalization of the CPU and of devices, beside the one that is written as its formula."""
+
 import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.ops.cpu import jit
+from model.ops.device import as_on_device
 from model.ops.norm import norm, reference
 
-
 # Two channels normalize to ±1 whatever they are: their gradient is rounding only.
-@given(st.integers(1, 5), st.integers(3, 70), st.sampled_from([1e-6, 1e-3, 0.5]), st.integers(0))
-def test_equals_the_reference_with_its_gradient(rows: int, d: int, eps: float, seed: int) -> None:
+SHAPES = st.tuples(st.integers(1, 5), st.integers(3, 70))
+EPSILONS = st.sampled_from([1e-6, 1e-3, 0.5])
+
+
+@given(SHAPES, EPSILONS, st.integers(0))
+def test_equals_the_reference_with_its_gradient(
+    shape: tuple[int, int], eps: float, seed: int
+) -> None:
+    _compare(shape, eps, seed)
+
+
+@settings(max_examples=20)
+@given(SHAPES, EPSILONS, st.integers(0))
+@pytest.mark.usefixtures("quick_interpreter")
+def test_a_device_equals_the_reference_with_its_gradient(
+    shape: tuple[int, int], eps: float, seed: int
+) -> None:
+    with as_on_device():
+        _compare(shape, eps, seed)
+
+
+def _compare(shape: tuple[int, int], eps: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed % 2**60)
-    x = torch.randn(rows, d, generator=generator) * 3 + 1
-    g = torch.randn(rows, d, generator=generator)
+    x = torch.randn(shape, generator=generator) * 3 + 1
+    g = torch.randn(shape, generator=generator)
     exact = x.double().requires_grad_()
     expected = reference.norm(exact, eps)
     expected.backward(g.double())
@@ -34,20 +56,26 @@ def test_gradient_in_float64_by_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda t: norm(t, 0.1), x)
 
 
-def test_a_constant_row_gives_zeros_and_a_finite_gradient() -> None:
+@pytest.mark.parametrize("is_device", [False, True])
+@pytest.mark.usefixtures("quick_interpreter")
+def test_a_constant_row_gives_zeros_and_a_finite_gradient(is_device: bool) -> None:
     x = torch.full((2, 8), 3.0, requires_grad=True)
-    z = norm(x, 1e-3)
+    with as_on_device(is_device):
+        z = norm(x, 1e-3)
     z.backward(torch.arange(16.0).view(2, 8))
     assert torch.equal(z, torch.zeros(2, 8))
     assert x.grad is not None
     assert x.grad.isfinite().all()
 
 
-def test_a_row_has_the_same_bits_among_any_others() -> None:
+@pytest.mark.parametrize("is_device", [False, True])
+@pytest.mark.usefixtures("quick_interpreter")
+def test_a_row_has_the_same_bits_among_any_others(is_device: bool) -> None:
     x = torch.randn(300, 96, generator=torch.Generator().manual_seed(2))
-    whole = norm(x, 1e-6)
-    for first, last in ((0, 1), (7, 9), (100, 131), (299, 300)):
-        assert torch.equal(norm(x[first:last], 1e-6), whole[first:last])
+    with as_on_device(is_device):
+        whole = norm(x, 1e-6)
+        for first, last in ((0, 1), (7, 9), (100, 131), (299, 300)):
+            assert torch.equal(norm(x[first:last], 1e-6), whole[first:last])
 
 
 def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:

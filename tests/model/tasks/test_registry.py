@@ -77,6 +77,18 @@ def test_the_command_line_trains_and_measures_it(preset_file: Path, tmp_path: Pa
     assert run("evaluate", folder, "--batches", 3, "--seed", 1).stdout != result.stdout
 
 
+@pytest.mark.usefixtures("quick_interpreter")
+def test_it_is_measured_on_a_device(preset_file: Path, tmp_path: Path) -> None:
+    Trainer(load_preset(str(preset_file)), Run(tmp_path / "run")).save()
+    measure = ("evaluate", tmp_path / "run", "--batches", 1, "--device")
+    assert run(*measure, "cuda").stdout == run(*measure, "cpu").stdout
+    keys = "model.blocks=[{mixer='normalized', params={d_relation=16, d_value=6}}]"
+    Trainer(load_preset(str(preset_file), [keys]), Run(tmp_path / "keyed")).save()
+    result = run("evaluate", tmp_path / "keyed", "--batches", 1, "--device", "cuda")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("on the CPU alone; take the device cpu\n")
+
+
 @pytest.mark.usefixtures("_counting")
 def test_a_preset_of_another_task_than_its_base_takes_over_no_parameters(tmp_path: Path) -> None:
     heir = tmp_path / "heir.toml"

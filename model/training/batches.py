@@ -1,0 +1,41 @@
+"""The batches of a run, drawn one after the other, and some of them ahead of time."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from model.tasks.base import Batch
+from model.training.preset import Preset
+
+
+class Batches:
+    """Draws batches, some of them on a thread of their own before they are asked for.
+
+    A batch depends on the seed and its step alone, so it makes no difference which were drawn
+    before.
+
+    Args:
+        preset: the recipe.
+        n_ahead: how many batches may wait to be asked for; with 0, there is no such thread.
+    """
+
+    def __init__(self, preset: Preset, n_ahead: int) -> None:
+        self._preset, self._n_ahead = preset, n_ahead
+        self._drawer = ThreadPoolExecutor(1, "batches")
+        self._drawn: dict[int, Future[Batch]] = {}
+
+    def of_step(self, step: int) -> Batch:
+        """The batch of a step of the run, counted from 0; those after it are drawn from now on."""
+        if not self._n_ahead:
+            return self._draw(step)
+        end = min(step + 1 + self._n_ahead, self._preset.optimizer.last_step)
+        self._drawn = {
+            number: self._drawn.get(number) or self._drawer.submit(self._draw, number)
+            for number in range(step, end)
+        }
+        return self._drawn.pop(step).result()
+
+    def _draw(self, step: int) -> Batch:
+        preset = self._preset
+        rng = np.random.default_rng([preset.seed, step])
+        return preset.blueprint.task.batch(rng, step / preset.optimizer.steps)

@@ -1,0 +1,155 @@
+"""The relations over whole sequences on a device, interpreted: beside the float64 reference."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model.ops.device import as_on_device
+from model.ops.relation import (
+    gpu_whole,
+    normalized_relation,
+    reference,
+    separable_relation,
+)
+from model.ops.relation.keyed import keyed_relation
+from model.step import UnsupportedOpError
+
+pytestmark = pytest.mark.usefixtures("quick_interpreter")
+EPS = float(np.float32(1e-6))
+Relation = Callable[[Tensor, Tensor, float], Tensor]
+
+
+def _draw(*shape: int, seed: int) -> Tensor:
+    """Readers, memories and gradients `[3, B, T, H, K]`; some of the pairs nearly cancel.
+
+    What half of these leave is little but a mean.
+    """
+    drawn = torch.randn(3, *shape, generator=torch.Generator().manual_seed(seed))
+    drawn[1, :, ::3] = -drawn[0, :, ::3] * 1.001
+    drawn[1, :, ::6] += 7.0
+    return drawn
+
+
+def _gradients(relation: Relation, a: Tensor, b: Tensor, g: Tensor) -> list[Tensor]:
+    """The result, and the gradients of readers and of memories, computed as on a device."""
+    a, b = a.clone().requires_grad_(), b.clone().requires_grad_()
+    with as_on_device():
+        out = relation(a, b, EPS)
+    out.backward(g.to(out.dtype))
+    assert a.grad is not None
+    assert b.grad is not None
+    return [out.detach(), a.grad, b.grad]
+
+
+def _errors(relation: Relation, oracle: Relation, drawn: Tensor) -> list[float]:
+    """The largest of any row, as a share of the row's largest number, and a millionth of all."""
+    got = _gradients(relation, *drawn)
+    expected = _gradients(oracle, *drawn.double())
+    errors = []
+    for one, exact in zip(got, expected, strict=True):
+        largest = exact.abs().amax(-1, keepdim=True)
+        worst = (one - exact).abs() / (largest + 1e-6 * largest.max())
+        errors.append(float(worst.max()))
+    return errors
+
+
+@settings(max_examples=8)
+@given(st.integers(1, 70), st.sampled_from([2, 24, 63]), st.integers(0, 10**6))
+def test_normalized(length: int, k: int, seed: int) -> None:
+    drawn = _draw(1, length, 1, k, seed=seed)
+    forward, *gradients = _errors(normalized_relation, reference.normalized_relation, drawn)
+    assert forward < 4e-6
+    # Two channels normalize to ±1 whatever they are: their gradient is rounding only.
+    assert k == 2 or max(gradients) < 2e-4
+
+
+@pytest.mark.parametrize(("length", "k"), [(1, 1), (4, 1), (9, 257)])
+def test_normalized_of_odd_widths(length: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over several segments, too."""
+    monkeypatch.setattr(gpu_whole, "SEGMENT", 4)
+    drawn = _draw(1, length, 1, k, seed=length)
+    if k > 1:
+        forward, *gradients = _errors(normalized_relation, reference.normalized_relation, drawn)
+        assert forward < 4e-6
+        assert max(gradients) < 2e-4
+        return
+    # A single channel normalizes to 0 whatever it is.
+    out, da, db = _gradients(normalized_relation, *drawn)
+    assert torch.equal(out, torch.ones_like(out))
+    assert torch.equal(da, torch.zeros_like(da))
+    assert torch.equal(db, torch.zeros_like(db))
+
+
+@settings(max_examples=8)
+@given(
+    seed=st.integers(0, 10**6),
+    gap=st.sampled_from([1e-1, 1e-2, 1e-3]),
+    mean=st.sampled_from([0.0, 0.1, 1.0, 7.0, -50.0]),
+    whose=st.sampled_from(["reader", "memory", "both"]),
+)
+def test_pairs_that_nearly_cancel_or_have_large_means(
+    seed: int, gap: float, mean: float, whose: str
+) -> None:
+    """As on the CPU: every second place leaves little but a mean, beside others that leave much."""
+    a, b, g = torch.randn(3, 1, 21, 1, 37, generator=torch.Generator().manual_seed(seed))
+    b[:, ::2] = -a[:, ::2] * (1 + gap)
+    if whose != "memory":
+        a[:, ::4] += mean
+    if whose != "reader":
+        b[:, 1::2] += mean
+        b[:, ::4] += mean
+    drawn = torch.stack([a, b, g])
+    forward, *gradients = _errors(normalized_relation, reference.normalized_relation, drawn)
+    assert forward < 4e-6
+    assert max(gradients) < 2e-4
+
+
+def test_a_sequence_has_the_same_bits_in_any_batch() -> None:
+    drawn = _draw(3, 10, 2, 5, seed=1)
+    whole = _gradients(normalized_relation, *drawn)
+    for s, heads in ((0, slice(0, 2)), (2, slice(1, 2))):
+        alone = _gradients(normalized_relation, *drawn[:, s : s + 1, :, heads])
+        for one, among in zip(alone, whole, strict=True):
+            assert torch.equal(one, among[s : s + 1, :, heads])
+
+
+def test_what_a_reader_gets_depends_on_what_it_sees_alone() -> None:
+    a, b, g = _draw(1, 10, 1, 5, seed=2)
+    whole = _gradients(normalized_relation, a, b, g)[0]
+    for length in (1, 6, 9):
+        part = _gradients(normalized_relation, a[:, :length], b[:, :length], g[:, :length])[0]
+        assert torch.equal(part, whole[:, :length])
+
+
+def test_identical_rows_stay_finite_and_a_nan_stays_a_nan() -> None:
+    a, b, g = _draw(1, 6, 1, 16, seed=3)
+    out, *gradients = _gradients(normalized_relation, torch.ones_like(a), -torch.ones_like(a), g)
+    torch.testing.assert_close(out, torch.ones_like(out), rtol=1e-6, atol=0)
+    assert all(one.isfinite().all() for one in gradients)
+    b[0, 3, 0, 0] = float("nan")
+    out, da, _ = _gradients(normalized_relation, a, b, g)
+    for one in (out, da):
+        assert one[0, :3].isfinite().all()
+        assert one[0, 3:].isnan().all()
+
+
+@pytest.mark.parametrize(("length", "k"), [(1, 3), (70, 24), (300, 63)])
+def test_separable(length: int, k: int) -> None:
+    drawn = _draw(2, length, 1, k, seed=k)
+    forward, *gradients = _errors(separable_relation, reference.separable_relation, drawn)
+    assert forward < 4e-6
+    assert max(gradients) < 2e-4
+
+
+def test_keyed_relations_are_refused() -> None:
+    a = torch.ones(1, 3, 4)
+    with (
+        as_on_device(),
+        pytest.raises(UnsupportedOpError, match="on the CPU alone; take the device cpu"),
+    ):
+        keyed_relation(a, a, torch.ones(()), d_value=2, recency=0.0, eps=EPS)
