@@ -1,0 +1,90 @@
+"""What kernels of devices become, in tables: computed, and not measured."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks import gpu_rates
+from benchmarks.figures import read_results
+from model.evaluation.tables import markdown
+
+_PER = ("special", "float32", "shuffles", "loads", "all")
+_FEW = 0.01  # of an instruction
+
+
+def resources() -> str:
+    """The kernels: registers, shared memory and warps of the tile that needs most of each."""
+    rows = [["kernel", "tiles", "registers", "spilled bytes", "shared bytes", "warps an SM"]]
+    for name, tiles in sorted(_by_kernel().items()):
+        every = [one for tile in tiles.values() for one in tile.values()]
+        registers, spilled, shared, warps = (
+            [one[what] for one in every]
+            for what in ("registers", "spilled", "shared", "warps_per_sm")
+        )
+        rows.append(
+            [
+                f"`{name}`",
+                str(len(tiles)),
+                f"{min(registers)} to {max(registers)}",
+                str(max(spilled)),
+                str(max(shared)),
+                f"{min(warps)} to {max(warps)}",
+            ]
+        )
+    targets = ", ".join(f"{one / 10:.1f}" for one in gpu_rates.GPUS)
+    return markdown(rows) + f"\nCompiled for the compute capabilities {targets}; computed, not run."
+
+
+def roofline() -> str:
+    """What stands in the loops around exponentials, and what that leaves of their rate."""
+    rows = [
+        [
+            "kernel",
+            "GPU",
+            "special functions",
+            "FP32",
+            "shuffles",
+            "loads",
+            "all",
+            "of bare exponentials",
+            "of them, by memory",
+        ]
+    ]
+    for name, tile, target, one in _loops():
+        loop = one["loop"]
+        # While it decodes, each exponential needs a number of its own from memory.
+        memory = f"{gpu_rates.memory_share(4, target):.0%}" if name.endswith(".relate") else ""
+        rows.append(
+            [
+                f"`{name}`, {tile}",
+                gpu_rates.GPUS[target].name,
+                *(f"{loop[what]:.1f}" for what in _PER),
+                f"{loop['share']:.0%}",
+                memory,
+            ]
+        )
+    return markdown(rows) + (
+        "\nInstructions for each exponential, which is one of a pair and channel. Computed from the "
+        "machine code and from data sheets, not measured: a bound, without waiting."
+    )
+
+
+def _by_kernel() -> dict[str, dict[str, Any]]:
+    kernels: dict[str, dict[str, Any]] = {}
+    for name, targets in read_results("machine-code")["kernels"].items():
+        kernel, _, tile = name.partition(", ")
+        kernels.setdefault(kernel, {})[tile] = targets
+    return kernels
+
+
+def _loops() -> Iterator[tuple[str, str, int, Any]]:
+    """Kernels with exponentials in loops, with the tiles of shipped models."""
+    for name, tiles in sorted(_by_kernel().items()):
+        for tile, targets in tiles.items():
+            channels = next((one for one in tile.split(", ") if one.startswith("CHANNELS ")), "")
+            if channels not in ("CHANNELS 128", "CHANNELS 256"):
+                continue
+            if name.endswith(".relate") and not tile.endswith("aligned"):
+                continue
+            for target, one in targets.items():
+                if one["loop"] and int(target) in (80, 90) and one["loop"]["special"] > _FEW:
+                    yield name, channels.replace("CHANNELS", "K"), int(target), one
