@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from model.checkpoint import Checkpoint, load_checkpoint
+from model.generation import generate
 from model.predictions import Predictions
 from model.sampling import SamplingParams
 from server.engine.deltas import Delta
@@ -120,6 +121,16 @@ def test_logits_stay_on_the_device_until_they_are_asked_for(
     assert told.logprobs is not None
     assert [one.token_id for one in told.logprobs] == told.token_ids
     assert all(one.logprob is not None and one.logprob < 0 for one in told.logprobs)
+
+
+def test_the_command_draws_what_the_server_does(
+    checkpoint: Checkpoint, alone: dict[str, list[Delta]]
+) -> None:
+    for name in ("few", "penalties"):
+        prompt = checkpoint.tokenizer.encode("abcabdab" + name)
+        sampling = REQUESTS[name]["sampling"]
+        steps = generate(checkpoint, [prompt], max_tokens=[N_TOKENS], sampling=sampling)
+        assert [step[0] for step in steps] == alone[name][0].token_ids
 
 
 def test_what_is_not_finite_fails_one_request(checkpoint: Checkpoint) -> None:
