@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import repeat
 from typing import Annotated, Any
 
 import numpy as np
@@ -131,21 +131,22 @@ class Sampler:
 
     def __init__(self, params: SamplingParams, index: int = 0, prompt: Sequence[int] = ()) -> None:
         self.params = params
+        self._changes_logits = params.changes_logits
         self._known = set(prompt) if params.repetition_penalty != 1 else set()
         self._counts: Counter[int] = Counter()
         self._n_taken = 0
         self._rng = None
+        self._key = 0
         if params.temperature > 0:
             seed = params.seed
-            self._seeds = np.random.SeedSequence(
-                [seed, index] if seed is not None and index else seed
-            )
-            self._rng = np.random.default_rng(self._seeds)
+            seeds = np.random.SeedSequence([seed, index] if seed is not None and index else seed)
+            self._rng = np.random.default_rng(seeds)
+            self._key = int(seeds.generate_state(1, np.uint64)[0])
 
     @property
     def is_greedy(self) -> bool:
         """Whether the model's own likeliest token is taken, ties going to the lowest id."""
-        return self._rng is None and not self.params.changes_logits
+        return self._rng is None and not self._changes_logits
 
     def sample(self, logits: NDArray[np.float32], banned: int | None = None) -> int:
         """Choose a token from finite logits `[V]`; ties go to the lowest id.
@@ -178,16 +179,10 @@ class Sampler:
 
     def take(self, token_id: int) -> None:
         """Go on after a token that was chosen."""
-        params = self.params
         self._n_taken += 1
-        if params.repetition_penalty != 1:
+        if self._changes_logits:
             self._known.add(token_id)
-        if params.presence_penalty or params.frequency_penalty:
             self._counts[token_id] += 1
-
-    @cached_property
-    def _key(self) -> int:
-        return 0 if self._rng is None else int(self._seeds.generate_state(1, np.uint64)[0])
 
     def _draw(self, banned: int | None) -> Draw:
         params = self.params
@@ -203,19 +198,21 @@ class Sampler:
 
     def _changes(self, banned: int | None) -> Changes | None:
         """What penalties, bias and a ban do to the logits of the next token; None for nothing."""
-        params, known, counts = self.params, self._known, self._counts
-        if banned is None and not params.changes_logits:
+        if banned is None and not self._changes_logits:
             return None
-        bias = params.logit_bias
-        if banned is not None:
-            bias = bias | {banned: -math.inf}
-        ids = list(known | counts.keys() | bias.keys())
-        presence, frequency = params.presence_penalty, params.frequency_penalty
+        params, known = self.params, self._known
+        bias = params.logit_bias if banned is None else params.logit_bias | {banned: -math.inf}
+        ids = [*bias, *(known - bias.keys())]  # whatever was generated is known
+        is_known = np.fromiter(map(known.__contains__, ids), np.bool_, len(ids))
+        n_times = np.fromiter(map(self._counts.get, ids, repeat(0)), np.int64, len(ids))
+        taken = params.presence_penalty + params.frequency_penalty * n_times
+        added = np.zeros(len(ids))
+        added[: len(bias)] = list(bias.values())
         return Changes(
             np.array(ids, np.int64),
-            np.array([params.repetition_penalty if id in known else 1.0 for id in ids]),
-            np.array([presence + frequency * counts[id] if id in counts else 0.0 for id in ids]),
-            np.array([bias.get(id, 0.0) for id in ids]),
+            np.where(is_known, params.repetition_penalty, 1.0),
+            np.where(n_times > 0, taken, 0.0),
+            added,
         )
 
     def _choose(self, logits: NDArray[np.float32] | NDArray[np.float64]) -> int:

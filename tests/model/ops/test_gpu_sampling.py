@@ -9,7 +9,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -124,6 +124,16 @@ def test_bytes_are_changed_as_on_the_cpu() -> None:
         assert found == expected
 
 
+def test_changes_are_rounded_one_after_the_other() -> None:
+    logits = np.array([0, 1 / 3], np.float32)
+    sum_of_all = float(logits[1]) - 1.1 + 0.3  # in another order, it would be larger
+    params = SamplingParams(presence_penalty=1.1, logit_bias={0: sum_of_all, 1: 0.3})
+    sampler = Sampler(params)
+    sampler.take(1)
+    (draw,) = sampler.draws([], [None])
+    assert chosen(logits[None], [RowDraw(0, draw)]) == [0] == [sampler.sample(logits)]
+
+
 @pytest.mark.parametrize("penalty", [5e-324, 1e-300, 1e-6, 10.0])
 def test_no_penalty_is_too_small_to_choose_by(penalty: float) -> None:
     logits = np.array([3.0, -2.0, 4.0, 5.0], np.float32)
@@ -138,11 +148,14 @@ def _same_weights(logits: NDArray[np.float64], params: SamplingParams) -> None:
     expected = np.zeros(len(logits))
     expected[order] = np.diff(cumulative, prepend=0.0)
     found = weights_of(logits, params)
-    assert np.array_equal(found > 0, expected > 1 / UNITS)
+    assert np.array_equal(found > 0, expected * UNITS >= 0.5)
     assert np.abs(found - expected).max() < 2e-12
 
 
 @settings(max_examples=50)
+@example([0.0], 1.0, 0, 1.0, 5e-324)
+@example([0.0, -28.0], 1.0, 0, 1.0, 0.0)  # between half a unit and a whole one
+@example([0.0, -28.5], 1.0, 0, 1.0, 0.0)  # less than half a unit
 @given(
     st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=40, unique=True),
     st.floats(0.5, 2),
@@ -157,7 +170,7 @@ def test_what_remains_is_what_remains_on_the_cpu(
     params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     # What lies on a border is on either side of it, by how a computer rounds.
     weights = np.exp((logits - logits.max()) / temperature)
-    assume(min_p in (0, 1) or np.abs(weights / min_p - 1).min() > 1e-9)
+    assume(min_p in (0, 1) or np.abs(weights - min_p).min() > 1e-9 * min_p)
     _, cumulative = Sampler(params.model_copy(update={"top_p": 1.0}))._kept(logits)
     assume(top_p == 1 or np.abs(cumulative / cumulative[-1] - top_p).min() > 1e-9)
     _same_weights(logits, params)
@@ -221,6 +234,16 @@ def test_samples_and_tokens_know_nothing_of_each_other(many: NDArray[np.int64], 
     counts = np.bincount(first * N_IDS + second, minlength=N_IDS**2)
     expected = np.outer(SHARES, SHARES).ravel() * len(first)
     assert _chi_squared(counts, expected) < 51.2  # once in 1000, of 24 degrees
+
+
+def test_the_generator_is_philox() -> None:
+    """By the known answer of Random123 for a counter and a key of zeros: 6627e8d5 e169c58d …"""
+    draw = replace(a_draw(temperature=1.0), key=0, number=0)
+    logits = np.zeros((1, 1000), np.float32)
+    expected = 0x6627E8D5_E169C58D * 1000 >> 64
+    assert chosen(logits, [RowDraw(0, draw)]) == [expected]
+    high = replace(draw, key=2**63)
+    assert len(set(chosen(logits, [RowDraw(0, one) for one in (draw, high)]))) == 2
 
 
 def test_company_changes_no_draw() -> None:

@@ -113,7 +113,8 @@ def test_logits_stay_on_the_device_until_they_are_asked_for(
         return logits(predictions)
 
     monkeypatch.setattr(Predictions, "logits", property(note))
-    assert run(driven(checkpoint), "truncated")["truncated"] == alone["truncated"]
+    names = ("few", "truncated", "greedy")
+    assert run(driven(checkpoint), *names) == {name: alone[name] for name in names}
     assert not copied
     monkeypatch.setitem(REQUESTS, "told", REQUESTS["truncated"] | {"logprobs": 1})
     (told,) = run(driven(checkpoint), "told")["told"]
