@@ -63,8 +63,8 @@ def roofline() -> str:
             ]
         )
     return markdown(rows) + (
-        "\nInstructions for each exponential, which is one of a pair and channel. Computed from the "
-        "machine code and from data sheets, not measured: a bound, without waiting."
+        "\nInstructions for each exponential, which is one of a pair and channel. Computed from "
+        "machine code and data sheets, and not measured: a bound, without waiting."
     )
 
 

@@ -28,6 +28,7 @@ from benchmarks.figures import arguments, integers, publish, start
 from model.ops.embedding import gpu as embedding
 from model.ops.gpu import linear
 from model.ops.logits import gpu as logits
+from model.ops.logits import gpu_sampling as sampling
 from model.ops.norm import gpu as norm
 from model.ops.relation import gpu as relation
 from model.ops.relation import gpu_keyed as keyed
@@ -52,10 +53,15 @@ _TYPES = {
     **dict.fromkeys(_INT_ARRAYS, "*i32"),
     **dict.fromkeys(_FLOAT_ARRAYS, "*fp32"),
     "bests": "*fp64",
+    "changes": "*fp64",
+    "chosen": "*i64",
     "eps": "fp32",
     "found": "*fp64",
+    "ids": "*i64",
     "likeliest": "*i64",
+    "shares": "*fp64",
     "sums": "*fp64",
+    "whole": "*i64",
 }
 """Of arguments by their names; all others are int32."""
 
@@ -114,8 +120,9 @@ def variants() -> Iterator[Variant]:
     for kept in (1, 16, 64):
         channels = min(1024, token_shift.TAIL_NUMBERS // kept)
         yield Variant(token_shift.keep_tails, {"KEPT": kept, "CHANNELS": channels})
-    for n_logits in (32, 512):
+    for n_logits in (32, 512, 1024):
         yield Variant(logits.find_likeliest, {"LOGITS": n_logits})
+        yield Variant(sampling.draw, {"LOGITS": n_logits})
     tile = {"ROWS": linear.ROWS, "OUT": linear.OUT, "IN": linear.IN} | linear.OPTIONS
     for gathers, has_bias, gelu, adds in (
         (False, True, False, False), (False, False, False, False), (False, True, True, False),
@@ -174,11 +181,12 @@ def compiled(variant: Variant, target: int) -> dict[str, Any]:
             ).stdout
             for tool, option in (("cuobjdump", "-res-usage"), ("nvdisasm", "-c"))
         )
-    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", usage)
+    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage)
     if found is None:
         raise ValueError(f"cuobjdump tells nothing of {variant.name}: {usage}")
-    registers, stack, shared, local = map(int, found.groups())
-    warps = options["num_warps"]
+    registers, stack, local = map(int, found.groups())
+    # cuobjdump tells what a kernel has from the start, and this is asked for when it is launched.
+    shared, warps = made.metadata.shared, options["num_warps"]
     return {
         "registers": registers,
         "spilled": stack + local,

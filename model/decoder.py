@@ -13,6 +13,7 @@ from model.backends.registry import BACKENDS, DEFAULT
 from model.block import Block
 from model.classifier import Classifier
 from model.config import ModelConfig
+from model.draws import RowDraw
 from model.embedding import Embedding
 from model.mixers.base import MatchesPlaces
 from model.mixers.registry import MIXERS
@@ -165,8 +166,17 @@ class Decoder(nn.Module):
         """The counters `[C]` of a sequence of these tokens, as `extend` leaves them."""
         return self.embedding.counters(token_ids)
 
+    @property
+    def samples(self) -> bool:
+        """Whether `extend` makes the draws that it is given."""
+        return self.backend.samples
+
     def extend(
-        self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None
+        self,
+        batch: RaggedBatch,
+        state: DecoderState,
+        rows: NDArray[np.int64] | None = None,
+        draws: Sequence[RowDraw] = (),
     ) -> Predictions:
         """Continue a ragged batch of sequences: prefill, chunked prefill and decode alike.
 
@@ -179,6 +189,7 @@ class Decoder(nn.Module):
             state: storage, updated in place. Its scratch makes it one thread's at a time.
             rows: `[M]`, the new tokens after which predictions are wanted, all different; by
                 default each sequence's last.
+            draws: tokens to choose from these predictions, if this decoder `samples`.
 
         Returns:
             What comes next, after each of these tokens.
@@ -189,4 +200,4 @@ class Decoder(nn.Module):
         """
         if rows is None:
             rows = batch.starts[1:] - 1
-        return self.backend.extend(self._parts, batch, state, rows)
+        return self.backend.extend(self._parts, batch, state, rows, draws)

@@ -1,12 +1,15 @@
 """Running a checkpoint without a server: sequences with pages of their own, driven by `extend`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
-from model.sampling import Sampler
+from model.draws import RowDraw
+from model.predictions import Predictions
+from model.sampling import Sampler, SamplingParams
 from model.state import RaggedBatch
 
 _PAGE_SIZE = 64
@@ -70,8 +73,13 @@ class Runner:
         Returns:
             For each of these sequences, the logits `[V]` of what comes next.
         """
+        return {s: following.logits for s, following in self._read(new, {}).items()}
+
+    def _read(
+        self, new: Mapping[int, Sequence[int]], samplers: Mapping[int, Sampler]
+    ) -> dict[int, "_Following"]:
         left = {s: [*self._unread.pop(s, []), *tokens] for s, tokens in new.items()}
-        logits: dict[int, NDArray[np.float32]] = {}
+        found: dict[int, _Following] = {}
         while left:
             parts: dict[int, list[int]] = {}
             budget = _STEP_TOKENS
@@ -81,9 +89,9 @@ class Runner:
                 budget -= len(parts[s])
                 if not budget:
                     break
-            logits |= self._step(parts)
+            found |= self._step(parts, samplers)
             left = {s: tokens for s, tokens in left.items() if tokens}
-        return logits
+        return found
 
     def write(
         self,
@@ -105,9 +113,10 @@ class Runner:
             For each step, the new token of each sequence that took part in it, EOS included.
         """
         written: dict[int, list[int]] = {s: [] for s in prompts}
+        samplers = samplers or dict.fromkeys(prompts, Sampler(SamplingParams()))
         new: Mapping[int, Sequence[int]] = prompts
         while new:
-            chosen = _choose(self.read(new), samplers)
+            chosen = {s: one.choose(samplers[s]) for s, one in self._read(new, samplers).items()}
             self._unread |= {s: [token] for s, token in chosen.items()}
             for s, token in chosen.items():
                 written[s].append(token)
@@ -129,14 +138,25 @@ class Runner:
                 written[s].append(token)
         return written
 
-    def _step(self, new: Mapping[int, list[int]]) -> dict[int, NDArray[np.float32]]:
+    def _step(
+        self, new: Mapping[int, list[int]], samplers: Mapping[int, Sampler]
+    ) -> dict[int, "_Following"]:
+        decoder = self._checkpoint.decoder
         slots = np.array(list(new))
         counts = [len(tokens) for tokens in new.values()]
         width = max(len(self._tables[s]) for s in new)
         tables = np.full((len(slots), width), -1, np.int32)
         for row, s in enumerate(new):
             tables[row, : len(self._tables[s])] = self._tables[s]
-        found = self._checkpoint.decoder.extend(
+        draws = []
+        if decoder.samples:
+            drawing = {row: samplers[s] for row, s in enumerate(new) if s in samplers}
+            draws = [
+                RowDraw(row, *sampler.draws([], [None]))
+                for row, sampler in drawing.items()
+                if not sampler.is_greedy
+            ]
+        found = decoder.extend(
             RaggedBatch(
                 token_ids=np.concatenate(list(new.values())),
                 starts=np.cumsum([0, *counts]),
@@ -145,14 +165,35 @@ class Runner:
                 block_tables=tables,
             ),
             self._state,
+            draws=draws,
         )
         self._lengths[slots] += counts
-        return dict(zip(new, found.logits.numpy(), strict=True))
+        chosen = [] if found.chosen is None else found.chosen.tolist()
+        tokens = dict(zip((one.row for one in draws), chosen, strict=True))
+        return {s: _Following(found, row, tokens.get(row, -1)) for row, s in enumerate(new)}
 
 
-def _choose(
-    logits: Mapping[int, NDArray[np.float32]], samplers: Mapping[int, Sampler] | None
-) -> dict[int, int]:
-    if samplers is not None:
-        return {s: samplers[s].sample(row) for s, row in logits.items()}
-    return dict(zip(logits, np.argmax(list(logits.values()), -1).tolist(), strict=True))
+class _Following(NamedTuple):
+    """What comes next in a sequence: a row of predictions.
+
+    Attributes:
+        chosen: the token that the decoder drew from it; -1 if it did not.
+    """
+
+    predictions: Predictions
+    row: int
+    chosen: int
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = self.predictions.logits.numpy()[self.row]
+        return found
+
+    def choose(self, sampler: Sampler) -> int:
+        token_id = self.chosen
+        if sampler.is_greedy:
+            token_id = int(self.predictions.likeliest[self.row])
+        if token_id < 0:
+            return sampler.sample(self.logits)
+        sampler.take(token_id)
+        return token_id

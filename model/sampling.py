@@ -4,13 +4,17 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
+
+from model.draws import Changes, Draw
 
 
 def _token_id(key: Any) -> int:
@@ -114,11 +118,8 @@ class SamplingParams(BaseModel):
         )
 
 
-_LARGEST = 1e300  # of logits, so that no difference or sum of them is infinite
-
-
 class Sampler:
-    """Chooses the tokens of one sequence.
+    """Chooses the tokens of one sequence, or says how a backend is to choose them.
 
     With a seed, its choices depend on the seed, the logits and the sequence's own tokens alone.
 
@@ -130,18 +131,22 @@ class Sampler:
 
     def __init__(self, params: SamplingParams, index: int = 0, prompt: Sequence[int] = ()) -> None:
         self.params = params
-        self._changes = params.changes_logits
+        self._changes_logits = params.changes_logits
         self._known = set(prompt) if params.repetition_penalty != 1 else set()
         self._counts: Counter[int] = Counter()
+        self._n_taken = 0
         self._rng = None
+        self._key = 0
         if params.temperature > 0:
             seed = params.seed
-            self._rng = np.random.default_rng([seed, index] if seed is not None and index else seed)
+            seeds = np.random.SeedSequence([seed, index] if seed is not None and index else seed)
+            self._rng = np.random.default_rng(seeds)
+            self._key = int(seeds.generate_state(1, np.uint64)[0])
 
     @property
     def is_greedy(self) -> bool:
         """Whether the model's own likeliest token is taken, ties going to the lowest id."""
-        return self._rng is None and not self._changes
+        return self._rng is None and not self._changes_logits
 
     def sample(self, logits: NDArray[np.float32], banned: int | None = None) -> int:
         """Choose a token from finite logits `[V]`; ties go to the lowest id.
@@ -150,37 +155,80 @@ class Sampler:
             logits: as the model computed them.
             banned: an id that must not be chosen, however likely; None for none.
         """
-        if not self._changes:
-            if banned is None:
-                return self._choose(logits)
-            return self._choose(_without(logits.astype(np.float64), banned))
-        changed = self._changed(logits)
-        token_id = self._choose(changed if banned is None else _without(changed, banned))
-        self._known.add(token_id)
-        self._counts[token_id] += 1
+        changes = self._changes(banned)
+        token_id = self._choose(logits if changes is None else changes.apply(logits))
+        self.take(token_id)
         return token_id
 
-    def _changed(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Float64 logits `[V]` with penalties and bias."""
+    def draws(self, draft: Sequence[int], banned: Sequence[int | None]) -> list[Draw]:
+        """How the next token is chosen, and one after each token of a draft, if it is right.
+
+        Whoever makes these draws says with `take` what came of them.
+
+        Args:
+            draft: ids that may come next.
+            banned: for each of the tokens to choose, as for `sample`.
+        """
+        ahead = copy(self)
+        ahead._known, ahead._counts = set(self._known), Counter(self._counts)
+        draws = [ahead._draw(banned[0])]
+        for token_id, one in zip(draft, banned[1:], strict=True):
+            ahead.take(token_id)
+            draws.append(ahead._draw(one))
+        return draws
+
+    def take(self, token_id: int) -> None:
+        """Go on after a token that was chosen."""
+        self._n_taken += 1
+        if self._changes_logits:
+            self._known.add(token_id)
+            self._counts[token_id] += 1
+
+    def _draw(self, banned: int | None) -> Draw:
         params = self.params
-        changed = logits.astype(np.float64)
-        if params.repetition_penalty != 1:
-            known = np.fromiter(self._known, np.int64, len(self._known))
-            theirs = changed[known]
-            penalty = params.repetition_penalty
-            with np.errstate(over="ignore"):  # a tiny penalty makes infinities, which are cut off
-                theirs = np.where(theirs > 0, theirs / penalty, theirs * penalty)
-            changed[known] = theirs.clip(-_LARGEST, _LARGEST)
-        if params.presence_penalty or params.frequency_penalty:
-            for token_id, count in self._counts.items():
-                changed[token_id] -= params.presence_penalty + params.frequency_penalty * count
-        for token_id, bias in params.logit_bias.items():
-            changed[token_id] += bias
-        return changed
+        return Draw(
+            params.temperature,
+            params.top_k,
+            params.top_p,
+            params.min_p,
+            self._key,
+            self._n_taken,
+            self._changes(banned),
+        )
+
+    def _changes(self, banned: int | None) -> Changes | None:
+        """What penalties, bias and a ban do to the logits of the next token; None for nothing."""
+        if banned is None and not self._changes_logits:
+            return None
+        params, known = self.params, self._known
+        bias = params.logit_bias if banned is None else params.logit_bias | {banned: -math.inf}
+        ids = [*bias, *(known - bias.keys())]  # whatever was generated is known
+        is_known = np.fromiter(map(known.__contains__, ids), np.bool_, len(ids))
+        n_times = np.fromiter(map(self._counts.get, ids, repeat(0)), np.int64, len(ids))
+        taken = params.presence_penalty + params.frequency_penalty * n_times
+        added = np.zeros(len(ids))
+        added[: len(bias)] = list(bias.values())
+        return Changes(
+            np.array(ids, np.int64),
+            np.where(is_known, params.repetition_penalty, 1.0),
+            np.where(n_times > 0, taken, 0.0),
+            added,
+        )
 
     def _choose(self, logits: NDArray[np.float32] | NDArray[np.float64]) -> int:
         if self._rng is None:
             return int(logits.argmax())
+        order, cumulative = self._kept(logits)
+        drawn = self._rng.random() * cumulative[-1]
+        place = int(np.searchsorted(cumulative, drawn, side="right"))
+        # A draw may round up to the total: then the last token that has a weight.
+        last = int(np.searchsorted(cumulative, cumulative[-1]))
+        return int(order[min(place, last)])
+
+    def _kept(
+        self, logits: NDArray[np.float32] | NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The ids that may be drawn, likeliest first, and the sums of their weights up to each."""
         params = self.params
         # float64, and the maximum removed first: no temperature makes it overflow.
         with np.errstate(over="ignore"):  # at tiny temperatures all but the likeliest go to -inf
@@ -196,16 +244,7 @@ class Sampler:
         if params.top_p < 1.0:
             kept = int(np.searchsorted(cumulative, params.top_p * cumulative[-1])) + 1
             order, cumulative = order[:kept], cumulative[:kept]
-        drawn = self._rng.random() * cumulative[-1]
-        place = int(np.searchsorted(cumulative, drawn, side="right"))
-        # A draw may round up to the total: then the last token that has a weight.
-        last = int(np.searchsorted(cumulative, cumulative[-1]))
-        return int(order[min(place, last)])
-
-
-def _without(logits: NDArray[np.float64], banned: int) -> NDArray[np.float64]:
-    logits[banned] = -np.inf
-    return logits
+        return order, cumulative
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from model.backends.base import Backend, Parts
 from model.backends.registry import BACKENDS
 from model.classifier import Classifier
+from model.draws import RowDraw
 from model.embedding import Embedding
 from model.mixers.base import Mixer
 from model.mixers.registry import MIXERS
@@ -105,7 +106,12 @@ class PlainBackend(Backend):
         return DecoderState(specs, n_counters=n_counters, **sizes)
 
     def extend(
-        self, parts: Parts, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64]
+        self,
+        parts: Parts,
+        batch: RaggedBatch,
+        state: DecoderState,
+        rows: NDArray[np.int64],
+        draws: Sequence[RowDraw] = (),  # noqa: ARG002
     ) -> Predictions:
         step = self._embed(parts.embedding, batch, state)
         for block, layer in zip(parts.blocks, state.layers, strict=True):

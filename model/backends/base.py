@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model.block import Block
 from model.classifier import Classifier
+from model.draws import RowDraw
 from model.embedding import Embedding
 from model.predictions import Predictions
 from model.state import DecoderState, LayerSpec, RaggedBatch
@@ -39,12 +40,14 @@ class Backend(ABC):
         device: where the weights of a decoder are.
         trains_as_on_device: whether whole sequences, too, go to the kernels of devices, wherever
             the weights are.
+        samples: whether `extend` makes the draws that it is given.
     """
 
     promise: ClassVar[str]
     ops: ClassVar[Mapping[str, Op]]
     device = torch.device("cpu")
     trains_as_on_device: ClassVar[bool] = False
+    samples: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, report: Callable[[str], object], *, in_a_hurry: bool = False) -> None:
@@ -92,7 +95,12 @@ class Backend(ABC):
 
     @abstractmethod
     def extend(
-        self, parts: Parts, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64]
+        self,
+        parts: Parts,
+        batch: RaggedBatch,
+        state: DecoderState,
+        rows: NDArray[np.int64],
+        draws: Sequence[RowDraw] = (),
     ) -> Predictions:
         """Compute a step; see `Decoder.extend`.
 
@@ -101,6 +109,7 @@ class Backend(ABC):
             batch: the new tokens.
             state: storage that this backend allocated.
             rows: `[M]`, the tokens after which predictions are wanted, all different.
+            draws: to be made if this backend `samples`.
 
         Returns:
             What comes next, after each of these tokens.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from model.backends.base import Backend, Parts
 from model.backends.cpu_program import CpuOp, Program
 from model.backends.cpu_scratch import Scratch
+from model.draws import RowDraw
 from model.ops.cpu import compiling, jit
 from model.ops.embedding.cpu import embed, embedding_work
 from model.ops.logits.cpu import classify, logits_work
@@ -82,7 +83,12 @@ class CpuBackend(Backend):
         )
 
     def extend(
-        self, parts: Parts, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64]
+        self,
+        parts: Parts,
+        batch: RaggedBatch,
+        state: DecoderState,
+        rows: NDArray[np.int64],
+        draws: Sequence[RowDraw] = (),  # noqa: ARG002
     ) -> Predictions:
         """See `Backend.extend`."""
         parts.embedding.check(batch)

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from triton import knobs
 
 from model.backends.base import Backend, Parts
+from model.backends.gpu_draws import DeviceDraws
 from model.backends.gpu_scratch import DeviceScratch
 from model.device import DeviceError
+from model.draws import RowDraw
 from model.ops.embedding.gpu import embed
 from model.ops.logits.gpu import classify
+from model.ops.logits.gpu_sampling import make_draws
 from model.ops.mlp.gpu import mlp
 from model.ops.relation.gpu_keyed_layer import keyed_layer
 from model.ops.relation.gpu_layers import normalized_layer, separable_layer
@@ -26,8 +29,10 @@ class GpuBackend(Backend):
     """Computes on a CUDA device; or, with `TRITON_INTERPRET=1`, slowly on the CPU as if on one."""
 
     promise = (
-        "a sequence's tokens at temperature 0 are the same in any batch, any chunking and any pages"
+        "a sequence's tokens, at temperature 0 or with a seed, are the same in any batch, any "
+        "chunking and any pages"
     )
+    samples = True
     ops: ClassVar[Mapping[str, Op]] = {
         "classify": classify,
         "embed": embed,
@@ -79,7 +84,12 @@ class GpuBackend(Backend):
         )
 
     def extend(
-        self, parts: Parts, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64]
+        self,
+        parts: Parts,
+        batch: RaggedBatch,
+        state: DecoderState,
+        rows: NDArray[np.int64],
+        draws: Sequence[RowDraw] = (),
     ) -> Predictions:
         """See `Backend.extend`.
 
@@ -88,7 +98,7 @@ class GpuBackend(Backend):
         """
         parts.embedding.check(batch)
         try:
-            return self._extend(parts, batch, state, rows)
+            return self._extend(parts, batch, state, rows, draws)
         except torch.OutOfMemoryError:
             raise  # which the next step need not be
         except RuntimeError as error:
@@ -108,17 +118,25 @@ class GpuBackend(Backend):
         return False
 
     def _extend(
-        self, parts: Parts, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64]
+        self,
+        parts: Parts,
+        batch: RaggedBatch,
+        state: DecoderState,
+        rows: NDArray[np.int64],
+        draws: Sequence[RowDraw],
     ) -> Predictions:
         device: DeviceScratch = state.scratch
-        step = device.begin(parts, batch, state, rows, self.ops)
+        step = device.begin(parts, batch, state, rows, len(draws), self.ops)
         step.op(parts.embedding.op)(parts.embedding, step, None)
         for block, layer in zip(parts.blocks, state.layers, strict=True):
             device.mask = block.mask
             block.extend(step, layer)
         step.op(parts.classifier.op)(parts.classifier, step, None)
-        logits, likeliest = (one.to("cpu", copy=True) for one in (device.logits, device.likeliest))
-        return Predictions(logits, likeliest.numpy())
+        if draws:
+            made = DeviceDraws(draws, self.device)
+            make_draws(device.logits, device.likeliest, made, device.chosen)
+        found = device.found.cpu().numpy()
+        return Predictions(device.logits, found[: len(rows)], found[len(rows) :])
 
 
 def _in_halves(spec: TensorSpec) -> TensorSpec:

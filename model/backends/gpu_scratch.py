@@ -23,7 +23,8 @@ class DeviceScratch:
     Attributes:
         batch: of the step.
         mask: of the phases of the rows that the present block writes to; negative for all.
-        logits, likeliest: what the step predicts.
+        logits, likeliest, chosen: what the step predicts; no other step writes there.
+        found: `likeliest` and `chosen` in one.
     """
 
     def __init__(self, device: torch.device, d_model: int) -> None:
@@ -33,7 +34,9 @@ class DeviceScratch:
         self.mask = EVERY_PHASE
         self.batch: DeviceBatch
         self.logits: Tensor
+        self.found: Tensor
         self.likeliest: Tensor
+        self.chosen: Tensor
 
     def begin(
         self,
@@ -41,6 +44,7 @@ class DeviceScratch:
         batch: RaggedBatch,
         state: DecoderState,
         rows: NDArray[np.int64],
+        n_draws: int,
         ops: Mapping[str, Op],
     ) -> Step:
         """Put a batch on the device, and have room for its rows."""
@@ -53,8 +57,10 @@ class DeviceScratch:
             config.recall, state.counter_array, indices, phases, reaches,
         )  # fmt: skip
         self.batch = DeviceBatch(batch, rows, indices, phases, reaches, self._device)
-        self.logits = self.room("logits", len(rows), parts.classifier.out_features)
-        self.likeliest = self.room("likeliest", len(rows), dtype=torch.int64)
+        shape = len(rows), parts.classifier.out_features
+        self.logits = torch.empty(shape, device=self._device)
+        self.found = torch.empty(len(rows) + n_draws, dtype=torch.int64, device=self._device)
+        self.likeliest, self.chosen = self.found[: len(rows)], self.found[len(rows) :]
         x = self.room("residual", n, self._d_model)
         return Step(batch, state, ops, x, None, None, None, n, self)
 

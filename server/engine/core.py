@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.device import DeviceError
+from model.draws import RowDraw
 from model.predictions import Predictions
 from model.state import LayerSpec, RaggedBatch
 from server.engine.block_tables import BlockTables
 from server.engine.deltas import Delta, Outcome
-from server.engine.generation import Generation
+from server.engine.generation import Generation, Logits
 from server.engine.pool import Pool
 from server.engine.pooled_sessions import PooledSessions
 from server.engine.scheduler import Chunk, Scheduler
@@ -128,7 +129,7 @@ class EngineCore:
             pages = list(range(allocator.pages_for(n_rows)))
             sequence = Sequence("warm-up", [token_id] * n_rows, 1, pages=pages, slot=0)
             rows = {sequence.id: range(n_rows)}
-            self._extend([Chunk(sequence, start=0, n_tokens=n_rows, is_last=True)], rows)
+            self._extend([Chunk(sequence, start=0, n_tokens=n_rows, is_last=True)], rows, [])
             self._tables.clear(0)
 
     def add(self, generation: Generation) -> None:
@@ -166,7 +167,8 @@ class EngineCore:
         rows = self._wanted_rows(chunks)
         scheduled = time.perf_counter()
         try:
-            predictions = self._extend(chunks, rows)
+            drawing, draws = self._draws(chunks, rows)
+            predictions = self._extend(chunks, rows, draws)
         except DeviceError:
             raise  # no further step would be any better
         except Exception:
@@ -182,7 +184,7 @@ class EngineCore:
         for chunk in chunks:
             if not chunk.draft:  # else nobody knows yet how much of it was right
                 self.scheduler.computed(chunk)
-        outcomes = self._sample(chunks, rows, predictions)
+        outcomes = self._sample(chunks, rows, predictions, _chosen(drawing, predictions))
         self.n_steps += 1
         self.last_step_tokens = sum(chunk.n_rows for chunk in chunks)
         self.n_tokens += self.last_step_tokens
@@ -213,7 +215,27 @@ class EngineCore:
             n_rows += n
         return rows
 
-    def _extend(self, chunks: list[Chunk], rows: dict[str, range]) -> Predictions:
+    def _draws(
+        self, chunks: list[Chunk], rows: dict[str, range]
+    ) -> tuple[list[str], list[RowDraw]]:
+        """What the decoder is to choose, if it does so: each draw, and whose sequence it is for."""
+        ids: list[str] = []
+        draws: list[RowDraw] = []
+        if self._decoder.samples:
+            for chunk in chunks:
+                if not chunk.is_last:
+                    continue
+                sample = self._samples[chunk.sequence.id]
+                first = rows[chunk.sequence.id].stop - 1 - len(chunk.draft)
+                for one in (sample, *sample.others):
+                    own = [RowDraw(*pair) for pair in enumerate(one.draws(chunk.draft), first)]
+                    ids += [one.sequence.id] * len(own)
+                    draws += own
+        return ids, draws
+
+    def _extend(
+        self, chunks: list[Chunk], rows: dict[str, range], draws: list[RowDraw]
+    ) -> Predictions:
         """What comes after each of the wanted tokens."""
         wanted: list[int] = []
         end = 0
@@ -227,7 +249,7 @@ class EngineCore:
                 assert slot is not None
                 self._state.copy_state(slot, self._before(slot))
         rows_wanted = np.array(wanted, np.int64)
-        return self._decoder.extend(self._ragged(chunks), self._state, rows_wanted)
+        return self._decoder.extend(self._ragged(chunks), self._state, rows_wanted, draws)
 
     def _place(self, sequence: Sequence) -> None:
         """Make a sequence's slot and its row of the block tables ready."""
@@ -269,9 +291,13 @@ class EngineCore:
         )
 
     def _sample(
-        self, chunks: list[Chunk], rows: dict[str, range], predictions: Predictions
+        self,
+        chunks: list[Chunk],
+        rows: dict[str, range],
+        predictions: Predictions,
+        chosen: dict[str, list[int]],
     ) -> list[Outcome]:
-        logits: NDArray[np.float32] = predictions.logits.numpy()
+        logits = partial(_rows, predictions)
         likeliest: list[int] = predictions.likeliest.tolist()
         outcomes: list[Outcome] = []
         verified: list[_Verified] = []
@@ -286,16 +312,19 @@ class EngineCore:
             try:
                 if chunk.draft:
                     own = slice(where.start, where.stop)
-                    n_right, delta = sample.verify(chunk.draft, logits[own], likeliest[own])
+                    n_right, delta = sample.verify(
+                        chunk.draft, partial(logits, own), likeliest[own],
+                        chosen.get(chunk.sequence.id, ()),
+                    )  # fmt: skip
                     assert chunk.sequence.drafter is not None
                     chunk.sequence.drafter.judge(len(chunk.draft), n_right)
                     verified.append(_Verified(sample, chunk, n_right, delta))
                     continue
                 if len(where) > 1 or not chunk.is_last:
-                    sample.read(chunk.start, logits[where.start : where.stop])
+                    sample.read(chunk.start, logits(slice(where.start, where.stop)))
                 if chunk.is_last:
                     row = where.stop - 1
-                    outcomes += self._advance(sample, logits[row], likeliest[row])
+                    outcomes += self._advance(sample, partial(logits, row), likeliest[row], chosen)
                     if chunk.sequence.drafter is not None:
                         chunk.sequence.drafter.judge(0, 0)
             except Exception:
@@ -325,7 +354,7 @@ class EngineCore:
         lost: set[str] = set()
         if again:
             try:
-                self._extend(again, {})
+                self._extend(again, {}, [])
             except DeviceError:
                 raise
             except Exception:
@@ -367,7 +396,7 @@ class EngineCore:
         sample.progress.scheduled = None  # what was cached is of no use either
 
     def _advance(
-        self, sample: Generation, logits: NDArray[np.float32], likeliest: int
+        self, sample: Generation, logits: Logits, likeliest: int, chosen: dict[str, list[int]]
     ) -> list[Outcome]:
         """The next deltas of a sample, and of the samples that fork from it here."""
         judge = sample.judge
@@ -379,13 +408,13 @@ class EngineCore:
                 return [(sample.request_id, delta) for delta in refusals]
         outcomes: list[Outcome] = []
         for other in sample.part() if sample.may_part else ():
-            delta = other.advance(logits, likeliest)
+            delta = other.advance(logits, likeliest, *chosen.get(other.sequence.id, ()))
             outcomes.append((sample.request_id, delta))
             if delta.finish_reason is None:
                 self._fork(sample, other)
             else:
                 other.conclude(delta, self._match(sample))
-        delta = sample.advance(logits, likeliest)
+        delta = sample.advance(logits, likeliest, *chosen.get(sample.sequence.id, ()))
         outcomes.append((sample.request_id, delta))
         if delta.finish_reason is not None:
             sample.conclude(delta, self._match(sample))
@@ -435,6 +464,20 @@ class EngineCore:
         live.remove(sample.sequence.id)
         if not live:
             del self._requests[sample.request_id]
+
+
+def _rows(predictions: Predictions, rows: int | slice) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = predictions.logits.numpy()[rows]
+    return found
+
+
+def _chosen(ids: list[str], predictions: Predictions) -> dict[str, list[int]]:
+    """The tokens that the decoder chose, by the sequence that each is for."""
+    chosen: dict[str, list[int]] = {}
+    if predictions.chosen is not None:
+        for id, token_id in zip(ids, predictions.chosen.tolist(), strict=True):
+            chosen.setdefault(id, []).append(token_id)
+    return chosen
 
 
 def _token_pairs(decoder: ServedDecoder) -> float:

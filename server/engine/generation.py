@@ -1,12 +1,15 @@
 """One sample of a request in the engine: its sequence, and how logits become deltas."""
 
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.draws import Draw
 from model.sampling import Sampler, SamplingParams, TokenLogprob, token_logprob
 from model.tokenizer import Tokenizer
 from server.engine.deltas import Delta, FinishReason, Progress
@@ -14,6 +17,9 @@ from server.engine.judge import Judge
 from server.engine.modes import RAW
 from server.engine.sequence import Sequence
 from server.engine.stop_strings import StopStrings
+
+Logits = Callable[[], NDArray[np.float32]]
+"""Gives logits that only few ask for, and that are elsewhere before."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,11 @@ class Generation:
         self._owes_echo = params.echo and not index  # the others share that of the first
 
     @property
+    def others(self) -> "Items[Generation]":
+        """The samples that go on from the prompt, too, until they part."""
+        return self._others
+
+    @property
     def may_part(self) -> bool:
         """Whether `part` has anything to do."""
         return self._owes_echo or bool(self._others)
@@ -170,37 +181,52 @@ class Generation:
             answer = self.sequence.token_ids[self.sequence.n_prompt :]
             delta.verified = self.judge.verify(answer + [self._eos_id] * delta.is_eos)
 
-    def advance(self, logits: NDArray[np.float32], likeliest: int = -1) -> Delta:
-        """Choose the next token after logits `[V]`.
+    def draws(self, draft: Items[int] = ()) -> list[Draw]:
+        """How a decoder is to choose the next token, and one after each token of a draft.
+
+        Nothing where it need not: where no token is wanted, or the likeliest one.
+        """
+        if self._takes_likeliest or not self._params.max_tokens:
+            return []
+        return self._sampler.draws(draft, [self._banned(n) for n in range(len(draft) + 1)])
+
+    def advance(self, logits: Logits, likeliest: int = -1, chosen: int = -1) -> Delta:
+        """Choose the next token.
 
         Args:
-            logits: the model's, after the sequence so far.
+            logits: gives the model's `[V]` after the sequence so far.
             likeliest: their argmax, if it is known already, and they are finite; else -1.
+            chosen: what the decoder chose by the first of `draws`; -1 if it did not.
 
         Raises:
             FloatingPointError: logits that are not numbers.
         """
         if likeliest < 0:
-            _check_finite(logits)
+            _check_finite(logits())
         self._begin_answer()
         if not self._params.max_tokens:
             return self._delta([], "", "length", [], [])
         if likeliest >= 0 and self._takes_likeliest:
             token_id = likeliest
+        elif chosen >= 0:
+            token_id = chosen
+            self._sampler.take(chosen)
         else:
-            token_id = self._sampler.sample(logits, self._banned())
+            token_id = self._sampler.sample(logits(), self._banned())
         is_told = self._params.logprobs is not None
-        return self._take([token_id], [self._logprob(logits, token_id)] if is_told else [])
+        return self._take([token_id], [self._logprob(logits(), token_id)] if is_told else [])
 
     def verify(
-        self, draft: Items[int], logits: NDArray[np.float32], likeliest: list[int]
+        self, draft: Items[int], logits: Logits, likeliest: list[int], chosen: Items[int] = ()
     ) -> tuple[int, Delta]:
         """Choose a token after each token of a draft, as long as the draft is what is chosen.
 
         Args:
             draft: tokens that may come next, fewer than may still come, and none of them EOS.
-            logits: `[N + 1, V]`, after the sequence so far, and after each token of the draft.
+            logits: gives `[N + 1, V]`, after the sequence so far, and after each token of the
+                draft.
             likeliest: of each of these rows, as for `advance`.
+            chosen: by the `draws` for this draft; nothing if there are none.
 
         Returns:
             How many tokens of the draft are what was chosen, and were needed; all that was chosen.
@@ -215,8 +241,9 @@ class Generation:
             self._begin_answer()
             return n_right, self._take(likeliest[: n_right + 1], [])
         deltas = []
-        for row, known in zip(logits, likeliest, strict=True):
-            deltas.append(self.advance(row, known))
+        for row, known in enumerate(likeliest):
+            of_row = partial(_row, logits, row)
+            deltas.append(self.advance(of_row, known, chosen[row] if chosen else -1))
             if deltas[-1].finish_reason is not None or n_right == len(draft):
                 break
             if self.sequence.token_ids[-1] != draft[n_right]:
@@ -264,10 +291,11 @@ class Generation:
             reason = "length"
         return self._delta(token_ids, text, reason, logprobs, places)
 
-    def _banned(self) -> int | None:
-        """EOS while it would come too early; None when any id may come next."""
+    def _banned(self, n_ahead: int = 0) -> int | None:
+        """EOS while it would come too early, after so many more tokens; None for no id."""
         params = self._params
-        is_early = not params.ignore_eos and self.sequence.n_generated < params.min_tokens
+        n_generated = self.sequence.n_generated + n_ahead
+        is_early = not params.ignore_eos and n_generated < params.min_tokens
         return self._eos_id if is_early else None
 
     def _delta(
@@ -327,6 +355,11 @@ class _Echo:
     token_ids: list[int] = field(default_factory=list)
     text: str = ""
     places: list[int] = field(default_factory=list)
+
+
+def _row(logits: Logits, row: int) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = logits()[row]
+    return found
 
 
 def _check_finite(logits: NDArray[np.float32]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.config import ModelConfig
+from model.draws import RowDraw
 from model.predictions import Predictions
 from model.state import DecoderState, LayerSpec, RaggedBatch
 from model.tasks.base import Task
@@ -28,6 +29,10 @@ class ServedDecoder(Protocol):
     def n_pair_numbers(self) -> int:
         """Numbers of a memory that a token of a prompt is compared with; 0 if it compares none."""
 
+    @property
+    def samples(self) -> bool:
+        """Whether `extend` makes the draws that it is given."""
+
     def new_state(
         self, *, n_pages: int, page_size: int, n_slots: int, n_rows: int = 0
     ) -> DecoderState:
@@ -37,7 +42,11 @@ class ServedDecoder(Protocol):
         """The counters `[C]` of a sequence of these tokens; see `model.state.SequenceMemory`."""
 
     def extend(
-        self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None
+        self,
+        batch: RaggedBatch,
+        state: DecoderState,
+        rows: NDArray[np.int64] | None = None,
+        draws: Sequence[RowDraw] = (),
     ) -> Predictions:
         """What comes after the new tokens in `rows`, by default after each sequence's last."""
 

@@ -11,6 +11,7 @@ import torch
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.config import ModelConfig
 from model.decoder import Decoder
+from model.draws import RowDraw
 from model.pool_dtype import PoolDtype
 from model.predictions import Predictions
 from model.state import LayerSpec, RaggedBatch, TensorSpec
@@ -145,6 +146,7 @@ class ScriptedDecoder:
         self.vocab_size, self.script, self.matching = vocab_size, script, matching
 
     pool_dtype: PoolDtype = "float32"
+    samples = False
     specs = (LayerSpec((TensorSpec("token", (1,)),)),)  # four bytes a token
 
     def new_state(self, *, n_pages: int, page_size: int, n_slots: int) -> ScriptedState:
@@ -153,7 +155,10 @@ class ScriptedDecoder:
     def match(self, state: ScriptedState, slot: int) -> float | None:
         return self.matching(state.slots[slot])
 
-    def extend(self, batch: RaggedBatch, state: ScriptedState) -> Predictions:
+    def extend(
+        self, batch: RaggedBatch, state: ScriptedState, *, draws: Sequence[RowDraw]
+    ) -> Predictions:
+        assert not draws
         assert len(set(batch.slots.tolist())) == len(batch.slots)
         logits = np.zeros((len(batch.slots), self.vocab_size), np.float32)
         n_pages, size = state.pages.shape

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from model.blueprint import SPECIALS
 from model.config import ModelConfig
+from model.draws import RowDraw
 from model.predictions import Predictions
 from model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
 from model.tasks.base import Task
@@ -46,6 +47,8 @@ class FakeDecoder:
         misuses: what was wrong so far.
         state: the storage that was made last, which this keeps nobody from giving up.
     """
+
+    samples = False
 
     def __init__(self, config: ModelConfig, *, tells_match: bool = False) -> None:
         self.config = config
@@ -88,8 +91,13 @@ class FakeDecoder:
         return np.array([len(token_ids), _hash(token_ids)])
 
     def extend(
-        self, batch: RaggedBatch, state: DecoderState, rows: NDArray[np.int64] | None = None
+        self,
+        batch: RaggedBatch,
+        state: DecoderState,
+        rows: NDArray[np.int64] | None = None,
+        draws: Sequence[RowDraw] = (),
     ) -> Predictions:
+        _require(not draws, "this decoder leaves draws to others")
         self.before_extend(batch)
         try:
             logits = self._extend(batch, state)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from model.draws import Draw
 from model.sampling import SamplingParams
 from model.tokenizer import ByteTokenizer
 from server.engine.deltas import Delta, Progress
-from server.engine.generation import Generation, GenerationParams
+from server.engine.generation import Generation, GenerationParams, Logits
 from server.engine.sequence import Sequence
 
 EOS = ByteTokenizer.eos_id
@@ -24,17 +25,22 @@ def generation(**params: Any) -> Generation:
     return Generation("r", sequence, wanted, ByteTokenizer(), Progress(0.0))
 
 
-def logits_for(ids: Items[int]) -> NDArray[np.float32]:
-    """Logits `[N, V]` whose argmax are these ids."""
+def logits_for(ids: Items[int]) -> Logits:
+    """Gives logits `[N, V]` whose argmax are these ids."""
     logits = np.zeros((len(ids), ByteTokenizer.vocab_size), np.float32)
     logits[range(len(ids)), ids] = 5.0
-    return logits
+    return lambda: logits
+
+
+def nobody_asks() -> NDArray[np.float32]:
+    pytest.fail("nobody needs logits")
 
 
 def one_by_one(sample: Generation, draft: list[int], chosen: list[int]) -> tuple[int, Delta]:
     deltas = []
-    for n_right, row in enumerate(logits_for(chosen)):
-        deltas.append(sample.advance(row))
+    for n_right, token_id in enumerate(chosen):
+        (row,) = logits_for([token_id])()
+        deltas.append(sample.advance(lambda row=row: row))  # type: ignore[misc]
         is_over = deltas[-1].finish_reason is not None or n_right == len(draft)
         if is_over or sample.sequence.token_ids[-1] != draft[n_right]:
             return n_right, Delta.join(deltas)
@@ -79,15 +85,44 @@ def test_a_draft_may_reach_the_most_tokens() -> None:
 
 
 def test_greedy_drafts_look_at_no_logits() -> None:
-    nothing = np.full((3, ByteTokenizer.vocab_size), np.nan, np.float32)
-    n_right, delta = generation().verify([65, 66], nothing, [65, 66, 67])
+    n_right, delta = generation().verify([65, 66], nobody_asks, [65, 66, 67])
     assert (n_right, delta.text) == (2, "ABC")
 
 
 def test_what_is_not_finite_fails_only_where_it_is_needed() -> None:
     logits = logits_for([65, 66, 67])
-    logits[2] = np.nan
+    logits()[2] = np.nan
     n_right, delta = generation().verify([65, 70], logits, [65, 66, -1])
     assert (n_right, delta.text) == (1, "AB")
     with pytest.raises(FloatingPointError):
         generation().verify([65, 66], logits, [65, 66, -1])
+
+
+def test_what_a_decoder_chose_counts_and_takes_no_logits() -> None:
+    hot = SamplingParams(temperature=1.0, seed=1, frequency_penalty=0.5)
+    sample = generation(sampling=hot, min_tokens=2)
+    draws = sample.draws([65, 66])
+    assert [draw.number for draw in draws] == [0, 1, 2]
+    assert [_changed(draw) for draw in draws] == [
+        {EOS: (0.0, -np.inf)},
+        {EOS: (0.0, -np.inf), 65: (0.5, 0.0)},
+        {65: (0.5, 0.0), 66: (0.5, 0.0)},
+    ]
+    n_right, delta = sample.verify([65, 66], nobody_asks, [1, 2, 3], [65, 67, 68])
+    assert (n_right, delta.text) == (1, "AC")
+    (draw,) = sample.draws()
+    assert (draw.number, draw.key) == (2, draws[0].key)
+    assert _changed(draw) == {65: (0.5, 0.0), 67: (0.5, 0.0)}
+
+
+def test_where_nothing_is_drawn_nothing_is_asked_of_a_decoder() -> None:
+    assert generation().draws([65]) == []
+    assert generation(max_tokens=0, sampling=SamplingParams(temperature=1.0)).draws() == []
+
+
+def _changed(draw: Draw) -> dict[int, tuple[float, float]]:
+    changes = draw.changes
+    if changes is None:
+        return {}
+    both = zip(changes.taken.tolist(), changes.added.tolist(), strict=True)
+    return dict(zip(changes.ids.tolist(), both, strict=True))
