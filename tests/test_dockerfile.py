@@ -45,13 +45,13 @@ def test_nothing_else_is_sent_to_the_builder() -> None:
 
 def test_torch_has_the_version_of_the_constraints() -> None:
     (pin,) = re.findall(r"^torch==\S+$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
-    assert re.findall(r"torch==\S+", DOCKERFILE) == [pin]
+    assert set(re.findall(r"torch==\S+", DOCKERFILE)) == {pin}
     assert f"pip install {pin} " in (ROOT / "Makefile").read_text()
 
 
-def test_both_stages_have_a_python_that_the_project_supports() -> None:
-    images = {value.partition(" AS ")[0] for value in instructions("FROM")}
-    (image,) = images
+def test_all_stages_have_a_python_that_the_project_supports() -> None:
+    stages = [value.partition(" AS ") for value in instructions("FROM")]
+    (image,) = {image for image, _, _ in stages} - {name for _, _, name in stages}
     assert re.fullmatch(r"python:3\.1[1-9]-slim", image)
 
 
@@ -65,14 +65,24 @@ def test_what_is_run_can_be_imported() -> None:
 
 
 def test_the_user_who_runs_it_may_write_what_it_keeps() -> None:
-    (user,) = instructions("USER")
+    (user,) = set(instructions("USER"))
     (volume,) = instructions("VOLUME")
     assert user != "root"
     assert f"CAUSALRN_SESSION_STORE={volume}/" in DOCKERFILE
     # Some clusters give each container a user of its own, always in the group 0.
     directory = f"install --directory --owner={user} --group=0 --mode=2775"
-    (install,) = re.findall(rf"{directory} (.*)$", DOCKERFILE, re.MULTILINE)
-    assert {volume, "/var/cache/numba"} == set(install.split())
+    installs = re.findall(rf"{directory} (.*)$", DOCKERFILE, re.MULTILINE)
+    assert installs == [f"/var/cache/numba {volume}", "/var/cache/triton"]
+
+
+def test_the_last_stage_is_for_the_cpu_and_another_one_for_a_gpu() -> None:
+    stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
+    (cuda,) = (stage for stage in stages if stage.startswith("base AS cuda\n"))
+    assert "CAUSALRN_DEVICE=cuda" in cuda
+    assert "--from=cuda-builder" in cuda
+    assert stages[-1].startswith("base\n")
+    assert "CAUSALRN_DEVICE" not in stages[-1]
+    assert "--target cuda" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", "::", "::1"])
