@@ -54,7 +54,11 @@ def default_pool_bytes(device: Device) -> int:
 
     On the CPU it is a sixteenth of the machine's memory, as it is where there is no such device.
     """
-    if device == "cpu" or not _has_gpu():
+    try:
+        is_on_gpu = chosen_device(device) == "cuda" and _has_gpu()
+    except DeviceError:
+        is_on_gpu = False  # a start says why not
+    if not is_on_gpu:
         return usable_bytes() // _POOL_SHARE
     import torch
 
