@@ -67,13 +67,21 @@ def test_metrics_and_info_tell_the_device(device_url: str) -> None:
     assert httpx.get(f"{device_url}/info").json()["device"] == "cuda"
 
 
-def test_a_device_that_is_not_there_is_refused_with_what_to_do() -> None:
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+@pytest.mark.parametrize(
+    ("interpret", "dtype", "reason"),
+    [
+        ("0", "float32", "CAUSALRN_DEVICE is cuda: torch finds no GPU that it can use"),
+        ("1", "bfloat16", "CAUSALRN_POOL_DTYPE is bfloat16, but a GPU keeps memories in float32"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_to_do(interpret: str, dtype: str, reason: str) -> None:
+    settings = {"CAUSALRN_DEVICE": "cuda", "CAUSALRN_POOL_DTYPE": dtype}
+    machine = {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": interpret}
     done = subprocess.run(
         [sys.executable, "-m", "uvicorn", "server.app:app", "--port", "0"],
-        cwd=ROOT, env=environment | {"CAUSALRN_DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": ""},
+        cwd=ROOT, env=os.environ | settings | machine,
         check=False, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode != 0
-    assert "CAUSALRN_DEVICE is cuda: torch finds no GPU that it can use" in done.stderr
+    assert reason in done.stderr
     assert "Traceback" not in done.stderr
