@@ -8,7 +8,6 @@ from benchmarks.figures import read_results
 from model.evaluation.tables import markdown
 
 _PER = ("special", "float32", "shuffles", "loads", "all")
-_FEW = 0.01  # of an instruction
 
 
 def resources() -> str:
@@ -85,6 +84,9 @@ def _loops() -> Iterator[tuple[str, str, int, Any]]:
                 continue
             if name.endswith(".relate") and not tile.endswith("aligned"):
                 continue
+            label = channels.replace("CHANNELS", "K")
+            for side, shown in (("OF_READERS 1", " of readers"), ("OF_READERS 0", " of memories")):
+                label += shown * (side in tile)
             for target, one in targets.items():
-                if one["loop"] and int(target) in (80, 90) and one["loop"]["special"] > _FEW:
-                    yield name, channels.replace("CHANNELS", "K"), int(target), one
+                if one["loop"] and int(target) in (80, 90):
+                    yield name, label, int(target), one
