@@ -136,7 +136,8 @@ class GpuBackend(Backend):
             made = DeviceDraws(draws, self.device)
             make_draws(device.logits, device.likeliest, made, device.chosen)
         found = device.found.cpu().numpy()
-        return Predictions(device.logits, found[: len(rows)], found[len(rows) :])
+        chosen = found[len(found) - len(draws) :]
+        return Predictions(device.logits, found[: len(rows)], chosen)
 
 
 def _in_halves(spec: TensorSpec) -> TensorSpec:

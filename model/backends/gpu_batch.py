@@ -67,10 +67,15 @@ class DeviceBatch:
             "state_tables": batch.state_tables,
             "rows": wanted,
         }
-        together = np.concatenate([array.reshape(-1) for array in arrays.values()]).astype(np.int32)
+        # Each begins at a multiple of 16 bytes: Triton compiles anew for another alignment.
+        ends = np.cumsum([-(-array.size // 4) * 4 for array in arrays.values()])
+        together = np.zeros(ends[-1], np.int32)
+        begins = [0, *ends[:-1]]
+        for begin, array in zip(begins, arrays.values(), strict=True):
+            together[begin : begin + array.size] = array.reshape(-1)
         up = torch.from_numpy(together)
         if device.type == "cuda":
             up = up.pin_memory()
-        parts = up.to(device, non_blocking=True).split([array.size for array in arrays.values()])
-        for (name, array), part in zip(arrays.items(), parts, strict=True):
-            setattr(self, name, part.view(array.shape))
+        up = up.to(device, non_blocking=True)
+        for begin, (name, array) in zip(begins, arrays.items(), strict=True):
+            setattr(self, name, up[begin : begin + array.size].view(array.shape))

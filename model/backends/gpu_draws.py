@@ -41,10 +41,17 @@ class DeviceDraws:
             for column, name in enumerate(("factors", "taken", "added")):
                 numbers[:, column] = np.concatenate([getattr(one, name) for one in changes])
         arrays = whole, shares, ids, numbers
-        up = torch.from_numpy(np.concatenate([one.reshape(-1).view(np.int64) for one in arrays]))
+        # Each begins at a multiple of 16 bytes: Triton compiles anew for another alignment.
+        sizes = [one.size + one.size % 2 for one in arrays]
+        together = np.zeros(sum(sizes), np.int64)
+        for end, one in zip(np.cumsum(sizes), arrays, strict=True):
+            begin = end - one.size - one.size % 2
+            together[begin : begin + one.size] = one.reshape(-1).view(np.int64)
+        up = torch.from_numpy(together)
         if device.type == "cuda":
             up = up.pin_memory()
-        parts = up.to(device, non_blocking=True).split([one.size for one in arrays])
+        parts = up.to(device, non_blocking=True).split(sizes)
+        parts = [part[: one.size] for part, one in zip(parts, arrays, strict=True)]
         self.whole: Tensor = parts[0].view(whole.shape)
         self.shares = parts[1].view(torch.float64).view(shares.shape)
         self.ids = parts[2]

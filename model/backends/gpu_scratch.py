@@ -59,8 +59,10 @@ class DeviceScratch:
         self.batch = DeviceBatch(batch, rows, indices, phases, reaches, self._device)
         shape = len(rows), parts.classifier.out_features
         self.logits = torch.empty(shape, device=self._device)
-        self.found = torch.empty(len(rows) + n_draws, dtype=torch.int64, device=self._device)
-        self.likeliest, self.chosen = self.found[: len(rows)], self.found[len(rows) :]
+        # The second half, too, begins at a multiple of 16 bytes; see `DeviceBatch`.
+        n_rows = len(rows) + len(rows) % 2
+        self.found = torch.empty(n_rows + n_draws, dtype=torch.int64, device=self._device)
+        self.likeliest, self.chosen = self.found[: len(rows)], self.found[n_rows:]
         x = self.room("residual", n, self._d_model)
         return Step(batch, state, ops, x, None, None, None, n, self)
 

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from model.backends.gpu_batch import DeviceBatch
+from model.backends.gpu_draws import DeviceDraws
 from model.decoder import Decoder
+from model.draws import RowDraw
 from model.predictions import Predictions
+from model.sampling import Sampler, SamplingParams
 from model.state import DecoderState, RaggedBatch
 from tests.model.tiny import tiny_config
 
@@ -141,3 +145,19 @@ def test_a_pool_in_bfloat16_is_refused() -> None:
     decoder = Decoder(tiny_config(), "gpu", pool_dtype="bfloat16")
     with pytest.raises(ValueError, match="not in bfloat16"):
         decoder.new_state(n_pages=1, page_size=PAGE, n_slots=1)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_what_goes_up_begins_where_no_kernel_is_compiled_anew(n: int) -> None:
+    numbers, tables = np.arange(n), np.zeros((n, 3), np.int32)
+    batch = RaggedBatch(numbers, np.arange(n + 1), numbers, numbers, tables)
+    cpu = torch.device("cpu")
+    device = DeviceBatch(batch, numbers[:1], numbers, numbers, numbers, cpu)
+    up = {name: getattr(device, name) for name in DeviceBatch.__annotations__}
+    assert {name: tensor.data_ptr() % 16 for name, tensor in up.items()} == dict.fromkeys(up, 0)
+    assert up["places"].tolist() == numbers.tolist()
+    sampler = Sampler(SamplingParams(temperature=1.0, seed=1, logit_bias={3: 1.0}))
+    draws = DeviceDraws([RowDraw(row, *sampler.draws([], [None])) for row in range(n)], cpu)
+    for tensor in (draws.whole, draws.shares, draws.ids, draws.changes):
+        assert tensor.data_ptr() % 16 == 0
+    assert draws.ids.tolist() == [3] * n

@@ -4,14 +4,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.ops.gpu.tiles import gelu, is_active
+from model.ops.gpu.tiles import VARYING, gelu, is_active
 from model.ops.positions import EVERY_PHASE
 
 ROWS, OUT, IN = 16, 32, 64  # of a tile; a product of fewer rows is no faster
 OPTIONS = {"num_warps": 4}  # with twice as many, the assembler aims at fewer registers, and spills
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def product(
     x, rows, weight, bias, phases, out, n_rows, n_in, n_out, mask, GATHERS: tl.constexpr,
     HAS_BIAS: tl.constexpr, GELU: tl.constexpr, ADDS: tl.constexpr, ROWS: tl.constexpr,

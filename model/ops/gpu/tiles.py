@@ -3,6 +3,10 @@
 import triton
 import triton.language as tl
 
+VARYING = ("n_rows", "n_pages_each", "n_runs", "length", "n_groups")
+"""Arguments that change from step to step. Triton would compile anew where one becomes 1, or gets
+or loses a factor of 16, and a request would wait for it."""
+
 ALL_REGISTERS = {"maxnreg": 255}
 """A launch option. Left to itself, the assembler saves some for more warps, and spills."""
 

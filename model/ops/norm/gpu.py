@@ -8,6 +8,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from model.ops.gpu.tiles import VARYING
+
 _NUMBERS = 1024  # that one program normalizes, if rows are no longer
 
 
@@ -36,7 +38,7 @@ def normalize(x, is_channel, n_channels, eps):
     return centred / (deviation + eps)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def normalize_rows(
     x, z, n_rows, n_channels, eps, EXP: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr
 ):
@@ -52,7 +54,7 @@ def normalize_rows(
     tl.store(z + row * n_channels + channel, own, is_there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def change_rows(x, g, change, n_rows, n_channels, eps, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
     """Write the gradient of rows `x` `[N, D]` to `change`, where `g` is that of the normalized."""
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None].to(tl.int64)

@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.ops.gpu.tiles import ALL_REGISTERS, is_active
+from model.ops.gpu.tiles import ALL_REGISTERS, VARYING, is_active
 
 SEGMENT = 512
 
@@ -58,7 +58,7 @@ def sum_of(row):
     return high, (total - high.to(tl.float64)).to(tl.float32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def append(
     memories, owners, places, block_tables, pool, totals, n_pages_each, n_heads, page_size,
     n_channels, CHANNELS: tl.constexpr,
@@ -82,7 +82,7 @@ def append(
     tl.store(totals + 2 * entry + 1, low)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def relate(
     readers, owners, places, phases, block_tables, pool, totals, partials, n_rows, n_pages_each,
     n_heads, page_size, n_channels, mask, eps, CHANNELS: tl.constexpr, RUN: tl.constexpr,
@@ -149,7 +149,7 @@ def relate(
     tl.store(partials + at, tl.sum(total, 0), channel < n_channels)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def combine(
     partials, places, phases, out, n_rows, n_heads, n_channels, mask, CHANNELS: tl.constexpr,
     SEGMENT: tl.constexpr,

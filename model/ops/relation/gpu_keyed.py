@@ -20,7 +20,7 @@ Common arguments: `a_keys` `[N, n_keys]` and `a_values` `[N, V]`, what readers s
 import triton
 import triton.language as tl
 
-from model.ops.gpu.tiles import ALL_REGISTERS, is_active
+from model.ops.gpu.tiles import ALL_REGISTERS, VARYING, is_active
 from model.ops.relation import KEY_BLOCK
 from model.ops.relation.gpu import dwarfs, run_of
 
@@ -60,7 +60,7 @@ def keys_of(n_keys: int) -> int:
     return max(KEY_BLOCK, 1 << (n_keys - 1).bit_length())
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def append(
     b_keys, b_values, reaches, owners, places, block_tables, keys, values, moments, n_pages_each,
     n_keys, n_blocks, n_values, page_size, SIGN: tl.constexpr, TOLERANCE: tl.constexpr,
@@ -102,7 +102,7 @@ def _exponent(top, mean, variance, temperature, EPS: tl.constexpr):
     return temperature * (top - mean) / (tl.sqrt(variance) + EPS)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def survey(
     a_keys, a_values, owners, places, phases, reaches, block_tables, keys, values, moments, full,
     temperature, scores, lowers, matches, bests, partials, n_rows, n_runs, n_pages_each, page_size,
@@ -221,7 +221,7 @@ def _relative(best, of_all):
     return tl.where(best >= of_all - _MARGIN, share, 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def read(
     a_keys, a_values, owners, places, phases, reaches, block_tables, keys, values, moments, full,
     temperature, scores, lowers, bests, partials, n_rows, n_runs, n_pages_each, page_size, n_keys,
@@ -313,7 +313,7 @@ def read(
     tl.store(out, total, channel < n_values)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def combine(
     bests, partials, matches, places, phases, out, match, n_rows, n_values, mask,
     TELLS: tl.constexpr, VALUES: tl.constexpr, SEGMENT: tl.constexpr,
@@ -346,7 +346,7 @@ def combine(
             tl.store(match + row, found)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def note_found(
     match, phases, reaches, starts, context_lens, slots, state_tables, found, n_pages_each,
     page_size, mask, SOURCE: tl.constexpr,

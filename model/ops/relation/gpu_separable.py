@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from model.ops.gpu.tiles import VARYING
 from model.ops.norm.gpu import norm_rows
 
 _SCAN_CHANNELS = 32  # that one program adds up
@@ -17,7 +18,7 @@ _SCAN_CHANNELS = 32  # that one program adds up
 _HALF = tl.constexpr(2.0**-24)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def scan(
     a, b, starts, context_lens, slots, state_tables, sums, out, n_pages_each, page_size, n_channels,
     CHANNELS: tl.constexpr,

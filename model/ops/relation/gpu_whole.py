@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.ops.gpu.tiles import ALL_REGISTERS
+from model.ops.gpu.tiles import ALL_REGISTERS, VARYING
 from model.ops.relation.gpu import SEGMENT, dwarfs
 
 _READERS = 4
@@ -95,7 +95,7 @@ def _rows(x, first, group, length, n_heads, n_channels, ROWS: tl.constexpr, CHAN
     return x + begin + (number * n_heads * n_channels + channel), is_there
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def relate_whole(
     a, b, out, length, n_groups, n_heads, n_channels, eps, CHANNELS: tl.constexpr,
     READERS: tl.constexpr, RUN: tl.constexpr, SEGMENT: tl.constexpr,
@@ -125,7 +125,7 @@ def relate_whole(
     tl.store(to, total / (place + 1)[:, None], is_own)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def add_gradients(
     a, b, g, change, length, n_groups, n_heads, n_channels, eps, OF_READERS: tl.constexpr,
     CHANNELS: tl.constexpr, OWN: tl.constexpr, RUN: tl.constexpr,

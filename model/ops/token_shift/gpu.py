@@ -3,6 +3,8 @@
 import triton
 import triton.language as tl
 
+from model.ops.gpu.tiles import VARYING
+
 TAIL_NUMBERS = 2048  # that one program moves; more of them spill
 
 
@@ -58,7 +60,7 @@ def shift(
     tl.store(memories + row * d + first + channel, memory, is_shifted)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def keep_tails(
     z, starts, context_lens, slots, state_tables, tails, n_pages_each, page_size, d, first,
     n_shifted, n_kept, KEPT: tl.constexpr, CHANNELS: tl.constexpr,
