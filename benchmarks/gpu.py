@@ -1,11 +1,12 @@
-"""What a GPU computes, how exactly, and how fast: all of it in one go, in less than ten minutes.
+"""What a GPU computes, how exactly, and how fast: all of it in one go.
 
     python -m benchmarks.gpu [--checkpoint FOLDER] [--small] [--output FILE]
 
-It has three parts, none of which needs a network:
+It is meant to take less than ten minutes, and has three parts, none of which needs a network:
 
 - Kernels beside the float64 reference: the relations, keyed ones of every form among them, with
-  pairs that nearly cancel; and the decoder of the checkpoint beside the same one on the CPU.
+  pairs that nearly cancel; whole sequences with their gradients, as in training; how often tokens
+  are drawn; and the decoder of the checkpoint beside the same one on the CPU.
 - The server's acceptance: texts of every kind are copied exactly, and 64 streams that are cut half
   way leave nothing behind.
 - Rates: exponentials of the normalized relation while decoding and while reading a prompt, beside
@@ -33,20 +34,30 @@ from benchmarks.figures import add_checkpoint, arguments, machine, publish, star
 from benchmarks.server_process import causalrn_server
 from causalrn_client import Client
 from model.backends.gpu_batch import DeviceBatch
+from model.backends.gpu_draws import DeviceDraws
 from model.backends.gpu_scratch import DeviceScratch
 from model.checkpoint import load_checkpoint
 from model.device import DeviceError, backend_for
+from model.draws import RowDraw
 from model.evaluation.strings import BYTE_KINDS
+from model.ops.device import as_on_device
+from model.ops.logits.gpu_sampling import make_draws
 from model.ops.relation import gpu as relation
-from model.ops.relation import gpu_separable, reference
+from model.ops.relation import gpu_separable, normalized_relation, reference
 from model.ops.relation.cpu_keyed_blunt import is_blunt
 from model.ops.relation.gpu_keyed_layer import Form, full_matches, relate_all, remember
+from model.sampling import Sampler, SamplingParams
 from model.state import RaggedBatch
+from model.tokenizer import ByteTokenizer
 
 EPS = 1e-6
 PAGE = 64
-BOUNDS = {"normalized": 4e-6, "separable": 2e-6, "keyed": 1e-5, "decoder": 1e-5}
-"""The largest error of a row, as a share of its largest number."""
+BOUNDS = {
+    "normalized": 4e-6, "separable": 2e-6, "keyed": 1e-5, "decoder": 1e-5, "whole": 2e-4,
+    "draws": 5.0,
+}  # fmt: skip
+"""The largest error of a row, as a share of its largest number; whole sequences with gradients. Of
+draws, by how many standard deviations a token's count is off."""
 
 
 def main() -> None:
@@ -89,6 +100,9 @@ def check_kernels(device: torch.device, checkpoint: Path, *, small: bool) -> dic
         errors[f"normalized {k}"] = _error(_normalized(a, b, device), exact.view(length, k))
         exact = reference.separable_relation(a.view(heads), b.view(heads), EPS)
         errors[f"separable {k}"] = _error(_separable(a, b, device), exact.view(length, k))
+    for k in (24,) if small else (24, 63, 128, 192, 257):
+        errors[f"whole {k}"] = _whole_error(length, k, device)
+    errors["draws"] = _draws_error(200 if small else 20_000, device)
     for tau, recency in ((1.0, 0.0), (8.0, 1.5), (5e7, 50.0)):
         for n_keys, n_values in ((16, 17), (48, 20), (128, 272)):
             a, b = _pairs(length, n_keys + n_values)
@@ -202,6 +216,41 @@ def _separable(a: Tensor, b: Tensor, device: torch.device) -> Tensor:
     a, b = (one.to(device, copy=True) for one in (a, b))
     gpu_separable.add_up(scratch, sums, PAGE, 1, EPS, a, b, out)
     return out.cpu()
+
+
+def _whole_error(length: int, k: int, device: torch.device) -> float:
+    """Of the normalized relation over whole sequences, and of its gradients."""
+    drawn = [one.view(1, length, 1, k) for one in (*_pairs(length, k), torch.randn(length, k))]
+    found = []
+    for a, b, g in ([one.to(device) for one in drawn], [one.double() for one in drawn]):
+        a, b = a.requires_grad_(), b.requires_grad_()
+        if a.dtype == torch.float64:
+            out = reference.normalized_relation(a, b, EPS)
+        else:
+            with as_on_device():
+                out = normalized_relation(a, b, EPS)
+        found.append([out.detach(), *torch.autograd.grad(out, (a, b), g)])
+    errors = []
+    for got, exact in zip(*found, strict=True):
+        largest = exact.abs().amax(-1, keepdim=True)
+        errors.append(((got.cpu() - exact).abs() / (largest + 1e-6 * largest.max())).max())
+    return float(max(errors))
+
+
+def _draws_error(n: int, device: torch.device) -> float:
+    """Of n draws from one row of logits."""
+    logits = 2 * torch.randn(
+        1, ByteTokenizer.vocab_size, generator=torch.Generator().manual_seed(0)
+    )
+    params = SamplingParams(temperature=1.0, seed=1)
+    draws = Sampler(params).draws([0] * (n - 1), [None] * n)
+    made = DeviceDraws([RowDraw(0, draw) for draw in draws], device)
+    out = torch.empty(n, dtype=torch.int64, device=device)
+    make_draws(logits.to(device), logits.argmax(-1).to(device), made, out)
+    likely = logits[0].double().softmax(0)
+    counts = torch.bincount(out.cpu(), minlength=len(likely))
+    off = (counts - n * likely).abs() / (n * likely * (1 - likely)).sqrt().clamp(min=1.0)
+    return float(off.max())
 
 
 def _form(n_keys: int, n_values: int, tau: float, recency: float, device: torch.device) -> Form:
