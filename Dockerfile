@@ -9,12 +9,14 @@
 # Settings are environment variables (CAUSALRN_..., UVICORN_...). Sessions are kept in the volume.
 # Runs with --read-only, and as any user of the group 0.
 
-FROM python:3.11-slim AS builder
+FROM python:3.11-slim AS venv
 WORKDIR /app
 ENV PATH=/opt/venv/bin:$PATH \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/venv
+
+FROM venv AS builder
 # torch keeps builds without CUDA, which is several GB, in an index of its own. Where another index
 # serves them, name that: --build-arg TORCH_INDEX_URL=...
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
@@ -23,12 +25,7 @@ RUN pip install --no-deps --index-url "$TORCH_INDEX_URL" torch==2.13.0
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN pip install -c constraints.txt -e .
 
-FROM python:3.11-slim AS cuda-builder
-WORKDIR /app
-ENV PATH=/opt/venv/bin:$PATH \
-    PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    PIP_NO_CACHE_DIR=1
-RUN python -m venv /opt/venv
+FROM venv AS cuda-builder
 # The build with CUDA brings CUDA's libraries; the driver is the host's.
 ARG TORCH_CUDA_INDEX_URL=https://download.pytorch.org/whl/cu128
 RUN pip install --index-url "$TORCH_CUDA_INDEX_URL" torch==2.13.0
