@@ -10,7 +10,8 @@ It is meant to take less than ten minutes, and has three parts, none of which ne
 - The server's acceptance: texts of every kind are copied exactly, and 64 streams that are cut half
   way leave nothing behind.
 - Rates: exponentials of the normalized relation while decoding and while reading a prompt, beside
-  what the data sheet allows (`benchmarks.gpu_rates`) and beside eager PyTorch; and tokens a second.
+  what the data sheet allows (`benchmarks.gpu_rates`) and beside eager PyTorch; tokens a second,
+  with steps that are played from records and with launched ones; and what records take.
 
 `--small` takes sizes that Triton's interpreter can do, to try the command itself where there is no
 GPU (`TRITON_INTERPRET=1`); its rates say nothing. The exit status is 1 if anything is not as it
@@ -33,8 +34,7 @@ from benchmarks import gpu_rates
 from benchmarks.figures import add_checkpoint, arguments, machine, publish, start
 from benchmarks.server_process import causalrn_server
 from causalrn_client import Client
-from model.backends.gpu_batch import DeviceBatch
-from model.backends.gpu_draws import DeviceDraws
+from model.backends.gpu_inputs import DeviceBatch, Inputs, nobody
 from model.backends.gpu_scratch import DeviceScratch
 from model.checkpoint import load_checkpoint
 from model.device import DeviceError, backend_for
@@ -170,9 +170,11 @@ def measure(device: torch.device, checkpoint: Path, *, small: bool) -> dict[str,
                 cell["share_of_memory"] = 4 * rate / gpu_rates.GPUS[target].bytes
             cell["times_eager"] = rate / _eager_rate(device, n, length, k)
             found[f"decode K {k}, {n} sequences of {length}"] = cell
-    found["tokens_per_second"] = {
-        n: _token_rate(checkpoint, n) for n in ([2] if small else [1, 64])
-    }
+    found["records"] = _records(checkpoint)
+    for name, plays in (("tokens_per_second", True), ("tokens_per_second_launched", False)):
+        found[name] = {
+            n: _token_rate(checkpoint, n, plays=plays) for n in ([2] if small else [1, 64])
+        }
     for name, value in found.items():
         print(f"{name}: {value}", flush=True)
     return found
@@ -192,12 +194,12 @@ def _batch(n: int, length: int, held: int, device: torch.device) -> DeviceBatch:
     pages = np.random.default_rng(0).permutation(n * n_pages).astype(np.int32).reshape(n, n_pages)
     nothing = np.zeros(n * length, np.int64)
     batch = RaggedBatch(nothing, np.arange(n + 1) * length, np.full(n, held), np.arange(n), pages)
-    return DeviceBatch(batch, nothing[:0], nothing, nothing, nothing, device)
+    return Inputs.alone(batch, device).batch
 
 
 def _normalized(a: Tensor, b: Tensor, device: torch.device) -> Tensor:
     length, k = a.shape
-    scratch = DeviceScratch(device, k)
+    scratch = DeviceScratch(device)
     scratch.batch = _batch(1, length, 0, device)
     memory = {
         name: torch.zeros(-(-length // PAGE), 1, PAGE, width, device=device)
@@ -209,7 +211,7 @@ def _normalized(a: Tensor, b: Tensor, device: torch.device) -> Tensor:
 
 
 def _separable(a: Tensor, b: Tensor, device: torch.device) -> Tensor:
-    scratch = DeviceScratch(device, a.shape[1])
+    scratch = DeviceScratch(device)
     scratch.batch = _batch(1, len(a), 0, device)
     sums = torch.zeros(1, a.shape[1], dtype=torch.float64, device=device)
     out = torch.empty(a.shape, device=device)
@@ -244,7 +246,7 @@ def _draws_error(n: int, device: torch.device) -> float:
     )
     params = SamplingParams(temperature=1.0, seed=1)
     draws = Sampler(params).draws([0] * (n - 1), [None] * n)
-    made = DeviceDraws([RowDraw(0, draw) for draw in draws], device)
+    made = Inputs.alone(nobody(), device, draws=[RowDraw(0, draw) for draw in draws]).draws
     out = torch.empty(n, dtype=torch.int64, device=device)
     make_draws(logits.to(device), logits.argmax(-1).to(device), made, out)
     likely = logits[0].double().softmax(0)
@@ -263,7 +265,7 @@ def _form(n_keys: int, n_values: int, tau: float, recency: float, device: torch.
 
 def _keyed(form: Form, a: Tensor, b: Tensor, device: torch.device) -> Tensor:
     n_pages, n = -(-len(a) // PAGE), form.n_keys
-    scratch = DeviceScratch(device, 1)
+    scratch = DeviceScratch(device)
     scratch.batch = _batch(1, len(a), 0, device)
     pool = {
         "keys": torch.zeros(n_pages, form.n_blocks, PAGE, 16, device=device),
@@ -271,8 +273,8 @@ def _keyed(form: Form, a: Tensor, b: Tensor, device: torch.device) -> Tensor:
         "moments": torch.zeros(n_pages, 4, PAGE, 1, device=device),
     }
     keys, values = (part.contiguous().to(device) for part in b.split([n, form.n_values], 1))
-    remember(scratch, form, pool, PAGE, keys, values)
     said = a[:, :n].contiguous().to(device)
+    remember(scratch, form, pool, PAGE, said, keys, values)
     out = torch.empty(len(a), form.n_values, device=device)
     relate_all(scratch, form, pool, PAGE, said, said, out)
     return out.cpu()
@@ -320,7 +322,7 @@ def _seconds(device: torch.device, work: Callable[[], object]) -> float:
 
 
 def _decoding_rate(device: torch.device, n: int, length: int, k: int) -> float:
-    scratch = DeviceScratch(device, k)
+    scratch = DeviceScratch(device)
     scratch.batch = _batch(n, 1, length - 1, device)
     n_pages = scratch.batch.block_tables.numel()
     memory = {
@@ -347,11 +349,37 @@ def _eager_rate(device: torch.device, n: int, length: int, k: int) -> float:
     return n * length * k / _seconds(device, work)
 
 
-def _token_rate(checkpoint: Path, n: int) -> float:
-    """Tokens a second of n sequences that decode, without an engine."""
+def _records(checkpoint: Path) -> dict[str, float]:
+    """What it takes to record every bucket of 64 streams of up to 16,384 tokens."""
+    model = load_checkpoint(checkpoint, "gpu")
+    state = model.decoder.new_state(n_pages=16384 // PAGE, page_size=PAGE, n_slots=64)
+    free, began = _free_bytes(), time.perf_counter()
+    model.decoder.prepare(state)
+    seconds, steps = time.perf_counter() - began, state.scratch
+    taken = free - _free_bytes()
+    return {"buckets": steps.n_graphs, "seconds": seconds, "bytes": taken, "room": steps.n_bytes}
+
+
+def _free_bytes() -> int:
+    if not torch.cuda.is_available():
+        return 0
+    torch.cuda.synchronize()
+    free, _ = torch.cuda.mem_get_info()
+    return int(free)
+
+
+def _token_rate(checkpoint: Path, n: int, *, plays: bool) -> float:
+    """Tokens a second of n sequences that decode, without an engine.
+
+    Args:
+        checkpoint: to load.
+        n: how many.
+        plays: whether steps are played from records.
+    """
     model = load_checkpoint(checkpoint, "gpu")
     state = model.decoder.new_state(n_pages=n, page_size=PAGE, n_slots=n)
-    steps = 4 if state.scratch is not None and not torch.cuda.is_available() else 32
+    state.scratch.records = plays
+    steps = 32 if torch.cuda.is_available() else 4
     tables = np.arange(n, dtype=np.int32)[:, None]
     began = 0.0
     for step in range(steps + 1):

@@ -67,6 +67,23 @@ def roofline() -> str:
     )
 
 
+def buckets() -> str:
+    """Memory that small steps work on, by bucket."""
+    found = read_results("gpu-buckets")
+    every = {(one["rows"], one["longest"]): one for one in found["buckets"]}
+    longest = sorted({key[1] for key in every})
+    rows = [["rows", *(f"up to {one:,} memories" for one in longest)]]
+    rows += [
+        [str(n), *(f"{every[n, one]['bytes'] / 1e6:.1f}" for one in longest)]
+        for n in sorted({key[0] for key in every})
+    ]
+    (kernels,) = {one["kernels"] for one in found["buckets"]}
+    return markdown(rows) + (
+        f"\nMegabytes, for `{found['checkpoint']}`; all buckets share the room of the largest. "
+        f"Each stands for {kernels} kernels and one copy in either direction."
+    )
+
+
 def _by_kernel() -> dict[str, dict[str, Any]]:
     kernels: dict[str, dict[str, Any]] = {}
     for name, targets in read_results("machine-code")["kernels"].items():

@@ -137,6 +137,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "crashes": lambda _: session_tables.crashes(),
     "facts": results_tables.facts,
     "facts-in-short": card_tables.facts,
+    "gpu-buckets": lambda _: gpu_tables.buckets(),
     "gpu-resources": lambda _: gpu_tables.resources(),
     "gpu-roofline": lambda _: gpu_tables.roofline(),
     "growth": lambda _: peer_tables.growth(),

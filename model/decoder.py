@@ -40,6 +40,7 @@ class Decoder(nn.Module):
         blocks: the blocks in order. Their modules are in `mixers` and, by the block's number, in
             `mlps`.
         specs: what each block keeps of its sequences.
+        parts: what a step goes through.
 
     Raises:
         UnknownNameError: there is no such backend.
@@ -68,7 +69,7 @@ class Decoder(nn.Module):
             spec = kind.spec(block.params, config.d_model)
             self.specs.append(spec.rounded() if pool_dtype == "bfloat16" else spec)
         self.classifier = Classifier(config.d_model, config.vocab_size, norm_eps=config.norm_eps)
-        self._parts = Parts(self.embedding, self.blocks, self.classifier)
+        self.parts = Parts(self.embedding, self.blocks, self.classifier)
 
     @property
     def n_products(self) -> int:
@@ -144,6 +145,10 @@ class Decoder(nn.Module):
             n_rows=n_rows,
         )
 
+    def prepare(self, state: DecoderState) -> None:
+        """Do beforehand what first steps with some storage would wait for."""
+        self.backend.prepare(self.parts, state)
+
     def match(self, state: DecoderState, slot: int) -> float | None:
         """How well a sequence found what it looked for since the last border of a turn.
 
@@ -200,4 +205,4 @@ class Decoder(nn.Module):
         """
         if rows is None:
             rows = batch.starts[1:] - 1
-        return self.backend.extend(self._parts, batch, state, rows, draws)
+        return self.backend.extend(self.parts, batch, state, rows, draws)

@@ -18,16 +18,18 @@ class Predictions:
             -1 if not all of the row is finite.
         chosen: `[D]` int64, what the draws that were asked for chose; -1 if not all of their row is
             finite. None if the backend leaves draws to others.
+        is_lent: whether the decoder's next step writes over `computed`.
     """
 
     computed: Tensor
     likeliest: NDArray[np.int64]
     chosen: NDArray[np.int64] | None = None
+    is_lent: bool = False
 
     @cached_property
     def logits(self) -> Tensor:
-        """The logits on the CPU; copied when this is asked for first."""
-        return self.computed.cpu()
+        """The logits on the CPU; to be asked for before the decoder's next step."""
+        return self.computed.to("cpu", copy=self.is_lent)
 
     @classmethod
     def of(cls, logits: Tensor) -> "Predictions":

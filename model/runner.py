@@ -89,8 +89,12 @@ class Runner:
                 budget -= len(parts[s])
                 if not budget:
                     break
-            found |= self._step(parts, samplers)
+            new_found = self._step(parts, samplers)
             left = {s: tokens for s, tokens in left.items() if tokens}
+            if left:
+                for following in new_found.values():
+                    following.keep()
+            found |= new_found
         return found
 
     def write(
@@ -188,6 +192,10 @@ class _Following(NamedTuple):
     def logits(self) -> NDArray[np.float32]:
         found: NDArray[np.float32] = self.predictions.logits.numpy()[self.row]
         return found
+
+    def keep(self) -> None:
+        """Copy what the decoder's next step may write over."""
+        assert self.predictions.logits is not None
 
     def choose(self, sampler: Sampler) -> int:
         token_id = self.chosen

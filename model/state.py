@@ -136,6 +136,7 @@ class LayerState:
     Attributes:
         pool: for each tensor of shape `(*S, K)` a token, `[n_pages, *S, page_size, K]`.
         state: for each tensor of shape `S` a sequence, `[n_slots + n_rows, *S]`: slots, then rows.
+            Both may have a few more, which no sequence is given.
     """
 
     pool: Mapping[str, Tensor]
@@ -183,11 +184,13 @@ class DecoderState:
         n_counters: int64 counters a sequence, which the embedding keeps (positions).
         device: where the tensors of layers are, as torch names it.
         scratch: see below.
+        n_spare: pages and slots beyond these, which no sequence is given.
 
     Attributes:
         specs: what each layer keeps, as it was given.
         counters: `[n_slots + n_rows, n_counters]` int64: slots, then rows. They are on the CPU.
         layers: storage of each layer.
+        spare_page, spare_slot: the first of those that no sequence is given.
         bytes_per_page: memory of one page, in all layers together.
         bytes_per_state: memory of one slot or row, in all layers together, counters included.
         scratch: working memory of the backend that made this, which lasts from step to step.
@@ -207,6 +210,7 @@ class DecoderState:
         n_counters: int,
         device: str = "cpu",
         scratch: Any = None,
+        n_spare: int = 0,
     ) -> None:
         if page_size < 16 or page_size % 16:
             raise ValueError(f"page_size must be a multiple of 16, got {page_size}")
@@ -225,18 +229,21 @@ class DecoderState:
             spec.n_bytes for layer in layers for spec in layer.pool
         )
         n_states = n_slots + n_rows
+        self.spare_page, self.spare_slot = n_pages, n_states
         self.counters = _zeros(n_states, n_counters, dtype="int64", device="cpu")
         self.layers = [
             LayerState(
                 {
                     spec.name: torch.empty(
-                        n_pages, *spec.shape[:-1], page_size, spec.shape[-1],
+                        n_pages + n_spare, *spec.shape[:-1], page_size, spec.shape[-1],
                         dtype=getattr(torch, spec.dtype), device=device,
                     )
                     for spec in layer.pool
                 },
                 {
-                    spec.name: _zeros(n_states, *spec.shape, dtype=spec.dtype, device=device)
+                    spec.name: _zeros(
+                        n_states + n_spare, *spec.shape, dtype=spec.dtype, device=device
+                    )
                     for spec in layer.state
                 },
             )

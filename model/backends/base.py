@@ -59,6 +59,15 @@ class Backend(ABC):
             in_a_hurry: whether to compute slowly for a while rather than to wait longer.
         """
 
+    @abstractmethod
+    def prepare(self, parts: Parts, state: DecoderState) -> None:
+        """Do beforehand what first steps with some storage would wait for.
+
+        Args:
+            parts: of the decoder.
+            state: storage that this backend allocated.
+        """
+
     @property
     def is_compiling(self) -> bool:
         """Whether a thread compiles what nobody waits for; Python must not end meanwhile."""

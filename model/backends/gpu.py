@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 from triton import knobs
 
 from model.backends.base import Backend, Parts
-from model.backends.gpu_draws import DeviceDraws
-from model.backends.gpu_scratch import DeviceScratch
+from model.backends.gpu_steps import DeviceSteps
 from model.device import DeviceError
 from model.draws import RowDraw
 from model.ops.embedding.gpu import embed
 from model.ops.logits.gpu import classify
-from model.ops.logits.gpu_sampling import make_draws
 from model.ops.mlp.gpu import mlp
 from model.ops.relation.gpu_keyed_layer import keyed_layer
 from model.ops.relation.gpu_layers import normalized_layer, separable_layer
@@ -80,8 +78,15 @@ class GpuBackend(Backend):
             n_rows=n_rows,
             n_counters=n_counters,
             device=self.device.type,
-            scratch=DeviceScratch(self.device, d_model),
+            scratch=DeviceSteps(self.device, d_model, self.ops, record),
+            n_spare=1,
         )
+
+    def prepare(self, parts: Parts, state: DecoderState) -> None:
+        """See `Backend.prepare`. An interpreter has nothing to prepare, and would take minutes."""
+        if self.device.type == "cuda":
+            steps: DeviceSteps = state.scratch
+            steps.prepare(parts, state)
 
     def extend(
         self,
@@ -97,8 +102,9 @@ class GpuBackend(Backend):
             DeviceError: the GPU has failed, and is of no use to this process any more.
         """
         parts.embedding.check(batch)
+        steps: DeviceSteps = state.scratch
         try:
-            return self._extend(parts, batch, state, rows, draws)
+            return steps.run(parts, batch, state, rows, draws)
         except torch.OutOfMemoryError:
             raise  # which the next step need not be
         except RuntimeError as error:
@@ -117,27 +123,24 @@ class GpuBackend(Backend):
             return True
         return False
 
-    def _extend(
-        self,
-        parts: Parts,
-        batch: RaggedBatch,
-        state: DecoderState,
-        rows: NDArray[np.int64],
-        draws: Sequence[RowDraw],
-    ) -> Predictions:
-        device: DeviceScratch = state.scratch
-        step = device.begin(parts, batch, state, rows, len(draws), self.ops)
-        step.op(parts.embedding.op)(parts.embedding, step, None)
-        for block, layer in zip(parts.blocks, state.layers, strict=True):
-            device.mask = block.mask
-            block.extend(step, layer)
-        step.op(parts.classifier.op)(parts.classifier, step, None)
-        if draws:
-            made = DeviceDraws(draws, self.device)
-            make_draws(device.logits, device.likeliest, made, device.chosen)
-        found = device.found.cpu().numpy()
-        chosen = found[len(found) - len(draws) :]
-        return Predictions(device.logits, found[: len(rows)], chosen)
+
+def record(device: torch.device, launch: Callable[[], None]) -> Callable[[], object]:
+    """Record kernels as a CUDA graph; interpreted ones are launched again each time.
+
+    Args:
+        device: that the kernels are for.
+        launch: launches them.
+
+    Returns:
+        What has them run again.
+    """
+    if device.type == "cpu":
+        return launch
+    graph = torch.cuda.CUDAGraph()
+    # Other threads, which belong to other models, go on meanwhile.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        launch()
+    return graph.replay
 
 
 def _in_halves(spec: TensorSpec) -> TensorSpec:

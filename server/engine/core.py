@@ -131,6 +131,7 @@ class EngineCore:
             rows = {sequence.id: range(n_rows)}
             self._extend([Chunk(sequence, start=0, n_tokens=n_rows, is_last=True)], rows, [])
             self._tables.clear(0)
+        self._decoder.prepare(self._state)
 
     def add(self, generation: Generation) -> None:
         """Queue the first sample of a request; the others follow once its prompt is computed."""

@@ -38,6 +38,9 @@ class ServedDecoder(Protocol):
     ) -> DecoderState:
         """Allocate storage for up to `n_slots` sequences that share `n_pages` pages."""
 
+    def prepare(self, state: DecoderState) -> None:
+        """Do beforehand what first steps with some storage would wait for."""
+
     def counters(self, token_ids: Sequence[int]) -> NDArray[np.int64]:
         """The counters `[C]` of a sequence of these tokens; see `model.state.SequenceMemory`."""
 

@@ -59,6 +59,9 @@ class FakeDecoder:
         self._held: dict[int, list[float]] = {}
         self.state: weakref.ref[DecoderState]
 
+    def prepare(self, state: DecoderState) -> None:
+        pass
+
     @property
     def specs(self) -> list[LayerSpec]:
         return [_POOL_OF_IDS]

@@ -150,12 +150,12 @@ def test_a_session_goes_on_where_its_snapshot_is_taken(
 def test_a_device_that_fails_ends_requests_and_not_the_server(
     device: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
     expected = _ask(device, _text(4))
     with monkeypatch.context() as patch:
-        patch.setattr("model.backends.gpu_scratch.DeviceScratch.begin", fail)
+        patch.setattr("model.backends.gpu_scratch.DeviceScratch.put", fail)
         answer = device.post({"prompt": _text(4), "max_tokens": 3})
         assert answer.status_code == 500
         assert answer.json()["error"]["type"] == "engine_error"
@@ -164,11 +164,11 @@ def test_a_device_that_fails_ends_requests_and_not_the_server(
 
 
 def test_a_device_that_is_lost_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise torch.AcceleratorError("CUDA error: an illegal memory access\nand more")
 
     with _served(folder, "gpu", ends_idle=False) as live:
-        monkeypatch.setattr("model.backends.gpu_scratch.DeviceScratch.begin", fail)
+        monkeypatch.setattr("model.backends.gpu_scratch.DeviceScratch.put", fail)
         answer = live.post({"prompt": _text(4), "max_tokens": 3})
         assert answer.status_code == 500
         assert answer.json()["error"]["type"] == "engine_error"

@@ -21,15 +21,15 @@ _BITS = tl.constexpr(63)  # of a number whose sign does not count
 
 
 @triton.jit
-def change(logits, ids, changes, first, end, place, LOGITS: tl.constexpr):
+def change(logits, changes, first, end, place, LOGITS: tl.constexpr):
     """Float64 logits with the changes from `first` to `end`; see `model.draws.Changes`."""
     factor = tl.full((LOGITS,), 1.0, tl.float64)
     taken, added = tl.zeros((LOGITS,), tl.float64), tl.zeros((LOGITS,), tl.float64)
     for one in range(first, end):
-        is_it = place == tl.load(ids + one)
-        factor = tl.where(is_it, tl.load(changes + 3 * one), factor)
-        taken = tl.where(is_it, tl.load(changes + 3 * one + 1), taken)
-        added = tl.where(is_it, tl.load(changes + 3 * one + 2), added)
+        is_it = place == tl.load(changes + 4 * one).to(tl.int32)
+        factor = tl.where(is_it, tl.load(changes + 4 * one + 1), factor)
+        taken = tl.where(is_it, tl.load(changes + 4 * one + 2), taken)
+        added = tl.where(is_it, tl.load(changes + 4 * one + 3), added)
     changed = tl.where(logits > 0, logits / factor, logits * factor)
     return tl.minimum(tl.maximum(changed, -_LARGEST), _LARGEST) - taken + added
 
@@ -71,14 +71,12 @@ def weigh(logits, temperature, top_k, top_p, min_p, LOGITS: tl.constexpr):
 
 
 @triton.jit
-def draw(
-    logits, likeliest, whole, shares, ids, changes, chosen, n_logits, LOGITS: tl.constexpr
-):  # fmt: skip
+def draw(logits, likeliest, whole, shares, changes, chosen, n_logits, LOGITS: tl.constexpr):
     """Choose a token.
 
     Args:
         logits, likeliest: `[M, V]` and `[M]`, as `classify` leaves them.
-        whole, shares, ids, changes: see `model.backends.gpu_draws.DeviceDraws`.
+        whole, shares, changes: see `model.backends.gpu_inputs.DeviceDraws`.
         chosen: `[D]`, written; -1 if not all of the row is finite.
     """
     number = tl.program_id(0)
@@ -89,7 +87,7 @@ def draw(
     if tl.load(likeliest + row) >= 0:
         place = tl.arange(0, LOGITS)
         own = tl.load(logits + row * n_logits + place, place < n_logits, 0.0).to(tl.float64)
-        own = change(own, ids, changes, tl.load(whole + 1), tl.load(whole + 2), place, LOGITS)
+        own = change(own, changes, tl.load(whole + 1), tl.load(whole + 2), place, LOGITS)
         own = tl.where(place < n_logits, own, _NEVER)
         temperature = tl.load(shares)
         if temperature > 0:
@@ -110,10 +108,10 @@ def make_draws(logits: Tensor, likeliest: Tensor, draws: Any, chosen: Tensor) ->
 
     Args:
         logits, likeliest, chosen: as for `draw`.
-        draws: a `model.backends.gpu_draws.DeviceDraws`.
+        draws: a `model.backends.gpu_inputs.DeviceDraws`.
     """
     n_logits = logits.shape[1]
     draw[(len(chosen),)](
-        logits, likeliest, draws.whole, draws.shares, draws.ids, draws.changes, chosen, n_logits,
+        logits, likeliest, draws.whole, draws.shares, draws.changes, chosen, n_logits,
         LOGITS=triton.next_power_of_2(n_logits),
     )  # fmt: skip

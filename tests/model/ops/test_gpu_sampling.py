@@ -13,7 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.backends.gpu_draws import DeviceDraws
+from model.backends.gpu_inputs import Inputs, nobody
 from model.draws import Draw, RowDraw
 from model.ops.logits.gpu_sampling import make_draws, weigh
 from model.predictions import Predictions
@@ -33,7 +33,7 @@ def chosen(logits: Logits, draws: Sequence[RowDraw]) -> list[int]:
     found = Predictions.of(torch.from_numpy(logits))
     out = torch.full((len(draws),), -2)
     likeliest = torch.from_numpy(found.likeliest)
-    make_draws(found.logits, likeliest, DeviceDraws(draws, CPU), out)
+    make_draws(found.logits, likeliest, Inputs.alone(nobody(), CPU, draws=draws).draws, out)
     tokens: list[int] = out.tolist()
     return tokens
 

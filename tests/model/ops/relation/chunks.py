@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.backends.gpu_batch import DeviceBatch
+from model.backends.gpu_inputs import DeviceBatch, Inputs
 from model.state import RaggedBatch
 
 Spans = list[tuple[int, slice]]
@@ -33,18 +33,17 @@ def batches(
         chosen = rng.permutation(waiting)[: rng.integers(1, len(waiting) + 1)]
         counts = np.array([rng.integers(1, length - done[s] + 1) for s in chosen])
         spans = [(s, slice(done[s], done[s] + m)) for s, m in zip(chosen, counts, strict=True)]
-        nothing = np.zeros(counts.sum(), np.int64)
-        own = nothing
+        located = np.zeros((3, counts.sum()), np.int64)
         if reaches is not None:
-            own = torch.cat([reaches[s, span] for s, span in spans]).numpy()
+            located[2] = torch.cat([reaches[s, span] for s, span in spans]).numpy()
         batch = RaggedBatch(
-            token_ids=nothing,
+            token_ids=located[0],
             starts=np.cumsum([0, *counts]),
             context_lens=done[chosen],
             slots=chosen,
             block_tables=pages[chosen],
         )
-        yield DeviceBatch(batch, nothing[:0], nothing, nothing, own, torch.device("cpu")), spans
+        yield Inputs.alone(batch, torch.device("cpu"), located=located).batch, spans
         done[chosen] += counts
 
 

@@ -1,0 +1,148 @@
+"""The steps of one decoder on a device: kernels launched one by one, or recorded and played."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.backends.base import Parts
+from model.backends.gpu_inputs import nobody
+from model.backends.gpu_scratch import DeviceScratch
+from model.backends.gpu_shape import Buckets, StepShape
+from model.draws import RowDraw
+from model.ops.logits.gpu_sampling import make_draws
+from model.predictions import Predictions
+from model.state import DecoderState, RaggedBatch
+from model.step import Op, Step
+
+logger = logging.getLogger(__name__)
+
+Recorder = Callable[[torch.device, Callable[[], None]], Callable[[], object]]
+"""Records what a function has a device do, without doing it; what it returns has it done again."""
+
+
+class DeviceSteps:
+    """Makes steps, and keeps the records of those that come again and again.
+
+    A step that fits into a bucket works on memory of its own kind, which seldom moves, so a record
+    of it stays good. The first step of a bucket is launched, and then recorded. Where recording
+    fails, all steps are launched.
+
+    Args:
+        device: that computes.
+        d_model: channels of the residual stream.
+        ops: by the names under which the parts of a decoder ask for them.
+        record: how steps are recorded.
+    """
+
+    def __init__(
+        self, device: torch.device, d_model: int, ops: Mapping[str, Op], record: Recorder
+    ) -> None:
+        self._d_model, self._ops, self._record = d_model, ops, record
+        self._launched, self._recorded = DeviceScratch(device), DeviceScratch(device)
+        self._graphs: dict[StepShape, Callable[[], object]] = {}
+        self._of: tuple[object, ...] = ()  # what the graphs are of
+        self.records = True
+
+    @property
+    def n_graphs(self) -> int:
+        """Buckets of which there is a record."""
+        return len(self._graphs)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory on the device that all steps work on."""
+        return self._launched.n_bytes + self._recorded.n_bytes
+
+    def run(
+        self,
+        parts: Parts,
+        batch: RaggedBatch,
+        state: DecoderState,
+        rows: NDArray[np.int64],
+        draws: Sequence[RowDraw],
+    ) -> Predictions:
+        """Make a step; see `Backend.extend`.
+
+        A step of which nothing is wanted is not waited for: the host prepares the next one.
+        """
+        shape = StepShape.of(batch, len(rows), draws)
+        bucket = self._buckets(parts, state).find(shape) if self.records else None
+        if bucket is None:
+            scratch = self._launched
+            scratch.put(shape, parts, batch, state, rows, draws)
+            self._launch(parts, state, scratch)
+        else:
+            scratch = self._recorded
+            scratch.put(bucket, parts, batch, state, rows, draws, lasts=True)
+            self._play(bucket, parts, state)
+        if not len(rows):
+            nothing = np.empty(0, np.int64)
+            return Predictions(scratch.logits[:0], nothing, nothing)
+        likeliest, chosen = scratch.bring()
+        logits = scratch.logits[: len(rows)]
+        return Predictions(logits, likeliest[: len(rows)], chosen[: len(draws)], is_lent=True)
+
+    def prepare(self, parts: Parts, state: DecoderState) -> None:
+        """Have every kernel compiled, and every bucket recorded, with steps of nobody's tokens."""
+        for bucket in self._buckets(parts, state).all():
+            if self.records:
+                self.prepare_one(bucket, parts, state)
+
+    def prepare_one(self, bucket: StepShape, parts: Parts, state: DecoderState) -> None:
+        """Have a bucket recorded, with a step of nobody's tokens."""
+        empty = nobody()
+        self._recorded.put(bucket, parts, empty, state, empty.slots, (), lasts=True)
+        self._play(bucket, parts, state)
+
+    def _play(self, bucket: StepShape, parts: Parts, state: DecoderState) -> None:
+        """Make a step whose inputs are there, from a record if there is a good one."""
+        scratch = self._recorded
+
+        def launch() -> None:
+            self._launch(parts, state, scratch)
+
+        self._forget_if_stale(parts)
+        graph = self._graphs.get(bucket)
+        if graph is not None:
+            graph()
+            return
+        launch()
+        self._forget_if_stale(parts)
+        try:
+            self._graphs[bucket] = self._record(scratch.device, launch)
+        except RuntimeError as error:
+            self.records = False
+            self._graphs.clear()
+            reason = str(error).partition("\n")[0]
+            logger.warning("steps cannot be recorded, so all are launched: %s", reason)
+
+    def _forget_if_stale(self, parts: Parts) -> None:
+        """Give up all records if what they work on is somewhere else by now, or another."""
+        scratch = self._recorded
+        masks = tuple(block.mask for block in parts.blocks)
+        of = (parts, masks, scratch.n_moves)
+        if of != self._of or scratch.is_stale:
+            self._graphs.clear()
+            self._of = of
+
+    @staticmethod
+    def _buckets(parts: Parts, state: DecoderState) -> Buckets:
+        n_held = state.n_pages * state.page_size
+        longest = min(parts.embedding.config.max_seq_len, n_held)
+        return Buckets.for_slots(state.n_slots, longest, state.page_size)
+
+    def _launch(self, parts: Parts, state: DecoderState, scratch: DeviceScratch) -> None:
+        n = scratch.batch.n_rows
+        x = scratch.room("residual", n, self._d_model)
+        step = Step(scratch.batch, state, self._ops, x, None, None, None, n, scratch)
+        step.op(parts.embedding.op)(parts.embedding, step, None)
+        for block, layer in zip(parts.blocks, state.layers, strict=True):
+            scratch.mask = block.mask
+            block.extend(step, layer)
+        step.op(parts.classifier.op)(parts.classifier, step, None)
+        draws = scratch.inputs.draws
+        if len(draws.whole):
+            make_draws(scratch.logits, scratch.likeliest, draws, scratch.chosen)
