@@ -47,6 +47,9 @@ _FLOAT_ARRAYS = (
     "phase_vectors", "pool", "readers", "scores", "tails", "taps", "temperature", "tokens",
     "totals", "values", "weight", "x", "z",
 )  # fmt: skip
+_POOL = "pool", "keys", "values"
+_BFLOAT16 = "*i16"  # to Triton
+_SIZES = "n_channels", "page_size"  # usually divisible by 16
 FLOAT32 = ("FADD", "FMUL", "FFMA", "FSEL", "FSETP", "FMNMX")
 
 _TYPES = {
@@ -57,7 +60,6 @@ _TYPES = {
     "chosen": "*i64",
     "eps": "fp32",
     "found": "*fp64",
-    "ids": "*i64",
     "likeliest": "*i64",
     "shares": "*fp64",
     "sums": "*fp64",
@@ -76,19 +78,22 @@ class Variant:
         places: the type of the argument of that name, which kernels do not agree on.
         sizes: names of integers that are divisible by 16, as are then the addresses of all arrays:
             Triton makes another kernel for them.
+        pool: the type of memories in the pool: `*i16` stands for bfloat16.
     """
 
     kernel: Any
     constants: dict[str, Any]
     places: str = "*i32"
     sizes: tuple[str, ...] = ()
+    pool: str = "*fp32"
 
     @property
     def name(self) -> str:
         """The kernel and its constants."""
         shown = ", ".join(f"{name} {value:g}" for name, value in self.constants.items())
         home = self.kernel.fn.__module__.removeprefix("model.ops.")
-        return f"{home}.{self.kernel.__name__}, {shown}" + ", aligned" * bool(self.sizes)
+        more = ", aligned" * bool(self.sizes) + ", bfloat16" * (self.pool != "*fp32")
+        return f"{home}.{self.kernel.__name__}, {shown}{more}"
 
 
 def variants() -> Iterator[Variant]:
@@ -96,8 +101,10 @@ def variants() -> Iterator[Variant]:
     segment = {"SEGMENT": relation.SEGMENT}
     for channels in (16, 32, 64, 128, 256, 512, 1024):
         tile = {"CHANNELS": channels} | relation.run_of(channels)
-        for sizes in ((), ("n_channels", "page_size")):
+        for sizes in ((), _SIZES):
             yield Variant(relation.relate, tile | segment, sizes=sizes)
+        if channels >= 128:
+            yield Variant(relation.relate, tile | segment, sizes=_SIZES, pool=_BFLOAT16)
         yield Variant(whole.relate_whole, whole.relation_tile(channels) | segment)
         for of_readers in (True, False):
             changed = {"OF_READERS": of_readers} | whole.gradient_tile(channels)
@@ -105,10 +112,9 @@ def variants() -> Iterator[Variant]:
     for channels in (64, 1024):
         width = {"CHANNELS": channels}
         yield Variant(relation.combine, width | segment)
-        for kernel in (
-            relation.append, token_shift.shift,
-        ):  # fmt: skip
+        for kernel in (relation.append, token_shift.shift):
             yield Variant(kernel, width)
+        yield Variant(relation.append, width, pool=_BFLOAT16)
         for exp in (False, True):
             yield Variant(norm.normalize_rows, {"EXP": exp} | norm.rows_of(channels))
         yield Variant(norm.change_rows, norm.rows_of(channels))
@@ -136,7 +142,7 @@ def _keyed_variants(segment: dict[str, int]) -> Iterator[Variant]:
     """Those of keyed relations: blunt, sharp, and such as shipped checkpoints use for recalls."""
     numbers = {"RECENCY": 0.0, "TOLERANCE": 0.0, "EPS": 1e-6}
     recall = {"RECENCY": 1e4, "TOLERANCE": 1.4, "EPS": 1e-6}
-    for n_values in (16, 128, 256, 512):
+    for n_values in (16, 128, 512):
         width = {"VALUES": n_values}
         for blunt, speaks, told, constants in (
             (True, False, True, numbers), (True, True, False, numbers),
@@ -146,10 +152,13 @@ def _keyed_variants(segment: dict[str, int]) -> Iterator[Variant]:
             form = {"SPEAKS": speaks, "BLUNT": blunt}
             surveyed, read = keyed.tiles_of(128, n_values, **form)
             how = form | constants | segment
-            yield Variant(keyed.survey, how | surveyed | {"TELLS": told})
-            yield Variant(keyed.read, how | read)
+            for pool in ("*fp32", _BFLOAT16) if n_values == 128 else ("*fp32",):
+                yield Variant(keyed.survey, how | surveyed | {"TELLS": told}, pool=pool)
+                yield Variant(keyed.read, how | read, pool=pool)
         yield Variant(keyed.combine, {"TELLS": True} | width | segment)
-        yield Variant(keyed.append, {"SIGN": -1.0, "TOLERANCE": 1.4, "KEYS": 128} | width)
+        for pool in ("*fp32", _BFLOAT16):
+            tied = {"SIGN": -1.0, "TOLERANCE": 0.0, "KEYS": 128}
+            yield Variant(keyed.append, tied | width, pool=pool)
     yield Variant(keyed.note_found, {"SOURCE": 0})
 
 
@@ -160,7 +169,7 @@ def compiled(variant: Variant, target: int) -> dict[str, Any]:
     if "maxnreg" in constants:
         options["maxnreg"] = constants.pop("maxnreg")
     names = variant.kernel.arg_names
-    types = _TYPES | {"places": variant.places}
+    types = _TYPES | {"places": variant.places} | dict.fromkeys(_POOL, variant.pool)
     signature = {
         name: "constexpr" if name in constants else types.get(name, "i32") for name in names
     }

@@ -164,15 +164,9 @@ def _open_access(settings: Settings) -> Access:
 
 def _backend_for(settings: Settings) -> str:
     try:
-        backend = backend_for(settings.device)
+        return backend_for(settings.device)
     except DeviceError as error:
         raise StartupError(f"CAUSALRN_DEVICE is {settings.device}: {error}") from None
-    if backend == "gpu" and settings.pool_dtype != "float32":
-        raise StartupError(
-            f"CAUSALRN_POOL_DTYPE is {settings.pool_dtype}, but a GPU keeps memories in float32 "
-            "only; leave it out, or set CAUSALRN_DEVICE to cpu"
-        )
-    return backend
 
 
 def _registry(backend: str, *collectors: Collector) -> CollectorRegistry:

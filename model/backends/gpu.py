@@ -63,13 +63,7 @@ class GpuBackend(Backend):
         n_slots: int,
         n_rows: int,
     ) -> DecoderState:
-        """See `Backend.new_state`.
-
-        Raises:
-            ValueError: a pool is to be bfloat16.
-        """
-        if any(one.dtype == "bfloat16" for spec in specs for one in spec.pool):
-            raise ValueError("this backend keeps memories in float32, not in bfloat16")
+        """See `Backend.new_state`."""
         return DecoderState(
             [replace(spec, pool=tuple(map(_in_halves, spec.pool))) for spec in specs],
             n_pages=n_pages,

@@ -19,7 +19,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.ops.gpu.tiles import ALL_REGISTERS, VARYING, is_active
+from model.ops.gpu.tiles import (
+    ALL_REGISTERS,
+    VARYING,
+    as_stored,
+    is_active,
+    load_memory,
+    rounded,
+    store_memory,
+)
 
 SEGMENT = 512
 
@@ -75,8 +83,9 @@ def append(
     place = tl.load(places + row)
     page = tl.load(block_tables + tl.load(owners + row) * n_pages_each + place // page_size)
     own = tl.load(memories + (row * n_heads + head) * n_channels + channel, is_channel, 0.0)
+    own = rounded(own, pool)
     entry = (page.to(tl.int64) * n_heads + head) * page_size + place % page_size
-    tl.store(pool + entry * n_channels + channel, own, is_channel)
+    store_memory(pool + entry * n_channels + channel, own, is_channel)
     high, low = sum_of(own)
     tl.store(totals + 2 * entry, high)
     tl.store(totals + 2 * entry + 1, low)
@@ -117,11 +126,9 @@ def relate(
         page = tl.load(table + run // page_size).to(tl.int64)
         entry = (page * n_heads + head) * page_size + run % page_size + tl.arange(0, RUN)
         is_seen = run + tl.arange(0, RUN) <= place
-        held = tl.load(
-            pool + entry[:, None] * n_channels + channel[None, :],
-            is_seen[:, None] & is_channel,
-            0.0,
-        ).to(tl.float32)
+        held = load_memory(
+            pool + entry[:, None] * n_channels + channel[None, :], is_seen[:, None] & is_channel
+        )
         pair = own + held
         high = own_high + tl.load(totals + 2 * entry, is_seen, 0.0)
         low = own_low + tl.load(totals + 2 * entry + 1, is_seen, 0.0)
@@ -181,13 +188,13 @@ def relate_all(
 
     Args:
         device: a `model.backends.gpu_scratch.DeviceScratch` with the batch of the step.
-        memory: "pool" `[n_pages, H, page_size, K]` and "totals" `[n_pages, H, page_size, 2]`,
-            written.
+        memory: "pool" `[n_pages, H, page_size, K]`, float32 or bfloat16, and "totals"
+            `[n_pages, H, page_size, 2]`, written.
         page_size, eps: of the pool, and of the relation.
         a, b: readers and memories, `[N, H·K]`.
         out: `[N, H·K]`, written for rows that are active.
     """
-    batch, pool, totals = device.batch, memory["pool"], memory["totals"]
+    batch, pool, totals = device.batch, as_stored(memory["pool"]), memory["totals"]
     heads, k = pool.shape[1], pool.shape[3]
     n, n_pages, channels = batch.n_rows, batch.block_tables.shape[1], triton.next_power_of_2(k)
     append[(n, heads)](

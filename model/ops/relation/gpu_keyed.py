@@ -20,7 +20,14 @@ Common arguments: `a_keys` `[N, n_keys]` and `a_values` `[N, V]`, what readers s
 import triton
 import triton.language as tl
 
-from model.ops.gpu.tiles import ALL_REGISTERS, VARYING, is_active
+from model.ops.gpu.tiles import (
+    ALL_REGISTERS,
+    VARYING,
+    is_active,
+    load_memory,
+    rounded,
+    store_memory,
+)
 from model.ops.relation import KEY_BLOCK
 from model.ops.relation.gpu import dwarfs, run_of
 
@@ -62,9 +69,9 @@ def keys_of(n_keys: int) -> int:
 
 @triton.jit(do_not_specialize=VARYING)
 def append(
-    b_keys, b_values, reaches, owners, places, block_tables, keys, values, moments, n_pages_each,
-    n_keys, n_blocks, n_values, page_size, SIGN: tl.constexpr, TOLERANCE: tl.constexpr,
-    KEYS: tl.constexpr, VALUES: tl.constexpr,
+    a_keys, b_keys, b_values, reaches, owners, places, block_tables, keys, values, moments,
+    n_pages_each, n_keys, n_blocks, n_values, page_size, SIGN: tl.constexpr,
+    TOLERANCE: tl.constexpr, KEYS: tl.constexpr, VALUES: tl.constexpr,
 ):  # fmt: skip
     """Write the memory of each row to its page, and its moments.
 
@@ -72,6 +79,7 @@ def append(
     squares of its values; the largest of them; and its reach.
 
     Args:
+        a_keys: `[N, n_keys]`; rounded as the pool's keys are if `SIGN` is negative.
         b_keys: `[N, n_keys]`, times `SIGN`.
         b_values: `[N, V]`.
     """
@@ -80,13 +88,16 @@ def append(
     page = tl.load(block_tables + tl.load(owners + row) * n_pages_each + place // page_size)
     page, place = page.to(tl.int64), place % page_size
     key = tl.arange(0, KEYS)
-    own = tl.load(b_keys + row * n_keys + key, key < n_keys, 0.0) * SIGN
+    own = rounded(tl.load(b_keys + row * n_keys + key, key < n_keys, 0.0) * SIGN, keys)
+    if SIGN < 0:  # of tied keys, what is rounded alike still cancels to the last bit
+        said = tl.load(a_keys + row * n_keys + key, key < n_keys, 0.0)
+        tl.store(a_keys + row * n_keys + key, rounded(said, keys), key < n_keys)
     at = ((page * n_blocks + key // _BLOCK) * page_size + place) * _BLOCK + key % _BLOCK
-    tl.store(keys + at, own, key < n_blocks * _BLOCK)
+    store_memory(keys + at, own, key < n_blocks * _BLOCK)
     channel = tl.arange(0, VALUES)
     is_value = channel < n_values
-    value = tl.load(b_values + row * n_values + channel, is_value, 0.0)
-    tl.store(values + (page * page_size + place) * n_values + channel, value, is_value)
+    value = rounded(tl.load(b_values + row * n_values + channel, is_value, 0.0), values)
+    store_memory(values + (page * page_size + place) * n_values + channel, value, is_value)
     total = tl.sum(value, 0)
     if TOLERANCE == 0:
         total += tl.sum(own, 0)
@@ -150,10 +161,10 @@ def survey(
         memory = run + tl.arange(0, RUN)
         is_seen = memory <= place
         block = (page * n_blocks + key // _BLOCK)[None, :] * page_size + inside[:, None]
-        held = tl.load(
-            keys + block * _BLOCK + (key % _BLOCK)[None, :], is_seen[:, None] & is_held_key, 0.0
+        held = load_memory(
+            keys + block * _BLOCK + (key % _BLOCK)[None, :], is_seen[:, None] & is_held_key
         )
-        pair = own + held.to(tl.float32)
+        pair = own + held
         squares = tl.sum(pair * pair, 1)
         moment = moments + page * 4 * page_size + inside
         mean = (tl.load(moment, is_seen, 0.0) + own_total) / d
@@ -167,8 +178,7 @@ def survey(
         u = tl.zeros((RUN, VALUES), tl.float32)
         if SPEAKS or BLUNT:
             value = (page * page_size + inside)[:, None] * n_values + channel[None, :]
-            remembered = tl.load(values + value, is_seen[:, None] & is_value, 0.0)
-            u = spoken + remembered.to(tl.float32)
+            u = spoken + load_memory(values + value, is_seen[:, None] & is_value)
         if SPEAKS:
             value_squares = tl.sum(u * u, 1)
             top = tl.max(tl.where(is_value, u, _NEVER), 1)
@@ -273,10 +283,10 @@ def read(
                 key = block * _BLOCK + block_channel
                 own = tl.load(a_keys + row * n_keys + key, key < n_keys, 0.0).to(tl.float64)
                 entry = (page * n_blocks + block) * page_size + inside
-                held = tl.load(
-                    keys + entry[:, None] * _BLOCK + block_channel[None, :], is_seen[:, None], 0.0
-                ).to(tl.float64)
-                pair = own[None, :] + held
+                held = load_memory(
+                    keys + entry[:, None] * _BLOCK + block_channel[None, :], is_seen[:, None]
+                )
+                pair = own[None, :] + held.to(tl.float64)
                 sums += tl.sum(pair, 1)
                 squares += tl.sum(pair * pair, 1)
             if TOLERANCE > 0:
@@ -288,8 +298,8 @@ def read(
                 sums = tl.zeros((RUN,), tl.float64)
             value = (page * page_size + inside)[:, None] * n_values + channel[None, :]
             is_held = is_seen[:, None] & is_value
-            remembered = tl.load(values + value, is_held, 0.0).to(tl.float64)
-            u = tl.where(is_held, spoken + remembered, 0.0)
+            own_value = load_memory(values + value, is_held).to(tl.float64)
+            u = tl.where(is_held, spoken + own_value, 0.0)
             mean = (sums + tl.sum(u, 1)) / d
             variance = (squares + tl.sum(u * u, 1)) / d - mean * mean
             scale = tau / (tl.sqrt(tl.maximum(variance, 0.0)) + EPS)

@@ -9,6 +9,7 @@ import triton
 from torch import Tensor
 
 from model.ops.gpu.linear import multiply
+from model.ops.gpu.tiles import as_stored
 from model.ops.positions import SOURCE
 from model.ops.relation import KEY_BLOCK, gpu_keyed
 from model.ops.relation.cpu_keyed_blunt import is_blunt
@@ -107,7 +108,7 @@ def keyed_layer(mixer: Any, step: Step, layer: LayerState) -> None:
         multiply(readers, w_a[n_keys:], b_a[n_keys:], a_values, n_rows=n)
     multiply(memories, w_values, None, b_values, n_rows=n)
     sign = -1.0 if params.tied_keys else 1.0
-    remember(device, form, layer.pool, page_size, b_keys, b_values, sign=sign)
+    remember(device, form, layer.pool, page_size, a_keys, b_keys, b_values, sign=sign)
     o = device.room("read", n, form.n_values)
     match = relate_all(device, form, layer.pool, page_size, a_keys, a_values, o)
     if form.tells_match:
@@ -124,6 +125,7 @@ def remember(
     form: Form,
     pool: Mapping[str, Tensor],
     page_size: int,
+    a_keys: Tensor,
     b_keys: Tensor,
     b_values: Tensor,
     *,
@@ -136,13 +138,15 @@ def remember(
         form: of the relation.
         pool: written; see `model.ops.relation.gpu_keyed`.
         page_size: of its pages.
+        a_keys: `[N, n_keys]`; rounded as the pool's keys are if `sign` is -1.
         b_keys, b_values: `[N, n_keys]`, times `sign`, and `[N, V]`.
-        sign: 1 or -1.
+        sign: 1; -1 if keys are tied.
     """
     batch = device.batch
     gpu_keyed.append[(batch.n_rows,)](
-        b_keys, b_values, batch.reaches, batch.owners, batch.places, batch.block_tables,
-        pool["keys"], pool["values"], pool["moments"], batch.block_tables.shape[1], form.n_keys,
+        a_keys, b_keys, b_values, batch.reaches, batch.owners, batch.places, batch.block_tables,
+        as_stored(pool["keys"]), as_stored(pool["values"]), pool["moments"],
+        batch.block_tables.shape[1], form.n_keys,
         form.n_blocks, form.n_values, page_size, SIGN=sign, TOLERANCE=form.tolerance,
         KEYS=gpu_keyed.keys_of(form.n_keys),
         VALUES=triton.next_power_of_2(form.n_values),
@@ -182,7 +186,8 @@ def relate_all(
     lowers, matches = device.room("bounds", 2, n_segments, n)
     bests = device.room("bests", n_segments, n, dtype=torch.float64)
     partials = device.room("partials", n_segments, n, n_values)
-    memories = pool["keys"], pool["values"], pool["moments"], form.full, form.temperature
+    keys, values = (as_stored(pool[name]) for name in ("keys", "values"))
+    memories = keys, values, pool["moments"], form.full, form.temperature
     sizes = (
         n, n_runs, batch.block_tables.shape[1], page_size, form.n_keys, form.n_blocks, n_values,
         n_taps, device.mask,

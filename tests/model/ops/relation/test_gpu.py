@@ -25,15 +25,17 @@ def _inputs(length: int, k: int, seed: int) -> tuple[Tensor, Tensor]:
     return a, b
 
 
-def _normalized(a: Tensor, b: Tensor, page_size: int, seed: int) -> Tensor:
+def _normalized(
+    a: Tensor, b: Tensor, page_size: int, seed: int, dtype: torch.dtype = torch.float32
+) -> Tensor:
     length, k = a.shape[1], a.shape[3]
     n_pages = N_SEQUENCES * -(-length // page_size)
     memory = {
-        name: torch.full((n_pages, HEADS, page_size, width), float("nan"))
-        for name, width in (("pool", k), ("totals", 2))
+        name: torch.full((n_pages, HEADS, page_size, width), float("nan"), dtype=kept)
+        for name, width, kept in (("pool", k, dtype), ("totals", 2, torch.float32))
     }
     out = torch.full_like(a, float("nan"))
-    device = DeviceScratch(CPU, HEADS * k)
+    device = DeviceScratch(CPU)
     for device.batch, spans in batches(N_SEQUENCES, length, page_size, seed):
         new_a, new_b = (torch.cat([x[s, span] for s, span in spans]) for x in (a, b))
         made = torch.full((len(new_a), HEADS * k), float("nan"))
@@ -46,7 +48,7 @@ def _separable(a: Tensor, b: Tensor, seed: int) -> Tensor:
     k = a.shape[3]
     sums = torch.zeros(N_SEQUENCES, HEADS * k, dtype=torch.float64)
     out = torch.full_like(a, float("nan"))
-    device = DeviceScratch(CPU, HEADS * k)
+    device = DeviceScratch(CPU)
     for device.batch, spans in batches(N_SEQUENCES, a.shape[1], 16, seed):
         new_a, new_b = (torch.cat([x[s, span] for s, span in spans]).flatten(1) for x in (a, b))
         made = torch.full_like(new_a, float("nan"))
@@ -80,6 +82,15 @@ def test_normalized_over_several_segments(monkeypatch: pytest.MonkeyPatch) -> No
     got = _normalized(a, b, 64, 0)
     assert _error(got, reference.normalized_relation(a, b, EPS)) < 4e-6
     assert torch.equal(got, _normalized(a, b, 16, 1))
+
+
+def test_a_pool_of_bfloat16_is_one_of_rounded_numbers() -> None:
+    a, b = _inputs(34, 24, 0)
+    b[0, 0, 0, :4] = torch.tensor([1.00390625, 1.01171875, -1.00390625, 3e38])  # ties, the largest
+    rounded = b.bfloat16().float()
+    got = _normalized(a, b, 16, 0, torch.bfloat16)
+    assert torch.equal(got, _normalized(a, rounded, 64, 1))
+    assert not torch.equal(rounded, b)
 
 
 @pytest.mark.parametrize(("length", "k"), [(1, 1), (50, 2), (130, 63)])

@@ -40,24 +40,30 @@ def _reaches(length: int, seed: int) -> Tensor:
 
 
 def _related(
-    form: Form, a: Tensor, b: Tensor, reaches: Tensor, seed: int, page_size: int = 16
+    form: Form,
+    a: Tensor,
+    b: Tensor,
+    reaches: Tensor,
+    seed: int,
+    page_size: int = 16,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
     """What readers read, `[N, T, V]`, and their matches, `[N, T]`."""
     length, n_pages = a.shape[1], N * -(-a.shape[1] // page_size)
     pool = {
-        "keys": torch.full((n_pages, form.n_blocks, page_size, 16), float("nan")),
-        "values": torch.full((n_pages, page_size, form.n_values), float("nan")),
+        "keys": torch.full((n_pages, form.n_blocks, page_size, 16), float("nan"), dtype=dtype),
+        "values": torch.full((n_pages, page_size, form.n_values), float("nan"), dtype=dtype),
         "moments": torch.full((n_pages, 4, page_size, 1), float("nan")),
     }
     out = torch.full((N, length, form.n_values), float("nan"))
     matches = torch.full((N, length, 1), float("nan"))
-    device = DeviceScratch(torch.device("cpu"), 1)
+    device = DeviceScratch(torch.device("cpu"))
     sizes = [form.n_keys, b.shape[2] - form.n_keys]
     for device.batch, spans in batches(N, length, page_size, seed, reaches):
         new_a, new_b = (torch.cat([x[s, span] for s, span in spans]) for x in (a, b))
         a_keys, a_values = new_a[:, : sizes[0]].contiguous(), new_a[:, sizes[0] :].contiguous()
         b_keys, b_values = (part.contiguous() for part in new_b.split(sizes, 1))
-        remember(device, form, pool, page_size, -b_keys, b_values, sign=-1.0)
+        remember(device, form, pool, page_size, a_keys, -b_keys, b_values, sign=-1.0)
         made = torch.full((len(new_a), form.n_values), float("nan"))
         match = relate_all(device, form, pool, page_size, a_keys, a_values, made)
         put(made, spans, out)
@@ -131,6 +137,21 @@ def test_several_segments(tau: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_keyed_layer, "SEGMENT", 16)
     a, b = _draw(N, 34, 16, seed=5), _draw(N, 34, 32, seed=6)
     _check(_form(tau, (16, 16)), a, b, 0)
+
+
+@pytest.mark.parametrize("tau", [1.0, 5e7])
+@pytest.mark.parametrize("speaks", [False, True])
+def test_a_pool_of_bfloat16_is_one_of_rounded_numbers(tau: float, speaks: bool) -> None:
+    widths = (16, 24)
+    a, b = _draw(N, 24, 40 if speaks else 16, seed=9), _draw(N, 24, 40, seed=10)
+    b[..., :16] = -a[..., :16]  # what is rounded alike cancels as before
+    form, reaches = replace(_form(tau, widths), speaks=speaks), _reaches(24, 0)
+    got, _ = _related(form, a, b, reaches, 0, dtype=torch.bfloat16)
+    rounded_a, rounded_b = a.clone(), b.bfloat16().float()
+    rounded_a[..., :16] = a[..., :16].bfloat16().float()  # keys are tied here
+    expected, _ = _related(form, rounded_a, rounded_b, reaches, 1, 64)
+    assert torch.equal(got, expected)
+    assert got.isfinite().all()
 
 
 @pytest.mark.parametrize("tau", [1.0, 1e3])
