@@ -101,10 +101,10 @@ def variants() -> Iterator[Variant]:
     segment = {"SEGMENT": relation.SEGMENT}
     for channels in (16, 32, 64, 128, 256, 512, 1024):
         tile = {"CHANNELS": channels} | relation.run_of(channels)
-        for sizes in ((), _SIZES):
-            yield Variant(relation.relate, tile | segment, sizes=sizes)
-        if channels >= 128:
-            yield Variant(relation.relate, tile | segment, sizes=_SIZES, pool=_BFLOAT16)
+        yield Variant(relation.relate, tile | segment | {"WHOLE": False})
+        for pool in ("*fp32", _BFLOAT16):
+            whole_tile = tile | segment | {"WHOLE": True}
+            yield Variant(relation.relate, whole_tile, sizes=_SIZES, pool=pool)
         yield Variant(whole.relate_whole, whole.relation_tile(channels) | segment)
         for of_readers in (True, False):
             changed = {"OF_READERS": of_readers} | whole.gradient_tile(channels)

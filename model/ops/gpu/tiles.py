@@ -14,10 +14,9 @@ ALL_REGISTERS = {"maxnreg": 255}
 
 
 @triton.jit
-def load_memory(at, mask):
+def widened(held):
     """Numbers of a pool as float32; what it has in 16 bits is bfloat16, `int16` to the compiler."""
-    held = tl.load(at, mask, 0)
-    if at.dtype.element_ty == tl.int16:
+    if held.dtype == tl.int16:
         # Triton's interpreter has no bfloat16 that can be relied on.
         held = (held.to(tl.int32) << 16).to(tl.float32, bitcast=True)
     return held

@@ -24,9 +24,9 @@ from model.ops.gpu.tiles import (
     VARYING,
     as_stored,
     is_active,
-    load_memory,
     rounded,
     store_memory,
+    widened,
 )
 
 SEGMENT = 512
@@ -91,11 +91,60 @@ def append(
     tl.store(totals + 2 * entry + 1, low)
 
 
+@triton.jit
+def _add_run(
+    total, own, own_high, own_low, held_at, totals_at, is_seen, is_channel, n_channels, inverse,
+    eps, MASKED: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
+    """Add the exponentials of a run of memories to `total` `[RUN, CHANNELS]`.
+
+    Args:
+        own, own_high, own_low: the reader `[1, CHANNELS]`, and its sum (`sum_of`).
+        held_at, totals_at: pointers to memories and to their sums, `[RUN, CHANNELS]` and `[RUN]`.
+        is_seen: `[RUN]`, which of the memories there are, if `MASKED`.
+        is_channel: `[1, CHANNELS]`, which of the channels there are, unless they all are (`WHOLE`).
+        n_channels, inverse: K and 1 / K.
+    """
+    if MASKED:
+        held = widened(tl.load(held_at, is_seen[:, None] & is_channel, 0))
+        high, low = tl.load(totals_at, is_seen, 0.0), tl.load(totals_at + 1, is_seen, 0.0)
+    else:
+        if WHOLE:
+            held = widened(tl.load(held_at))
+        else:
+            held = widened(tl.load(held_at, is_channel, 0))
+        high, low = tl.load(totals_at), tl.load(totals_at + 1)
+    pair = own + held
+    mean = ((own_high + high) + (own_low + low)) * inverse
+    variance = tl.sum(pair * pair, 1) * inverse - mean * mean
+    root = tl.rsqrt(variance)
+    # 1 / (deviation + eps) to the last bit, as eps is at most a 4096th of the deviation.
+    scale = root * (_LOG2E - eps * _LOG2E * root)
+    shift = -mean * scale
+    is_hard = dwarfs(mean, variance) | (variance <= 16777216.0 * eps * eps)
+    if MASKED:
+        is_hard = is_hard & is_seen
+    if tl.max(tl.where(is_hard, 1, 0), 0) > 0:
+        # What the sum of two floats loses to rounding is itself a float (Knuth's two-sum).
+        back = pair - own
+        lost = (own - (pair - back)) + (held - back)
+        again = tl.where(is_channel, (pair - mean[:, None]) + lost, 0.0)
+        again -= (tl.sum(again, 1) / n_channels)[:, None]
+        again = tl.where(is_channel, again, 0.0)
+        deviation = tl.sqrt(tl.sum(again * again, 1) / n_channels)
+        pair = tl.where(is_hard[:, None], again, pair)
+        scale = tl.where(is_hard, 1.0 / (deviation + eps) * _LOG2E, scale)
+        shift = tl.where(is_hard, 0.0, shift)
+    if MASKED:
+        scale, shift = tl.where(is_seen, scale, 0.0), tl.where(is_seen, shift, _NEVER)
+    return total + tl.exp2(pair * scale[:, None] + shift[:, None])
+
+
 @triton.jit(do_not_specialize=VARYING)
 def relate(
     readers, owners, places, phases, block_tables, pool, totals, partials, n_rows, n_pages_each,
-    n_heads, page_size, n_channels, mask, eps, CHANNELS: tl.constexpr, RUN: tl.constexpr,
-    SEGMENT: tl.constexpr,
+    n_heads, page_size, n_channels, mask, eps, CHANNELS: tl.constexpr, WHOLE: tl.constexpr,
+    RUN: tl.constexpr, SEGMENT: tl.constexpr,
 ):  # fmt: skip
     """Add up `exp(norm(reader + memory))` over the memories of a segment.
 
@@ -107,51 +156,48 @@ def relate(
         pool: `[n_pages, H, page_size, K]`, float32 or bfloat16.
         totals: as `append` writes them.
         partials: `[n_segments, N, H·K]` float32, written.
+        WHOLE: whether K is CHANNELS, so that no channel is masked.
     """
     row, head = tl.program_id(0), tl.program_id(1)
     begin = tl.program_id(2) * SEGMENT
     place = tl.load(places + row)
     if (begin > place) | ~is_active(tl.load(phases + row), mask):
         return
-    channel = tl.arange(0, CHANNELS)
+    channel, number = tl.arange(0, CHANNELS), tl.arange(0, RUN)
     is_channel = (channel < n_channels)[None, :]
     at = (row.to(tl.int64) * n_heads + head) * n_channels + channel
     reader = tl.load(readers + at, channel < n_channels, 0.0)
     own_high, own_low = sum_of(reader)
-    own = reader[None, :]
-    least = 65536.0 * eps * eps
+    own, inverse = reader[None, :], 1.0 / n_channels
+    inside = number[:, None] * n_channels + channel[None, :]
     total = tl.zeros((RUN, CHANNELS), tl.float32)
     table = block_tables + tl.load(owners + row) * n_pages_each
-    for run in range(begin, min(begin + SEGMENT, place + 1), RUN):
+    end = min(begin + SEGMENT, place + 1)
+    last = end - (end - begin) % RUN  # where a run is no longer whole
+    run = begin
+    while run < last:
+        # As many whole runs as there are up to the end of the page.
         page = tl.load(table + run // page_size).to(tl.int64)
-        entry = (page * n_heads + head) * page_size + run % page_size + tl.arange(0, RUN)
-        is_seen = run + tl.arange(0, RUN) <= place
-        held = load_memory(
-            pool + entry[:, None] * n_channels + channel[None, :], is_seen[:, None] & is_channel
-        )
-        pair = own + held
-        high = own_high + tl.load(totals + 2 * entry, is_seen, 0.0)
-        low = own_low + tl.load(totals + 2 * entry + 1, is_seen, 0.0)
-        mean = (high + low) / n_channels
-        variance = tl.sum(pair * pair, 1) / n_channels - mean * mean
-        root = tl.rsqrt(variance)
-        # 1 / (deviation + eps), as eps is at most a 256th of the deviation.
-        scale = root * (1.0 - eps * root * (1.0 - eps * root)) * _LOG2E
-        shift = -mean * scale
-        is_hard = is_seen & (dwarfs(mean, variance) | (variance <= least))
-        if tl.max(tl.where(is_hard, 1, 0), 0) > 0:
-            # What the sum of two floats loses to rounding is itself a float (Knuth's two-sum).
-            back = pair - own
-            lost = (own - (pair - back)) + (held - back)
-            again = tl.where(is_channel, (pair - mean[:, None]) + lost, 0.0)
-            again -= (tl.sum(again, 1) / n_channels)[:, None]
-            again = tl.where(is_channel, again, 0.0)
-            deviation = tl.sqrt(tl.sum(again * again, 1) / n_channels)
-            pair = tl.where(is_hard[:, None], again, pair)
-            scale = tl.where(is_hard, 1.0 / (deviation + eps) * _LOG2E, scale)
-            shift = tl.where(is_hard, 0.0, shift)
-        scale, shift = tl.where(is_seen, scale, 0.0), tl.where(is_seen, shift, _NEVER)
-        total += tl.exp2(pair * scale[:, None] + shift[:, None])
+        first = (page * n_heads + head) * page_size + run % page_size
+        held_at = pool + first * n_channels + inside
+        totals_at = totals + 2 * first + 2 * number
+        stop = min(last, run - run % page_size + page_size)
+        for _ in range(run, stop, RUN):
+            total = _add_run(
+                total, own, own_high, own_low, held_at, totals_at, is_channel, is_channel,
+                n_channels, inverse, eps, False, WHOLE,
+            )  # fmt: skip
+            held_at += RUN * n_channels
+            totals_at += 2 * RUN
+        run = stop
+    if last < end:
+        page = tl.load(table + last // page_size).to(tl.int64)
+        first = (page * n_heads + head) * page_size + last % page_size
+        total = _add_run(
+            total, own, own_high, own_low, pool + first * n_channels + inside,
+            totals + 2 * first + 2 * number, number < end - last, is_channel, n_channels, inverse,
+            eps, True, WHOLE,
+        )  # fmt: skip
     at += tl.program_id(2).to(tl.int64) * n_rows * n_heads * n_channels
     tl.store(partials + at, tl.sum(total, 0), channel < n_channels)
 
@@ -205,8 +251,8 @@ def relate_all(
     partials = device.room("partials", n_segments, n, heads * k)
     relate[(n, heads, n_segments)](
         a, batch.owners, batch.places, batch.phases, batch.block_tables, pool, totals, partials, n,
-        n_pages, heads, page_size, k, device.mask, eps, CHANNELS=channels, SEGMENT=SEGMENT,
-        **run_of(channels),
+        n_pages, heads, page_size, k, device.mask, eps, CHANNELS=channels, WHOLE=k == channels,
+        SEGMENT=SEGMENT, **run_of(channels),
     )  # fmt: skip
     combine[(n, heads)](
         partials, batch.places, batch.phases, out, n, heads, k, device.mask, CHANNELS=channels,

@@ -24,9 +24,9 @@ from model.ops.gpu.tiles import (
     ALL_REGISTERS,
     VARYING,
     is_active,
-    load_memory,
     rounded,
     store_memory,
+    widened,
 )
 from model.ops.relation import KEY_BLOCK
 from model.ops.relation.gpu import dwarfs, run_of
@@ -161,9 +161,8 @@ def survey(
         memory = run + tl.arange(0, RUN)
         is_seen = memory <= place
         block = (page * n_blocks + key // _BLOCK)[None, :] * page_size + inside[:, None]
-        held = load_memory(
-            keys + block * _BLOCK + (key % _BLOCK)[None, :], is_seen[:, None] & is_held_key
-        )
+        at = keys + block * _BLOCK + (key % _BLOCK)[None, :]
+        held = widened(tl.load(at, is_seen[:, None] & is_held_key, 0))
         pair = own + held
         squares = tl.sum(pair * pair, 1)
         moment = moments + page * 4 * page_size + inside
@@ -178,7 +177,7 @@ def survey(
         u = tl.zeros((RUN, VALUES), tl.float32)
         if SPEAKS or BLUNT:
             value = (page * page_size + inside)[:, None] * n_values + channel[None, :]
-            u = spoken + load_memory(values + value, is_seen[:, None] & is_value)
+            u = spoken + widened(tl.load(values + value, is_seen[:, None] & is_value, 0))
         if SPEAKS:
             value_squares = tl.sum(u * u, 1)
             top = tl.max(tl.where(is_value, u, _NEVER), 1)
@@ -283,9 +282,8 @@ def read(
                 key = block * _BLOCK + block_channel
                 own = tl.load(a_keys + row * n_keys + key, key < n_keys, 0.0).to(tl.float64)
                 entry = (page * n_blocks + block) * page_size + inside
-                held = load_memory(
-                    keys + entry[:, None] * _BLOCK + block_channel[None, :], is_seen[:, None]
-                )
+                at = keys + entry[:, None] * _BLOCK + block_channel[None, :]
+                held = widened(tl.load(at, is_seen[:, None], 0))
                 pair = own[None, :] + held.to(tl.float64)
                 sums += tl.sum(pair, 1)
                 squares += tl.sum(pair * pair, 1)
@@ -298,7 +296,7 @@ def read(
                 sums = tl.zeros((RUN,), tl.float64)
             value = (page * page_size + inside)[:, None] * n_values + channel[None, :]
             is_held = is_seen[:, None] & is_value
-            own_value = load_memory(values + value, is_held).to(tl.float64)
+            own_value = widened(tl.load(values + value, is_held, 0)).to(tl.float64)
             u = tl.where(is_held, spoken + own_value, 0.0)
             mean = (sums + tl.sum(u, 1)) / d
             variance = (squares + tl.sum(u * u, 1)) / d - mean * mean
