@@ -109,10 +109,7 @@ def _add_run(
         held = widened(tl.load(held_at, is_seen[:, None] & is_channel, 0))
         high, low = tl.load(totals_at, is_seen, 0.0), tl.load(totals_at + 1, is_seen, 0.0)
     else:
-        if WHOLE:
-            held = widened(tl.load(held_at))
-        else:
-            held = widened(tl.load(held_at, is_channel, 0))
+        held = widened(tl.load(held_at) if WHOLE else tl.load(held_at, is_channel, 0))
         high, low = tl.load(totals_at), tl.load(totals_at + 1)
     pair = own + held
     mean = ((own_high + high) + (own_low + low)) * inverse
