@@ -14,6 +14,7 @@ class Sm:
 
     Attributes:
         special, float32, shuffles: results a clock, of threads.
+        words: of 32 bits, that threads load and store in a clock.
         issued: instructions a clock, of threads.
         registers, shared, warps, blocks: what it holds at most: 32-bit registers, bytes, warps,
             blocks.
@@ -25,6 +26,7 @@ class Sm:
     blocks: int
     special: int = 16
     shuffles: int = 32
+    words: int = 32
     issued: int = 128
     registers: int = 65536
 
@@ -77,7 +79,8 @@ def share(each: Mapping[str, float], target: int) -> float:
     """What is left of that rate.
 
     Args:
-        each: instructions for each exponential: "special", "float32", "shuffles", "all".
+        each: instructions for each exponential, "special", "float32", "shuffles", "all"; and
+            "words", of 32 bits, that it loads and stores.
         target: a compute capability.
     """
     sm = SMS[target]
@@ -85,6 +88,7 @@ def share(each: Mapping[str, float], target: int) -> float:
         each["special"] / sm.special,
         each["float32"] / sm.float32,
         each["shuffles"] / sm.shuffles,
+        each["words"] / sm.words,
         each["all"] / sm.issued,
     )
     return 1 / sm.special / clocks

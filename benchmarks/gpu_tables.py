@@ -7,7 +7,17 @@ from benchmarks import gpu_rates
 from benchmarks.figures import read_results
 from model.evaluation.tables import markdown
 
-_PER = ("special", "float32", "shuffles", "loads", "all")
+_PER = {
+    "special": "special functions",
+    "float32": "FP32",
+    "shuffles": "shuffles",
+    "loads": "loads",
+    "words": "words",
+    "all": "all",
+}
+_LEAST = {"relate_whole": 5, "add_gradients": 9}
+"""FP32 instructions that a pair and channel takes at least, beside its exponential; the README of
+the relations counts them."""
 
 
 def resources() -> str:
@@ -39,31 +49,33 @@ def roofline() -> str:
         [
             "kernel",
             "GPU",
-            "special functions",
-            "FP32",
-            "shuffles",
-            "loads",
-            "all",
+            *_PER.values(),
             "of bare exponentials",
-            "of them, by memory",
+            "arithmetic allows",
+            "memory allows",
         ]
     ]
     for name, tile, target, one in _loops():
         loop = one["loop"]
         # While it decodes, each exponential needs a number of its own from memory.
-        memory = f"{gpu_rates.memory_share(4, target):.0%}" if name.endswith(".relate") else ""
+        n_bytes = 2 if tile.endswith("bfloat16") else 4
+        memory = ""
+        if name.endswith(".relate"):
+            memory = f"{gpu_rates.memory_share(n_bytes, target):.0%}"
         rows.append(
             [
                 f"`{name}`, {tile}",
                 gpu_rates.GPUS[target].name,
                 *(f"{loop[what]:.1f}" for what in _PER),
                 f"{loop['share']:.0%}",
+                _by_arithmetic(name, target),
                 memory,
             ]
         )
     return markdown(rows) + (
-        "\nInstructions for each exponential, which is one of a pair and channel. Computed from "
-        "machine code and data sheets, and not measured: a bound, without waiting."
+        "\nInstructions for each exponential, which is one of a pair and channel; words are of 32 "
+        "bits, loaded and stored. Computed from machine code and data sheets, and not measured: a "
+        "bound, without waiting."
     )
 
 
@@ -84,6 +96,15 @@ def buckets() -> str:
     )
 
 
+def _by_arithmetic(name: str, target: int) -> str:
+    """What the rate of bare exponentials comes to if nothing but arithmetic is done, if known."""
+    float32 = _LEAST.get(name.rpartition(".")[2])
+    if float32 is None:
+        return ""
+    each = {"special": 1, "float32": float32, "shuffles": 0, "words": 0, "all": float32 + 1}
+    return f"{gpu_rates.share(each, target):.0%}"
+
+
 def _by_kernel() -> dict[str, dict[str, Any]]:
     kernels: dict[str, dict[str, Any]] = {}
     for name, targets in read_results("machine-code")["kernels"].items():
@@ -97,11 +118,13 @@ def _loops() -> Iterator[tuple[str, str, int, Any]]:
     for name, tiles in sorted(_by_kernel().items()):
         for tile, targets in tiles.items():
             channels = next((one for one in tile.split(", ") if one.startswith("CHANNELS ")), "")
+            if tile.startswith("OWN ") or ", OWN " in tile:  # for any number of channels
+                channels = f"CHANNELS {read_results('machine-code')['channels']}"
             if channels not in ("CHANNELS 128", "CHANNELS 256"):
                 continue
-            if name.endswith(".relate") and not tile.endswith("aligned"):
+            if name.endswith(".relate") and ", aligned" not in tile:
                 continue
-            label = channels.replace("CHANNELS", "K")
+            label = channels.replace("CHANNELS", "K") + ", bfloat16" * tile.endswith("bfloat16")
             for side, shown in (("OF_READERS 1", " of readers"), ("OF_READERS 0", " of memories")):
                 label += shown * (side in tile)
             for target, one in targets.items():

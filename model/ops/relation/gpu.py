@@ -59,9 +59,9 @@ def dwarfs(mean, variance):
 
 
 @triton.jit
-def sum_of(row):
-    """The sum of a row, as two float32 that add up to it: where pairs cancel, their sums do."""
-    total = tl.sum(row.to(tl.float64), 0)
+def sum_of(rows):
+    """The sums of rows, as two float32 that add up to each: where pairs cancel, their sums do."""
+    total = tl.sum(rows.to(tl.float64), -1)
     high = total.to(tl.float32)
     return high, (total - high.to(tl.float64)).to(tl.float32)
 
