@@ -32,14 +32,15 @@ from model.ops.logits import gpu_sampling as sampling
 from model.ops.norm import gpu as norm
 from model.ops.relation import gpu as relation
 from model.ops.relation import gpu_keyed as keyed
+from model.ops.relation import gpu_keyed_whole as keyed_whole
 from model.ops.relation import gpu_separable as separable
 from model.ops.relation import gpu_whole as whole
 from model.ops.token_shift import gpu as token_shift
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _INT_ARRAYS = (
-    "block_tables", "context_lens", "indices", "owners", "phases", "reaches", "rows", "slots",
-    "starts", "state_tables", "token_ids",
+    "active", "block_tables", "context_lens", "indices", "owners", "phases", "reaches", "rows",
+    "slots", "starts", "state_tables", "token_ids",
 )  # fmt: skip
 _FLOAT_ARRAYS = (
     "a", "a_keys", "a_values", "b", "b_keys", "b_values", "bias", "change", "full", "g", "keys",
@@ -55,11 +56,13 @@ _TYPES = {
     "bests": "*fp64",
     "changes": "*fp64",
     "chosen": "*i64",
+    "energies": "*fp64",
     "eps": "fp32",
     "found": "*fp64",
     "ids": "*i64",
     "likeliest": "*i64",
     "shares": "*fp64",
+    "slopes": "*fp64",
     "sums": "*fp64",
     "whole": "*i64",
 }
@@ -151,6 +154,14 @@ def _keyed_variants(segment: dict[str, int]) -> Iterator[Variant]:
         yield Variant(keyed.combine, {"TELLS": True} | width | segment)
         yield Variant(keyed.append, {"SIGN": -1.0, "TOLERANCE": 1.4, "KEYS": 128} | width)
     yield Variant(keyed.note_found, {"SOURCE": 0})
+    for n_values, speaks, constants in (
+        (128, True, numbers), (128, False, numbers), (512, False, recall),
+    ):  # fmt: skip
+        how = {"SPEAKS": speaks} | constants | keyed_whole.keyed_tile(128, n_values)
+        yield Variant(keyed_whole.relate_keyed, how)
+        for of_readers in (True, False):
+            yield Variant(keyed_whole.add_keyed_gradients, {"OF_READERS": of_readers} | how)
+    yield Variant(keyed_whole.sum_values, {"VALUES": 512})
 
 
 def compiled(variant: Variant, target: int) -> dict[str, Any]:
