@@ -36,6 +36,7 @@ from model.ops.relation import gpu_keyed_whole as keyed_whole
 from model.ops.relation import gpu_separable as separable
 from model.ops.relation import gpu_whole as whole
 from model.ops.token_shift import gpu as token_shift
+from model.ops.token_shift import gpu_whole as shift_whole
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _INT_ARRAYS = (
@@ -43,8 +44,8 @@ _INT_ARRAYS = (
     "slots", "starts", "state_tables", "token_ids",
 )  # fmt: skip
 _FLOAT_ARRAYS = (
-    "a", "a_keys", "a_values", "b", "b_keys", "b_values", "bias", "change", "full", "g", "keys",
-    "logits", "lowers", "match", "matches", "memories", "moments", "out", "partials",
+    "a", "a_keys", "a_values", "b", "b_keys", "b_values", "bias", "by_sequence", "change", "full",
+    "g", "keys", "logits", "lowers", "match", "matches", "memories", "moments", "out", "partials",
     "phase_vectors", "pool", "readers", "scores", "tails", "taps", "temperature", "tokens",
     "totals", "values", "weight", "x", "z",
 )  # fmt: skip
@@ -123,6 +124,11 @@ def variants() -> Iterator[Variant]:
     for kept in (1, 16, 64):
         channels = min(1024, token_shift.TAIL_NUMBERS // kept)
         yield Variant(token_shift.keep_tails, {"KEPT": kept, "CHANNELS": channels})
+    tile = {"ROWS": shift_whole.ROWS, "CHANNELS": shift_whole.CHANNELS}
+    for kernel in (
+        shift_whole.shift_whole, shift_whole.add_token_gradients, shift_whole.add_tap_gradients,
+    ):  # fmt: skip
+        yield Variant(kernel, tile)
     for n_logits in (32, 512, 1024):
         yield Variant(logits.find_likeliest, {"LOGITS": n_logits})
         yield Variant(sampling.draw, {"LOGITS": n_logits})

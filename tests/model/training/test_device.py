@@ -16,6 +16,8 @@ from model.ops.norm import gpu as gpu_norm
 from model.ops.norm import reference
 from model.ops.relation import cpu_keyed_whole, cpu_whole, gpu_whole
 from model.ops.token_shift import cpu as cpu_token_shift
+from model.ops.token_shift import gpu_whole as gpu_token_shift
+from model.ops.token_shift.reference import token_shift
 from model.training.preset import Preset, load_preset
 from model.training.run import Run
 from model.training.trainer import Progress, Trainer
@@ -140,6 +142,7 @@ def test_a_run_goes_on_on_another_device(
 def test_nothing_on_a_device_is_read_by_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors that have shapes alone stand in for those of a device: NumPy refuses both."""
     monkeypatch.setattr(gpu_norm, "norm", reference.norm)
+    monkeypatch.setattr(gpu_token_shift, "token_shift", token_shift)
     monkeypatch.setattr(gpu_whole, "normalized_relation", lambda a, b, _: a + b)
     configs: list[ModelConfig] = [
         tiny_config(mlp_width=8),
