@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ from model.ops.relation import gpu as relation
 from model.ops.relation import gpu_separable, normalized_relation, reference
 from model.ops.relation.cpu_keyed_blunt import is_blunt
 from model.ops.relation.gpu_keyed_layer import Form, full_matches, relate_all, remember
+from model.ops.relation.keyed import keyed_relation
 from model.sampling import Sampler, SamplingParams
 from model.state import RaggedBatch
 from model.tokenizer import ByteTokenizer
@@ -101,7 +103,11 @@ def check_kernels(device: torch.device, checkpoint: Path, *, small: bool) -> dic
         exact = reference.separable_relation(a.view(heads), b.view(heads), EPS)
         errors[f"separable {k}"] = _error(_separable(a, b, device), exact.view(length, k))
     for k in (24,) if small else (24, 63, 128, 192, 257):
-        errors[f"whole {k}"] = _whole_error(length, k, device)
+        drawn = [one.view(1, length, 1, k) for one in (*_pairs(length, k), torch.randn(length, k))]
+        errors[f"whole {k}"] = _whole_error(
+            lambda a, b: normalized_relation(a, b, EPS),
+            lambda a, b: reference.normalized_relation(a, b, EPS), drawn, device,
+        )  # fmt: skip
     errors["draws"] = _draws_error(200 if small else 20_000, device)
     for tau, recency in ((1.0, 0.0), (8.0, 1.5), (5e7, 50.0)):
         for n_keys, n_values in ((16, 17), (48, 20), (128, 272)):
@@ -113,6 +119,16 @@ def check_kernels(device: torch.device, checkpoint: Path, *, small: bool) -> dic
             )[0]  # fmt: skip
             got = _keyed(form, a, b, device)
             errors[f"keyed {n_keys} {n_values} {tau:g} {recency:g}"] = _error(got, exact)
+            if small and n_keys > 16:
+                continue
+            n = min(length, 300)  # of all pairs, autograd keeps several numbers for each channel
+            drawn = [a[None, :n, :n_keys], b[None, :n], torch.randn(1, n, n_values)]
+            how: dict[str, Any] = {"d_value": n_values, "recency": recency, "eps": EPS}
+            errors[f"whole keyed {n_keys} {n_values} {tau:g} {recency:g}"] = _whole_error(
+                partial(keyed_relation, temperature=form.temperature[0], **how),
+                partial(reference.keyed_relation, temperature=form.temperature.cpu()[0], **how),
+                drawn, device,
+            )  # fmt: skip
     logits = [
         _logits(checkpoint, backend, 8 if small else 600) for backend in ("cpu", "gpu")
     ]  # fmt: skip
@@ -220,17 +236,27 @@ def _separable(a: Tensor, b: Tensor, device: torch.device) -> Tensor:
     return out.cpu()
 
 
-def _whole_error(length: int, k: int, device: torch.device) -> float:
-    """Of the normalized relation over whole sequences, and of its gradients."""
-    drawn = [one.view(1, length, 1, k) for one in (*_pairs(length, k), torch.randn(length, k))]
+def _whole_error(
+    relation: Callable[..., Tensor],
+    oracle: Callable[..., Tensor],
+    drawn: list[Tensor],
+    device: torch.device,
+) -> float:
+    """Of a relation over whole sequences, and of its gradients.
+
+    Args:
+        relation, oracle: of readers and memories, in float32 and in float64.
+        drawn: these two, and the gradient of the result.
+        device: to compute on.
+    """
     found = []
     for a, b, g in ([one.to(device) for one in drawn], [one.double() for one in drawn]):
         a, b = a.requires_grad_(), b.requires_grad_()
         if a.dtype == torch.float64:
-            out = reference.normalized_relation(a, b, EPS)
+            out = oracle(a, b)
         else:
             with as_on_device():
-                out = normalized_relation(a, b, EPS)
+                out = relation(a, b)
         found.append([out.detach(), *torch.autograd.grad(out, (a, b), g)])
     errors = []
     for got, exact in zip(*found, strict=True):

@@ -35,20 +35,22 @@ from model.ops.norm import gpu as norm
 from model.ops.relation import gpu as relation
 from model.ops.relation import gpu_channels as rows
 from model.ops.relation import gpu_keyed as keyed
+from model.ops.relation import gpu_keyed_whole as keyed_whole
 from model.ops.relation import gpu_separable as separable
 from model.ops.relation import gpu_whole as whole
 from model.ops.token_shift import gpu as token_shift
+from model.ops.token_shift import gpu_whole as shift_whole
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _INT_ARRAYS = (
-    "block_tables", "context_lens", "indices", "owners", "phases", "reaches", "rows", "slots",
-    "starts", "state_tables", "token_ids",
+    "active", "block_tables", "context_lens", "indices", "owners", "phases", "reaches", "rows",
+    "slots", "starts", "state_tables", "token_ids",
 )  # fmt: skip
 _FLOAT_ARRAYS = (
-    "a", "a_keys", "a_totals", "a_values", "b", "b_keys", "b_totals", "b_values", "bias", "change",
-    "full", "g", "keys", "logits", "lowers", "match", "matches", "memories", "moments", "out",
-    "part", "partials", "phase_vectors", "pool", "readers", "scores", "tails", "taps",
-    "temperature", "tokens", "totals", "turned", "values", "weight", "x", "z",
+    "a", "a_keys", "a_totals", "a_values", "b", "b_keys", "b_totals", "b_values", "bias",
+    "by_sequence", "change", "full", "g", "keys", "logits", "lowers", "match", "matches",
+    "memories", "moments", "out", "part", "partials", "phase_vectors", "pool", "readers", "scores",
+    "tails", "taps", "temperature", "tokens", "totals", "turned", "values", "weight", "x", "z",
 )  # fmt: skip
 _POOL = "pool", "keys", "values"
 _BFLOAT16 = "*i16"  # to Triton
@@ -63,10 +65,12 @@ _TYPES = {
     "bests": "*fp64",
     "changes": "*fp64",
     "chosen": "*i64",
+    "energies": "*fp64",
     "eps": "fp32",
     "found": "*fp64",
     "likeliest": "*i64",
     "shares": "*fp64",
+    "slopes": "*fp64",
     "sums": "*fp64",
     "whole": "*i64",
 }
@@ -138,6 +142,11 @@ def variants() -> Iterator[Variant]:
     for kept in (1, 16, 64):
         channels = min(1024, token_shift.TAIL_NUMBERS // kept)
         yield Variant(token_shift.keep_tails, {"KEPT": kept, "CHANNELS": channels})
+    tile = {"ROWS": shift_whole.ROWS, "CHANNELS": shift_whole.CHANNELS}
+    for kernel in (
+        shift_whole.shift_whole, shift_whole.add_token_gradients, shift_whole.add_tap_gradients,
+    ):  # fmt: skip
+        yield Variant(kernel, tile)
     for n_logits in (32, 512, 1024):
         yield Variant(logits.find_likeliest, {"LOGITS": n_logits})
         yield Variant(sampling.draw, {"LOGITS": n_logits})
@@ -172,6 +181,14 @@ def _keyed_variants(segment: dict[str, int]) -> Iterator[Variant]:
             tied = {"SIGN": -1.0, "TOLERANCE": 0.0, "KEYS": 128}
             yield Variant(keyed.append, tied | width, pool=pool)
     yield Variant(keyed.note_found, {"SOURCE": 0})
+    for n_values, speaks, constants in (
+        (128, True, numbers), (128, False, numbers), (512, False, recall),
+    ):  # fmt: skip
+        how = {"SPEAKS": speaks} | constants | keyed_whole.keyed_tile(128, n_values)
+        yield Variant(keyed_whole.relate_keyed, how)
+        for of_readers in (True, False):
+            yield Variant(keyed_whole.add_keyed_gradients, {"OF_READERS": of_readers} | how)
+    yield Variant(keyed_whole.sum_values, {"VALUES": 512})
 
 
 def compiled(variant: Variant, target: int) -> dict[str, Any]:

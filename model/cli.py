@@ -22,7 +22,7 @@ from model.arguments import (
     load,
     start_backend,
 )
-from model.device import DeviceError
+from model.device import DeviceError, chosen_device
 from model.evaluation.cli import commands as evaluating
 from model.sampling import SamplingParams
 from model.sampling_options import takes_sampling
@@ -158,8 +158,6 @@ def train(
     from. Ctrl-C saves all three and stops; the same command then goes on from there. The checkpoint
     of an unfinished run can be evaluated, served and asked like any other. With the same number of
     threads on the same device, a resumed run gives the same weights as an uninterrupted one.
-
-    Relations with keys are trained on the CPU alone, so that auto is the CPU for them.
     """
     from model.training.huge_pages import use_huge_pages
 
@@ -171,12 +169,11 @@ def train(
         recipe = load_preset(preset, changes)
     except PresetError as error:
         fail(error)
-    from model.training.placement import training_device
     from model.training.run import Run, RunError
     from model.training.trainer import DivergedError, Progress, Trainer
 
     try:
-        device = training_device(recipe.blueprint.config, device)
+        device = chosen_device(device)
     except DeviceError as error:
         fail(f"--device: {error}")
     start_backend(threads, device)

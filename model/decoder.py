@@ -117,7 +117,6 @@ class Decoder(nn.Module):
 
         Raises:
             ValueError: a sequence is longer than the table of learned positions.
-            UnsupportedOpError: a mixer is trained on the CPU alone, and this is a device.
         """
         with as_on_device(self.backend.trains_as_on_device):
             x, phases, reaches = self.embedding(token_ids, offsets)

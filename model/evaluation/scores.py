@@ -9,10 +9,8 @@ from pydantic import TypeAdapter
 from torch.nn.functional import cross_entropy
 
 from model.checkpoint import Checkpoint
-from model.evaluation.errors import EvaluationError
 from model.evaluation.measuring import Advance, Measurement, Part
 from model.evaluation.tables import markdown
-from model.step import UnsupportedOpError
 from model.tasks.base import IGNORED
 
 _HELD_OUT = 1  # sets the seeds of these batches apart from those of training
@@ -65,10 +63,7 @@ def scoring(checkpoint: Checkpoint, n_batches: int, seed: int) -> Measurement[Sc
 def _score(checkpoint: Checkpoint, number: int, seed: int, advance: Advance) -> Scores:
     batch = checkpoint.task.batch(np.random.default_rng([seed, number, _HELD_OUT]), 1.0)
     with torch.no_grad():
-        try:
-            logits = checkpoint.decoder(batch.token_ids, batch.offsets)
-        except UnsupportedOpError as error:
-            raise EvaluationError(str(error)) from None
+        logits = checkpoint.decoder(batch.token_ids, batch.offsets)
         batch = batch.to(logits.device)
         wanted = batch.targets != IGNORED
         loss = cross_entropy(logits[wanted], batch.targets[wanted]).item()

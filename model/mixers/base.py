@@ -27,11 +27,6 @@ class Mixer(nn.Module, ABC):
     def spec(cls, params: Any, d_model: int) -> LayerSpec:
         """The tensors that a mixer with these parameters keeps of its sequences."""
 
-    @classmethod
-    def trains_on_device(cls, params: Any) -> bool:  # noqa: ARG003
-        """Whether `forward` of a mixer with these parameters can be computed on a device."""
-        return True
-
     @abstractmethod
     def forward(self, x: Tensor, reaches: Tensor, active: Tensor | None) -> Tensor:
         """Mix whole sequences for training, differentiably.

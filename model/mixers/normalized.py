@@ -136,11 +136,6 @@ class NormalizedRelation(RelationMixer):
         found = (TensorSpec("found", (2,), "float64"),) if params.tells_match else ()
         return LayerSpec(pool, (*tail_spec(params, d_model), *found))
 
-    @classmethod
-    def trains_on_device(cls, params: NormalizedParams) -> bool:
-        """See `Mixer.trains_on_device`; with keys it is for the CPU alone."""
-        return not params.is_keyed
-
     def relate(self, a: Tensor, b: Tensor) -> Tensor:
         """See `RelationMixer.relate`."""
         return normalized_relation(a, b, self.norm_eps)

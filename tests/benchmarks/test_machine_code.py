@@ -14,7 +14,10 @@ from benchmarks.machine_code import CHANNELS, loops, per_pair, variants
 
 ROOT = Path(__file__).resolve().parents[2]
 # The few pairs that count in a sharp relation, and a number or two of a segment or a sequence.
-IN_FLOAT64 = tuple(f"relation.gpu_keyed.{name}," for name in ("read", "combine", "note_found"))
+IN_FLOAT64 = (
+    *(f"relation.gpu_keyed.{name}," for name in ("read", "combine", "note_found")),
+    *(f"relation.gpu_keyed_whole.{name}," for name in ("relate_keyed", "add_keyed_gradients")),
+)
 LARGEST_SHARED = 48 * 1024  # what every GPU gives without being asked for more
 
 CODE = """\

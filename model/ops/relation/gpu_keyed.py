@@ -34,9 +34,9 @@ from model.ops.relation.gpu import dwarfs, run_of
 _RUN = 16  # memories; a page has a multiple of it
 _READ = 4096  # values that `read` takes at a time, at most
 
-_MARGIN = tl.constexpr(64.0)  # as on the CPU: what is further below the best has no weight
-_SLACK = tl.constexpr(1e-5)  # of an exponent, for what float32 may be off
-_ULP = tl.constexpr(6e-8)
+MARGIN = tl.constexpr(64.0)  # as on the CPU: what is further below the best has no weight
+SLACK = tl.constexpr(1e-5)  # of an exponent, for what float32 may be off
+ULP = tl.constexpr(6e-8)
 _LOG2E = tl.constexpr(1.4426950408889634)
 _LEAST = tl.constexpr(-126.0)
 _BLOCK = tl.constexpr(KEY_BLOCK)
@@ -150,7 +150,7 @@ def survey(
         spoken = said[None, :]
         own_total += tl.sum(spoken, 1)
     reach = tl.minimum(tl.load(reaches + row), n_taps)
-    off = (n_blocks * _BLOCK + 4) * _ULP
+    off = (n_blocks * _BLOCK + 4) * ULP
     lower, match = tl.cast(_NEVER, tl.float32), tl.cast(0.0, tl.float32)
     best = tl.cast(_NEVER, tl.float32)
     total = tl.zeros((RUN, VALUES), tl.float32)
@@ -197,8 +197,8 @@ def survey(
         if RECENCY > 0:
             older = RECENCY * tl.log(1.0 + tl.maximum(place - memory, 0).to(tl.float32))
         above, below = tl.maximum(sharp, dull), tl.minimum(sharp, dull)
-        above += _SLACK * tl.abs(above) - older * (1 - _SLACK)
-        below -= _SLACK * tl.abs(below) + older * (1 + _SLACK)
+        above += SLACK * tl.abs(above) - older * (1 - SLACK)
+        below -= SLACK * tl.abs(below) + older * (1 + SLACK)
         above = tl.where(is_told, above, tl.where(is_seen, _INFINITE, _NEVER))
         lower = tl.maximum(lower, tl.max(tl.where(is_told, below, _NEVER), 0))
         score = tl.max(above, 0)
@@ -224,10 +224,10 @@ def survey(
 
 
 @triton.jit
-def _relative(best, of_all):
+def relative(best, of_all):
     """By what weights are multiplied to be relative to a best exponent that is no smaller."""
     share = tl.exp2(((best - of_all) * _LOG2E).to(tl.float32))
-    return tl.where(best >= of_all - _MARGIN, share, 0.0)
+    return tl.where(best >= of_all - MARGIN, share, 0.0)
 
 
 @triton.jit(do_not_specialize=VARYING)
@@ -252,7 +252,7 @@ def read(
     lower = tl.load(lowers + row)
     for segment in range(1, place // SEGMENT + 1):
         lower = tl.maximum(lower, tl.load(lowers + tl.cast(segment, tl.int64) * n_rows + row))
-    least = lower - _MARGIN
+    least = lower - MARGIN
     block_channel, channel = tl.arange(0, _BLOCK), tl.arange(0, VALUES)
     is_value = (channel < n_values)[None, :]
     spoken = tl.zeros((1, VALUES), tl.float64)
@@ -312,9 +312,9 @@ def read(
             of_all = tl.maximum(best, tl.max(tl.where(top == top, top, _INFINITE), 0))
             y = (u - mean[:, None]) * scale[:, None] - (older + of_all)[:, None]
             y = (y * _LOG2E).to(tl.float32)
-            counts = is_held & (top >= of_all - _MARGIN)[:, None] & (y >= _LEAST)
+            counts = is_held & (top >= of_all - MARGIN)[:, None] & (y >= _LEAST)
             weights = tl.sum(tl.where(counts, tl.exp2(y), 0.0), 0)
-            total = total * _relative(best, of_all) + weights
+            total = total * relative(best, of_all) + weights
             total = tl.where(is_broken, float("nan"), total)
             best = of_all
     tl.store(bests + at_segment, best)
@@ -347,7 +347,7 @@ def combine(
             if own > _NEVER:
                 more = tl.load(partials + at * n_values + channel, is_value, 0.0)
                 of_all = tl.maximum(best, own)
-                total = total * _relative(best, of_all) + more * _relative(own, of_all)
+                total = total * relative(best, of_all) + more * relative(own, of_all)
                 best = of_all
         tl.store(out + row * n_values + channel, total, is_value)
         if TELLS:

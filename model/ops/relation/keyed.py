@@ -11,7 +11,6 @@ from model.ops.cpu import jit
 from model.ops.device import is_on_device
 from model.ops.relation import KEY_BLOCK, cpu_keyed_whole
 from model.ops.relation.cpu_keyed import RUN
-from model.step import UnsupportedOpError
 
 
 def keyed_relation(
@@ -31,7 +30,7 @@ def keyed_relation(
 
     Each weight is divided by `(1 + t - v)^recency`, and all weights of a reader by the largest of
     them, which is constant for the gradient: the norm that follows the relation takes it out again.
-    Takes O(T) memory; computed on the CPU alone.
+    Takes O(T) memory.
 
     Args:
         a: readers of shape `[B, T, R]`, or `[B, T, R - d_value]` if they say nothing of values;
@@ -54,13 +53,7 @@ def keyed_relation(
 
     Raises:
         ValueError: the shapes do not fit together, or what a tolerance needs is missing.
-        UnsupportedOpError: the tensors are on a device.
     """
-    if is_on_device(b):
-        raise UnsupportedOpError(
-            "whole sequences of relations with keys are computed on the CPU alone; take the device "
-            "cpu"
-        )
     d_key = b.shape[-1] - d_value
     if a.ndim != 3 or a.shape[:2] != b.shape[:2] or d_value < 1 or d_key < 0:
         raise ValueError(
@@ -69,13 +62,22 @@ def keyed_relation(
         )
     if a.shape[-1] not in (d_key, b.shape[-1]):
         raise ValueError(f"readers must have {d_key} or {b.shape[-1]} channels, got {a.shape[-1]}")
+    if tolerance == 0:
+        reaches = energy = None
+    elif reaches is None or energy is None:
+        raise ValueError("a tolerance needs reaches and energy")
+    if is_on_device(b):
+        from model.ops.relation import gpu_keyed_whole
+
+        return gpu_keyed_whole.keyed_relation(
+            a, b, temperature, d_value=d_value, recency=recency, eps=eps, active=active,
+            tolerance=tolerance, reaches=reaches, energy=energy,
+        )  # fmt: skip
     parts = (a[..., :d_key], a[..., d_key:], b[..., :d_key], b[..., d_key:])
     if active is None:
         active = torch.ones(a.shape[:2], dtype=torch.bool)
-    if tolerance == 0:
+    if reaches is None or energy is None:
         reaches, energy = torch.zeros(a.shape[:2], dtype=torch.int64), b.new_empty(0)
-    elif reaches is None or energy is None:
-        raise ValueError("a tolerance needs reaches and energy")
     result: Tensor = _KeyedRelation.apply(  # type: ignore[no-untyped-call]
         *parts, active, reaches, energy, temperature, recency, eps, tolerance
     )

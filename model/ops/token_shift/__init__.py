@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from model.ops.device import is_on_device
-from model.ops.token_shift import cpu, reference
+from model.ops.token_shift import cpu
 
 
 def token_shift(x: Tensor, weight: Tensor, reaches: Tensor) -> Tensor:
@@ -16,7 +16,7 @@ def token_shift(x: Tensor, weight: Tensor, reaches: Tensor) -> Tensor:
     Tokens before the first, and those that are out of reach, count as zeros.
 
     Args:
-        x: `[B, T, D]`, float32 or float64.
+        x: `[B, T, D]`, float32, or on the CPU float64.
         weight: `[2, W, D]`; tap k multiplies the token k places back.
         reaches: `[B, T]` int64, how many of the tokens before its own each token sees at most.
 
@@ -24,7 +24,9 @@ def token_shift(x: Tensor, weight: Tensor, reaches: Tensor) -> Tensor:
         `[2, B, T, D]`: one result for readers, one for memories.
     """
     if is_on_device(x):
-        return reference.token_shift(x, weight, reaches)
+        from model.ops.token_shift import gpu_whole
+
+        return gpu_whole.token_shift(x, weight, reaches)
     result: Tensor = _TokenShift.apply(x, weight, reaches)  # type: ignore[no-untyped-call]
     return result
 

@@ -1,5 +1,6 @@
 """Training on a device, interpreted, beside the CPU."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,14 @@ from torch import Tensor
 from model.checkpoint import load_checkpoint
 from model.config import ModelConfig
 from model.decoder import Decoder
-from model.device import Device, DeviceError
+from model.device import Device
 from model.ops.norm import cpu as cpu_norm
 from model.ops.norm import gpu as gpu_norm
 from model.ops.norm import reference
-from model.ops.relation import cpu_whole, gpu_whole
+from model.ops.relation import cpu_keyed_whole, cpu_whole, gpu_whole
 from model.ops.token_shift import cpu as cpu_token_shift
-from model.training.placement import training_device
+from model.ops.token_shift import gpu_whole as gpu_token_shift
+from model.ops.token_shift.reference import token_shift
 from model.training.preset import Preset, load_preset
 from model.training.run import Run
 from model.training.trainer import Progress, Trainer
@@ -30,18 +32,29 @@ FEW = (
     "model.blocks.0.params.n_head=1", "model.blocks.1.params.n_head=1",
     "model.blocks.0.mlp.width=8",
 )  # fmt: skip
+# A blunt relation, and one that has all that keyed ones can have.
+KEYED = (
+    *FEW[1:4], "task.batch_tokens=12",
+    "model.blocks=[{mixer='normalized', params={d_relation=16, d_value=6, shift_width=2}}, "
+    "{mixer='normalized', params={d_relation=16, d_value=8, shift_width=3, temperature=2.0, "
+    "recency=0.5, silent_values=true, tied_keys=true, tells_match=true, tolerance=0.5}}]",
+)  # fmt: skip
 STEPS = 6
 
 
-def preset(steps: int) -> Preset:
-    return load_preset(str(TINY), [*FEW, f"optimizer.steps={steps}"])
+def preset(steps: int, changes: Sequence[str] = FEW) -> Preset:
+    return load_preset(str(TINY), [*changes, f"optimizer.steps={steps}"])
 
 
 def train(
-    steps: int, folder: Path, device: Device, until: int | None = None
+    steps: int,
+    folder: Path,
+    device: Device,
+    until: int | None = None,
+    changes: Sequence[str] = FEW,
 ) -> tuple[Trainer, list[Progress]]:
     """Train to the end, or be ended without a word when that many steps are done."""
-    trainer = Trainer(preset(steps), Run(folder), save_every=2, device=device)
+    trainer = Trainer(preset(steps, changes), Run(folder), save_every=2, device=device)
     reports: list[Progress] = []
 
     def report(now: Progress) -> None:
@@ -71,12 +84,29 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_device_learns_as_the_cpu_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses are the same to 1e-5 of them, of which rounding takes 3e-7."""
-    expected = train(50, tmp_path / "cpu", "cpu")[1]
-    for kernels in (cpu_norm, cpu_token_shift, cpu_whole):
+    got = compare(50, tmp_path, monkeypatch, FEW)
+    assert got[-1].loss < 0.7 * got[0].loss
+
+
+def test_a_device_learns_keyed_relations_as_the_cpu_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses are the same to 1e-5 of them, of which rounding takes 1e-7."""
+    compare(10, tmp_path, monkeypatch, KEYED)
+    learned = weights(tmp_path / "cuda")
+    for block, temperature in enumerate((1.0, 2.0)):
+        assert abs(learned[f"mixers.{block}.temperature"] - temperature) > 0.01
+
+
+def compare(
+    steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: Sequence[str]
+) -> list[Progress]:
+    """Train on the CPU and on a device, which is to come to the same."""
+    expected = train(steps, tmp_path / "cpu", "cpu", changes=changes)[1]
+    for kernels in (cpu_norm, cpu_token_shift, cpu_whole, cpu_keyed_whole):
         monkeypatch.setattr(kernels, "forward", None)  # which a device has no use for
         monkeypatch.setattr(kernels, "backward", None)
-    got = train(50, tmp_path / "cuda", "cuda")[1]
-    assert got[-1].loss < 0.7 * got[0].loss
+    got = train(steps, tmp_path / "cuda", "cuda", changes=changes)[1]
     assert [now.loss for now in got] == pytest.approx([now.loss for now in expected], rel=1e-5)
     norms = [now.gradient_norm for now in expected]
     assert [now.gradient_norm for now in got] == pytest.approx(norms, rel=1e-4)
@@ -84,6 +114,7 @@ def test_a_device_learns_as_the_cpu_does(tmp_path: Path, monkeypatch: pytest.Mon
     cpu, cuda = (weights(tmp_path / name) for name in ("cpu", "cuda"))
     for name, tensor in cuda.items():
         torch.testing.assert_close(tensor, cpu[name], rtol=1e-4, atol=1e-5)
+    return got
 
 
 @pytest.mark.parametrize("until", [2, 5])
@@ -111,6 +142,7 @@ def test_a_run_goes_on_on_another_device(
 def test_nothing_on_a_device_is_read_by_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors that have shapes alone stand in for those of a device: NumPy refuses both."""
     monkeypatch.setattr(gpu_norm, "norm", reference.norm)
+    monkeypatch.setattr(gpu_token_shift, "token_shift", token_shift)
     monkeypatch.setattr(gpu_whole, "normalized_relation", lambda a, b, _: a + b)
     configs: list[ModelConfig] = [
         tiny_config(mlp_width=8),
@@ -126,36 +158,6 @@ def test_nothing_on_a_device_is_read_by_the_host(monkeypatch: pytest.MonkeyPatch
         logits.sum().backward()
         gradients = [parameter.grad for parameter in decoder.parameters()]
         assert [one for one in gradients if one is None or one.device.type != "meta"] == []
-
-
-def keyed() -> ModelConfig:
-    return tiny_config(params={"n_head": 1, "d_value": 6}, mixers=("normalized",))
-
-
-@pytest.mark.parametrize(
-    ("has_gpu", "device", "config", "expected"),
-    [
-        (False, "auto", tiny_config(), "cpu"),
-        (True, "auto", tiny_config(), "cuda"),
-        (True, "auto", keyed(), "cpu"),
-        (True, "cpu", tiny_config(), "cpu"),
-        (True, "cuda", tiny_config(), "cuda"),
-    ],
-)
-def test_where_a_decoder_is_trained(
-    has_gpu: bool,
-    device: Device,
-    config: ModelConfig,
-    expected: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("model.device._has_gpu", lambda: has_gpu)
-    assert training_device(config, device) == expected
-
-
-def test_keys_are_not_for_a_device() -> None:
-    with pytest.raises(DeviceError, match=r"block 0 .*'normalized'.* the CPU alone; take the dev"):
-        training_device(keyed(), "cuda")
 
 
 def test_the_command_trains_on_a_device(tmp_path: Path) -> None:

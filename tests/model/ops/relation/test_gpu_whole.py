@@ -16,8 +16,6 @@ from model.ops.relation import (
     reference,
     separable_relation,
 )
-from model.ops.relation.keyed import keyed_relation
-from model.step import UnsupportedOpError
 
 pytestmark = pytest.mark.usefixtures("quick_interpreter")
 EPS = float(np.float32(1e-6))
@@ -161,12 +159,3 @@ def test_separable(length: int, k: int) -> None:
     forward, *gradients = _errors(separable_relation, reference.separable_relation, drawn)
     assert forward < 4e-6
     assert max(gradients) < 2e-4
-
-
-def test_keyed_relations_are_refused() -> None:
-    a = torch.ones(1, 3, 4)
-    with (
-        as_on_device(),
-        pytest.raises(UnsupportedOpError, match="on the CPU alone; take the device cpu"),
-    ):
-        keyed_relation(a, a, torch.ones(()), d_value=2, recency=0.0, eps=EPS)
