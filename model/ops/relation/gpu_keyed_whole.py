@@ -124,6 +124,12 @@ def _is_blunt(tau, d, RECENCY: tl.constexpr, TOLERANCE: tl.constexpr):
 
 
 @triton.jit
+def _positive(x):
+    """0 where it is less. What is not a number stays so, which a GPU's maximum would not do."""
+    return tl.where(x < 0.0, 0.0, x)
+
+
+@triton.jit
 def _look(
     keys, of_values, squares, top, forgiven, older, tau, d, TOLERANCE: tl.constexpr,
     EPS: tl.constexpr, KEYS: tl.constexpr,
@@ -142,8 +148,8 @@ def _look(
     least, most, total = left, left, of_values
     if TOLERANCE > 0:
         off = (KEYS + 4) * ULP
-        least = tl.maximum(left * (1 - off) - forgiven * (1 + off), 0.0)
-        most = tl.maximum(left * (1 + off) - forgiven * (1 - off), 0.0)
+        least = _positive(left * (1 - off) - forgiven * (1 + off))
+        most = _positive(left * (1 + off) - forgiven * (1 - off))
     else:
         total += tl.sum(keys, 1)
     mean = total / d
@@ -162,20 +168,22 @@ def _exact(keys, values, forgiven, d, TOLERANCE: tl.constexpr):
     """In float64, as pairs are given: means and variances of pairs, and what their keys leave."""
     left, total = tl.sum(keys * keys, 1), tl.sum(values, 1)
     if TOLERANCE > 0:
-        left = tl.maximum(left - forgiven, 0.0)
+        left = _positive(left - forgiven)
     else:
         total += tl.sum(keys, 1)
     mean = total / d
     variance = (left + tl.sum(values * values, 1)) / d - mean * mean
-    return mean, tl.maximum(variance, 0.0), left
+    return mean, _positive(variance), left
 
 
 @triton.jit
 def _exponents(values, mean, variance, older, tau, is_value, EPS: tl.constexpr):
     """Of the values of pairs, and the largest of each pair, in the type of these."""
     scale = tau / (tl.sqrt(variance) + EPS)
+    # A GPU leaves what is not a number out of a maximum, but the mean or the scale has it.
+    top = tl.max(tl.where(is_value, values, _NEVER), 1)
     y = (values - mean[:, None]) * scale[:, None] - older[:, None]
-    return y, tl.max(tl.where(is_value, y, _NEVER), 1)
+    return y, (top - mean) * scale - older
 
 
 @triton.jit(do_not_specialize=VARYING)
