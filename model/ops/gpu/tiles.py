@@ -47,6 +47,12 @@ def as_stored(pool: Tensor) -> Tensor:
 
 
 @triton.jit
+def positive(x):
+    """0 where it is less. What is not a number stays so, which a GPU's maximum would not do."""
+    return tl.where(x < 0.0, 0.0, x)
+
+
+@triton.jit
 def is_active(phase, mask):
     """Whether a mask has a phase; that of all phases is negative."""
     return (mask >> phase) & 1 != 0

@@ -24,6 +24,7 @@ from model.ops.gpu.tiles import (
     ALL_REGISTERS,
     VARYING,
     is_active,
+    positive,
     rounded,
     store_memory,
     widened,
@@ -186,8 +187,8 @@ def survey(
             top = tl.load(moment + 2 * page_size, is_seen, 0.0)
         least, most = squares, squares
         if TOLERANCE > 0:
-            least = tl.maximum(squares * (1 - off) - of_full * (TOLERANCE * (1 + off)), 0.0)
-            most = tl.maximum(squares * (1 + off) - of_full * (TOLERANCE * (1 - off)), 0.0)
+            least = positive(squares * (1 - off) - of_full * (TOLERANCE * (1 + off)))
+            most = positive(squares * (1 + off) - of_full * (TOLERANCE * (1 - off)))
         less = (least + value_squares) / d - mean * mean
         more = (most + value_squares) / d - mean * mean
         is_told = is_seen & ~dwarfs(mean, less)
@@ -292,7 +293,7 @@ def read(
                 theirs = tl.load(moment, is_seen, 0.0)
                 theirs = tl.minimum(theirs, n_taps + 1.0).to(tl.int32)
                 forgiven = tl.load(full + reach * (n_taps + 2) + theirs).to(tl.float64)
-                squares = tl.maximum(squares - forgiven * TOLERANCE, 0.0)
+                squares = positive(squares - forgiven * TOLERANCE)
                 sums = tl.zeros((RUN,), tl.float64)
             value = (page * page_size + inside)[:, None] * n_values + channel[None, :]
             is_held = is_seen[:, None] & is_value
@@ -300,7 +301,7 @@ def read(
             u = tl.where(is_held, spoken + own_value, 0.0)
             mean = (sums + tl.sum(u, 1)) / d
             variance = (squares + tl.sum(u * u, 1)) / d - mean * mean
-            scale = tau / (tl.sqrt(tl.maximum(variance, 0.0)) + EPS)
+            scale = tau / (tl.sqrt(positive(variance)) + EPS)
             older = tl.zeros((RUN,), tl.float64)
             if RECENCY > 0:
                 older = tl.maximum(place - memory, 0).to(tl.float64)

@@ -40,7 +40,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.ops.gpu.tiles import ALL_REGISTERS, VARYING
+from model.ops.gpu.tiles import ALL_REGISTERS, VARYING, positive
 from model.ops.relation.cpu_keyed_blunt import MOST_BLUNT
 from model.ops.relation.gpu import dwarfs
 from model.ops.relation.gpu_keyed import MARGIN, SLACK, ULP, keys_of, relative
@@ -124,12 +124,6 @@ def _is_blunt(tau, d, RECENCY: tl.constexpr, TOLERANCE: tl.constexpr):
 
 
 @triton.jit
-def _positive(x):
-    """0 where it is less. What is not a number stays so, which a GPU's maximum would not do."""
-    return tl.where(x < 0.0, 0.0, x)
-
-
-@triton.jit
 def _look(
     keys, of_values, squares, top, forgiven, older, tau, d, TOLERANCE: tl.constexpr,
     EPS: tl.constexpr, KEYS: tl.constexpr,
@@ -148,8 +142,8 @@ def _look(
     least, most, total = left, left, of_values
     if TOLERANCE > 0:
         off = (KEYS + 4) * ULP
-        least = _positive(left * (1 - off) - forgiven * (1 + off))
-        most = _positive(left * (1 + off) - forgiven * (1 - off))
+        least = positive(left * (1 - off) - forgiven * (1 + off))
+        most = positive(left * (1 + off) - forgiven * (1 - off))
     else:
         total += tl.sum(keys, 1)
     mean = total / d
@@ -168,12 +162,12 @@ def _exact(keys, values, forgiven, d, TOLERANCE: tl.constexpr):
     """In float64, as pairs are given: means and variances of pairs, and what their keys leave."""
     left, total = tl.sum(keys * keys, 1), tl.sum(values, 1)
     if TOLERANCE > 0:
-        left = _positive(left - forgiven)
+        left = positive(left - forgiven)
     else:
         total += tl.sum(keys, 1)
     mean = total / d
     variance = (left + tl.sum(values * values, 1)) / d - mean * mean
-    return mean, _positive(variance), left
+    return mean, positive(variance), left
 
 
 @triton.jit
