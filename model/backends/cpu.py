@@ -10,6 +10,12 @@ from model.backends.base import Backend, Parts
 from model.backends.cpu_program import CpuOp, Program
 from model.backends.cpu_scratch import Scratch
 from model.draws import RowDraw
+from model.ops.attention.cpu_layers import (
+    attention_layer,
+    attention_work,
+    linear_attention_layer,
+    linear_attention_work,
+)
 from model.ops.cpu import compiling, jit
 from model.ops.embedding.cpu import embed, embedding_work
 from model.ops.logits.cpu import classify, logits_work
@@ -34,9 +40,11 @@ class CpuBackend(Backend):
         "number of threads"
     )
     ops: ClassVar[Mapping[str, Op]] = {
+        "attention": CpuOp(attention_layer, attention_work),
         "classify": CpuOp(classify, logits_work),
         "embed": CpuOp(embed, embedding_work),
         "keyed_relation": CpuOp(keyed_layer, keyed_work),
+        "linear_attention": CpuOp(linear_attention_layer, linear_attention_work),
         "mlp": CpuOp(mlp, mlp_work),
         "normalized_relation": CpuOp(normalized_layer, normalized_work),
         "separable_relation": CpuOp(separable_layer, separable_work),

@@ -11,6 +11,8 @@ from model.registry import Registry
 MIXERS: Registry[Any] = Registry(
     "mixer",
     {
+        "attention": "model.mixers.attention:Attention",
+        "linear_attention": "model.mixers.attention:LinearAttention",
         "normalized": "model.mixers.normalized:NormalizedRelation",
         "separable": "model.mixers.separable:SeparableRelation",
     },

@@ -63,7 +63,11 @@ def _token_ids(config: ModelConfig, n: int, length: int, rng: np.random.Generato
     return ids
 
 
-mixers = st.lists(st.sampled_from(["normalized", "separable"]), min_size=1, max_size=3)
+mixers = st.lists(
+    st.sampled_from(["normalized", "separable", "attention", "linear_attention"]),
+    min_size=1,
+    max_size=3,
+)
 
 
 @settings(max_examples=40)
@@ -244,9 +248,17 @@ def test_a_sequence_has_the_same_bits_alone_and_among_others_in_any_chunks(
     assert torch.equal(torch.cat(found), expected)
 
 
-@pytest.mark.parametrize("positions", sorted(POSITIONS))
-def test_a_row_holds_all_that_it_takes_to_go_on_from_the_end_of_a_page(positions: str) -> None:
-    decoder = _decoder(make_config(positions), 1)
+@pytest.mark.parametrize(
+    ("positions", "names"),
+    [
+        *((positions, ("separable", "normalized")) for positions in sorted(POSITIONS)),
+        ("coupled", ("linear_attention", "attention")),
+    ],
+)
+def test_a_row_holds_all_that_it_takes_to_go_on_from_the_end_of_a_page(
+    positions: str, names: tuple[str, ...]
+) -> None:
+    decoder = _decoder(make_config(positions, mixers=names), 1)
     ids = _token_ids(decoder.config, 1, 70, np.random.default_rng(1))[0]
     state = decoder.new_state(n_pages=9, page_size=16, n_slots=2, n_rows=2)
     pages, rows = [3, 1, 4, 2, 5], [state.row(1), -1, -1, state.row(0), -1]

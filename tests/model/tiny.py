@@ -35,7 +35,7 @@ def blocks(
         recall_blocks: the first ones, which write in turns of recall alone.
         recall_shift_width: taps of these.
         mlp_width: of an MLP in every block; None for none.
-        params: of the mixers.
+        params: of the mixers; of attention, its width and heads are those of the relations.
     """
     made: list[dict[str, Any]] = []
     for number, name in enumerate(mixers):
@@ -43,6 +43,8 @@ def blocks(
         if number < recall_blocks:
             block["params"]["shift_width"] = recall_shift_width
             block["phases"] = ["recall"]
+        if name.endswith("attention"):
+            block["params"] = {"d_attention": params["d_relation"], "n_head": params["n_head"]}
         if mlp_width is not None:
             block["mlp"] = {"width": mlp_width}
         made.append(block)

@@ -1,0 +1,111 @@
+"""What Transformers mix tokens with: attention, and linear attention."""
+
+import math
+from abc import abstractmethod
+from typing import Self
+
+from pydantic import BaseModel, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from model.mixers.base import Mixer
+from model.ops.attention import linear_attention, softmax_attention
+from model.state import LayerSpec, TensorSpec
+from model.validation import STRICT
+from model.weights import WeightViews
+
+
+class AttentionParams(BaseModel):
+    """Parameters of attention.
+
+    Attributes:
+        d_attention: width R of queries, keys and values, split evenly over the heads.
+        n_head: number of heads H.
+    """
+
+    model_config = STRICT
+
+    d_attention: PositiveInt
+    n_head: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.d_attention % self.n_head:
+            raise ValueError(
+                f"d_attention ({self.d_attention}) must be a multiple of n_head ({self.n_head})"
+            )
+        return self
+
+    @property
+    def d_head(self) -> int:
+        """Channels K of one head."""
+        return self.d_attention // self.n_head
+
+
+class _AttentionMixer(Mixer):
+    """`W_o attention(W_q x + β_q, W_k x + β_k, W_v x + β_v) + β_o`."""
+
+    Params = AttentionParams
+
+    def __init__(
+        self, params: AttentionParams, d_model: int, *, norm_eps: float, n_blocks: int
+    ) -> None:
+        super().__init__()
+        self.d_model, self.d_attention, self.n_head = d_model, params.d_attention, params.n_head
+        self.norm_eps = norm_eps
+        self.inputs = nn.Linear(d_model, 3 * params.d_attention)
+        self.output = nn.Linear(params.d_attention, d_model)
+        for linear, std in ((self.inputs, 0.02), (self.output, 0.02 / math.sqrt(n_blocks))):
+            nn.init.normal_(linear.weight, std=std)
+            nn.init.zeros_(linear.bias)
+        self.views = WeightViews(
+            (self.inputs, "weight"), (self.inputs, "bias"), (self.output, "weight"),
+            (self.output, "bias"),
+        )  # fmt: skip
+
+    @abstractmethod
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend over whole sequences; all are `[B, T, H, K]`."""
+
+    def forward(self, x: Tensor, reaches: Tensor, active: Tensor | None) -> Tensor:  # noqa: ARG002
+        """See `Mixer.forward`."""
+        q, k, v = self.inputs(x).unflatten(-1, (3, self.n_head, -1)).unbind(2)
+        written: Tensor = self.output(self.attend(q, k, v).flatten(-2))
+        return written
+
+
+class Attention(_AttentionMixer):
+    """Softmax attention. Its pool, which others call a KV cache, has two rows for each token."""
+
+    @classmethod
+    def spec(cls, params: AttentionParams, d_model: int) -> LayerSpec:  # noqa: ARG003
+        """A pool of keys and values, 2·R numbers a token."""
+        shape = params.n_head, params.d_head
+        return LayerSpec(pool=(TensorSpec("keys", shape), TensorSpec("values", shape)))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """See `_AttentionMixer.attend`."""
+        return softmax_attention(q, k, v)
+
+    @property
+    def op(self) -> str:
+        """See `Mixer.op`."""
+        return "attention"
+
+
+class LinearAttention(_AttentionMixer):
+    """Linear attention: sums that do not grow with the sequence, K·(K + 1) numbers a head."""
+
+    @classmethod
+    def spec(cls, params: AttentionParams, d_model: int) -> LayerSpec:  # noqa: ARG003
+        """Running sums, no pool."""
+        shape = params.n_head, params.d_head, params.d_head + 1
+        return LayerSpec(state=(TensorSpec("sums", shape),))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """See `_AttentionMixer.attend`."""
+        return linear_attention(q, k, v)
+
+    @property
+    def op(self) -> str:
+        """See `Mixer.op`."""
+        return "linear_attention"

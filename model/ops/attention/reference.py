@@ -1,0 +1,36 @@
+"""Attention in float64, written to be read. Every other implementation is compared with this one.
+
+Sources: Vaswani et al., "Attention Is All You Need" (arXiv 1706.03762); Katharopoulos et al.,
+"Transformers are RNNs" (arXiv 2006.16236).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from model.ops.attention import LEAST
+
+
+def softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """See `model.ops.attention.softmax_attention`; materialises all pairs."""
+    q, k, v = q.double(), k.double(), v.double()
+    scores = torch.einsum("bthk,bshk->bhts", q, k) / math.sqrt(q.shape[-1])
+    seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+    return torch.einsum("bhts,bshk->bthk", weights, v)
+
+
+def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """See `model.ops.attention.linear_attention`; token by token."""
+    q, k = (torch.where(x > 0, x + 1, x.exp()) for x in (q.double(), k.double()))
+    v = v.double()
+    sums = v.new_zeros(*k[:, 0].shape, v.shape[-1])
+    total = torch.zeros_like(k[:, 0])
+    out = torch.empty_like(v)
+    for t in range(v.shape[1]):
+        sums += k[:, t, :, :, None] * v[:, t, :, None, :]
+        total += k[:, t]
+        weight = (q[:, t] * total).sum(-1, keepdim=True) + LEAST
+        out[:, t] = torch.einsum("bhk,bhkv->bhv", q[:, t], sums) / weight
+    return out
