@@ -7,11 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from model.checkpoint import load_checkpoint
 from model.config import ModelConfig
 from model.mixers.normalized import NormalizedParams
+from model.runner import Runner
+from model.tasks.base import IGNORED
 from model.training.preset import Preset, load_preset
 from model.training.preset_files import PresetError, preset_names
+from model.training.run import Run
+from model.training.trainer import Trainer
 from tests.model.tiny import TINY
 
 # Made from the files as they were when each preset spelled out every value.
@@ -45,8 +51,46 @@ def test_a_file_of_ones_own() -> None:
     assert preset.blueprint.task.params.model_dump()["first_length"] == 2
 
 
+PAPER = {
+    "paper": "normalized", "paper-separable": "separable", "paper-transformer": "attention",
+    "paper-linear-transformer": "linear_attention",
+}  # fmt: skip
+
+
 def test_the_project_has_these_presets() -> None:
-    assert preset_names() == sorted(RECORDED)
+    assert preset_names() == sorted([*RECORDED, *PAPER])
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_paper_and_its_peers_have_its_protocol(name: str) -> None:
+    preset = load_preset(name)
+    config, optimizer = preset.blueprint.config, preset.optimizer
+    assert [block.mixer for block in config.blocks] == [PAPER[name]] * 12
+    assert (config.d_model, config.positions, config.norm_eps) == (192, "learned", 0.0)
+    widths = {getattr(block.mlp, "width", None) for block in config.blocks}
+    assert widths == {4 * 192 if "transformer" in name else None}
+    assert (optimizer.steps, optimizer.warmup_steps, optimizer.final_ratio) == (2000, 50, 1.0)
+    assert (optimizer.beta1, optimizer.beta2, optimizer.clip_norm) == (0.9, 0.999, 1.0)
+    batch = preset.blueprint.task.batch(np.random.default_rng(0), 0.0)
+    assert batch.token_ids.shape == (320, 2 * (16 + 1))
+    assert (batch.token_ids[:, 0] == config.bos_id).all()
+    assert (batch.token_ids[:, 17] == config.sep_id).all()
+    assert (batch.targets != IGNORED).sum() == 320 * 17  # the string again, and EOS
+    assert (batch.offsets == 0).all()
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_paper_and_its_peers_can_be_trained_and_served(name: str, tmp_path: Path) -> None:
+    few = ("task.batch_tokens=68", "task.max_strings=2", "optimizer.steps=2")
+    trainer = Trainer(load_preset(name, few), Run(tmp_path / "run"))
+    trainer.train(lambda _: None, lambda: False)
+    model = load_checkpoint(tmp_path / "run")
+    prompt = model.task.frame(model.tokenizer.encode("ab"), "copy")
+    runner = Runner(model, [len(prompt) + 3])
+    found = runner.read({0: prompt})[0]
+    with torch.no_grad():
+        expected = model.decoder(torch.tensor([prompt]))[0, -1]
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(RECORDED))
