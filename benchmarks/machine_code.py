@@ -27,6 +27,7 @@ from triton.compiler import ASTSource
 
 from benchmarks import gpu_rates
 from benchmarks.figures import arguments, integers, publish, start
+from model.ops.attention import gpu as attention
 from model.ops.embedding import gpu as embedding
 from model.ops.gpu import linear
 from model.ops.logits import gpu as logits
@@ -49,8 +50,9 @@ _INT_ARRAYS = (
 _FLOAT_ARRAYS = (
     "a", "a_keys", "a_totals", "a_values", "b", "b_keys", "b_totals", "b_values", "bias",
     "by_sequence", "change", "full", "g", "keys", "logits", "lowers", "match", "matches",
-    "memories", "moments", "out", "part", "partials", "phase_vectors", "pool", "readers", "scores",
-    "tails", "taps", "temperature", "tokens", "totals", "turned", "values", "weight", "x", "z",
+    "memories", "moments", "out", "part", "partials", "phase_vectors", "pool", "projected",
+    "readers", "scores", "tails", "taps", "temperature", "tokens", "totals", "turned", "values",
+    "weight", "weights", "x", "z",
 )  # fmt: skip
 _POOL = "pool", "keys", "values"
 _BFLOAT16 = "*i16"  # to Triton
@@ -67,11 +69,11 @@ _TYPES = {
     "chosen": "*i64",
     "energies": "*fp64",
     "eps": "fp32",
+    "scale": "fp32",
     "found": "*fp64",
     "likeliest": "*i64",
     "shares": "*fp64",
     "slopes": "*fp64",
-    "sums": "*fp64",
     "whole": "*i64",
 }
 """Of arguments by their names; all others are int32."""
@@ -89,6 +91,7 @@ class Variant:
             kernel for them.
         sizes: names of integers that are, too.
         pool: the type of memories in the pool: `*i16` stands for bfloat16.
+        sums: the type of the argument of that name.
     """
 
     kernel: Any
@@ -97,6 +100,7 @@ class Variant:
     aligned: bool = False
     sizes: tuple[str, ...] = ()
     pool: str = "*fp32"
+    sums: str = "*fp64"
 
     @property
     def name(self) -> str:
@@ -138,6 +142,14 @@ def variants() -> Iterator[Variant]:
             tables = {"HAS_PLACES": has, "HAS_PHASES": has}
             yield Variant(embedding.embed_rows, width | tables, places="*fp32")
     yield from _keyed_variants(segment)
+    for channels in (16, 256, 1024):
+        width = {"CHANNELS": channels}
+        yield Variant(attention.remember, width)
+        yield Variant(attention.attend, width | segment | {"RUN": attention.run_of(channels)})
+        yield Variant(attention.combine, width | segment)
+        yield Variant(attention.sum_keys, width, sums="*fp32")
+        with_values = width | {"VALUES": attention.values_of(channels)}
+        yield Variant(attention.attend_linearly, with_values, sums="*fp32")
     yield Variant(separable.scan, {"CHANNELS": 32})
     for kept in (1, 16, 64):
         channels = min(1024, token_shift.TAIL_NUMBERS // kept)
@@ -198,7 +210,8 @@ def compiled(variant: Variant, target: int) -> dict[str, Any]:
     if "maxnreg" in constants:
         options["maxnreg"] = constants.pop("maxnreg")
     names = variant.kernel.arg_names
-    types = _TYPES | {"places": variant.places} | dict.fromkeys(_POOL, variant.pool)
+    types = _TYPES | {"places": variant.places, "sums": variant.sums}
+    types |= dict.fromkeys(_POOL, variant.pool)
     signature = {
         name: "constexpr" if name in constants else types.get(name, "i32") for name in names
     }

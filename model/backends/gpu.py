@@ -13,6 +13,7 @@ from model.backends.base import Backend, Parts
 from model.backends.gpu_steps import DeviceSteps
 from model.device import DeviceError
 from model.draws import RowDraw
+from model.ops.attention.gpu_layers import attention_layer, linear_attention_layer
 from model.ops.embedding.gpu import embed
 from model.ops.logits.gpu import classify
 from model.ops.mlp.gpu import mlp
@@ -32,9 +33,11 @@ class GpuBackend(Backend):
     )
     samples = True
     ops: ClassVar[Mapping[str, Op]] = {
+        "attention": attention_layer,
         "classify": classify,
         "embed": embed,
         "keyed_relation": keyed_layer,
+        "linear_attention": linear_attention_layer,
         "mlp": mlp,
         "normalized_relation": normalized_layer,
         "separable_relation": separable_layer,

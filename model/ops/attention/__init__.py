@@ -23,8 +23,8 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         `[B, T, H, K]`.
     """
-    by_head = (x.transpose(1, 2) for x in (q, k, v))
-    return scaled_dot_product_attention(*by_head, is_causal=True).transpose(1, 2)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
 
 
 def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
