@@ -59,9 +59,8 @@ class Backend(ABC):
             in_a_hurry: whether to compute slowly for a while rather than to wait longer.
         """
 
-    @abstractmethod
-    def prepare(self, parts: Parts, state: DecoderState) -> None:
-        """Do beforehand what first steps with some storage would wait for.
+    def prepare(self, parts: Parts, state: DecoderState) -> None:  # noqa: B027
+        """Do beforehand what first steps with some storage would wait for; nothing by default.
 
         Args:
             parts: of the decoder.

@@ -90,9 +90,6 @@ class CpuBackend(Backend):
             scratch=Scratch(d_model, n_slots + n_rows),
         )
 
-    def prepare(self, parts: Parts, state: DecoderState) -> None:
-        """See `Backend.prepare`: kernels are compiled when they are first called."""
-
     def extend(
         self,
         parts: Parts,
