@@ -6,7 +6,8 @@ It is meant to take less than ten minutes, and has three parts, none of which ne
 
 - Kernels beside the float64 reference: the relations, keyed ones of every form among them, with
   pairs that nearly cancel; whole sequences with their gradients, as in training; how often tokens
-  are drawn; and the decoder of the checkpoint beside the same one on the CPU.
+  are drawn; steps that are played from records beside launched ones; and the decoder of the
+  checkpoint, and attention, beside the same ones on the CPU.
 - The server's acceptance: texts of every kind are copied exactly, and 64 streams that are cut half
   way leave nothing behind.
 - Rates: exponentials of the normalized relation while decoding and while reading a prompt, beside
@@ -38,6 +39,8 @@ from causalrn_client import Client
 from model.backends.gpu_inputs import DeviceBatch, Inputs, nobody
 from model.backends.gpu_scratch import DeviceScratch
 from model.checkpoint import load_checkpoint
+from model.config import ModelConfig
+from model.decoder import Decoder
 from model.device import DeviceError, backend_for
 from model.draws import RowDraw
 from model.evaluation.strings import BYTE_KINDS
@@ -56,10 +59,10 @@ EPS = 1e-6
 PAGE = 64
 BOUNDS = {
     "normalized": 4e-6, "separable": 2e-6, "keyed": 1e-5, "decoder": 1e-5, "whole": 2e-4,
-    "draws": 5.0,
+    "draws": 5.0, "peer": 1e-5, "records": 0.0,
 }  # fmt: skip
 """The largest error of a row, as a share of its largest number; whole sequences with gradients. Of
-draws, by how many standard deviations a token's count is off."""
+draws, by how many standard deviations a token's count is off; of records, the difference."""
 
 
 def main() -> None:
@@ -133,6 +136,10 @@ def check_kernels(device: torch.device, checkpoint: Path, *, small: bool) -> dic
         _logits(checkpoint, backend, 8 if small else 600) for backend in ("cpu", "gpu")
     ]  # fmt: skip
     errors["decoder"] = _error(logits[1], logits[0])
+    for mixer in ("attention", "linear_attention"):
+        of_peers = [_logits_of_peer(mixer, backend, length) for backend in ("cpu", "gpu")]
+        errors[f"peer {mixer}"] = _error(of_peers[1], of_peers[0])
+    errors["records"] = _records_error(checkpoint, 4 if small else 64)
     for name, error in errors.items():
         print(f"{name}: {error:.1e}", flush=True)
     return errors
@@ -315,6 +322,44 @@ def _logits(checkpoint: Path, backend: str, length: int) -> Tensor:
     )  # fmt: skip
     state = model.decoder.new_state(n_pages=batch.block_tables.size, page_size=PAGE, n_slots=1)
     return model.decoder.extend(batch, state, np.arange(len(ids))).logits
+
+
+def _logits_of_peer(mixer: str, backend: str, length: int) -> Tensor:
+    """After each of some tokens, of two blocks with random weights."""
+    params = {"d_attention": 192, "n_head": 2}
+    config = ModelConfig.from_dict(
+        {
+            "vocab_size": 29, "bos_id": 0, "sep_id": 1, "eos_id": 2, "d_model": 192,
+            "blocks": [{"mixer": mixer, "params": params, "mlp": {"width": 768}}] * 2,
+            "positions": "none", "max_seq_len": length,
+        }
+    )  # fmt: skip
+    torch.manual_seed(0)
+    decoder = Decoder(config, backend).requires_grad_(False)
+    decoder.to(decoder.backend.device)
+    ids = np.random.default_rng(0).integers(3, 29, length)
+    tables = np.arange(-(-length // PAGE), dtype=np.int32)[None]
+    batch = RaggedBatch(ids, np.array([0, length]), np.zeros(1, np.int64), np.zeros(1, int), tables)
+    state = decoder.new_state(n_pages=tables.size, page_size=PAGE, n_slots=1)
+    return decoder.extend(batch, state, np.arange(length)).logits
+
+
+def _records_error(checkpoint: Path, n_steps: int) -> float:
+    """By how much steps that are played from records differ from launched ones: by no bit."""
+    found = []
+    for plays in (True, False):
+        model = load_checkpoint(checkpoint, "gpu")
+        state = model.decoder.new_state(n_pages=3, page_size=PAGE, n_slots=3)
+        state.scratch.records = plays
+        tables = np.arange(3, dtype=np.int32)[:, None]
+        logits = []
+        for step in range(n_steps):
+            ids = np.array([65, 66, 67]) + step % 7
+            held = np.full(3, step)
+            batch = RaggedBatch(ids, np.arange(4), held, np.arange(3), tables)
+            logits.append(model.decoder.extend(batch, state).logits)
+        found.append(torch.stack(logits))
+    return float((found[0] - found[1]).abs().max())
 
 
 def _error(got: Tensor, exact: Tensor) -> float:

@@ -91,7 +91,7 @@ def test_a_part_that_the_backend_has_no_operation_for_says_so(
     (tmp_path / "config.json").write_text(values)
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     with pytest.raises(
-        CheckpointError, match="there is no mixer 'normalised'; known mixers: .*, mean, "
+        CheckpointError, match=r"there is no mixer 'normalised'; known mixers: .*, mean, "
     ):
         load_checkpoint(tmp_path)
     with pytest.raises(

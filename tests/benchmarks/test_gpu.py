@@ -36,6 +36,6 @@ def test_all_of_its_parts_run_interpreted(tmp_path: Path) -> None:
     assert found["server"]["copies"] >= 13
     assert (found["server"]["wrong"], found["server"]["held"]) == (0, 0)
     assert {name.split()[0] for name in found["errors"]} == {
-        "normalized", "separable", "keyed", "decoder", "whole", "draws",
+        "normalized", "separable", "keyed", "decoder", "whole", "draws", "peer", "records",
     }  # fmt: skip
     assert found["rates"]["tokens_per_second"]
