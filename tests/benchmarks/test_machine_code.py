@@ -19,6 +19,7 @@ IN_FLOAT64 = (
     *(f"relation.gpu_keyed_whole.{name}," for name in ("relate_keyed", "add_keyed_gradients")),
 )
 LARGEST_SHARED = 48 * 1024  # what every GPU gives without being asked for more
+FEWEST_WARPS = 8  # that an SM is to hold of any kernel, two for each of its schedulers
 
 CODE = """\
 .L_x_0:
@@ -116,6 +117,7 @@ def test_nothing_spills(target: int, tmp_path: Path) -> None:
     }
     assert max(one["shared"] for one in kernels.values()) <= LARGEST_SHARED
     assert all(one["exponentials"] for name, one in kernels.items() if ".relate," in name)
+    assert min(one["warps_per_sm"] for one in kernels.values()) >= FEWEST_WARPS
     check_whole_sequences(
         {name: one for name, one in kernels.items() if name.startswith("relation.gpu_whole.")},
         target,
@@ -131,3 +133,4 @@ def check_whole_sequences(kernels: dict[str, Any], target: int) -> None:
         # Of the rate of bare exponentials; arithmetic alone leaves gradients 44 % on 8.0.
         least = 0.75 if "relate_whole" in name else 0.4 if target == 80 else 0.6
         assert one["loop"]["share"] > least
+        assert one["warps_per_sm"] >= (16 if "relate_whole" in name else 12)
