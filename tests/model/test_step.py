@@ -55,6 +55,6 @@ def test_only_a_model_that_needs_an_operation_is_refused(mlp_width: int | None) 
         assert torch.isfinite(decoder.extend(one_token(), state).logits).all()
         return
     with pytest.raises(
-        UnsupportedOpError, match="no operation 'mlp', it has classify, embed, keyed_relation, norm"
+        UnsupportedOpError, match="no operation 'mlp', it has attention, classify, embed, "
     ):
         decoder.extend(one_token(), state)
