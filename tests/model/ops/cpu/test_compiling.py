@@ -46,18 +46,22 @@ import ctypes, logging, os, sys, time
 import forms
 from model.ops.cpu import compiling, jit
 
+def say(*words):
+    # At once, since another thread may write meanwhile, and print would end the line later.
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")
+
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
 compiling.usable_cores = lambda: int(os.environ.get("CORES", 2))  # whatever there are here
 compiling.in_a_hurry = "HURRY" in os.environ
 jit.report_compiling(lambda doing: sys.stdout.write(f"{doing}\\n"))
 compiling.compile_all(forms.ALL[:2], forms.ALL[2:])
-print("is there:", *(form.is_kept for form in forms.ALL))
-print("awaited:", *(compiling.is_awaited(form) for form in forms.ALL))
+say("is there:", *(form.is_kept for form in forms.ALL))
+say("awaited:", *(compiling.is_awaited(form) for form in forms.ALL))
 while any(map(compiling.is_awaited, forms.ALL)):
     time.sleep(0.01)
 signature = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
-print("values:", *(signature(form.c_address())(7) for form in forms.ALL))
-print("is there:", *(form.is_kept for form in forms.ALL))
+say("values:", *(signature(form.c_address())(7) for form in forms.ALL))
+say("is there:", *(form.is_kept for form in forms.ALL))
 """
 # What a child does first, so that the third function takes long.
 SLOWLY = """
