@@ -195,7 +195,7 @@ class _Following(NamedTuple):
 
     def keep(self) -> None:
         """Copy what the decoder's next step may write over."""
-        assert self.predictions.logits is not None
+        self.predictions.logits.numpy()
 
     def choose(self, sampler: Sampler) -> int:
         token_id = self.chosen

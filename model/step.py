@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model.state import DecoderState
+from model.state import DecoderState, RaggedBatch
 
 Op = Callable[..., None]
 """An operation of a backend, which reads and writes the rows of a step.
@@ -24,7 +24,7 @@ class Step:
     The arrays are the backend's own kind: NumPy's for the CPU.
 
     Attributes:
-        batch: the new tokens, and where their sequences' memory lies (`RaggedBatch`).
+        batch: the new tokens, and where their sequences' memory lies.
         state: storage of all layers.
         ops: the backend's operations by name.
         x: `[N, D]` float32, the residual stream of the new tokens, updated in place by every block.
@@ -35,7 +35,7 @@ class Step:
         scratch: working memory of the backend, of whatever kind it needs.
     """
 
-    batch: Any
+    batch: RaggedBatch
     state: DecoderState
     ops: Mapping[str, Op]
     x: Any

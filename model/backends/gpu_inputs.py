@@ -84,15 +84,15 @@ class Inputs:
         self._host, self._device = host, device
         self._arrays: dict[str, NDArray[Any]] = {}
         found: dict[str, Tensor] = {}
-        end = 0
-        for name, (dtype, sizes) in _layout(shape).items():
+        end, layout = 0, _layout(shape)
+        for name, (dtype, sizes) in layout.items():
             begin, end = end, end + _room(dtype, sizes)
             there = slice(begin, begin + dtype.itemsize * prod(sizes))
             self._arrays[name] = host[there].view(dtype).view(sizes).numpy()
             found[name] = device[there].view(dtype).view(sizes)
         self.draws = DeviceDraws(**{name: found.pop(name) for name in DeviceDraws.__annotations__})
         self.batch = DeviceBatch(shape.n_rows, shape.longest, **found)
-        self._n_fixed = end - _room(*_layout(shape)["changes"])
+        self._n_fixed = end - _room(*layout["changes"])
 
     @staticmethod
     def n_bytes(shape: StepShape) -> int:

@@ -12,6 +12,7 @@ from model.backends.gpu_inputs import nobody
 from model.backends.gpu_scratch import DeviceScratch
 from model.backends.gpu_shape import Buckets, StepShape
 from model.draws import RowDraw
+from model.mixers.base import Mixer
 from model.ops.logits.gpu_sampling import make_draws
 from model.predictions import Predictions
 from model.state import DecoderState, RaggedBatch
@@ -28,7 +29,7 @@ class DeviceSteps:
 
     A step that fits into a bucket works on memory of its own kind, which seldom moves, so a record
     of it stays good. The first step of a bucket is launched, and then recorded. Where recording
-    fails, all steps are launched.
+    fails, or a mixer has its own `extend`, of which no record could tell, all steps are launched.
 
     Args:
         device: that computes.
@@ -69,15 +70,17 @@ class DeviceSteps:
         A step of which nothing is wanted is not waited for: the host prepares the next one.
         """
         shape = StepShape.of(batch, len(rows), draws)
-        bucket = self._buckets(parts, state).find(shape) if self.records else None
+        bucket = None
+        if self.records and _consists_of_ops(parts):
+            bucket = self._buckets(parts, state).find(shape)
         if bucket is None:
             scratch = self._launched
             scratch.put(shape, parts, batch, state, rows, draws)
-            self._launch(parts, state, scratch)
+            self._launch(parts, batch, state, scratch)
         else:
             scratch = self._recorded
             scratch.put(bucket, parts, batch, state, rows, draws, lasts=True)
-            self._play(bucket, parts, state)
+            self._play(bucket, parts, batch, state)
         if not len(rows):
             nothing = np.empty(0, np.int64)
             return Predictions(scratch.logits[:0], nothing, nothing)
@@ -88,21 +91,23 @@ class DeviceSteps:
     def prepare(self, parts: Parts, state: DecoderState) -> None:
         """Have every kernel compiled, and every bucket recorded, with steps of nobody's tokens."""
         for bucket in self._buckets(parts, state).all():
-            if self.records:
+            if self.records and _consists_of_ops(parts):
                 self.prepare_one(bucket, parts, state)
 
     def prepare_one(self, bucket: StepShape, parts: Parts, state: DecoderState) -> None:
         """Have a bucket recorded, with a step of nobody's tokens."""
         empty = nobody()
         self._recorded.put(bucket, parts, empty, state, empty.slots, (), lasts=True)
-        self._play(bucket, parts, state)
+        self._play(bucket, parts, empty, state)
 
-    def _play(self, bucket: StepShape, parts: Parts, state: DecoderState) -> None:
+    def _play(
+        self, bucket: StepShape, parts: Parts, batch: RaggedBatch, state: DecoderState
+    ) -> None:
         """Make a step whose inputs are there, from a record if there is a good one."""
         scratch = self._recorded
 
         def launch() -> None:
-            self._launch(parts, state, scratch)
+            self._launch(parts, batch, state, scratch)
 
         self._forget_if_stale(parts)
         graph = self._graphs.get(bucket)
@@ -134,10 +139,12 @@ class DeviceSteps:
         longest = min(parts.embedding.config.max_seq_len, n_held)
         return Buckets.for_slots(state.n_slots, longest, state.page_size)
 
-    def _launch(self, parts: Parts, state: DecoderState, scratch: DeviceScratch) -> None:
+    def _launch(
+        self, parts: Parts, batch: RaggedBatch, state: DecoderState, scratch: DeviceScratch
+    ) -> None:
         n = scratch.batch.n_rows
         x = scratch.room("residual", n, self._d_model)
-        step = Step(scratch.batch, state, self._ops, x, None, None, None, n, scratch)
+        step = Step(batch, state, self._ops, x, None, None, None, n, scratch)
         step.op(parts.embedding.op)(parts.embedding, step, None)
         for block, layer in zip(parts.blocks, state.layers, strict=True):
             scratch.mask = block.mask
@@ -146,3 +153,8 @@ class DeviceSteps:
         draws = scratch.inputs.draws
         if len(draws.whole):
             make_draws(scratch.logits, scratch.likeliest, draws, scratch.chosen)
+
+
+def _consists_of_ops(parts: Parts) -> bool:
+    """Whether every block leaves its mixer to an operation of the backend."""
+    return all(type(block.mixer).extend is Mixer.extend for block in parts.blocks)

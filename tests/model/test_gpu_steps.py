@@ -14,9 +14,11 @@ from model.backends.gpu_shape import MOST_ROWS, Buckets, StepShape
 from model.backends.gpu_steps import DeviceSteps
 from model.decoder import Decoder
 from model.draws import RowDraw
+from model.mixers.normalized import NormalizedRelation
 from model.ops.relation.gpu import SEGMENT
 from model.sampling import Sampler, SamplingParams
-from model.state import RaggedBatch
+from model.state import LayerState, RaggedBatch
+from model.step import Step
 from tests.model.tiny import tiny_config
 
 CPU = torch.device("cpu")
@@ -144,6 +146,23 @@ def test_no_record_outlives_what_it_works_on(records: Records, change: str) -> N
     assert records.n_recorded == n_recorded + 1
     writers.step(0, 1)
     assert records.n_played == 1
+
+
+class OwnRelation(NormalizedRelation):
+    """A mixer with its own `extend`, on the host, where a record would not see it."""
+
+    def extend(self, step: Step, layer: LayerState) -> None:
+        assert isinstance(step.batch, RaggedBatch)
+        super().extend(step, layer)
+
+
+def test_a_mixer_with_its_own_extend_is_never_recorded(records: Records) -> None:
+    writers, others = Writers(_decoder()), Writers(_decoder())
+    writers.decoder.mixers[0].__class__ = OwnRelation
+    others.steps.records = False
+    for _ in range(2):
+        np.testing.assert_array_equal(writers.step(0, 1, 2), others.step(0, 1, 2))
+    assert records.n_recorded == 0
 
 
 def test_where_recording_fails_steps_are_launched(

@@ -17,8 +17,8 @@ import numpy as np
 from model.ops.attention import LEAST
 from model.ops.cpu import jit
 from model.ops.cpu.lanes import exp2, row_dot
+from model.ops.relation.cpu import SEGMENT
 
-SEGMENT = 512  # memories that one thread takes at a time
 _LOG2E = 1.4426950408889634
 _F0 = np.float32(0.0)
 _F1 = np.float32(1.0)

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from model.ops.attention.cpu import SEGMENT, accumulate, combine, read_segment, remember
+from model.ops.attention.cpu import accumulate, combine, read_segment, remember
 from model.ops.cpu import jit
 from model.ops.cpu.dealing import add, take, wait_for
 from model.ops.cpu.linear import add_product
 from model.ops.cpu.operations import Work, operation
 from model.ops.cpu.records import F32, F64, I64
 from model.ops.norm.cpu import normalize
+from model.ops.relation.cpu import SEGMENT
 from model.ops.relation.cpu_layers import active_run
 from model.state import DecoderState, LayerState
 

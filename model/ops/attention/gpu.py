@@ -18,8 +18,6 @@ import triton.language as tl
 from model.ops.attention import LEAST
 from model.ops.gpu.tiles import VARYING, is_active
 
-SEGMENT = 512
-
 _LARGEST_RUN = 16  # memories; a page has a multiple of it
 _MOST_VALUES = 16  # channels of values that a program of linear attention has
 _PAIRS = 4096  # numbers of memories that a program takes at a time; with more, it spills

@@ -9,6 +9,7 @@ from torch import Tensor
 from model.ops.attention import gpu
 from model.ops.gpu.linear import multiply
 from model.ops.norm.gpu import norm_rows
+from model.ops.relation.gpu import SEGMENT
 from model.state import LayerState
 from model.step import Step
 
@@ -26,17 +27,17 @@ def attention_layer(mixer: Any, step: Step, layer: LayerState) -> None:
         projected, batch.owners, batch.places, batch.block_tables, keys, values, n_pages, heads,
         page_size, k, CHANNELS=channels,
     )  # fmt: skip
-    n_segments = triton.cdiv(batch.longest, gpu.SEGMENT)
+    n_segments = triton.cdiv(batch.longest, SEGMENT)
     partials = device.room("partials", n_segments, n, heads * k)
     weights = device.room("weights", n_segments, n, heads, 2)
     gpu.attend[(n, heads, n_segments)](
         projected, batch.owners, batch.places, batch.phases, batch.block_tables, keys, values,
         partials, weights, n, n_pages, heads, page_size, k, device.mask, _LOG2E / math.sqrt(k),
-        CHANNELS=channels, RUN=gpu.run_of(channels), SEGMENT=gpu.SEGMENT,
+        CHANNELS=channels, RUN=gpu.run_of(channels), SEGMENT=SEGMENT,
     )  # fmt: skip
     gpu.combine[(n, heads)](
         partials, weights, batch.places, batch.phases, o, n, heads, k, device.mask,
-        CHANNELS=channels, SEGMENT=gpu.SEGMENT,
+        CHANNELS=channels, SEGMENT=SEGMENT,
     )  # fmt: skip
     _write(mixer, step, o)
 

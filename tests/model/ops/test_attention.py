@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from model.ops.attention import cpu, linear_attention, reference, softmax_attention
 from model.ops.cpu import jit
+from model.ops.relation.cpu import SEGMENT
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 BOTH = [
@@ -69,14 +70,14 @@ def test_it_is_the_attention_of_torch() -> None:
 
 @jit.sequential
 def _read(projected, n_heads, table, keys, values, partials, out):  # type: ignore[no-untyped-def]
-    scores = np.empty(cpu.SEGMENT)
+    scores = np.empty(SEGMENT)
     for n in range(projected.shape[0]):
         cpu.remember(projected, n, n, table, keys, values)
     for n in range(projected.shape[0]):
-        for begin in range(0, n + 1, cpu.SEGMENT):
+        for begin in range(0, n + 1, SEGMENT):
             for h in range(n_heads):
                 cpu.read_segment(
-                    projected, n, h, table, keys, values, begin, min(begin + cpu.SEGMENT, n + 1),
+                    projected, n, h, table, keys, values, begin, min(begin + SEGMENT, n + 1),
                     scores, partials,
                 )  # fmt: skip
         cpu.combine(n, n + 1, n_heads, partials, out)
@@ -88,7 +89,7 @@ def _from_pages(q: Tensor, k: Tensor, v: Tensor, page_size: int) -> NDArray[np.f
     n_pages = -(-length // page_size)
     table = np.random.default_rng(0).permutation(n_pages).astype(np.int32)
     keys, values = np.full((2, n_pages, heads, page_size, width), np.nan, np.float32)
-    n_segments = -(-length // cpu.SEGMENT)
+    n_segments = -(-length // SEGMENT)
     partials = np.full((n_segments, length, heads * (width + 2)), np.nan, np.float32)
     out = np.full((length, heads * width), np.nan, np.float32)
     _read(projected, heads, table, keys, values, partials, out)
@@ -98,7 +99,7 @@ def _from_pages(q: Tensor, k: Tensor, v: Tensor, page_size: int) -> NDArray[np.f
 @pytest.mark.parametrize("scale", [1.0, 30.0])
 def test_several_segments_of_pages(scale: float) -> None:
     """With large scores, too, whose weights leave the range of float32."""
-    q, k, v = (x[0] for x in _draw(2 * cpu.SEGMENT + 3, 2, 9, 2, scale))
+    q, k, v = (x[0] for x in _draw(2 * SEGMENT + 3, 2, 9, 2, scale))
     expected = reference.softmax_attention(*(x[None] for x in (q, k, v)))[0]
     got = _from_pages(q, k, v, 16)
     assert np.array_equal(got, _from_pages(q, k, v, 48))
