@@ -20,6 +20,7 @@ from model.ops.cpu import compiling, jit
 from model.ops.embedding.cpu import embed, embedding_work
 from model.ops.logits.cpu import classify, logits_work
 from model.ops.mlp.cpu import mlp, mlp_work
+from model.ops.pairwise.cpu_layers import pairwise_layer, pairwise_work
 from model.ops.relation.cpu_keyed_layer import keyed_layer, keyed_work
 from model.ops.relation.cpu_layers import (
     normalized_layer,
@@ -47,6 +48,7 @@ class CpuBackend(Backend):
         "linear_attention": CpuOp(linear_attention_layer, linear_attention_work),
         "mlp": CpuOp(mlp, mlp_work),
         "normalized_relation": CpuOp(normalized_layer, normalized_work),
+        "pairwise_relation": CpuOp(pairwise_layer, pairwise_work),
         "separable_relation": CpuOp(separable_layer, separable_work),
     }
 

@@ -14,6 +14,7 @@ MIXERS: Registry[Any] = Registry(
         "attention": "model.mixers.attention:Attention",
         "linear_attention": "model.mixers.attention:LinearAttention",
         "normalized": "model.mixers.normalized:NormalizedRelation",
+        "pairwise": "model.mixers.pairwise:PairwiseRelation",
         "separable": "model.mixers.separable:SeparableRelation",
     },
 )

@@ -116,6 +116,32 @@ def test_forward_equals_extend_with_keys(
     _check_chunks(_decoder(config, seed), length, seed)
 
 
+@settings(max_examples=30)
+@given(
+    st.sampled_from(["pair", "separate", "none"]),
+    st.sampled_from(["exp", "elu", "relu", "gelu", "poly_relu", "poly_norm"]),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([1, 63, 257, 600]),
+    st.integers(0, 10**6),
+)
+def test_forward_equals_extend_in_other_forms(
+    normalization: str, activation: str, learns: bool, normalizes: bool, length: int, seed: int
+) -> None:
+    """In the ablations of the relation; they write little, as their outputs may be huge."""
+    params = {
+        "d_relation": 16, "n_head": 2, "normalization": normalization, "activation": activation,
+        "learns_temperature": learns, "normalizes_output": normalizes,
+    }  # fmt: skip
+    config = make_config(blocks=[{"mixer": "pairwise", "params": params}] * 2)
+    decoder = _decoder(config, seed)
+    with torch.no_grad():
+        for name, parameter in decoder.named_parameters():
+            if name.endswith("output.weight"):
+                parameter.mul_(0.01)
+    _check_chunks(decoder, length, seed)
+
+
 def _check_chunks(decoder: Decoder, length: int, seed: int) -> None:
     """Compare `forward` with `extend` of a ragged batch, in random chunks from random pages."""
     config, rng, n = decoder.config, np.random.default_rng(seed), 3

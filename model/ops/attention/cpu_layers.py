@@ -78,7 +78,7 @@ def _project(first, last, x, eps, w_in, b_in, z, projected):
 
 
 @jit.inline
-def _write(first, last, active, o, w_output, b_output, x):
+def write_as_it_is(first, last, active, o, w_output, b_output, x):
     """x += w_output · o + b_output, in active rows."""
     first, end = active_run(first, last, active)
     while first < end:
@@ -153,7 +153,7 @@ def attention_layer(
                     s += 1
                 if active[n]:
                     combine(n, context_lens[s] + n - starts[s] + 1, n_heads, partials, o)
-            _write(first, last, active, o, w_output, b_output, x)
+            write_as_it_is(first, last, active, o, w_output, b_output, x)
             tile = take(taken, 2)
 
 
@@ -198,5 +198,5 @@ def linear_attention_layer(
         tile = take(taken, 2)
         while tile < n_tiles:
             first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
-            _write(first, last, active, o, w_output, b_output, x)
+            write_as_it_is(first, last, active, o, w_output, b_output, x)
             tile = take(taken, 2)
