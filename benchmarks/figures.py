@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from model.machine import processor
 from model.ops.cpu import jit
 from model.output_file import check_writable, write_json
 from server.settings import Settings
@@ -114,19 +115,11 @@ def integers(text: str) -> list[int]:
 def machine() -> dict[str, Any]:
     """What the figures were measured on: processor, cores, threads and Python."""
     return {
-        "machine": _processor(),
+        "machine": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": jit.num_threads(),
         "python": platform.python_version(),
     }
-
-
-def _processor() -> str:
-    """What the processor calls itself, where Linux tells; else its architecture."""
-    known = Path("/proc/cpuinfo")
-    text = known.read_text(encoding="utf-8") if known.exists() else ""
-    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return named[1].strip() if named else platform.machine()
 
 
 def percentiles_ms(

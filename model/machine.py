@@ -7,6 +7,8 @@ limit; both may be mounted at once.
 
 import contextlib
 import os
+import platform
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +48,16 @@ def usable_bytes(root: Path = _ROOT) -> int:
             with contextlib.suppress(ValueError):  # no such limit, or "max"
                 limits.append(int(_read(group / name)))
     return min(limits)
+
+
+def processor(root: Path = _ROOT) -> str:
+    """What the processor calls itself, where Linux tells; else its architecture.
+
+    Args:
+        root: as above.
+    """
+    named = re.search(r"^model name\s*:\s*(.+)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
+    return named[1].strip() if named else platform.machine()
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:

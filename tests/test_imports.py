@@ -30,7 +30,7 @@ TORCH_FREE = [
 # Needs more, which `causalrn-client[cli]` brings.
 COMMAND_OF_CLIENT = ("causalrn_client.cli",)
 # Released by the same people for one version of the other, which alone is declared.
-COMPANIONS = {"llvmlite": "numba", "pydantic_core": "pydantic"}
+COMPANIONS = {"cycler": "matplotlib", "llvmlite": "numba", "pydantic_core": "pydantic"}
 
 # What any file of the server may know.
 COMMON = (
@@ -200,7 +200,7 @@ def test_no_torch_behind_plain_python(graph: Graph, module: str) -> None:
 
 
 def test_training_and_evaluation_serve_the_command_line_alone(graph: Graph) -> None:
-    inner = ("model.training", "model.evaluation")
+    inner = ("model.training", "model.evaluation", "model.reproduction")
     outside = {
         name: found
         for name, found in graph.items()
@@ -272,7 +272,8 @@ def test_the_client_needs_httpx_pydantic_and_theirs_only(graph: Graph) -> None:
 
 def test_what_is_imported_is_declared(graph: Graph) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = project["dependencies"] + project["optional-dependencies"]["gpu"]
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + extras["gpu"] + extras["figures"]
     declared = {re.split(r"[^\w-]", line)[0] for line in lines}
     own = [found for name, found in graph.items() if top(name) in {"model", "server"}]
     used = {COMPANIONS.get(top(x), top(x)) for found in own for x in found}

@@ -11,8 +11,8 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from model.evaluation.errors import EvaluationError
-from model.evaluation.progress import Watch
 from model.evaluation.results_file import ResultsFile
+from model.progress import Watch
 from model.terminal import fail, say
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from model.evaluation import progress
+from model import progress
 from model.evaluation.results_file import ResultsFile
 from model.tasks.copying import Copying
 from tests.model.command import refusal, run, start, use_script
