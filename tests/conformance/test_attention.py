@@ -1,0 +1,67 @@
+"""The mixers of attention beside what others made of the same formulas, with the same weights."""
+
+import importlib.util
+from importlib.metadata import files
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import elu
+from transformers import GPT2Config
+from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
+
+from model.mixers.attention import Attention, AttentionParams, LinearAttention
+
+D, HEADS, LENGTH = 48, 4, 70
+TOLERANCE = 1e-5
+
+
+def _mixer(kind: type[Attention] | type[LinearAttention]) -> Attention | LinearAttention:
+    torch.manual_seed(0)
+    params = AttentionParams(d_attention=D, n_head=HEADS)
+    mixer = kind(params, D, norm_eps=1e-6, n_blocks=2).requires_grad_(False)
+    for parameter in mixer.parameters():
+        parameter.normal_(std=0.3)
+    return mixer
+
+
+def _inputs() -> tuple[Tensor, Tensor]:
+    x = torch.randn(2, LENGTH, D, generator=torch.Generator().manual_seed(1))
+    return x, torch.zeros(2, LENGTH, dtype=torch.long)
+
+
+def test_attention_is_that_of_transformers() -> None:
+    mixer = _mixer(Attention)
+    config = GPT2Config(n_embd=D, n_head=HEADS, n_positions=LENGTH)
+    config._attn_implementation = "eager"
+    theirs: Any = GPT2Attention(config, layer_idx=0)  # type: ignore[no-untyped-call]
+    theirs.eval().requires_grad_(False)
+    for own, other in ((mixer.inputs, theirs.c_attn), (mixer.output, theirs.c_proj)):
+        other.weight.copy_(own.weight.T)
+        other.bias.copy_(own.bias)
+    x, reaches = _inputs()
+    mask = torch.full((LENGTH, LENGTH), -torch.inf).triu(1)[None, None]
+    expected = theirs(x, attention_mask=mask)[0]
+    torch.testing.assert_close(mixer(x, reaches, None), expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def _naive(module: str) -> ModuleType:
+    """A module of flash-linear-attention, without its package, which looks for a GPU."""
+    (file,) = (f for f in files("fla-core") or () if str(f) == module.replace(".", "/") + ".py")
+    spec = importlib.util.spec_from_file_location(module, str(file.locate()))
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def test_linear_attention_is_that_of_flash_linear_attention() -> None:
+    mixer = _mixer(LinearAttention)
+    x, reaches = _inputs()
+    q, k, v = mixer.inputs(x).unflatten(-1, (3, HEADS, -1)).unbind(2)
+    naive = _naive("fla.ops.linear_attn.naive").naive_recurrent_linear_attn
+    attended, _ = naive(elu(q) + 1, elu(k) + 1, v, scale=1.0, normalize=True)
+    expected = mixer.output(attended.flatten(-2))
+    torch.testing.assert_close(mixer(x, reaches, None), expected, rtol=TOLERANCE, atol=TOLERANCE)
