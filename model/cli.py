@@ -24,6 +24,7 @@ from model.arguments import (
 )
 from model.device import DeviceError, chosen_device
 from model.evaluation.cli import commands as evaluating
+from model.reproduction.cli import commands as reproducing
 from model.sampling import SamplingParams
 from model.sampling_options import takes_sampling
 from model.terminal import fail, postponed_interrupts, progress_bar, say
@@ -74,6 +75,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(evaluating)
+app.add_typer(reproducing)
 _CUT_OFF = 3  # the exit status of an answer that had no room
 _WRONG = (
     5  # the exit status of an answer that is not what it should be, as in the client's commands

@@ -1,0 +1,1 @@
+"""The paper's copying experiment, again: many trainings, side by side, and what came of them."""

@@ -1,0 +1,93 @@
+"""The models of the experiments, by the names that plans use."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from model.ops.pairwise.form import ACTIVATIONS, Activation, Normalization
+
+NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
+BARE = "-bare"
+"""Ends the names of ablations that have no norm behind the relation."""
+
+Block = Mapping[str, Any]
+
+
+class UnknownModelError(ValueError):
+    """No model has that name. The message names those that there are."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the experiments.
+
+    Attributes:
+        name: in plans and results.
+        title: in figures and reports.
+        block: one of its blocks, for a width of the residual stream.
+    """
+
+    name: str
+    title: str
+    block: Callable[[int], Block]
+
+
+def _relation(mixer: str, **params: Any) -> Callable[[int], Block]:
+    return lambda width: {"mixer": mixer, "params": {"d_relation": width, **params}}
+
+
+def _attention(mixer: str) -> Callable[[int], Block]:
+    return lambda width: {
+        "mixer": mixer,
+        "params": {"d_attention": width},
+        "mlp": {"width": 4 * width},
+    }
+
+
+def _ablation(normalization: Normalization, activation: Activation, bare: bool) -> Model:
+    name = ablation_name(normalization, activation, bare=bare)
+    words = {"pair": "pairs normalized", "separate": "each normalized", "none": "not normalized"}
+    title = f"{activation}, {words[normalization]}{', no norm behind' if bare else ''}"
+    params = {"normalization": normalization, "activation": activation}
+    return Model(name, title, _relation("pairwise", **params, normalizes_output=not bare))
+
+
+def ablation_name(normalization: Normalization, activation: Activation, *, bare: bool) -> str:
+    """The name of an ablation of the paper's relation."""
+    return f"{normalization}-{activation}{BARE if bare else ''}"
+
+
+_OTHERS = (
+    Model("normalized", "CausalRN", _relation("normalized")),
+    Model("separable", "CausalRN, separable", _relation("separable")),
+    Model("transformer", "Transformer", _attention("attention")),
+    Model("linear-transformer", "linear Transformer", _attention("linear_attention")),
+)
+
+MODELS: Mapping[str, Model] = {
+    model.name: model
+    for model in (
+        *_OTHERS,
+        *(
+            _ablation(normalization, activation, bare)
+            for normalization in NORMALIZATIONS
+            for activation in ACTIVATIONS
+            for bare in (False, True)
+        ),
+    )
+}
+"""All of them: the paper's relation, its peers, and the ablations of the relation."""
+
+
+def find_model(name: str) -> Model:
+    """The model of that name.
+
+    Raises:
+        UnknownModelError: there is none.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    close = difflib.get_close_matches(name, MODELS, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise UnknownModelError(f"there is no model {name!r}{hint}; there are {', '.join(MODELS)}")

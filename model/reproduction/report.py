@@ -1,0 +1,68 @@
+"""The report of an experiment: every number, and the command that it came from."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from model.evaluation.tables import markdown
+from model.reproduction.figures import figures
+from model.reproduction.models import find_model
+from model.reproduction.plan import Plan
+from model.reproduction.results import Result
+
+_HEAD = [
+    "model", "letters", "learning rate", "batch", "outcome", "steps", "minutes", "soft", "hard",
+    "exact",
+]  # fmt: skip
+
+
+def table(results: Iterable[Result]) -> str:
+    """A Markdown table of results."""
+    return markdown([_HEAD, *map(_row, results)])
+
+
+def _row(result: Result) -> list[str]:
+    job = result.job
+    shares = [f"{100 * share:.1f}" for share in (result.soft, result.hard, result.exact)]
+    return [
+        find_model(job.model).title, f"{job.length}", f"{job.learning_rate:g}", f"{job.batch}",
+        result.outcome.partition(":")[0], f"{result.step:,}", f"{result.seconds / 60:.1f}", *shares,
+    ]  # fmt: skip
+
+
+def write_report(folder: Path, name: str, plan: Plan, results: Sequence[Result]) -> Path:
+    """Write the report and the figures that go with it.
+
+    Args:
+        folder: for both.
+        name: of the plan.
+        plan: that was followed.
+        results: of its jobs, as far as there are any.
+
+    Returns:
+        The file of the report.
+    """
+    from model.drawing import png, svg  # Matplotlib is slow to import
+
+    n_jobs = sum(len(contest.jobs) for contest in plan.contests())
+    parts = [
+        f"# {name}: {plan.summary or 'an experiment'}\n",
+        f"{len(results)} of {n_jobs} trainings are over. `causalrn reproduce --plan {name}` does "
+        "them all, and goes on after a break.\n",
+    ]
+    for drawing, about, draw in figures(results):
+        (folder / f"{drawing}.svg").write_text(svg(draw), encoding="utf-8")
+        (folder / f"{drawing}.png").write_bytes(png(draw))
+        parts.append(f"![{about}]({drawing}.svg)\n\n{about}\n")
+    devices = sorted({f"{r.device}, threads: {r.threads}" for r in results})
+    parts += [
+        "## All numbers\n",
+        table(results),
+        "Soft, hard and exact are per cent of 128 strings that were held out: letters that are "
+        "right where the model reads what it should have written, and where it reads what it wrote "
+        "(0 for a string that does not end where it should), and strings without a mistake. A "
+        "training ends early that makes none. One of several learning rates may be swept out.\n",
+        f"Computed on {'; '.join(devices)}.\n" if devices else "",
+    ]
+    file = folder / "report.md"
+    file.write_text("\n".join(parts), encoding="utf-8")
+    return file

@@ -1,0 +1,77 @@
+"""Plans: which trainings they lead to, and what is said of those that cannot be used."""
+
+from pathlib import Path
+
+import pytest
+
+from model.reproduction.models import MODELS, UnknownModelError, find_model
+from model.reproduction.plan import Job, PlanError, load_plan, plan_names
+
+
+def _job(model: str) -> Job:
+    return Job(model, 5, 1e-3, batch=7, steps=9, layers=2, width=16, seed=3)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_has_a_preset(model: str) -> None:
+    preset = _job(model).preset()
+    config, optimizer = preset.blueprint.config, preset.optimizer
+    assert (len(config.blocks), config.d_model, config.max_seq_len) == (2, 16, 13)
+    assert (optimizer.steps, optimizer.learning_rate, preset.seed) == (9, 1e-3, 3)
+    mixer = find_model(model).block(16)["mixer"]
+    assert {block.mixer for block in config.blocks} == {mixer}
+
+
+def test_what_is_not_said_is_as_in_the_paper() -> None:
+    (contest,) = load_plan("paper").contests()[-2:-1]
+    preset = contest.jobs[0].preset()
+    assert preset.optimizer.steps == 2000
+    assert preset.optimizer.learning_rate == 5e-4
+    assert preset.blueprint.config.d_model == 192
+    assert len(preset.blueprint.config.blocks) == 12
+    assert preset.blueprint.config.norm_eps == 0
+
+
+@pytest.mark.parametrize("name", plan_names())
+def test_plans_of_the_project(name: str) -> None:
+    jobs = [job for contest in load_plan(name).contests() for job in contest.jobs]
+    assert len({job.name for job in jobs}) == len(jobs)
+
+
+def test_learning_rates_compete_within_a_contest(tmp_path: Path) -> None:
+    file = tmp_path / "plan.toml"
+    file.write_text(
+        '[[runs]]\nmodels = ["normalized", "none-relu"]\nlengths = [2, 3]\n'
+        "learning_rates = [1e-3, 2e-3]\nsweep_steps = 4\n"
+    )
+    contests = load_plan(str(file)).contests()
+    assert [len(contest.jobs) for contest in contests] == [2, 2, 2, 2]
+    for contest in contests:
+        assert contest.sweep_steps == 4
+        assert len({(job.model, job.length) for job in contest.jobs}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[[runs]]\nmodels = ["gru"]\nlengths = [2]\n', "there is no model 'gru'"),
+        ('[[runs]]\nmodels = ["normalized"]\n', r"runs\.0\.lengths"),
+        ('[[runs]]\nmodels = ["normalized"]\nlengths = [2]\nstep = 1\n', r"runs\.0\.step"),
+        ("runs = [", "not TOML"),
+    ],
+)
+def test_a_plan_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "plan.toml"
+    file.write_text(text)
+    with pytest.raises(PlanError, match=message) as caught:
+        load_plan(str(file))
+    assert str(file) in str(caught.value)
+
+
+def test_names_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="there are ablations, full, paper, quick"):
+        load_plan("slow")
+    with pytest.raises(PlanError, match="No such file"):
+        load_plan(str(tmp_path / "plan.toml"))
+    with pytest.raises(UnknownModelError, match="did you mean normalized"):
+        find_model("normalised")
