@@ -38,6 +38,7 @@ from model.ops.relation import gpu_channels as rows
 from model.ops.relation import gpu_keyed as keyed
 from model.ops.relation import gpu_keyed_whole as keyed_whole
 from model.ops.relation import gpu_separable as separable
+from model.ops.relation import gpu_separable_whole as separable_whole
 from model.ops.relation import gpu_whole as whole
 from model.ops.token_shift import gpu as token_shift
 from model.ops.token_shift import gpu_whole as shift_whole
@@ -49,13 +50,14 @@ _INT_ARRAYS = (
 )  # fmt: skip
 _FLOAT_ARRAYS = (
     "a", "a_keys", "a_totals", "a_values", "b", "b_keys", "b_totals", "b_values", "bias",
-    "by_sequence", "change", "full", "g", "keys", "logits", "lowers", "match", "matches",
-    "memories", "moments", "out", "part", "partials", "phase_vectors", "pool", "projected",
-    "readers", "scores", "tails", "taps", "temperature", "tokens", "totals", "turned", "values",
-    "weight", "weights", "x", "z",
+    "by_sequence", "change", "da", "db", "full", "g", "keys", "logits", "lowers", "match",
+    "matches", "memories", "moments", "out", "part", "partials", "phase_vectors", "pool",
+    "projected", "readers", "scores", "tails", "taps", "temperature", "tokens", "totals", "turned",
+    "values", "weight", "weights", "x", "z",
 )  # fmt: skip
 _POOL = "pool", "keys", "values"
 _BFLOAT16 = "*i16"  # to Triton
+_OPTIONS = "maxnreg", "enable_fp_fusion"
 _SIZES = "n_channels", "page_size"  # usually divisible by 16
 FLOAT32 = ("FADD", "FMUL", "FFMA", "FSEL", "FSETP", "FMNMX")
 PACKED = ("FADD2", "FMUL2", "FFMA2")  # two results each
@@ -151,6 +153,12 @@ def variants() -> Iterator[Variant]:
         with_values = width | {"VALUES": attention.values_of(channels)}
         yield Variant(attention.attend_linearly, with_values, sums="*fp32")
     yield Variant(separable.scan, {"CHANNELS": 32})
+    yield Variant(separable_whole.add_chunks, separable_whole.TILE, sums="*fp32")
+    for kernel in (separable_whole.relate_chunks, separable_whole.change_chunks):
+        yield Variant(kernel, separable_whole.TILE, sums="*fp32")
+    for backward in (False, True):
+        direction = {"BACKWARD": backward}
+        yield Variant(separable_whole.sum_chunks, direction | separable_whole.TILE, sums="*fp32")
     for kept in (1, 16, 64):
         channels = min(1024, token_shift.TAIL_NUMBERS // kept)
         yield Variant(token_shift.keep_tails, {"KEPT": kept, "CHANNELS": channels})
@@ -207,8 +215,7 @@ def compiled(variant: Variant, target: int) -> dict[str, Any]:
     """What a kernel becomes for a compute capability, such as 90 for 9.0."""
     constants = dict(variant.constants)
     options = {"num_warps": constants.pop("num_warps", 4)}
-    if "maxnreg" in constants:
-        options["maxnreg"] = constants.pop("maxnreg")
+    options |= {name: constants.pop(name) for name in _OPTIONS if name in constants}
     names = variant.kernel.arg_names
     types = _TYPES | {"places": variant.places, "sums": variant.sums}
     types |= dict.fromkeys(_POOL, variant.pool)
