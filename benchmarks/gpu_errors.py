@@ -18,7 +18,12 @@ from model.draws import RowDraw
 from model.ops.device import as_on_device
 from model.ops.logits.gpu_sampling import make_draws
 from model.ops.relation import gpu as relation
-from model.ops.relation import gpu_separable, normalized_relation, reference
+from model.ops.relation import (
+    gpu_separable,
+    normalized_relation,
+    reference,
+    separable_relation,
+)
 from model.ops.relation.cpu_keyed_blunt import is_blunt
 from model.ops.relation.gpu_keyed_layer import Form, full_matches, relate_all, remember
 from model.ops.relation.keyed import keyed_relation
@@ -52,6 +57,10 @@ def check_kernels(device: torch.device, checkpoint: Path, *, small: bool) -> dic
         errors[f"whole {k}"] = _whole_error(
             lambda a, b: normalized_relation(a, b, EPS),
             lambda a, b: reference.normalized_relation(a, b, EPS), drawn, device,
+        )  # fmt: skip
+        errors[f"whole separable {k}"] = _whole_error(
+            lambda a, b: separable_relation(a, b, EPS),
+            lambda a, b: reference.separable_relation(a, b, EPS), drawn, device,
         )  # fmt: skip
     errors["draws"] = _draws_error(200 if small else 20_000, device)
     for tau, recency in ((1.0, 0.0), (8.0, 1.5), (5e7, 50.0)):

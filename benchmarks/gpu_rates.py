@@ -13,7 +13,8 @@ class Sm:
     """One streaming multiprocessor.
 
     Attributes:
-        special, float32, shuffles: results a clock, of threads.
+        special, float32, float64, integers, shuffles: results a clock, of threads; integers, and
+            comparisons and choices of any numbers.
         words: of 32 bits, that threads load and store in a clock.
         issued: instructions a clock, of threads.
         registers, shared, warps, blocks: what it holds at most: 32-bit registers, bytes, warps,
@@ -21,10 +22,12 @@ class Sm:
     """
 
     float32: int
+    float64: int
     shared: int
     warps: int
     blocks: int
     special: int = 16
+    integers: int = 64
     shuffles: int = 32
     words: int = 32
     issued: int = 128
@@ -32,10 +35,10 @@ class Sm:
 
 
 SMS: dict[int, Sm] = {
-    80: Sm(float32=64, shared=164 * 1024, warps=64, blocks=32),
-    89: Sm(float32=128, shared=100 * 1024, warps=48, blocks=24),
-    90: Sm(float32=128, shared=228 * 1024, warps=64, blocks=32),
-    100: Sm(float32=128, shared=228 * 1024, warps=64, blocks=32),
+    80: Sm(float32=64, float64=32, shared=164 * 1024, warps=64, blocks=32),
+    89: Sm(float32=128, float64=2, shared=100 * 1024, warps=48, blocks=24),
+    90: Sm(float32=128, float64=64, shared=228 * 1024, warps=64, blocks=32),
+    100: Sm(float32=128, float64=64, shared=228 * 1024, warps=64, blocks=32),
 }
 """By compute capability, without the point."""
 
@@ -75,25 +78,31 @@ def exponentials(target: int) -> float:
     return clock(target) * SMS[target].special * GPUS[target].sms
 
 
-def share(each: Mapping[str, float], target: int) -> float:
-    """What is left of that rate.
+def clocks(each: Mapping[str, float], target: int) -> dict[str, float]:
+    """What instructions of a thread take of an SM, in clocks, by what they occupy.
 
     Args:
-        each: instructions for each exponential, "special", "float32", "shuffles", "all"; and
-            "words", of 32 bits, that it loads and stores.
+        each: how many, by kind; `benchmarks.disassembly.counts` has the kinds.
         target: a compute capability.
     """
     sm = SMS[target]
-    clocks = max(
-        each["special"] / sm.special,
-        each["float32"] / sm.float32,
-        each["shuffles"] / sm.shuffles,
-        each["words"] / sm.words,
-        each["all"] / sm.issued,
-    )
-    return 1 / sm.special / clocks
+    rates = {
+        "special": sm.special,
+        "float32": sm.float32,
+        "float64": sm.float64,
+        "integers": sm.integers,
+        "shuffles": sm.shuffles,
+        "words": sm.words,
+        "all": sm.issued,
+    }
+    return {kind: each.get(kind, 0.0) / rate for kind, rate in rates.items()}
 
 
-def memory_share(n_bytes: float, target: int) -> float:
-    """What memory leaves of that rate, if each exponential reads so many bytes of its own."""
-    return min(1.0, GPUS[target].bytes / n_bytes / exponentials(target))
+def seconds(n_clocks: float, target: int) -> float:
+    """Of so many clocks of an SM, if all SMs of a GPU share the work."""
+    return n_clocks / (clock(target) * GPUS[target].sms)
+
+
+def memory_seconds(n_bytes: float, target: int) -> float:
+    """What memory takes to move so many bytes."""
+    return n_bytes / GPUS[target].bytes

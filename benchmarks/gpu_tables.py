@@ -1,25 +1,13 @@
 """What kernels of devices become, in tables: computed, and not measured."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import gpu_rates
 from benchmarks.figures import read_results
+from benchmarks.gpu_rooflines import Roofline
 from model.evaluation.tables import markdown
 
-_PER = {
-    "special": "special functions",
-    "float32": "FP32",
-    "shuffles": "shuffles",
-    "loads": "loads",
-    "words": "words",
-    "all": "all",
-}
-_LEAST = {"relate": 5, "relate_whole": 5, "add_gradients": 9}
-"""FP32 instructions that a pair and channel takes at least, beside its exponential; the README of
-the relations counts them."""
-
-
+_KINDS = "special", "float32", "float64", "integers", "shuffles", "loads", "words", "all"
 _GOAL = 0.75
 
 
@@ -47,42 +35,36 @@ def resources() -> str:
 
 
 def roofline() -> str:
-    """What stands in the loops around exponentials, and what that leaves of their rate."""
+    """What a unit of each kernel's work takes, and what that leaves of what bounds it."""
     rows = [
         [
-            "kernel",
-            "GPU",
-            *_PER.values(),
-            "of bare exponentials",
-            "of what arithmetic allows",
-            "memory allows",
+            "kernel", "unit", "special", "FP32", "FP64", "integers", "shuffles", "loads", "words",
+            "all", "bytes", "special functions, ps", "arithmetic, ps", "memory, ps", "bound by",
+            "H100", "A100",
         ]
-    ]
-    below: list[str] = []
-    for name, tile, target, one in _loops():
-        loop, allowed = one["loop"], _by_arithmetic(name, target)
-        if loop["share"] < _GOAL * allowed:
-            below.append(f"`{name}`, {tile}, on the {gpu_rates.GPUS[target].name}")
-        # While it decodes, each exponential needs a number of its own from memory.
-        n_bytes = 2 if tile.endswith("bfloat16") else 4
-        memory = ""
-        if name.endswith(".relate"):
-            memory = f"{gpu_rates.memory_share(n_bytes, target):.0%}"
+    ]  # fmt: skip
+    below = []
+    for one in _rooflines():
+        here, there = one.on(90), one.on(80)
         rows.append(
             [
-                f"`{name}`, {tile}",
-                gpu_rates.GPUS[target].name,
-                *(f"{loop[what]:.1f}" for what in _PER),
-                f"{loop['share']:.0%}",
-                f"{loop['share'] / allowed:.0%}",
-                memory,
+                one.label,
+                one.unit,
+                *(f"{here.each[kind]:.1f}" for kind in _KINDS),
+                f"{one.n_bytes:.2g}",
+                *(f"{1e12 * part:.2f}" for part in (here.special, here.arithmetic, here.memory)),
+                here.bound_by,
+                f"{here.share:.0%}",
+                f"{there.share:.0%}",
             ]
         )
+        if min(here.share, there.share) < _GOAL:
+            below.append(one.label)
+    h100, a100 = (gpu_rates.GPUS[target].name for target in (90, 80))
     return markdown(rows) + (
-        "\nInstructions for each exponential, which is one of a pair and channel; words are of 32 "
-        "bits, loaded and stored. Computed from machine code and data sheets, and not measured: a "
-        f"bound, without waiting.\n\nBelow {_GOAL:.0%} of what arithmetic allows: "
-        f"{'; '.join(below)}. All others reach it."
+        "\nComputed from machine code and data sheets, and not measured. The shares are what "
+        f"instructions leave of the bound on the {h100} and on the {a100}; all else is of the "
+        f"former.\n\nBelow {_GOAL:.0%} on either: {'; '.join(below)}. All others reach it."
     )
 
 
@@ -103,13 +85,6 @@ def buckets() -> str:
     )
 
 
-def _by_arithmetic(name: str, target: int) -> float:
-    """What the rate of bare exponentials comes to if nothing but arithmetic is done."""
-    float32 = _LEAST[name.rpartition(".")[2]]
-    each = {"special": 1, "float32": float32, "shuffles": 0, "words": 0, "all": float32 + 1}
-    return gpu_rates.share(each, target)
-
-
 def _by_kernel() -> dict[str, dict[str, Any]]:
     kernels: dict[str, dict[str, Any]] = {}
     for name, targets in read_results("machine-code")["kernels"].items():
@@ -118,20 +93,12 @@ def _by_kernel() -> dict[str, dict[str, Any]]:
     return kernels
 
 
-def _loops() -> Iterator[tuple[str, str, int, Any]]:
-    """Kernels with exponentials in loops, with the tiles of shipped models."""
-    for name, tiles in sorted(_by_kernel().items()):
-        for tile, targets in tiles.items():
-            channels = next((one for one in tile.split(", ") if one.startswith("CHANNELS ")), "")
-            if tile.startswith("OWN ") or ", OWN " in tile:  # for any number of channels
-                channels = f"CHANNELS {read_results('machine-code')['channels']}"
-            if channels not in ("CHANNELS 128", "CHANNELS 256"):
-                continue
-            if name.endswith(".relate") and ", aligned" not in tile:
-                continue
-            label = channels.replace("CHANNELS", "K") + ", bfloat16" * tile.endswith("bfloat16")
-            for side, shown in (("OF_READERS 1", " of readers"), ("OF_READERS 0", " of memories")):
-                label += shown * (side in tile)
-            for target, one in targets.items():
-                if one["loop"] and int(target) in (80, 90):
-                    yield name, label, int(target), one
+def _rooflines() -> list[Roofline]:
+    found = read_results("machine-code")
+    rooflines = [
+        Roofline.of(name.partition(", ")[0], work, use, found["kernels"][name], number)
+        for name, works in found["works"].items()
+        for number, work in enumerate(works)
+        for use in work["n_bytes"]
+    ]
+    return sorted(rooflines, key=lambda one: one.label)

@@ -12,6 +12,10 @@ or loses a factor of 16, and a request would wait for it."""
 ALL_REGISTERS = {"maxnreg": 255}
 """A launch option. Left to itself, the assembler saves some for more warps, and spills."""
 
+ONE_WARP = {"num_warps": 1}
+"""A launch option, for programs with little to do: other warps would do the same once more, or have
+to hand their sums over."""
+
 
 @triton.jit
 def widened(held):

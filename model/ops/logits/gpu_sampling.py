@@ -13,11 +13,14 @@ import triton.language as tl
 from torch import Tensor
 
 from model.draws import LARGEST
+from model.ops.gpu.tiles import ALL_REGISTERS
+
+N_BITS = 63  # of a number whose sign does not count
 
 _UNITS = tl.constexpr(2.0**40)  # of a largest weight: the sum of all stays far below 2^63
 _LARGEST = tl.constexpr(LARGEST)
 _NEVER = tl.constexpr(float("-inf"))
-_BITS = tl.constexpr(63)  # of a number whose sign does not count
+_BITS = tl.constexpr(N_BITS)
 
 
 @triton.jit
@@ -113,5 +116,5 @@ def make_draws(logits: Tensor, likeliest: Tensor, draws: Any, chosen: Tensor) ->
     n_logits = logits.shape[1]
     draw[(len(chosen),)](
         logits, likeliest, draws.whole, draws.shares, draws.changes, chosen, n_logits,
-        LOGITS=triton.next_power_of_2(n_logits),
+        LOGITS=triton.next_power_of_2(n_logits), **ALL_REGISTERS,
     )  # fmt: skip

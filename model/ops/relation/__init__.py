@@ -55,12 +55,14 @@ def normalized_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
 def separable_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
     """`exp(norm(a_t))` times the mean over `v <= t` of `exp(norm(b_v))`, as a prefix sum.
 
-    Args and result as `normalized_relation`, float32 or float64; O(T) time and memory.
+    Args and result as `normalized_relation`, on the CPU also float64; O(T) time and memory.
     """
-    counts = torch.arange(1, a.shape[1] + 1, dtype=a.dtype, device=a.device)
-    # A device would add float32 up in float32. The CPU does so in float64 whatever it is told.
-    dtype = torch.float64 if is_on_device(b) else b.dtype
-    sums = norm(b, eps).exp().cumsum(1, dtype=dtype).to(b.dtype)
+    if is_on_device(a):
+        from model.ops.relation import gpu_separable_whole
+
+        return gpu_separable_whole.separable_relation(a, b, eps)
+    counts = torch.arange(1, a.shape[1] + 1, dtype=a.dtype)
+    sums = norm(b, eps).exp().cumsum(1)  # added up in float64, whatever it is in
     return norm(a, eps).exp() * (sums / counts[None, :, None, None])
 
 

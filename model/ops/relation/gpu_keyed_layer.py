@@ -9,7 +9,7 @@ import triton
 from torch import Tensor
 
 from model.ops.gpu.linear import multiply
-from model.ops.gpu.tiles import as_stored
+from model.ops.gpu.tiles import ONE_WARP, as_stored
 from model.ops.positions import SOURCE
 from model.ops.relation import KEY_BLOCK, gpu_keyed
 from model.ops.relation.cpu_keyed_blunt import is_blunt
@@ -115,7 +115,7 @@ def keyed_layer(mixer: Any, step: Step, layer: LayerState) -> None:
         gpu_keyed.note_found[(len(batch.slots),)](
             match, batch.phases, batch.reaches, batch.starts, batch.context_lens, batch.slots,
             batch.state_tables, layer.state["found"], batch.state_tables.shape[1], page_size,
-            device.mask, SOURCE=SOURCE,
+            device.mask, SOURCE=SOURCE, **ONE_WARP,
         )  # fmt: skip
     write(mixer, step, layer, o)
 
@@ -149,7 +149,7 @@ def remember(
         batch.block_tables.shape[1], form.n_keys,
         form.n_blocks, form.n_values, page_size, SIGN=sign, TOLERANCE=form.tolerance,
         KEYS=gpu_keyed.keys_of(form.n_keys),
-        VALUES=triton.next_power_of_2(form.n_values),
+        VALUES=triton.next_power_of_2(form.n_values), **ONE_WARP,
     )  # fmt: skip
 
 

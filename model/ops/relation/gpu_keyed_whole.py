@@ -40,7 +40,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.ops.gpu.tiles import ALL_REGISTERS, VARYING, positive
+from model.ops.gpu.tiles import ALL_REGISTERS, ONE_WARP, VARYING, positive
 from model.ops.relation.cpu_keyed_blunt import MOST_BLUNT
 from model.ops.relation.gpu import dwarfs
 from model.ops.relation.gpu_keyed import MARGIN, SLACK, ULP, keys_of, relative
@@ -468,7 +468,9 @@ class _KeyedRelation(torch.autograd.Function):
         speaks = a.shape[2] > n_keys
         moments = b.new_empty(3, n_rows)
         if not speaks:
-            sum_values[(n_rows,)](b, moments, n_rows, n_keys, d_value, VALUES=tile["VALUES"])
+            sum_values[(n_rows,)](
+                b, moments, n_rows, n_keys, d_value, VALUES=tile["VALUES"], **ONE_WARP
+            )
         out = b.new_empty(batch, length, d_value)
         bests = out.new_empty(batch, length, dtype=torch.float64)
         # What a relation without a tolerance does not look at is anything of the same type.

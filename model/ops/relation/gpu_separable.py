@@ -10,10 +10,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.ops.gpu.tiles import VARYING
+from model.ops.gpu.tiles import ONE_WARP, VARYING
 from model.ops.norm.gpu import norm_rows
 
-_SCAN_CHANNELS = 32  # that one program adds up
+SCAN = {"CHANNELS": 32} | ONE_WARP  # a thread for each channel that a program adds up
 
 _HALF = tl.constexpr(2.0**-24)
 
@@ -84,7 +84,7 @@ def add_up(
     for rows in (a, b):
         by_head = rows.view(-1, width // n_heads)
         norm_rows(by_head, by_head, eps, exp=True)
-    scan[(len(batch.slots), triton.cdiv(width, _SCAN_CHANNELS))](
+    scan[(len(batch.slots), triton.cdiv(width, SCAN["CHANNELS"]))](
         a, b, batch.starts, batch.context_lens, batch.slots, batch.state_tables, sums, out,
-        batch.state_tables.shape[1], page_size, width, CHANNELS=_SCAN_CHANNELS,
+        batch.state_tables.shape[1], page_size, width, **SCAN,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from model.device import Device
 from model.ops.norm import cpu as cpu_norm
 from model.ops.norm import gpu as gpu_norm
 from model.ops.norm import reference
-from model.ops.relation import cpu_keyed_whole, cpu_whole, gpu_whole
+from model.ops.relation import cpu_keyed_whole, cpu_whole, gpu_separable_whole, gpu_whole
 from model.ops.token_shift import cpu as cpu_token_shift
 from model.ops.token_shift import gpu_whole as gpu_token_shift
 from model.ops.token_shift.reference import token_shift
@@ -144,6 +144,7 @@ def test_nothing_on_a_device_is_read_by_the_host(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(gpu_norm, "norm", reference.norm)
     monkeypatch.setattr(gpu_token_shift, "token_shift", token_shift)
     monkeypatch.setattr(gpu_whole, "normalized_relation", lambda a, b, _: a + b)
+    monkeypatch.setattr(gpu_separable_whole, "separable_relation", lambda a, b, _: a + b)
     configs: list[ModelConfig] = [
         tiny_config(mlp_width=8),
         tiny_config(mixers=("normalized", "normalized"), recall_blocks=1, recall_shift_width=9,

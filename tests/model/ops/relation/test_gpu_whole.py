@@ -1,4 +1,4 @@
-"""The relations over whole sequences on a device, interpreted: beside the float64 reference."""
+"""The normalized relation over whole sequences on a device, interpreted: beside the reference."""
 
 from collections.abc import Callable
 
@@ -10,12 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.ops.device import as_on_device
-from model.ops.relation import (
-    gpu_whole,
-    normalized_relation,
-    reference,
-    separable_relation,
-)
+from model.ops.relation import gpu_whole, normalized_relation, reference
 
 pytestmark = pytest.mark.usefixtures("quick_interpreter")
 EPS = float(np.float32(1e-6))
@@ -151,11 +146,3 @@ def test_identical_rows_stay_finite_and_a_nan_stays_a_nan() -> None:
     for one in (out, da):
         assert one[0, :3].isfinite().all()
         assert one[0, 3:].isnan().all()
-
-
-@pytest.mark.parametrize(("length", "k"), [(1, 3), (70, 24), (300, 63)])
-def test_separable(length: int, k: int) -> None:
-    drawn = _draw(2, length, 1, k, seed=k)
-    forward, *gradients = _errors(separable_relation, reference.separable_relation, drawn)
-    assert forward < 4e-6
-    assert max(gradients) < 2e-4
