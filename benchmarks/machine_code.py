@@ -64,6 +64,7 @@ CHANNELS = 128  # of a pair, which what is done once for it is shared by
 _TYPES = {
     **dict.fromkeys(_INT_ARRAYS, "*i32"),
     **dict.fromkeys(_FLOAT_ARRAYS, "*fp32"),
+    "before": "*i64",
     "bests": "*fp64",
     "changes": "*fp64",
     "chosen": "*i64",
