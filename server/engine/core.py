@@ -5,16 +5,14 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from model.device import DeviceError
 from model.draws import RowDraw
-from model.predictions import Predictions
-from model.state import LayerSpec, RaggedBatch
+from model.state import LayerSpec
 from server.engine.block_tables import BlockTables
 from server.engine.deltas import Delta, Outcome
 from server.engine.generation import Generation, Logits
 from server.engine.launched_step import LaunchedStep
+from server.engine.launcher import Launcher
 from server.engine.pool import Pool
 from server.engine.pooled_sessions import PooledSessions
 from server.engine.scheduler import Chunk, Scheduler
@@ -106,7 +104,8 @@ class EngineCore:
         self._borders = {model.config.bos_id, model.config.sep_id}
         self._under_way: LaunchedStep | None = None
         longest = self.pool.allocator.pages_for(self._max_seq_len)
-        self._tables = BlockTables(settings.max_running, longest, row_of)
+        tables = BlockTables(settings.max_running, longest, row_of)
+        self._launcher = Launcher(model.decoder, self._state, tables, self.pool.n_rows)
 
     @property
     def bytes_per_page(self) -> int:
@@ -138,8 +137,9 @@ class EngineCore:
             pages = list(range(allocator.pages_for(n_rows)))
             sequence = Sequence("warm-up", [token_id] * n_rows, 1, pages=pages, slot=0)
             rows = {sequence.id: range(n_rows)}
-            self._extend([Chunk(sequence, start=0, n_tokens=n_rows, is_last=True)], rows, [])
-            self._tables.clear(0)
+            chunk = Chunk(sequence, start=0, n_tokens=n_rows, is_last=True)
+            self._launcher.extend([chunk], rows, []).bring()  # and wait for it
+            self._launcher.clear(0)
         self._decoder.prepare(self._state)
 
     def add(self, generation: Generation) -> None:
@@ -217,7 +217,7 @@ class EngineCore:
         began = time.perf_counter()
         rows = self._wanted_rows(chunks)
         drawing, draws = self._draws(chunks, rows, is_ahead=after is not None)
-        predictions = self._extend(chunks, rows, draws, after)
+        predictions = self._launcher.extend(chunks, rows, draws, after)
         self.times.model += time.perf_counter() - began
         return LaunchedStep(chunks, rows, drawing, predictions)
 
@@ -234,22 +234,17 @@ class EngineCore:
         self.times.scheduling += time.perf_counter() - began
         if not chunks:
             return None
-        self._state.copy_slots(self._before(0))
         ahead = self._launch(chunks, step)
         step.is_followed = True
         return ahead
 
     def _withdraw(self, sequence: Sequence) -> None:
-        """See to it that nothing is left of what the step under way computes of a sequence.
-
-        What it writes into the pool lies behind the tokens that count, and is written over.
-        """
+        """See to it that nothing is left of what the step under way computes of a sequence."""
         if self._under_way is None or not self._under_way.withdraw(sequence):
             return
         if not self._under_way.chunks:
             self._under_way = None
-        assert sequence.slot is not None
-        self._state.copy_state(self._before(sequence.slot), sequence.slot)
+        self._launcher.take_back(sequence)
 
     def _collect(self, step: LaunchedStep) -> list[Outcome]:
         """Note that a step is computed, and sample from what it predicts."""
@@ -295,70 +290,6 @@ class EngineCore:
                     ids += [one.sequence.id] * len(own)
                     draws += own
         return ids, draws
-
-    def _extend(
-        self,
-        chunks: list[Chunk],
-        rows: dict[str, range],
-        draws: list[RowDraw],
-        after: LaunchedStep | None = None,
-    ) -> Predictions:
-        """What comes after each of the wanted tokens."""
-        wanted: list[int] = []
-        end = 0
-        for chunk in chunks:
-            end += chunk.n_rows
-            n = len(rows.get(chunk.sequence.id, ()))
-            wanted += range(end - n, end)
-            self._place(chunk.sequence)
-            if chunk.draft:
-                slot = chunk.sequence.slot
-                assert slot is not None
-                self._state.copy_state(slot, self._before(slot))
-        rows_wanted = np.array(wanted, np.int64)
-        return self._decoder.extend(self._ragged(chunks, after), self._state, rows_wanted, draws)
-
-    def _place(self, sequence: Sequence) -> None:
-        """Make a sequence's slot and its row of the block tables ready."""
-        slot, pages = sequence.slot, sequence.pages
-        assert slot is not None
-        if not sequence.placed:
-            if sequence.copied_page is not None:
-                last = pages[(sequence.n_computed - 1) // self._state.page_size]
-                self._state.copy_page(sequence.copied_page, last)
-                sequence.copied_page = None
-            if sequence.kept_row is None:
-                self._state.reset_slot(slot)
-            else:
-                self._state.copy_state(self._state.row(sequence.kept_row), slot)
-                sequence.kept_row = None
-            sequence.placed = True
-            self._tables.clear(slot)
-        self._tables.extend(slot, pages)
-
-    def _ragged(self, chunks: list[Chunk], after: LaunchedStep | None) -> RaggedBatch:
-        token_ids: list[int] = []
-        starts = [0]
-        places = {} if after is None else after.places()
-        for chunk in chunks:
-            if places:
-                token_ids.append(~places[chunk.sequence.id])
-            elif chunk.n_tokens == 1:
-                token_ids.append(chunk.sequence.token_ids[chunk.start])
-            else:
-                token_ids += chunk.sequence.token_ids[chunk.start : chunk.start + chunk.n_tokens]
-            token_ids += chunk.draft
-            starts.append(len(token_ids))
-        slots = np.array([chunk.sequence.slot for chunk in chunks], np.int64)
-        pages, rows = self._tables.of(slots, max(len(chunk.sequence.pages) for chunk in chunks))
-        return RaggedBatch(
-            token_ids=np.array(token_ids, np.int64),
-            starts=np.array(starts, np.int64),
-            context_lens=np.array([chunk.start for chunk in chunks], np.int64),
-            slots=slots,
-            block_tables=pages,
-            state_tables=rows,
-        )
 
     def _sample(self, step: LaunchedStep) -> list[Outcome]:
         logits, chosen = step.logits, step.chosen()
@@ -410,8 +341,7 @@ class EngineCore:
         for one in verified:
             sequence, n_known = one.chunk.sequence, one.chunk.n_tokens + one.n_right
             if one.n_right < len(one.chunk.draft):
-                assert sequence.slot is not None
-                self._state.copy_state(self._before(sequence.slot), sequence.slot)
+                self._launcher.take_back(sequence)
                 if one.delta.finish_reason is None:
                     sequence.n_again = n_known
                 else:
@@ -420,7 +350,7 @@ class EngineCore:
         lost: set[str] = set()
         if again:
             try:
-                self._extend(again, {}, [])
+                self._launcher.extend(again, {}, [])
             except DeviceError:
                 raise
             except Exception:
@@ -446,10 +376,6 @@ class EngineCore:
                 sample.conclude(one.delta, self._match(sample))
                 self._end(sample)
         return outcomes
-
-    def _before(self, slot: int) -> int:
-        """Where the state of a slot is kept as it was before what may be in vain."""
-        return self._state.row(self.pool.n_rows + slot)
 
     def _recompute(self, sample: Generation) -> None:
         """Begin anew with the tokens of a session whose restored memory leads to no numbers.
@@ -507,7 +433,7 @@ class EngineCore:
             assert into is not None
             self._state.copy_state(slot, into)
             self._state.copy_page(*pages)
-            self._tables.clear(into)
+            self._launcher.clear(into)
 
     def _start(self, sample: Generation) -> None:
         self._samples[sample.sequence.id] = sample
