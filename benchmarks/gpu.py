@@ -224,7 +224,7 @@ def _token_rate(checkpoint: Path, n: int, *, plays: bool) -> float:
         batch = RaggedBatch(
             np.full(n, 65), np.arange(n + 1), np.full(n, step), np.arange(n), tables
         )
-        model.decoder.extend(batch, state)
+        model.decoder.extend(batch, state).bring()  # and wait for it
     return n * steps / (time.perf_counter() - began)
 
 

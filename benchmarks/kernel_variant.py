@@ -32,6 +32,7 @@ _SIZES = (
 _TYPES = {
     **dict.fromkeys(_INT_ARRAYS, "*i32"),
     **dict.fromkeys(_FLOAT_ARRAYS, "*fp32"),
+    "before": "*i64",
     "bests": "*fp64",
     "changes": "*fp64",
     "chosen": "*i64",

@@ -160,10 +160,11 @@ class Decoder(nn.Module):
             least over the tokens of the turn so far, 1 at most. None if no mixer tells, or the
             turn has not looked for anything.
         """
-        found = (
-            block.mixer.match(layer, slot)
-            for block, layer in zip(self.blocks, state.layers, strict=True)
-        )
+        with self.backend.guard():
+            found = [
+                block.mixer.match(layer, slot)
+                for block, layer in zip(self.blocks, state.layers, strict=True)
+            ]
         return min((match for match in found if match is not None), default=None)
 
     def counters(self, token_ids: Sequence[int]) -> NDArray[np.int64]:
@@ -174,6 +175,11 @@ class Decoder(nn.Module):
     def samples(self) -> bool:
         """Whether `extend` makes the draws that it is given."""
         return self.backend.samples
+
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether `extend` does not wait for a step, and takes tokens that nobody knows yet."""
+        return self.backend.runs_ahead
 
     def extend(
         self,

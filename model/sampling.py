@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Annotated, Any
 
@@ -110,9 +110,13 @@ class SamplingParams(BaseModel):
     @property
     def changes_logits(self) -> bool:
         """Whether a token is chosen by anything but the model's own logits."""
+        return bool(self.logit_bias) or self.penalizes
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether it counts for the choice of a token which ones came before."""
         return (
-            bool(self.logit_bias)
-            or self.presence_penalty != 0
+            self.presence_penalty != 0
             or self.frequency_penalty != 0
             or self.repetition_penalty != 1
         )
@@ -176,6 +180,14 @@ class Sampler:
             ahead.take(token_id)
             draws.append(ahead._draw(one))
         return draws
+
+    def draw_ahead(self, banned: int | None = None) -> Draw:
+        """How the token after the next one is chosen, which may be any if nothing is penalized.
+
+        Args:
+            banned: as for `sample`.
+        """
+        return replace(self._draw(banned), number=self._n_taken + 1)
 
     def take(self, token_id: int) -> None:
         """Go on after a token that was chosen."""

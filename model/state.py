@@ -11,6 +11,7 @@ between again.
 
 import mmap
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -29,7 +30,9 @@ class RaggedBatch:
     """New tokens of several sequences, and where each sequence's memory lies.
 
     Attributes:
-        token_ids: `[N]` int64, one sequence after the other.
+        token_ids: `[N]` int64, one sequence after the other. To a backend that runs ahead, `~k`
+            is entry k of what the step before found: its `likeliest`, and behind them its `chosen`.
+            If that turns out to be BOS or SEP, what is computed of the sequence means nothing.
         starts: `[S + 1]` int64; sequence s brings `token_ids[starts[s]:starts[s + 1]]`, at least
             one token.
         context_lens: `[S]` int64, tokens that each sequence already holds in its pool.
@@ -184,6 +187,7 @@ class DecoderState:
         n_counters: int64 counters a sequence, which the embedding keeps (positions).
         device: where the tensors of layers are, as torch names it.
         scratch: see below.
+        guard: see `Backend.guard`.
         n_spare: pages and slots beyond these, which no sequence is given.
 
     Attributes:
@@ -210,6 +214,7 @@ class DecoderState:
         n_counters: int,
         device: str = "cpu",
         scratch: Any = None,
+        guard: Callable[[], AbstractContextManager[object]] = nullcontext,
         n_spare: int = 0,
     ) -> None:
         if page_size < 16 or page_size % 16:
@@ -250,6 +255,7 @@ class DecoderState:
             for layer in layers
         ]  # fmt: skip
         self.scratch = scratch
+        self._guard = guard
         states = [self.counters, *(t for layer in self.layers for t in layer.state.values())]
         pools = [tensor for layer in self.layers for tensor in layer.pool.values()]
         # On the CPU, NumPy copies a row in a tenth of the time that torch takes.
@@ -278,8 +284,9 @@ class DecoderState:
 
     def reset_slot(self, slot: int) -> None:
         """Make a slot ready for a new sequence. Pages need no reset: they are written first."""
-        for states in self._states:
-            states[slot] = 0
+        with self._guard():
+            for states in self._states:
+                states[slot] = 0
 
     def copy_state(self, source: int, target: int) -> None:
         """Copy a state from a slot to a row, to keep it, or from a row to a slot, to go on from it.
@@ -287,13 +294,26 @@ class DecoderState:
         Args:
             source, target: slots, or rows as `row` gives them.
         """
-        for states in self._states:
-            states[target] = states[source]
+        with self._guard():
+            for states in self._states:
+                states[target] = states[source]
+
+    def copy_slots(self, row: int) -> None:
+        """Copy the states of all slots, in their order, to the rows from `row` on.
+
+        Args:
+            row: as `row` gives it; as many rows follow as there are slots.
+        """
+        with self._guard():
+            for states in self._states:
+                slots: Any = states[: self.n_slots]
+                states[row : row + self.n_slots] = slots
 
     def copy_page(self, page: int, copy: int) -> None:
         """Copy what lies in `page`, in all layers, to the page `copy`."""
-        for pool in self._pools:
-            pool[copy] = pool[page]
+        with self._guard():
+            for pool in self._pools:
+                pool[copy] = pool[page]
 
     def export(self, pages: Sequence[int], n_tokens: int, row: int) -> SequenceMemory:
         """Take a copy of what is remembered of a sequence.

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -41,6 +42,9 @@ class Backend(ABC):
         trains_as_on_device: whether whole sequences, too, go to the kernels of devices, wherever
             the weights are.
         samples: whether `extend` makes the draws that it is given.
+        runs_ahead: whether `extend` does not wait for a step, but leaves that to those who look at
+            its predictions; and takes tokens that nobody knows yet, see `RaggedBatch`. Such a
+            backend samples.
     """
 
     promise: ClassVar[str]
@@ -48,6 +52,11 @@ class Backend(ABC):
     device = torch.device("cpu")
     trains_as_on_device: ClassVar[bool] = False
     samples: ClassVar[bool] = False
+    runs_ahead: ClassVar[bool] = False
+
+    def guard(self) -> AbstractContextManager[object]:
+        """To be entered around whatever touches a device: raises `DeviceError` if it has failed."""
+        return nullcontext()
 
     @abstractmethod
     def start(self, report: Callable[[str], object], *, in_a_hurry: bool = False) -> None:

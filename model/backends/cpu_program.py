@@ -268,7 +268,7 @@ class Program:
         self._look(batch, state)
         logits = np.empty((len(rows), self._vocab_size), np.float32)
         likeliest = np.empty(len(rows), np.int64)
-        found = Predictions(torch.from_numpy(logits), likeliest)
+        found = Predictions(torch.from_numpy(logits), lambda: (likeliest, None))
         if len(batch.slots) > 1 and self._run_shares(batch, state, rows, logits, likeliest):
             return found
         arrays = space.x, space.phases, space.reaches, space.active

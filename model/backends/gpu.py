@@ -1,6 +1,7 @@
 """A GPU: kernels in Triton, torch for memory, the same tokens in any batch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ from model.ops.logits.gpu import classify
 from model.ops.mlp.gpu import mlp
 from model.ops.relation.gpu_keyed_layer import keyed_layer
 from model.ops.relation.gpu_layers import normalized_layer, separable_layer
-from model.predictions import Predictions
+from model.predictions import Found, Predictions
 from model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
 from model.step import Op
 
@@ -32,6 +33,7 @@ class GpuBackend(Backend):
         "chunking and any pages"
     )
     samples = True
+    runs_ahead = True
     ops: ClassVar[Mapping[str, Op]] = {
         "attention": attention_layer,
         "classify": classify,
@@ -47,6 +49,19 @@ class GpuBackend(Backend):
 
     def __init__(self) -> None:
         self.device = torch.device("cpu" if knobs.runtime.interpret else "cuda")
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """See `Backend.guard`."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise  # which the next step need not be
+        except RuntimeError as error:
+            if self._has_failed(error):
+                reason = str(error).partition("\n")[0]
+                raise DeviceError(f"the GPU failed: {reason}") from error
+            raise
 
     def start(self, report: Callable[[str], object], *, in_a_hurry: bool = False) -> None:
         """See `Backend.start`."""
@@ -76,6 +91,7 @@ class GpuBackend(Backend):
             n_counters=n_counters,
             device=self.device.type,
             scratch=DeviceSteps(self.device, d_model, self.ops, record),
+            guard=self.guard,
             n_spare=1,
         )
 
@@ -96,19 +112,19 @@ class GpuBackend(Backend):
         """See `Backend.extend`.
 
         Raises:
-            DeviceError: the GPU has failed, and is of no use to this process any more.
+            DeviceError: the GPU has failed, and is of no use to this process any more. If that is
+                found out later, the predictions raise it.
         """
         parts.embedding.check(batch)
         steps: DeviceSteps = state.scratch
-        try:
-            return steps.run(parts, batch, state, rows, draws)
-        except torch.OutOfMemoryError:
-            raise  # which the next step need not be
-        except RuntimeError as error:
-            if self._has_failed(error):
-                reason = str(error).partition("\n")[0]
-                raise DeviceError(f"the GPU failed: {reason}") from error
-            raise
+        with self.guard():
+            found = steps.run(parts, batch, state, rows, draws)
+
+        def bring() -> Found:
+            with self.guard():
+                return found.bring()
+
+        return replace(found, bring=bring)
 
     def _has_failed(self, error: RuntimeError) -> bool:
         """Whether an error is of the device, whose every further use then fails, too."""

@@ -15,6 +15,7 @@ from model.backends.gpu_shape import StepShape
 from model.draws import RowDraw
 from model.ops.positions import EVERY_PHASE
 from model.ops.positions.cpu import locate_alone
+from model.predictions import Found
 from model.state import DecoderState, RaggedBatch
 
 
@@ -30,13 +31,15 @@ class DeviceScratch:
         batch: of these inputs.
         mask: of the phases of the rows that the present block writes to; negative for all.
         logits: `[M, V]` float32, what the step predicts.
-        likeliest, chosen: `[M]` and `[D]` int64, both in one array.
+        found: int64, in one array what comes back from the step, which the next one may read.
+        likeliest, chosen: `[M]` and `[D]`, parts of it.
         n_moves: how often what lasts on the device has got another place, or was made anew.
     """
 
     inputs: Inputs
     batch: DeviceBatch
     logits: Tensor
+    found: Tensor
     likeliest: Tensor
     chosen: Tensor
 
@@ -49,7 +52,7 @@ class DeviceScratch:
         self._kept: dict[nn.Module, tuple[Sequence[Tensor], list[tuple[int, int]], Any]] = {}
         self._known: dict[StepShape, Inputs] = {}
         self._sent: torch.cuda.Event | None = None
-        self._found: Tensor
+        self._n_brought = 0
 
     @property
     def n_bytes(self) -> int:
@@ -65,6 +68,7 @@ class DeviceScratch:
         rows: NDArray[np.int64],
         draws: Sequence[RowDraw],
         *,
+        before: Tensor | None = None,
         lasts: bool = False,
     ) -> None:
         """Send a step to the device, and make room for what it predicts.
@@ -74,6 +78,7 @@ class DeviceScratch:
             parts: that it goes through.
             batch, rows, draws: see `Backend.extend`.
             state: of the sequences, whose counters advance.
+            before: `found` of the step before, if some token ids stand for places in it.
             lasts: whether there will be many steps of this shape.
         """
         config = parts.embedding.config
@@ -94,10 +99,13 @@ class DeviceScratch:
             self._sent.record()
         self.inputs, self.batch = inputs, inputs.batch
         self.logits = self.room("logits", shape.n_wanted, parts.classifier.out_features)
-        # The second half, too, begins at a multiple of 16 bytes, as all inputs do.
-        even = shape.n_wanted + shape.n_wanted % 2
-        self._found = self.room("found", even + shape.n_draws, dtype=torch.int64)
-        self.likeliest, self.chosen = self._found[: shape.n_wanted], self._found[even:]
+        first_draw = place_of_draws(shape.n_wanted)
+        n, n_before = first_draw + shape.n_draws, 0 if before is None else len(before)
+        found = self.room("found", max(n, n_before), dtype=torch.int64)
+        if before is not None and before.data_ptr() != found.data_ptr():
+            found[:n_before].copy_(before)
+        self.found = found[:n]
+        self.likeliest, self.chosen = self.found[: shape.n_wanted], self.found[first_draw:]
 
     def _inputs_of(self, shape: StepShape, *, lasts: bool) -> Inputs:
         found = self._known.get(shape)
@@ -116,15 +124,33 @@ class DeviceScratch:
         rooms = self._on_host.get("uploads"), self._rooms.get("uploaded")
         return [0 if room is None else room.data_ptr() for room in rooms]
 
-    def bring(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Wait for the step, and bring back `likeliest` and `chosen`."""
-        n_rows, n = len(self.likeliest), len(self._found)
-        found = self.room("brought", n, dtype=torch.int64, on_host=True)
-        found.copy_(self._found, non_blocking=True)
+    def bring(self, n_rows: int, n_draws: int) -> Callable[[], Found]:
+        """Have `likeliest` and `chosen` brought back behind the step.
+
+        Args:
+            n_rows, n_draws: how many of them are not there only to fill the step up.
+
+        Returns:
+            What waits for them, and gives them; to be called before the step after the next one.
+        """
+        # In turns, as the next step may be under way before this one is waited for.
+        self._n_brought += 1
+        purpose, n = f"brought {self._n_brought % 2}", len(self.found)
+        brought = self.room(purpose, n, dtype=torch.int64, on_host=True)
+        brought.copy_(self.found, non_blocking=True)
+        done: torch.cuda.Event | None = None
         if self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()
-        array: NDArray[np.int64] = found.numpy().copy()
-        return array[:n_rows], array[n_rows + n_rows % 2 :]
+            done = torch.cuda.Event()
+            done.record()
+        first_draw = n - len(self.chosen)
+
+        def wait() -> Found:
+            if done is not None:
+                done.synchronize()
+            array: NDArray[np.int64] = brought.numpy().copy()
+            return array[:n_rows], array[first_draw : first_draw + n_draws]
+
+        return wait
 
     def room(
         self,
@@ -168,6 +194,11 @@ class DeviceScratch:
     def is_stale(self) -> bool:
         """Whether some of what is kept has to be made anew."""
         return any(seen != _versions(weights) for weights, seen, _ in self._kept.values())
+
+
+def place_of_draws(n_rows: int) -> int:
+    """Where in `found` the draws begin, behind so many rows: at a multiple of 16 bytes."""
+    return n_rows + n_rows % 2
 
 
 def _versions(weights: Sequence[Tensor]) -> list[tuple[int, int]]:

@@ -2,14 +2,17 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from model.backends.base import Parts
 from model.backends.gpu_inputs import nobody
-from model.backends.gpu_scratch import DeviceScratch
+from model.backends.gpu_scratch import DeviceScratch, place_of_draws
 from model.backends.gpu_shape import Buckets, StepShape
 from model.draws import RowDraw
 from model.mixers.base import Mixer
@@ -19,6 +22,21 @@ from model.state import DecoderState, RaggedBatch
 from model.step import Op, Step
 
 logger = logging.getLogger(__name__)
+
+
+class _Before(NamedTuple):
+    """What the step before has left on the device.
+
+    Attributes:
+        found: see `DeviceScratch`.
+        n_rows: whose `likeliest` are its first ones, without what filled the step up.
+        first_draw: where in it `chosen` begins.
+    """
+
+    found: Tensor
+    n_rows: int
+    first_draw: int
+
 
 Recorder = Callable[[torch.device, Callable[[], None]], Callable[[], object]]
 """Records what a function has a device do, without doing it; what it returns has it done again."""
@@ -45,6 +63,7 @@ class DeviceSteps:
         self._launched, self._recorded = DeviceScratch(device), DeviceScratch(device)
         self._graphs: dict[StepShape, Callable[[], object]] = {}
         self._of: tuple[object, ...] = ()  # what the graphs are of
+        self._before: _Before
         self.records = True
 
     @property
@@ -67,26 +86,29 @@ class DeviceSteps:
     ) -> Predictions:
         """Make a step; see `Backend.extend`.
 
-        A step of which nothing is wanted is not waited for: the host prepares the next one.
+        It is not waited for, but by those who look at what was found.
         """
-        shape = StepShape.of(batch, len(rows), draws)
+        shape, before = StepShape.of(batch, len(rows), draws), None
+        if batch.token_ids.min(initial=0) < 0:
+            batch, before = self._placed(batch), self._before.found
         bucket = None
         if self.records and _consists_of_ops(parts):
             bucket = self._buckets(parts, state).find(shape)
         if bucket is None:
             scratch = self._launched
-            scratch.put(shape, parts, batch, state, rows, draws)
+            scratch.put(shape, parts, batch, state, rows, draws, before=before)
             self._launch(parts, batch, state, scratch)
         else:
             scratch = self._recorded
-            scratch.put(bucket, parts, batch, state, rows, draws, lasts=True)
+            scratch.put(bucket, parts, batch, state, rows, draws, before=before, lasts=True)
             self._play(bucket, parts, batch, state)
+        first_draw = place_of_draws(len(scratch.likeliest))
+        self._before = _Before(scratch.found, len(rows), first_draw)
         if not len(rows):
             nothing = np.empty(0, np.int64)
-            return Predictions(scratch.logits[:0], nothing, nothing)
-        likeliest, chosen = scratch.bring()
-        logits = scratch.logits[: len(rows)]
-        return Predictions(logits, likeliest[: len(rows)], chosen[: len(draws)], is_lent=True)
+            return Predictions(scratch.logits[:0], lambda: (nothing, nothing))
+        bring = scratch.bring(len(rows), len(draws))
+        return Predictions(scratch.logits[: len(rows)], bring, is_lent=True)
 
     def prepare(self, parts: Parts, state: DecoderState) -> None:
         """Have every kernel compiled, and every bucket recorded, with steps of nobody's tokens."""
@@ -99,6 +121,12 @@ class DeviceSteps:
         empty = nobody()
         self._recorded.put(bucket, parts, empty, state, empty.slots, (), lasts=True)
         self._play(bucket, parts, empty, state)
+
+    def _placed(self, batch: RaggedBatch) -> RaggedBatch:
+        """The same, with `~k` for place k in what the step before has left on the device."""
+        ids, before = batch.token_ids, self._before
+        shift = np.where(~ids < before.n_rows, 0, before.first_draw - before.n_rows)
+        return replace(batch, token_ids=np.where(ids < 0, ids - shift, ids))
 
     def _play(
         self, bucket: StepShape, parts: Parts, batch: RaggedBatch, state: DecoderState

@@ -5,22 +5,26 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
 from model.device import DeviceError
 from model.draws import RowDraw
-from model.predictions import Predictions
-from model.state import LayerSpec, RaggedBatch
+from model.state import LayerSpec
 from server.engine.block_tables import BlockTables
 from server.engine.deltas import Delta, Outcome
 from server.engine.generation import Generation, Logits
+from server.engine.launched_step import LaunchedStep
+from server.engine.launcher import Launcher
 from server.engine.pool import Pool
 from server.engine.pooled_sessions import PooledSessions
 from server.engine.scheduler import Chunk, Scheduler
 from server.engine.sequence import Sequence
 from server.engine.served_model import ServedDecoder, ServedModel
-from server.engine.storage import allocate, bytes_per_page, kept_row, state_every
+from server.engine.storage import (
+    allocate,
+    bytes_per_page,
+    kept_row,
+    n_states_before,
+    state_every,
+)
 from server.errors import EngineError
 from server.settings import Settings
 
@@ -80,7 +84,8 @@ class EngineCore:
         self.pool = Pool(
             self._state.n_pages,
             self._state.page_size,
-            n_rows=self._state.n_rows - settings.n_drafting,
+            n_rows=self._state.n_rows
+            - n_states_before(model, settings.max_running, settings.n_drafting),
             state_every=state_every(self._state),
         )
         self.scheduler = Scheduler(
@@ -96,8 +101,11 @@ class EngineCore:
         row_of = partial(kept_row, self._state, self.pool.states)
         self.sessions = PooledSessions(self._state, self.scheduler, row_of)
         self._max_seq_len = model.config.max_seq_len
+        self._borders = {model.config.bos_id, model.config.sep_id}
+        self._under_way: LaunchedStep | None = None
         longest = self.pool.allocator.pages_for(self._max_seq_len)
-        self._tables = BlockTables(settings.max_running, longest, row_of)
+        tables = BlockTables(settings.max_running, longest, row_of)
+        self._launcher = Launcher(model.decoder, self._state, tables, self.pool.n_rows)
 
     @property
     def bytes_per_page(self) -> int:
@@ -129,8 +137,9 @@ class EngineCore:
             pages = list(range(allocator.pages_for(n_rows)))
             sequence = Sequence("warm-up", [token_id] * n_rows, 1, pages=pages, slot=0)
             rows = {sequence.id: range(n_rows)}
-            self._extend([Chunk(sequence, start=0, n_tokens=n_rows, is_last=True)], rows, [])
-            self._tables.clear(0)
+            chunk = Chunk(sequence, start=0, n_tokens=n_rows, is_last=True)
+            self._launcher.extend([chunk], rows, []).bring()  # and wait for it
+            self._launcher.clear(0)
         self._decoder.prepare(self._state)
 
     def add(self, generation: Generation) -> None:
@@ -154,25 +163,27 @@ class EngineCore:
     def step(self) -> list[Outcome]:
         """Compute and sample one step, for every sequence that fits into its budget.
 
-        A failure of the model fails the requests of this step and no others.
+        If the decoder runs ahead, the next step may be given to it before this one is waited for. A
+        failure of the model fails the requests of this step and no others.
 
         Returns:
             What was made of the requests; nothing if there was nothing to do.
         """
-        began = time.perf_counter()
         self.last_step_tokens = 0
-        chunks = self.scheduler.schedule()
+        step = self._under_way
+        chunks = self._schedule() if step is None else step.chunks
         if not chunks:
             return []
-        self._note_begin(chunks)
-        rows = self._wanted_rows(chunks)
-        scheduled = time.perf_counter()
         try:
-            drawing, draws = self._draws(chunks, rows)
-            predictions = self._extend(chunks, rows, draws)
+            step = step or self._launch(chunks)
+            self._under_way = self._launch_ahead(step)
+            began = time.perf_counter()
+            step.wait()
+            self.times.model += time.perf_counter() - began
         except DeviceError:
             raise  # no further step would be any better
         except Exception:
+            self._under_way = None
             logger.exception(
                 "a step of %d tokens of %d sequences failed: %s",
                 sum(chunk.n_rows for chunk in chunks),
@@ -181,27 +192,72 @@ class EngineCore:
             )
             ids = {self._samples[chunk.sequence.id].request_id for chunk in chunks}
             return [self._fail(id) for id in sorted(ids)]
-        computed = time.perf_counter()
-        for chunk in chunks:
-            if not chunk.draft:  # else nobody knows yet how much of it was right
-                self.scheduler.computed(chunk)
-        outcomes = self._sample(chunks, rows, predictions, _chosen(drawing, predictions))
-        self.n_steps += 1
-        self.last_step_tokens = sum(chunk.n_rows for chunk in chunks)
-        self.n_tokens += self.last_step_tokens
-        self.times.scheduling += scheduled - began
-        self.times.model += computed - scheduled
-        self.times.sampling += time.perf_counter() - computed
-        return outcomes
+        return self._collect(step)
 
-    def _note_begin(self, chunks: list[Chunk]) -> None:
-        """Note when requests take part in a step for the first time, and how much was cached."""
+    def _schedule(self) -> list[Chunk]:
+        """Plan a step, and note what begins with it, and how much of that was cached."""
+        began = time.perf_counter()
+        chunks = self.scheduler.schedule()
         now = time.monotonic()
         for chunk in chunks:
             progress = self._samples[chunk.sequence.id].progress
             if progress.scheduled is None:
                 progress.scheduled = now
                 progress.n_cached = chunk.sequence.n_cached
+        self.times.scheduling += time.perf_counter() - began
+        return chunks
+
+    def _launch(self, chunks: list[Chunk], after: LaunchedStep | None = None) -> LaunchedStep:
+        """Give a step to the decoder.
+
+        Args:
+            chunks: of the step.
+            after: the step that finds its tokens, if that is still under way.
+        """
+        began = time.perf_counter()
+        rows = self._wanted_rows(chunks)
+        drawing, draws = self._draws(chunks, rows, is_ahead=after is not None)
+        predictions = self._launcher.extend(chunks, rows, draws, after)
+        self.times.model += time.perf_counter() - began
+        return LaunchedStep(chunks, rows, drawing, predictions)
+
+    def _launch_ahead(self, step: LaunchedStep) -> LaunchedStep | None:
+        """Give the step after one that is under way to the decoder, if that can be done by now.
+
+        States are kept as they are before it: it is in vain for sequences that end with the other.
+        """
+        if not self._decoder.runs_ahead:
+            return None
+        began = time.perf_counter()
+        is_foreseen = all(self._samples[one.sequence.id].is_foreseen for one in step.chunks)
+        chunks = self.scheduler.schedule_ahead(step.chunks) if is_foreseen else []
+        self.times.scheduling += time.perf_counter() - began
+        if not chunks:
+            return None
+        ahead = self._launch(chunks, step)
+        step.is_followed = True
+        return ahead
+
+    def _withdraw(self, sequence: Sequence) -> None:
+        """See to it that nothing is left of what the step under way computes of a sequence."""
+        if self._under_way is None or not self._under_way.withdraw(sequence):
+            return
+        if not self._under_way.chunks:
+            self._under_way = None
+        self._launcher.take_back(sequence)
+
+    def _collect(self, step: LaunchedStep) -> list[Outcome]:
+        """Note that a step is computed, and sample from what it predicts."""
+        began = time.perf_counter()
+        for chunk in step.chunks:
+            if not chunk.draft:  # else nobody knows yet how much of it was right
+                self.scheduler.computed(chunk)
+        outcomes = self._sample(step)
+        self.n_steps += 1
+        self.last_step_tokens = step.n_tokens
+        self.n_tokens += self.last_step_tokens
+        self.times.sampling += time.perf_counter() - began
+        return outcomes
 
     def _wanted_rows(self, chunks: list[Chunk]) -> dict[str, range]:
         """Rows of the step's logits that each chunk gets, by the id of its sequence."""
@@ -217,7 +273,7 @@ class EngineCore:
         return rows
 
     def _draws(
-        self, chunks: list[Chunk], rows: dict[str, range]
+        self, chunks: list[Chunk], rows: dict[str, range], *, is_ahead: bool
     ) -> tuple[list[str], list[RowDraw]]:
         """What the decoder is to choose, if it does so: each draw, and whose sequence it is for."""
         ids: list[str] = []
@@ -229,82 +285,20 @@ class EngineCore:
                 sample = self._samples[chunk.sequence.id]
                 first = rows[chunk.sequence.id].stop - 1 - len(chunk.draft)
                 for one in (sample, *sample.others):
-                    own = [RowDraw(*pair) for pair in enumerate(one.draws(chunk.draft), first)]
+                    made = one.draw_ahead() if is_ahead else one.draws(chunk.draft)
+                    own = [RowDraw(*pair) for pair in enumerate(made, first)]
                     ids += [one.sequence.id] * len(own)
                     draws += own
         return ids, draws
 
-    def _extend(
-        self, chunks: list[Chunk], rows: dict[str, range], draws: list[RowDraw]
-    ) -> Predictions:
-        """What comes after each of the wanted tokens."""
-        wanted: list[int] = []
-        end = 0
-        for chunk in chunks:
-            end += chunk.n_rows
-            n = len(rows.get(chunk.sequence.id, ()))
-            wanted += range(end - n, end)
-            self._place(chunk.sequence)
-            if chunk.draft:
-                slot = chunk.sequence.slot
-                assert slot is not None
-                self._state.copy_state(slot, self._before(slot))
-        rows_wanted = np.array(wanted, np.int64)
-        return self._decoder.extend(self._ragged(chunks), self._state, rows_wanted, draws)
-
-    def _place(self, sequence: Sequence) -> None:
-        """Make a sequence's slot and its row of the block tables ready."""
-        slot, pages = sequence.slot, sequence.pages
-        assert slot is not None
-        if not sequence.placed:
-            if sequence.copied_page is not None:
-                last = pages[(sequence.n_computed - 1) // self._state.page_size]
-                self._state.copy_page(sequence.copied_page, last)
-                sequence.copied_page = None
-            if sequence.kept_row is None:
-                self._state.reset_slot(slot)
-            else:
-                self._state.copy_state(self._state.row(sequence.kept_row), slot)
-                sequence.kept_row = None
-            sequence.placed = True
-            self._tables.clear(slot)
-        self._tables.extend(slot, pages)
-
-    def _ragged(self, chunks: list[Chunk]) -> RaggedBatch:
-        token_ids: list[int] = []
-        starts = [0]
-        for chunk in chunks:
-            if chunk.n_tokens == 1:
-                token_ids.append(chunk.sequence.token_ids[chunk.start])
-            else:
-                token_ids += chunk.sequence.token_ids[chunk.start : chunk.start + chunk.n_tokens]
-            token_ids += chunk.draft
-            starts.append(len(token_ids))
-        slots = np.array([chunk.sequence.slot for chunk in chunks], np.int64)
-        pages, rows = self._tables.of(slots, max(len(chunk.sequence.pages) for chunk in chunks))
-        return RaggedBatch(
-            token_ids=np.array(token_ids, np.int64),
-            starts=np.array(starts, np.int64),
-            context_lens=np.array([chunk.start for chunk in chunks], np.int64),
-            slots=slots,
-            block_tables=pages,
-            state_tables=rows,
-        )
-
-    def _sample(
-        self,
-        chunks: list[Chunk],
-        rows: dict[str, range],
-        predictions: Predictions,
-        chosen: dict[str, list[int]],
-    ) -> list[Outcome]:
-        logits = partial(_rows, predictions)
-        likeliest: list[int] = predictions.likeliest.tolist()
+    def _sample(self, step: LaunchedStep) -> list[Outcome]:
+        logits, chosen = step.logits, step.chosen()
+        likeliest: list[int] = step.predictions.likeliest.tolist()
         outcomes: list[Outcome] = []
         verified: list[_Verified] = []
-        for chunk in chunks:
+        for chunk in step.chunks:
             sample = self._samples.get(chunk.sequence.id)
-            where = rows[chunk.sequence.id]
+            where = step.rows[chunk.sequence.id]
             if sample is None or not where:
                 continue  # its request failed just now, or its prompt is not computed yet
             if chunk.sequence.private and min(likeliest[where.start : where.stop]) < 0:
@@ -328,6 +322,8 @@ class EngineCore:
                     outcomes += self._advance(sample, partial(logits, row), likeliest[row], chosen)
                     if chunk.sequence.drafter is not None:
                         chunk.sequence.drafter.judge(0, 0)
+            except DeviceError:
+                raise
             except Exception:
                 logger.exception("sampling for %s failed", sample.request_id)
                 outcomes.append(self._fail(sample.request_id))
@@ -345,8 +341,7 @@ class EngineCore:
         for one in verified:
             sequence, n_known = one.chunk.sequence, one.chunk.n_tokens + one.n_right
             if one.n_right < len(one.chunk.draft):
-                assert sequence.slot is not None
-                self._state.copy_state(self._before(sequence.slot), sequence.slot)
+                self._launcher.take_back(sequence)
                 if one.delta.finish_reason is None:
                     sequence.n_again = n_known
                 else:
@@ -355,7 +350,7 @@ class EngineCore:
         lost: set[str] = set()
         if again:
             try:
-                self._extend(again, {}, [])
+                self._launcher.extend(again, {}, [])
             except DeviceError:
                 raise
             except Exception:
@@ -382,16 +377,13 @@ class EngineCore:
                 self._end(sample)
         return outcomes
 
-    def _before(self, slot: int) -> int:
-        """Where the state of a slot is kept as it was before a draft."""
-        return self._state.row(self.pool.n_rows + slot)
-
     def _recompute(self, sample: Generation) -> None:
         """Begin anew with the tokens of a session whose restored memory leads to no numbers.
 
         Whoever makes a snapshot decides what its memory is. The log is what counts.
         """
         logger.warning("%s: restored memory is of no use", sample.request_id)
+        self._withdraw(sample.sequence)
         self.scheduler.forget(sample.sequence)
         self.scheduler.preempt(sample.sequence)
         sample.progress.scheduled = None  # what was cached is of no use either
@@ -418,8 +410,11 @@ class EngineCore:
         delta = sample.advance(logits, likeliest, *chosen.get(sample.sequence.id, ()))
         outcomes.append((sample.request_id, delta))
         if delta.finish_reason is not None:
+            self._withdraw(sample.sequence)
             sample.conclude(delta, self._match(sample))
             self._end(sample)
+        elif self._under_way is not None and sample.sequence.token_ids[-1] in self._borders:
+            self._withdraw(sample.sequence)  # as the decoder was not told where its turns are
         return outcomes
 
     def _match(self, sample: Generation) -> float | None:
@@ -438,7 +433,7 @@ class EngineCore:
             assert into is not None
             self._state.copy_state(slot, into)
             self._state.copy_page(*pages)
-            self._tables.clear(into)
+            self._launcher.clear(into)
 
     def _start(self, sample: Generation) -> None:
         self._samples[sample.sequence.id] = sample
@@ -452,6 +447,7 @@ class EngineCore:
 
     def _end(self, sample: Generation, *, park: bool = True) -> None:
         sequence = sample.sequence
+        self._withdraw(sequence)
         del self._samples[sequence.id]
         if not park:
             self.scheduler.forget(sequence)
@@ -465,20 +461,6 @@ class EngineCore:
         live.remove(sample.sequence.id)
         if not live:
             del self._requests[sample.request_id]
-
-
-def _rows(predictions: Predictions, rows: int | slice) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = predictions.logits.numpy()[rows]
-    return found
-
-
-def _chosen(ids: list[str], predictions: Predictions) -> dict[str, list[int]]:
-    """The tokens that the decoder chose, by the sequence that each is for."""
-    chosen: dict[str, list[int]] = {}
-    if predictions.chosen is not None:
-        for id, token_id in zip(ids, predictions.chosen.tolist(), strict=True):
-            chosen.setdefault(id, []).append(token_id)
-    return chosen
 
 
 def _token_pairs(decoder: ServedDecoder) -> float:

@@ -47,6 +47,11 @@ class Drafter:
         self._places: list[array[int]] = []
         self._n_indexed = 0
 
+    @property
+    def pauses(self) -> bool:
+        """Whether nothing may be proposed in this step."""
+        return self._wait > 0
+
     def is_ready(self) -> bool:
         """Whether a draft may be proposed in this step; to be asked once in each."""
         if self._wait:

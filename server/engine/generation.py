@@ -104,6 +104,7 @@ class Generation:
         self._follows_likeliest = (
             self._takes_likeliest and not params.stop and params.logprobs is None
         )
+        self._is_foreseen = params.logprobs is None and not params.sampling.penalizes
         self._decoder = tokenizer.stream_decoder(after=sequence.token_ids)
         self._stop = StopStrings(params.stop)
         self._prompt_logprobs: list[TokenLogprob] = []
@@ -189,6 +190,15 @@ class Generation:
         if self._takes_likeliest or not self._params.max_tokens:
             return []
         return self._sampler.draws(draft, [self._banned(n) for n in range(len(draft) + 1)])
+
+    @property
+    def is_foreseen(self) -> bool:
+        """Whether the step after the next token can be planned before that is known."""
+        return self._is_foreseen and self.sequence.n_generated > 0
+
+    def draw_ahead(self) -> list[Draw]:
+        """As `draws`, but for the token after the next one, while `is_foreseen`."""
+        return [] if self._takes_likeliest else [self._sampler.draw_ahead(self._banned(1))]
 
     def advance(self, logits: Logits, likeliest: int = -1, chosen: int = -1) -> Delta:
         """Choose the next token.

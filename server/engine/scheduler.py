@@ -149,6 +149,43 @@ class Scheduler:
             self._add_drafts(chunks, tokens)
         return chunks
 
+    def schedule_ahead(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Plan the step after one that is under way, as if no sequence of it ended unforeseen.
+
+        Such a step computes the tokens that the one under way will find. It takes no pages that
+        have users, and lets nobody wait: there is none while prompts are read or could be by then,
+        or guesses made.
+
+        Args:
+            chunks: of the step under way.
+
+        Returns:
+            Its chunks; nothing if there is to be none before the results of the other are known.
+        """
+        if len(chunks) < len(self.running):
+            return []
+        size = self.pool.allocator.page_size
+        ahead: list[Chunk] = []
+        full: list[Sequence] = []
+        for chunk in chunks:
+            sequence = chunk.sequence
+            may_guess = sequence.drafter is not None and not sequence.drafter.pauses
+            if chunk.n_rows > 1 or not chunk.is_last or may_guess:
+                return []
+            if sequence.n_left > 1:
+                ahead.append(Chunk(sequence, chunk.start + 1, 1, is_last=True))
+                if chunk.start + 1 == len(sequence.pages) * size:
+                    full.append(sequence)
+        may_admit = self._free_slots or len(ahead) < len(chunks)
+        if (self.waiting and may_admit) or len(full) > self.pool.allocator.n_free:
+            return []
+        for sequence in full:
+            self._add_pages(sequence, 1)
+        for chunk in ahead:
+            if chunk.sequence.drafter is not None:
+                chunk.sequence.drafter.is_ready()  # which counts the steps of its pause
+        return ahead
+
     def computed(self, chunk: Chunk, n_right: int = 0) -> None:
         """Note that the pool now holds a chunk's tokens.
 

@@ -33,6 +33,10 @@ class ServedDecoder(Protocol):
     def samples(self) -> bool:
         """Whether `extend` makes the draws that it is given."""
 
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether `extend` does not wait for a step, and takes tokens that nobody knows yet."""
+
     def new_state(
         self, *, n_pages: int, page_size: int, n_slots: int, n_rows: int = 0
     ) -> DecoderState:

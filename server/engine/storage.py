@@ -16,9 +16,9 @@ def allocate(model: ServedModel, settings: Settings) -> DecoderState:
         StartupError: `pool_bytes` is too little for a single page.
     """
     page_size, n_slots = settings.page_size, settings.max_running
-    n_drafting = settings.n_drafting
+    n_before = n_states_before(model, n_slots, settings.n_drafting)
     probe = model.decoder.new_state(n_pages=1, page_size=page_size, n_slots=1)
-    every, states = state_every(probe), _bytes_of_states(probe, n_slots, n_drafting)
+    every, states = state_every(probe), _bytes_of_states(probe, n_slots, n_before)
     n_pages = n_slots * -(-model.config.max_seq_len // page_size)
     n_pages = min(n_pages, (settings.pool_bytes - states) // bytes_per_page(probe))
     if n_pages < 1:
@@ -27,7 +27,7 @@ def allocate(model: ServedModel, settings: Settings) -> DecoderState:
             f"take {states} and a page of the pool {bytes_per_page(probe)}; raise it or lower "
             "CAUSALRN_MAX_RUNNING"
         )
-    n_rows = n_pages // every + _n_spare_rows(probe, n_slots) + n_drafting
+    n_rows = n_pages // every + _n_spare_rows(probe, n_slots) + n_before
     return model.decoder.new_state(
         n_pages=n_pages, page_size=page_size, n_slots=n_slots, n_rows=n_rows
     )
@@ -38,7 +38,19 @@ def pool_bytes(
 ) -> int:
     """The `pool_bytes` with which a pool has so many pages, for so many sequences and drafts."""
     probe = model.decoder.new_state(n_pages=1, page_size=page_size, n_slots=1)
-    return _bytes_of_states(probe, n_slots, n_drafting) + n_pages * bytes_per_page(probe)
+    n_before = n_states_before(model, n_slots, n_drafting)
+    return _bytes_of_states(probe, n_slots, n_before) + n_pages * bytes_per_page(probe)
+
+
+def n_states_before(model: ServedModel, n_slots: int, n_drafting: int) -> int:
+    """States that are kept as they were before a step, which may turn out to be in vain.
+
+    Args:
+        model: whose steps may run ahead.
+        n_slots: sequences that may run at once.
+        n_drafting: those of them that may have drafts.
+    """
+    return n_slots if model.decoder.runs_ahead else n_drafting
 
 
 def state_every(state: DecoderState) -> int:
@@ -58,8 +70,8 @@ def kept_row(state: DecoderState, states: KeptStates, page: int) -> int:
     return -1 if row is None else state.row(row)
 
 
-def _bytes_of_states(state: DecoderState, n_slots: int, n_drafting: int) -> int:
-    return (n_slots + _n_spare_rows(state, n_slots) + n_drafting) * state.bytes_per_state
+def _bytes_of_states(state: DecoderState, n_slots: int, n_before: int) -> int:
+    return (n_slots + _n_spare_rows(state, n_slots) + n_before) * state.bytes_per_state
 
 
 def _n_spare_rows(state: DecoderState, n_slots: int) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from model.backends.gpu_inputs import Inputs, nobody
 from model.backends.gpu_shape import MOST_ROWS, Buckets, StepShape
 from model.backends.gpu_steps import DeviceSteps
 from model.decoder import Decoder
+from model.device import DeviceError
 from model.draws import RowDraw
 from model.mixers.normalized import NormalizedRelation
 from model.ops.relation.gpu import SEGMENT
+from model.predictions import Predictions
 from model.sampling import Sampler, SamplingParams
 from model.state import LayerState, RaggedBatch
 from model.step import Step
@@ -77,15 +80,21 @@ class Writers:
         steps: DeviceSteps = self.state.scratch
         return steps
 
+    def extend(
+        self, slots: np.ndarray, ids: np.ndarray, *, draws: list[RowDraw] | None = None
+    ) -> Predictions:
+        """What comes after one more token of some of them."""
+        tables = np.arange(2 * N_SLOTS, dtype=np.int32).reshape(N_SLOTS, 2)
+        n = len(slots)
+        batch = RaggedBatch(ids, np.arange(n + 1), self.lengths[slots], slots, tables[slots])
+        self.lengths[slots] += 1
+        return self.decoder.extend(batch, self.state, draws=draws or [])
+
     def step(self, *slots: int, draws: list[RowDraw] | None = None) -> np.ndarray:
         """The logits after one more token of some of them, and what was drawn."""
-        tables = np.arange(2 * N_SLOTS, dtype=np.int32).reshape(N_SLOTS, 2)
-        chosen, n = np.array(slots), len(slots)
-        ids = 3 + (chosen + self.lengths[chosen]) % 20
-        batch = RaggedBatch(ids, np.arange(n + 1), self.lengths[chosen], chosen, tables[chosen])
-        self.lengths[chosen] += 1
-        found = self.decoder.extend(batch, self.state, draws=draws or [])
-        assert found.logits.shape == (n, self.decoder.config.vocab_size)
+        chosen = np.array(slots)
+        found = self.extend(chosen, 3 + (chosen + self.lengths[chosen]) % 20, draws=draws)
+        assert found.logits.shape == (len(slots), self.decoder.config.vocab_size)
         assert found.chosen is not None
         assert len(found.chosen) == len(draws or [])
         assert np.array_equal(found.likeliest, found.logits.argmax(-1))
@@ -257,3 +266,52 @@ def test_an_interpreter_prepares_nothing(records: Records) -> None:
     writers = Writers(decoder)
     decoder.prepare(writers.state)
     assert records.n_recorded == 0
+
+
+@pytest.mark.parametrize("n_before", [2, 3, 4])
+@pytest.mark.parametrize("records_before", [True, False])
+def test_a_step_takes_tokens_that_nobody_has_read(n_before: int, records_before: bool) -> None:
+    """Of the likeliest and of draws, by steps that are recorded and launched, in any order."""
+    decoder = _decoder()
+    sampler = Sampler(SamplingParams(temperature=1.0, seed=1))
+    draws = [RowDraw(1, *sampler.draws([], [None]))]
+    alone, ahead = Writers(decoder), Writers(decoder)
+    slots = np.arange(n_before)
+    for writers in (alone, ahead):
+        writers.steps.records = records_before
+        writers.step(*slots)
+    first = [writers.extend(slots, 3 + slots, draws=draws) for writers in (alone, ahead)]
+    assert first[0].chosen is not None
+    ids = np.array([first[0].chosen[0], first[0].likeliest[0]])
+    for writers in (alone, ahead):
+        writers.steps.records = True
+    last = np.array([1, 0])
+    expected = alone.extend(last, ids).logits
+    assert torch.equal(ahead.extend(last, np.array([~n_before, ~0])).logits, expected)
+    # The results of the step before are still there for those who ask for them only now.
+    assert first[1].likeliest.tolist() == first[0].likeliest.tolist()
+    assert first[1].chosen is not None
+    assert first[1].chosen.tolist() == first[0].chosen.tolist()
+
+
+def test_what_is_not_finite_is_no_token_of_the_next_step() -> None:
+    decoder = _decoder()
+    weight = decoder.embedding.token.weight
+    weight[20] = float("nan")
+    writers = Writers(decoder)
+    found = writers.extend(np.array([0, 1]), np.array([20, 3]))
+    writers.extend(np.array([1, 0]), np.array([~1, ~0])).bring()
+    assert found.likeliest[0] == -1
+    assert found.likeliest[1] >= 0
+
+
+def test_a_device_that_is_lost_is_told_by_copies_of_states_too() -> None:
+    class Lost:
+        def __getitem__(self, _: object) -> None:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access\nand more")
+
+    state = Writers(_decoder()).state
+    state._states = [Lost()]  # type: ignore[list-item]
+    for copy in (state.copy_slots, partial(state.copy_state, 0)):
+        with pytest.raises(DeviceError, match="the GPU failed: CUDA error"):
+            copy(1)

@@ -48,7 +48,7 @@ class FakeDecoder:
         state: the storage that was made last, which this keeps nobody from giving up.
     """
 
-    samples = False
+    samples = runs_ahead = False
 
     def __init__(self, config: ModelConfig, *, tells_match: bool = False) -> None:
         self.config = config

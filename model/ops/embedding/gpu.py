@@ -21,13 +21,15 @@ def _splitmix64(x):
 
 @triton.jit
 def embed_rows(
-    token_ids, indices, phases, tokens, places, phase_vectors, x, d, d_token, n_bits,
+    token_ids, before, indices, phases, tokens, places, phase_vectors, x, d, d_token, n_bits,
     HAS_PLACES: tl.constexpr, HAS_PHASES: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Write the embedding of each row to `x` `[N, D]`.
 
     Args:
-        token_ids, indices, phases: `[N]` int32.
+        token_ids, indices, phases: `[N]` int32. `~k` stands for entry k of `before`. If that
+            is below 0, nobody wants what follows from it, and any id will do.
+        before: int64, what the step before has found.
         tokens: `[V, d_token]`; the other channels hold the codes of places, ±1.
         places, phase_vectors: `[L, D]` and `[n_phases, D]`, if there are any.
         n_bits: of a code; the channels behind them hold the negatives of the first ones.
@@ -37,6 +39,8 @@ def embed_rows(
     is_channel, is_token = channel < d, channel < d_token
     index = tl.load(indices + row)
     token = tl.load(token_ids + row).to(tl.int64)
+    taken = tl.load(before - 1 - token, token < 0, 0)
+    token = tl.where(token < 0, tl.maximum(taken, 0), token)
     own = tl.load(tokens + token * d_token + channel, is_token, 0.0)
     bit = tl.maximum(channel - d_token, 0)
     sign = tl.where(bit < n_bits, 1.0, -1.0)
@@ -59,7 +63,7 @@ def embed(embedding: Any, step: Step, layer: None) -> None:  # noqa: ARG001
     learned, coupled = config.positions == "learned", config.positions == "coupled"
     n_bits = config.d_position // 2 if config.balanced_places else config.d_position
     embed_rows[(batch.n_rows,)](
-        batch.token_ids, batch.indices, batch.phases, tokens,
+        batch.token_ids, step.scratch.found, batch.indices, batch.phases, tokens,
         embedding.position.weight if learned else tokens,
         embedding.phase.weight if coupled else tokens,
         step.x, config.d_model, tokens.shape[1], n_bits, HAS_PLACES=learned, HAS_PHASES=coupled,

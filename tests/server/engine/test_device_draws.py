@@ -71,6 +71,8 @@ class Knowing:
     def __init__(self, token_ids: list[int], answers: list[list[int]]) -> None:
         self._ids, self._n_prompt, self._answers = token_ids, len(token_ids), answers
 
+    pauses = False
+
     def is_ready(self) -> bool:
         return True
 
