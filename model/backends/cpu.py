@@ -19,6 +19,7 @@ from model.ops.attention.cpu_layers import (
 from model.ops.cpu import compiling, jit
 from model.ops.embedding.cpu import embed, embedding_work
 from model.ops.logits.cpu import classify, logits_work
+from model.ops.matrix_state.cpu_layers import matrix_state_layer, matrix_state_work
 from model.ops.mlp.cpu import mlp, mlp_work
 from model.ops.pairwise.cpu_layers import pairwise_layer, pairwise_work
 from model.ops.relation.cpu_keyed_layer import keyed_layer, keyed_work
@@ -46,6 +47,7 @@ class CpuBackend(Backend):
         "embed": CpuOp(embed, embedding_work),
         "keyed_relation": CpuOp(keyed_layer, keyed_work),
         "linear_attention": CpuOp(linear_attention_layer, linear_attention_work),
+        "matrix_state": CpuOp(matrix_state_layer, matrix_state_work),
         "mlp": CpuOp(mlp, mlp_work),
         "normalized_relation": CpuOp(normalized_layer, normalized_work),
         "pairwise_relation": CpuOp(pairwise_layer, pairwise_work),

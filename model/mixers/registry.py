@@ -13,6 +13,7 @@ MIXERS: Registry[Any] = Registry(
     {
         "attention": "model.mixers.attention:Attention",
         "linear_attention": "model.mixers.attention:LinearAttention",
+        "matrix_state": "model.mixers.matrix_state:MatrixState",
         "normalized": "model.mixers.normalized:NormalizedRelation",
         "pairwise": "model.mixers.pairwise:PairwiseRelation",
         "separable": "model.mixers.separable:SeparableRelation",

@@ -142,6 +142,26 @@ def test_forward_equals_extend_in_other_forms(
     _check_chunks(decoder, length, seed)
 
 
+@settings(max_examples=30)
+@given(
+    st.sampled_from(["delta", "add"]),
+    st.integers(1, 3),
+    st.sampled_from([1, 2]),
+    st.booleans(),
+    st.sampled_from([1, 63, 257]),
+    st.integers(0, 10**6),
+)
+def test_forward_equals_extend_with_matrix_states(
+    rule: str, n_writes: int, beta_max: int, fades: bool, length: int, seed: int
+) -> None:
+    params = {
+        "d_key": 8, "d_value": 11, "n_head": 2, "rule": rule, "n_writes": n_writes,
+        "beta_max": beta_max, "fades": fades,
+    }  # fmt: skip
+    config = make_config(blocks=[{"mixer": "matrix_state", "params": params}] * 2)
+    _check_chunks(_decoder(config, seed), length, seed)
+
+
 def _check_chunks(decoder: Decoder, length: int, seed: int) -> None:
     """Compare `forward` with `extend` of a ragged batch, in random chunks from random pages."""
     config, rng, n = decoder.config, np.random.default_rng(seed), 3
@@ -278,7 +298,7 @@ def test_a_sequence_has_the_same_bits_alone_and_among_others_in_any_chunks(
     ("positions", "names"),
     [
         *((positions, ("separable", "normalized")) for positions in sorted(POSITIONS)),
-        ("coupled", ("linear_attention", "attention")),
+        ("coupled", ("linear_attention", "attention", "matrix_state")),
     ],
 )
 def test_a_row_holds_all_that_it_takes_to_go_on_from_the_end_of_a_page(

@@ -12,7 +12,8 @@ import math
 import numpy as np
 
 from model.ops.cpu import jit
-from model.ops.cpu.lanes import double_pair_sums, exp2, fma, row_dot, row_sum
+from model.ops.cpu.activations import exp
+from model.ops.cpu.lanes import double_pair_sums, fma, row_dot, row_sum
 from model.ops.pairwise.form import ACTIVATIONS, CENTRED, NOTHING, POLY_NORM_EPS
 
 EXP, ELU, RELU, GELU, POLY_RELU, POLY_NORM = range(len(ACTIVATIONS))
@@ -24,8 +25,6 @@ WEIGHED = 4
 _POWERS = 5  # and the two after it
 
 _F0, _F1, _HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
-_LOG2E = np.float32(math.log2(math.e))
-_LEAST, _MOST = np.float32(-126.0), np.float32(128.0)
 
 # Abramowitz and Stegun, 7.1.26: erfc(x) = t·poly(t)·exp(-x²) for x >= 0, t = 1 / (1 + P·x), within
 # 1.5e-7.
@@ -37,17 +36,11 @@ _DENSITY = np.float32(1 / math.sqrt(2 * math.pi))
 
 
 @jit.inline
-def exponential(x):
-    """e^x: infinite where float32 ends, and 1e-38 where it would be less."""
-    return exp2(min(max(x * _LOG2E, _LEAST), _MOST))
-
-
-@jit.inline
 def _upper_tail(x):
     """How likely a normal variable is to exceed `abs(x)`."""
     t = _F1 / fma(_P, abs(x), _F1)
     poly = fma(fma(fma(fma(_E5, t, _E4), t, _E3), t, _E2), t, _E1)
-    return _HALF * t * poly * exponential(-_HALF * x * x)
+    return _HALF * t * poly * exp(-_HALF * x * x)
 
 
 @jit.inline
@@ -120,11 +113,11 @@ def add_activation(form, coefficients, space, out):
     k = z.shape[0]
     if kind == EXP:
         for i in range(k):
-            out[i] += exponential(z[i])
+            out[i] += exp(z[i])
     elif kind == ELU:
         spare = space[_SPARE]  # in one loop, this does not become SIMD code
         for i in range(k):
-            spare[i] = exponential(z[i]) - _F1
+            spare[i] = exp(z[i]) - _F1
         for i in range(k):
             out[i] += z[i] if z[i] > _F0 else spare[i]
     elif kind == RELU:
@@ -154,17 +147,17 @@ def _find_slopes(form, coefficients, space, changes):
     k = z.shape[0]
     if kind == EXP:
         for i in range(k):
-            y[i] = g[i] * exponential(z[i])
+            y[i] = g[i] * exp(z[i])
     elif kind == ELU:
         for i in range(k):
-            y[i] = g[i] * (_F1 if z[i] > _F0 else exponential(z[i]))
+            y[i] = g[i] * (_F1 if z[i] > _F0 else exp(z[i]))
     elif kind == RELU:
         for i in range(k):
             y[i] = g[i] if z[i] > _F0 else _F0
     elif kind == GELU:
         for i in range(k):
             tail = _upper_tail(z[i])
-            density = _DENSITY * exponential(-_HALF * z[i] * z[i])
+            density = _DENSITY * exp(-_HALF * z[i] * z[i])
             y[i] = g[i] * fma(z[i], density, tail if z[i] < _F0 else _F1 - tail)
     elif kind == POLY_RELU:
         _, c1, c2, c3 = coefficients

@@ -1,4 +1,4 @@
-"""The mixers of attention beside what others made of the same formulas, with the same weights."""
+"""Mixers beside what others made of the same formulas, with the same weights."""
 
 import importlib.util
 from importlib.metadata import files
@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import elu
+from torch.nn.functional import elu, normalize
 from transformers import GPT2Config
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 
 from model.mixers.attention import Attention, AttentionParams, LinearAttention
+from model.ops.matrix_state import matrix_state
 
 D, HEADS, LENGTH = 48, 4, 70
 TOLERANCE = 1e-5
@@ -55,6 +56,18 @@ def _naive(module: str) -> ModuleType:
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found
+
+
+def test_the_delta_rule_is_that_of_flash_linear_attention() -> None:
+    generator = torch.Generator().manual_seed(2)
+    q, k, v = torch.randn(3, 2, HEADS, LENGTH, 8, generator=generator)
+    k, beta = normalize(k, dim=-1), 2 * torch.rand(2, HEADS, LENGTH, generator=generator)
+    naive = _naive("fla.ops.delta_rule.naive").delta_rule_recurrence
+    expected, _ = naive(q, k, v, beta)
+    inputs = (q / 8**0.5, k[:, :, :, None], v[:, :, :, None], beta[..., None])
+    ours = [x.transpose(1, 2) for x in inputs]
+    got = matrix_state(ours[0], ours[1], ours[2], ours[3], None, corrects=True)
+    torch.testing.assert_close(got.transpose(1, 2), expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def test_linear_attention_is_that_of_flash_linear_attention() -> None:
