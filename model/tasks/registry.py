@@ -3,6 +3,15 @@
 from model.registry import Registry
 from model.tasks.base import Task
 
-TASKS: Registry[type[Task]] = Registry("task", {"copying": "model.tasks.copying:Copying"})
+TASKS: Registry[type[Task]] = Registry(
+    "task",
+    {
+        "associative": "model.tasks.associative:AssociativeRecall",
+        "copying": "model.tasks.copying:Copying",
+        "induction": "model.tasks.induction:Induction",
+        "languages": "model.tasks.languages:RegularLanguages",
+        "selective": "model.tasks.selective:SelectiveCopying",
+    },
+)
 """Classes of tasks (`model.tasks.base.Task`), each in a file of its own; `TASKS.register` adds one
 from outside."""

@@ -34,12 +34,16 @@ def preset_file(tmp_path: Path, _counting: None) -> Path:
 
 
 def test_the_tasks_of_the_project() -> None:
-    assert TASKS.names == ["copying"]
+    assert TASKS.names == ["associative", "copying", "induction", "languages", "selective"]
     assert TASKS.find("copying") is Copying
 
 
 def test_an_unknown_task_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UnknownNameError, match="there is no task 'count'; known tasks: copying"):
+    with pytest.raises(
+        UnknownNameError,
+        match="there is no task 'count'; known tasks: associative, copying, "
+        "induction, languages, selective",
+    ):
         TASKS.find("count")
 
 
