@@ -1,8 +1,9 @@
-"""Figures of an experiment: training curves, accuracy by length, and the grid of ablations."""
+"""Figures of an experiment: training curves, accuracy by length and memory, the ablations."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import cycle
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,16 +15,32 @@ from model.reproduction.results import Result
 
 _SHAPES = "os^vDPX*<>"
 _STYLES = "-", "--", ":", "-."
+_COLOURS = 6  # after which the next style begins
 _MOST_CURVES = 12  # that one figure can hold
+_LENGTHS = {"associative": "pairs", "copying": "letters", "selective": "symbols copied"}
 
 
-def best_of(results: Sequence[Result]) -> dict[tuple[str, int], Result]:
-    """Of each model and length, the result of the best learning rate."""
-    found: dict[tuple[str, int], Result] = {}
+class Case(NamedTuple):
+    """What trainings with other learning rates have in common.
+
+    Attributes:
+        task, model, length, width: see `model.reproduction.job.Job`.
+    """
+
+    task: str
+    model: str
+    length: int
+    width: int
+
+
+def best_of(results: Sequence[Result]) -> dict[Case, Result]:
+    """Of each case, the result of the best learning rate."""
+    found: dict[Case, Result] = {}
     for result in results:
-        key = result.job.model, result.job.length
-        if key not in found or result.rank > found[key].rank:
-            found[key] = result
+        job = result.job
+        case = Case(job.task, job.model, job.length, job.width)
+        if case not in found or result.rank > found[case].rank:
+            found[case] = result
     return found
 
 
@@ -34,29 +51,49 @@ def figures(results: Sequence[Result]) -> Iterator[tuple[str, str, Callable[[], 
         results: of one experiment.
     """
     best = best_of(results)
-    lengths = sorted({length for _, length in best})
-    for length in lengths:
-        of_length = {model: result for (model, n), result in best.items() if n == length}
-        if 0 < len(of_length) <= _MOST_CURVES:
-            about = f"Right tokens in the batches of training, for strings of {length} letters."
-            yield f"curves-{length}", about, partial(_curves, of_length)
-        if grid := _grid(of_length):
-            about = (
-                f"The ablations for strings of {length} letters: accuracy of strings that the "
-                "model writes by itself, and after how many steps."
-            )
-            yield f"ablations-{length}", about, partial(_draw_grid, grid)
+    for task in dict.fromkeys(case.task for case in best):
+        own = {case: result for case, result in best.items() if case.task == task}
+        for name, about, draw in _of_task(own):
+            yield f"{task}-{name}", f"{task.capitalize()}: {about}", draw
+
+
+def _of_task(best: Mapping[Case, Result]) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
+    widths = sorted({case.width for case in best})
+    lengths = sorted({case.length for case in best})
+    unit = _unit(next(iter(best)))
+    for width in widths:
+        of_width = f"-{width}" if len(widths) > 1 else ""
+        for length in lengths:
+            own = {c.model: r for c, r in best.items() if (c.length, c.width) == (length, width)}
+            if 0 < len(own) <= _MOST_CURVES:
+                about = f"right tokens in the batches of training; {length} {unit}, width {width}."
+                yield f"curves-{length}{of_width}", about, partial(_curves, own)
+            if grid := _grid(own):
+                about = (
+                    f"accuracy of the ablations, and after how many steps; {length} {unit}, width "
+                    f"{width}."
+                )
+                yield f"ablations-{length}{of_width}", about, partial(_draw_grid, grid)
     if len(lengths) > 1:
-        about = "Accuracy of strings that the model writes by itself, by their length."
+        about = f"accuracy by the number of {unit}, at the greatest width."
         yield "lengths", about, partial(_by_length, best)
+    if len(widths) > 1:
+        about = (
+            f"accuracy by the bytes that a model has of a sequence at its end, at several widths, "
+            f"with {lengths[-1]} {unit}."
+        )
+        yield "memory", about, partial(_by_memory, best)
+
+
+def _unit(case: Case) -> str:
+    return _LENGTHS.get(case.task, "tokens")
 
 
 def _curves(results: Mapping[str, Result]) -> Figure:
     figure = Figure(figsize=(7, 3.6))
     axes = figure.subplots()
-    for (model, result), line in zip(
-        results.items(), cycle([s for s in _STYLES for _ in range(6)]), strict=False
-    ):
+    styles = cycle([style for style in _STYLES for _ in range(_COLOURS)])
+    for (model, result), line in zip(results.items(), styles, strict=False):
         steps, _, right = zip(*result.curve, strict=True) if result.curve else ((), (), ())
         axes.plot(steps, right, line, label=find_model(model).title)
     axes.set(xlabel="step", ylabel="share of right tokens", ylim=(0, 1.02), xscale="log")
@@ -64,25 +101,42 @@ def _curves(results: Mapping[str, Result]) -> Figure:
     return figure
 
 
-def _by_length(best: Mapping[tuple[str, int], Result]) -> Figure:
-    figure = Figure(figsize=(7, 3.6))
-    axes = figure.subplots()
-    for model, shape in zip(dict.fromkeys(m for m, _ in best), cycle(_SHAPES), strict=False):
-        points = sorted((n, result.hard) for (m, n), result in best.items() if m == model)
-        axes.plot(*zip(*points, strict=True), marker=shape, label=find_model(model).title)
-    lengths = sorted({length for _, length in best})
-    axes.set(xlabel="letters", ylabel="accuracy", ylim=(0, 1.02), xscale="log")
+def _by_length(best: Mapping[Case, Result]) -> Figure:
+    width = max(case.width for case in best)
+    own = {case: result for case, result in best.items() if case.width == width}
+    figure, axes = _lines({case: (case.length, r.hard) for case, r in own.items()})
+    lengths = sorted({case.length for case in own})
+    axes.set(xlabel=_unit(next(iter(own))), xscale="log")
     axes.set_xticks(lengths, [f"{length}" for length in lengths])
     axes.minorticks_off()
-    figure.legend(loc="outside right upper")
     return figure
+
+
+def _by_memory(best: Mapping[Case, Result]) -> Figure:
+    length = max(case.length for case in best)
+    own = {case: result for case, result in best.items() if case.length == length}
+    figure, axes = _lines({case: (r.job.memory(), r.hard) for case, r in own.items()})
+    axes.set(xlabel="bytes of a sequence", xscale="log")
+    return figure
+
+
+def _lines(points: Mapping[Case, tuple[int, float]]) -> tuple[Figure, Axes]:
+    """A line of accuracies for each model."""
+    figure = Figure(figsize=(7, 3.6))
+    axes = figure.subplots()
+    for model, shape in zip(dict.fromkeys(c.model for c in points), cycle(_SHAPES), strict=False):
+        own = sorted(point for case, point in points.items() if case.model == model)
+        axes.plot(*zip(*own, strict=True), marker=shape, label=find_model(model).title)
+    axes.set(ylabel="accuracy", ylim=(-0.02, 1.02))
+    figure.legend(loc="outside right upper")
+    return figure, axes
 
 
 Grid = Mapping[bool, list[list[Result | None]]]
 
 
 def _grid(results: Mapping[str, Result]) -> Grid:
-    """Rows of normalizations and columns of activations, without and with a norm behind."""
+    """Rows of normalizations and columns of activations, with and without a norm behind."""
     found = {
         bare: [
             [results.get(ablation_name(n, activation, bare=bare)) for activation in ACTIVATIONS]

@@ -5,12 +5,12 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator
 
+from model.reproduction.job import FRAMES, Job
 from model.reproduction.models import find_model
-from model.training.preset import Preset, load_preset
 from model.validation import STRICT, InvalidValueError, validate
 
 _FOLDER = Path(__file__).parent / "plans"
@@ -18,62 +18,6 @@ _FOLDER = Path(__file__).parent / "plans"
 
 class PlanError(ValueError):
     """A plan that does not exist or cannot be used. The message names the file and the key."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training.
-
-    Attributes:
-        model: its name in `model.reproduction.models`.
-        length: of the strings that are copied, L.
-        learning_rate: after the warm-up.
-        batch: strings in a batch.
-        steps: after which it ends if it has not learned to copy before.
-        layers, width: blocks, and channels of the residual stream and of what mixes tokens.
-        seed: of weights and data.
-    """
-
-    model: str
-    length: int
-    learning_rate: float
-    batch: int
-    steps: int
-    layers: int
-    width: int
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Tells it from all others, and may be the name of a folder."""
-        return (
-            f"{self.model}-{self.layers}x{self.width}-L{self.length}-b{self.batch}"
-            f"-lr{self.learning_rate:g}-s{self.seed}-n{self.steps}"
-        )
-
-    @property
-    def cost(self) -> float:
-        """About how long a step takes, to compare jobs with each other."""
-        pairs = self.length * self.width if "linear" not in self.model else 0
-        return self.batch * self.length * self.layers * self.width * (self.width + pairs / 16)
-
-    def preset(self) -> Preset:
-        """Everything that decides the training: the preset `paper` with other values."""
-        block = find_model(self.model).block(self.width)
-        context = 2 * self.length + 2
-        values = {
-            "seed": self.seed,
-            "model.d_model": self.width,
-            "model.max_seq_len": context + 1,
-            "model.blocks": [block] * self.layers,
-            "optimizer.steps": self.steps,
-            "optimizer.learning_rate": self.learning_rate,
-            "task.min_length": self.length,
-            "task.max_length": self.length,
-            "task.batch_tokens": self.batch * context,
-            "task.max_strings": self.batch,
-        }
-        return load_preset("paper", [f"{key}={_toml(value)}" for key, value in values.items()])
 
 
 @dataclass(frozen=True)
@@ -89,17 +33,6 @@ class Contest:
     sweep_steps: int
 
 
-def _toml(value: Any) -> str:
-    """A value as TOML writes it in one line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else repr(value)
-
-
 class Runs(BaseModel):
     """Trainings that differ in model, length, learning rate and seed: all combinations.
 
@@ -107,6 +40,7 @@ class Runs(BaseModel):
         models: their names.
         lengths: of the strings.
         learning_rates: to choose from.
+        task: what is learned.
         sweep_steps: after so many steps, only the learning rate with the highest accuracy, or the
             lowest loss, goes on; 0 if all of them do.
         batch, steps, layers, width, seeds: see `Job`; the defaults are the paper's.
@@ -119,6 +53,7 @@ class Runs(BaseModel):
     learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1, strict=False)] = (
         5e-4,
     )
+    task: str = "copying"
     sweep_steps: int = Field(default=0, ge=0)
     batch: PositiveInt = 320
     steps: PositiveInt = 2000
@@ -133,11 +68,21 @@ class Runs(BaseModel):
             find_model(name)
         return names
 
+    @field_validator("task")
+    @classmethod
+    def _check_task(cls, name: str) -> str:
+        if name not in FRAMES:
+            raise ValueError(f"there is no task {name!r}; there are {', '.join(FRAMES)}")
+        return name
+
     def jobs(self) -> Iterator[Job]:
         """All of them."""
         combinations = itertools.product(self.lengths, self.models, self.seeds, self.learning_rates)
         for length, model, seed, rate in combinations:
-            yield Job(model, length, rate, self.batch, self.steps, self.layers, self.width, seed)
+            yield Job(
+                model, length, rate, self.batch, self.steps, self.layers, self.width, seed,
+                self.task,
+            )  # fmt: skip
 
 
 class Plan(BaseModel):

@@ -10,9 +10,19 @@ from model.reproduction.plan import Plan
 from model.reproduction.results import Result
 
 _HEAD = [
-    "model", "letters", "learning rate", "batch", "outcome", "steps", "minutes", "soft", "hard",
-    "exact",
+    "task", "model", "L", "width", "bytes", "learning rate", "batch", "outcome", "steps", "minutes",
+    "soft", "hard", "exact",
 ]  # fmt: skip
+
+
+_ABOUT = (
+    "L is the number of letters of a string, or what else a task counts; bytes are those that a "
+    "model has of a sequence at its end. Soft, hard and exact are per cent of 128 strings that "
+    "were held out: letters that are right where the model reads what it should have written, and "
+    "where it reads what it wrote (0 for a string that does not end where it should), and strings "
+    "without a mistake. A training ends early that makes none. Other tasks have one accuracy. One "
+    "of several learning rates may be swept out."
+)
 
 
 def table(results: Iterable[Result]) -> str:
@@ -24,7 +34,8 @@ def _row(result: Result) -> list[str]:
     job = result.job
     shares = [f"{100 * share:.1f}" for share in (result.soft, result.hard, result.exact)]
     return [
-        find_model(job.model).title, f"{job.length}", f"{job.learning_rate:g}", f"{job.batch}",
+        job.task, find_model(job.model).title, f"{job.length}", f"{job.width}",
+        f"{job.memory():,}", f"{job.learning_rate:g}", f"{job.batch}",
         result.outcome.partition(":")[0], f"{result.step:,}", f"{result.seconds / 60:.1f}", *shares,
     ]  # fmt: skip
 
@@ -57,10 +68,7 @@ def write_report(folder: Path, name: str, plan: Plan, results: Sequence[Result])
     parts += [
         "## All numbers\n",
         table(results),
-        "Soft, hard and exact are per cent of 128 strings that were held out: letters that are "
-        "right where the model reads what it should have written, and where it reads what it wrote "
-        "(0 for a string that does not end where it should), and strings without a mistake. A "
-        "training ends early that makes none. One of several learning rates may be swept out.\n",
+        f"{_ABOUT}\n",
         f"Computed on {'; '.join(devices)}.\n" if devices else "",
     ]
     file = folder / "report.md"

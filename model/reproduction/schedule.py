@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from model.device import Device
-from model.reproduction.plan import Contest, Job
+from model.reproduction.job import Job
+from model.reproduction.plan import Contest
 from model.reproduction.results import Result, Results, curves_of
 from model.reproduction.worker import Order
 

@@ -18,8 +18,8 @@ from model.arguments import start_backend
 from model.checkpoint import Checkpoint
 from model.device import Device
 from model.machine import processor
-from model.reproduction.copying import as_values, measure
-from model.reproduction.plan import Job
+from model.reproduction.job import Job
+from model.reproduction.measuring import as_values, measure
 from model.terminal import postponed_interrupts
 from model.training.huge_pages import use_huge_pages
 from model.training.run import Run
@@ -91,9 +91,9 @@ def _train(order: Order) -> None:
     def report(now: Progress) -> None:
         nonlocal told_at, learned
         if now.step % order.evaluate_every == 0 or now.step == order.until:
-            copied = measure(checkpoint, job.seed, job.length)
-            run.log({"step": now.step, "loss": now.loss, **as_values(copied)})
-            learned = copied.hard == 1
+            measured = measure(checkpoint, job.seed)
+            run.log({"step": now.step, "loss": now.loss, **as_values(measured)})
+            learned = measured.hard == 1
         if time.monotonic() - told_at > _TELL_SECONDS:
             told_at = time.monotonic()
             _tell(step=now.step, loss=now.loss, accuracy=now.scores["accuracy"])

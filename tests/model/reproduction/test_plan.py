@@ -1,11 +1,14 @@
 """Plans: which trainings they lead to, and what is said of those that cannot be used."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from model.reproduction.job import Job
 from model.reproduction.models import MODELS, UnknownModelError, find_model
-from model.reproduction.plan import Job, PlanError, load_plan, plan_names
+from model.reproduction.plan import PlanError, load_plan, plan_names
 
 
 def _job(model: str) -> Job:
@@ -20,6 +23,21 @@ def test_every_model_has_a_preset(model: str) -> None:
     assert (optimizer.steps, optimizer.learning_rate, preset.seed) == (9, 1e-3, 3)
     mixer = find_model(model).block(16)["mixer"]
     assert {block.mixer for block in config.blocks} == {mixer}
+
+
+@pytest.mark.parametrize("task", ["associative", "induction", "languages", "selective"])
+def test_other_tasks_have_presets_too(task: str) -> None:
+    preset = replace(_job("normalized"), task=task).preset()
+    batch = preset.blueprint.task.batch(np.random.default_rng(0), 0.0)
+    assert batch.token_ids.shape == (7, preset.blueprint.config.max_seq_len - 1)
+
+
+def test_the_memory_of_a_sequence_is_what_its_mixers_keep() -> None:
+    tokens = 2 * 5 + 2
+    per_token = 2 * (16 * 4 + 8)  # two layers of memories, and the sum of each in float64
+    assert _job("normalized").memory() == tokens * per_token
+    assert _job("transformer").memory() == tokens * 2 * 2 * 16 * 4
+    assert _job("linear-transformer").memory() == 2 * 16 * 17 * 4
 
 
 def test_what_is_not_said_is_as_in_the_paper() -> None:

@@ -74,14 +74,14 @@ def test_the_report_has_every_number(whole: Path) -> None:
     rows = [line.split(" | ") for line in report.splitlines() if line.startswith("| ")][2:]
     results = list(_lines(whole).values())
     assert len(rows) == len(results)
-    assert sorted(float(row[2]) for row in rows) == [5e-4, 5e-4, 2e-3, 8e-3]
+    assert sorted(float(row[5]) for row in rows) == [5e-4, 5e-4, 2e-3, 8e-3]
     shares = sorted(f"{100 * result['copied'][-1][2]:.1f}" for result in results)
-    assert sorted(row[8] for row in rows) == shares
+    assert sorted(row[11] for row in rows) == shares
     for drawing in re.findall(r"\]\(([\w-]+)\.svg\)", report):
         assert (whole / f"{drawing}.svg").read_text().startswith("<?xml")
         assert (whole / f"{drawing}.png").read_bytes().startswith(b"\x89PNG")
-    assert "](curves-2.svg)" in report
-    assert "](lengths.svg)" in report
+    assert "](copying-curves-2.svg)" in report
+    assert "](copying-lengths.svg)" in report
 
 
 def test_a_trained_model_is_a_checkpoint(whole: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from model.reproduction.plan import Contest, Job
+from model.reproduction.job import Job
+from model.reproduction.plan import Contest
 from model.reproduction.results import Result, Results, ResultsError
 from model.reproduction.schedule import ready, work_left
 

@@ -1,13 +1,15 @@
-"""What counts as a right copy."""
+"""What counts as right."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from model.checkpoint import load_checkpoint
-from model.reproduction.copying import Copied, accuracy, measure
-from model.reproduction.plan import Job
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.decoder import Decoder
+from model.reproduction.job import Job
+from model.reproduction.measuring import Measured, accuracy, measure
 from model.tasks.copying import Copying, CopyingParams
 from tests.model.tiny import random_checkpoint
 
@@ -33,14 +35,14 @@ def test_a_model_that_copies_copies_all() -> None:
     loaded = load_checkpoint(CHECKPOINTS / "copy-az")
     params = CopyingParams(min_length=9, max_length=9, batch_tokens=900, max_offset=1)
     task = Copying(params, loaded.tokenizer, loaded.config)
-    assert measure(replace(loaded, task=task), seed=0, length=9) == Copied(1.0, 1.0, 1.0)
+    assert measure(replace(loaded, task=task), seed=0) == Measured(1.0, 1.0, 1.0)
 
 
 def test_a_model_that_knows_nothing_copies_none(tmp_path: Path) -> None:
     loaded = random_checkpoint(tmp_path)
     params = CopyingParams(min_length=5, max_length=5, batch_tokens=300, max_offset=1)
     task = Copying(params, loaded.tokenizer, loaded.config)
-    copied = measure(replace(loaded, task=task), seed=0, length=5)
+    copied = measure(replace(loaded, task=task), seed=0)
     assert copied.exact == 0
     assert copied.soft < 0.2
     assert copied.hard < 0.2
@@ -56,3 +58,16 @@ def test_held_out_strings_are_none_of_the_training() -> None:
     held_out = task.batch(np.random.default_rng([1, 0, 1]), 1.0).token_ids.tolist()
     assert len(held_out) == 320
     assert trained.isdisjoint(map(tuple, held_out))
+
+
+def test_other_tasks_have_one_accuracy() -> None:
+    job = Job("normalized", 3, 1e-3, 8, 10, 1, 16, seed=1, task="associative")
+    blueprint = job.preset().blueprint
+    torch.manual_seed(0)
+    checkpoint = Checkpoint(
+        "random", Path(), blueprint.config, blueprint.tokenizer, blueprint.task,
+        Decoder(blueprint.config), "0" * 64,
+    )  # fmt: skip
+    measured = measure(checkpoint, seed=1)
+    assert measured.soft == measured.hard == measured.exact
+    assert measured.soft < 0.1
