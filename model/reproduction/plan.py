@@ -58,14 +58,19 @@ class Job:
         return self.batch * self.length * self.layers * self.width * (self.width + pairs / 16)
 
     def preset(self) -> Preset:
-        """Everything that decides the training: the preset `paper` with other values."""
-        block = find_model(self.model).block(self.width)
+        """Everything that decides the training: the preset `paper` with other values.
+
+        Raises:
+            PresetError: the model cannot have this width, as its heads do not divide it.
+        """
+        model = find_model(self.model)
         context = 2 * self.length + 2
         values = {
             "seed": self.seed,
             "model.d_model": self.width,
             "model.max_seq_len": context + 1,
-            "model.blocks": [block] * self.layers,
+            "model.positions": model.positions,
+            "model.blocks": [model.block(self.width)] * self.layers,
             "optimizer.steps": self.steps,
             "optimizer.learning_rate": self.learning_rate,
             "task.min_length": self.length,

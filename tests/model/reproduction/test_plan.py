@@ -1,11 +1,13 @@
 """Plans: which trainings they lead to, and what is said of those that cannot be used."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from model.reproduction.models import MODELS, UnknownModelError, find_model
 from model.reproduction.plan import Job, PlanError, load_plan, plan_names
+from model.training.preset_files import PresetError
 
 
 def _job(model: str) -> Job:
@@ -20,6 +22,25 @@ def test_every_model_has_a_preset(model: str) -> None:
     assert (optimizer.steps, optimizer.learning_rate, preset.seed) == (9, 1e-3, 3)
     mixer = find_model(model).block(16)["mixer"]
     assert {block.mixer for block in config.blocks} == {mixer}
+
+
+def test_models_that_tell_places_by_their_attention_have_no_other_positions() -> None:
+    found = {name: _job(name).preset().blueprint.config for name in MODELS}
+    others = {name for name, config in found.items() if config.positions != "learned"}
+    assert others == {"rope-transformer", "hard-alibi-transformer"}
+    assert all(found[name].positions == "none" for name in others)
+    params = {name: found[name].to_dict()["blocks"][0]["params"] for name in others}
+    assert params["rope-transformer"] == {
+        "d_attention": 16, "n_head": 1, "rotary": True, "windows": None
+    }  # fmt: skip
+    assert params["hard-alibi-transformer"] == {
+        "d_attention": 16, "n_head": 8, "rotary": False, "windows": [1, 2, 3, 4, 0, 0, 0, 0]
+    }  # fmt: skip
+
+
+def test_a_width_that_heads_do_not_divide() -> None:
+    with pytest.raises(PresetError, match=r"d_attention \(20\) must be a multiple of n_head \(8\)"):
+        replace(_job("hard-alibi-transformer"), width=20).preset()
 
 
 def test_what_is_not_said_is_as_in_the_paper() -> None:
