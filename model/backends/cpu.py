@@ -16,6 +16,7 @@ from model.ops.attention.cpu_layers import (
     linear_attention_layer,
     linear_attention_work,
 )
+from model.ops.attention.cpu_placed_layer import placed_attention_layer, placed_attention_work
 from model.ops.cpu import compiling, jit
 from model.ops.embedding.cpu import embed, embedding_work
 from model.ops.logits.cpu import classify, logits_work
@@ -51,6 +52,7 @@ class CpuBackend(Backend):
         "mlp": CpuOp(mlp, mlp_work),
         "normalized_relation": CpuOp(normalized_layer, normalized_work),
         "pairwise_relation": CpuOp(pairwise_layer, pairwise_work),
+        "rotary_or_windowed_attention": CpuOp(placed_attention_layer, placed_attention_work),
         "separable_relation": CpuOp(separable_layer, separable_work),
     }
 

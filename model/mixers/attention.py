@@ -2,20 +2,20 @@
 
 import math
 from abc import abstractmethod
-from typing import Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, PositiveInt, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from model.mixers.base import Mixer
-from model.ops.attention import linear_attention, softmax_attention
+from model.ops.attention import linear_attention, rotate, softmax_attention
 from model.state import LayerSpec, TensorSpec
 from model.validation import STRICT
 from model.weights import WeightViews
 
 
-class AttentionParams(BaseModel):
-    """Parameters of attention.
+class HeadParams(BaseModel):
+    """Parameters of both kinds of attention.
 
     Attributes:
         d_attention: width R of queries, keys and values, split evenly over the heads.
@@ -41,14 +41,39 @@ class AttentionParams(BaseModel):
         return self.d_attention // self.n_head
 
 
+class AttentionParams(HeadParams):
+    """Parameters of softmax attention.
+
+    Attributes:
+        rotary: whether queries and keys are turned by their places (RoPE).
+        windows: of each head, how many of the last tokens it sees, a token's own included, 0 for
+            all; None if all heads see all tokens.
+    """
+
+    rotary: bool = False
+    windows: Annotated[tuple[NonNegativeInt, ...], Field(strict=False)] | None = None
+
+    @model_validator(mode="after")
+    def _check_places(self) -> Self:
+        if self.rotary and self.d_head % 2:
+            raise ValueError(
+                f"rotary needs an even number of channels in each head, got {self.d_head}: "
+                f"d_attention ({self.d_attention}) over n_head ({self.n_head})"
+            )
+        if self.windows is not None and len(self.windows) != self.n_head:
+            raise ValueError(
+                f"windows must have one number for each of n_head ({self.n_head}) heads, got "
+                f"{len(self.windows)}"
+            )
+        return self
+
+
 class _AttentionMixer(Mixer):
     """`W_o attention(W_q x + β_q, W_k x + β_k, W_v x + β_v) + β_o`."""
 
-    Params = AttentionParams
+    Params: ClassVar[type[HeadParams]] = HeadParams
 
-    def __init__(
-        self, params: AttentionParams, d_model: int, *, norm_eps: float, n_blocks: int
-    ) -> None:
+    def __init__(self, params: HeadParams, d_model: int, *, norm_eps: float, n_blocks: int) -> None:
         super().__init__()
         self.d_model, self.d_attention, self.n_head = d_model, params.d_attention, params.n_head
         self.norm_eps = norm_eps
@@ -76,6 +101,14 @@ class _AttentionMixer(Mixer):
 class Attention(_AttentionMixer):
     """Softmax attention. Its pool, which others call a KV cache, has two rows for each token."""
 
+    Params = AttentionParams
+
+    def __init__(
+        self, params: AttentionParams, d_model: int, *, norm_eps: float, n_blocks: int
+    ) -> None:
+        super().__init__(params, d_model, norm_eps=norm_eps, n_blocks=n_blocks)
+        self.rotary, self.windows = params.rotary, params.windows or (0,) * params.n_head
+
     @classmethod
     def spec(cls, params: AttentionParams, d_model: int) -> LayerSpec:  # noqa: ARG003
         """A pool of keys and values, 2·R numbers a token."""
@@ -84,19 +117,22 @@ class Attention(_AttentionMixer):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See `_AttentionMixer.attend`."""
-        return softmax_attention(q, k, v)
+        if self.rotary:
+            q, k = rotate(q), rotate(k)
+        return softmax_attention(q, k, v, self.windows)
 
     @property
     def op(self) -> str:
-        """See `Mixer.op`."""
-        return "attention"
+        """See `Mixer.op`; what goes by places asks for another one, which not all backends have."""
+        goes_by_places = self.rotary or any(self.windows)
+        return "rotary_or_windowed_attention" if goes_by_places else "attention"
 
 
 class LinearAttention(_AttentionMixer):
     """Linear attention: sums that do not grow with the sequence, K·(K + 1) numbers a head."""
 
     @classmethod
-    def spec(cls, params: AttentionParams, d_model: int) -> LayerSpec:  # noqa: ARG003
+    def spec(cls, params: HeadParams, d_model: int) -> LayerSpec:  # noqa: ARG003
         """Running sums, no pool."""
         shape = params.n_head, params.d_head, params.d_head + 1
         return LayerSpec(state=(TensorSpec("sums", shape),))

@@ -60,15 +60,20 @@ class Job:
         return int(state + (config.max_seq_len - 1) * row)
 
     def preset(self) -> Preset:
-        """Everything that decides the training: the preset `paper` with other values."""
-        block = find_model(self.model).block(self.width)
+        """Everything that decides the training: the preset `paper` with other values.
+
+        Raises:
+            PresetError: the model cannot have this width, as its heads do not divide it.
+        """
+        model = find_model(self.model)
         frame = FRAMES[self.task](self.length, self.batch)
         values = {
             "seed": self.seed,
             "tokenizer": frame.tokenizer,
             "model.d_model": self.width,
             "model.max_seq_len": frame.max_seq_len,
-            "model.blocks": [block] * self.layers,
+            "model.positions": model.positions,
+            "model.blocks": [model.block(self.width)] * self.layers,
             "optimizer.steps": self.steps,
             "optimizer.learning_rate": self.learning_rate,
             "task": {"name": self.task, **frame.params},

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from model.config import Positions
 from model.ops.pairwise.form import ACTIVATIONS, Activation, Normalization
 
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
@@ -26,23 +27,31 @@ class Model:
         name: in plans and results.
         title: in figures and reports.
         block: one of its blocks, for a width of the residual stream.
+        positions: what its embedding says of places; see `model.config.ModelConfig`.
     """
 
     name: str
     title: str
     block: Callable[[int], Block]
+    positions: Positions = "learned"
 
 
 def _relation(mixer: str, **params: Any) -> Callable[[int], Block]:
     return lambda width: {"mixer": mixer, "params": {"d_relation": width, **params}}
 
 
-def _attention(mixer: str) -> Callable[[int], Block]:
+def _attention(mixer: str, **params: Any) -> Callable[[int], Block]:
     return lambda width: {
         "mixer": mixer,
-        "params": {"d_attention": width},
+        "params": {"d_attention": width, **params},
         "mlp": {"width": 4 * width},
     }
+
+
+def _deltanet(width: int) -> Block:
+    """One head, so that its state is as large as that of the linear Transformer."""
+    params = {"d_key": width, "d_value": width}
+    return {"mixer": "matrix_state", "params": params, "mlp": {"width": 4 * width}}
 
 
 def _ablation(normalization: Normalization, activation: Activation, bare: bool) -> Model:
@@ -58,11 +67,23 @@ def ablation_name(normalization: Normalization, activation: Activation, *, bare:
     return f"{normalization}-{activation}{BARE if bare else ''}"
 
 
+_HARD_ALIBI = [1, 2, 3, 4, 0, 0, 0, 0]
+"""Windows of eight heads: as in arXiv 2402.01032, they grow by a token from head to head, and the
+other heads see everything. That half of the heads have one is our choice."""
+
 _OTHERS = (
     Model("normalized", "CausalRN", _relation("normalized")),
     Model("separable", "CausalRN, separable", _relation("separable")),
     Model("transformer", "Transformer", _attention("attention")),
     Model("linear-transformer", "linear Transformer", _attention("linear_attention")),
+    Model("deltanet", "DeltaNet", _deltanet),
+    Model("rope-transformer", "Transformer, rotary", _attention("attention", rotary=True), "none"),
+    Model(
+        "hard-alibi-transformer",
+        "Transformer, hard ALiBi",
+        _attention("attention", n_head=len(_HARD_ALIBI), windows=_HARD_ALIBI),
+        "none",
+    ),
 )
 
 MODELS: Mapping[str, Model] = {

@@ -8,19 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import elu, normalize
-from transformers import GPT2Config
+from transformers import GPT2Config, LlamaConfig
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
+from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRotaryEmbedding
 
-from model.mixers.attention import Attention, AttentionParams, LinearAttention
+from model.mixers.attention import Attention, LinearAttention
 from model.ops.matrix_state import matrix_state
 
 D, HEADS, LENGTH = 48, 4, 70
 TOLERANCE = 1e-5
 
 
-def _mixer(kind: type[Attention] | type[LinearAttention]) -> Attention | LinearAttention:
+def _mixer(
+    kind: type[Attention] | type[LinearAttention], **options: Any
+) -> Attention | LinearAttention:
     torch.manual_seed(0)
-    params = AttentionParams(d_attention=D, n_head=HEADS)
+    params: Any = kind.Params(d_attention=D, n_head=HEADS, **options)
     mixer = kind(params, D, norm_eps=1e-6, n_blocks=2).requires_grad_(False)
     for parameter in mixer.parameters():
         parameter.normal_(std=0.3)
@@ -44,6 +47,33 @@ def test_attention_is_that_of_transformers() -> None:
     x, reaches = _inputs()
     mask = torch.full((LENGTH, LENGTH), -torch.inf).triu(1)[None, None]
     expected = theirs(x, attention_mask=mask)[0]
+    torch.testing.assert_close(mixer(x, reaches, None), expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def test_rotary_attention_is_that_of_llama() -> None:
+    """Its angles are float32, which the scores here magnify; so they are compared by themselves."""
+    mixer = _mixer(Attention, rotary=True)
+    config = LlamaConfig(
+        hidden_size=D, num_attention_heads=HEADS, num_key_value_heads=HEADS, attention_bias=True,
+        max_position_embeddings=LENGTH,
+    )  # fmt: skip
+    config._attn_implementation = "eager"
+    theirs: Any = LlamaAttention(config, layer_idx=0)
+    theirs.eval().requires_grad_(False)
+    for name in ("weight", "bias"):
+        parts = getattr(mixer.inputs, name).chunk(3)
+        for other, own in zip((theirs.q_proj, theirs.k_proj, theirs.v_proj), parts, strict=True):
+            getattr(other, name).copy_(own)
+        getattr(theirs.o_proj, name).copy_(getattr(mixer.output, name))
+    x, reaches = _inputs()
+    places = torch.arange(LENGTH)[None]
+    steps = torch.arange(0, D // HEADS, 2, dtype=torch.float64)
+    angles = (places[..., None] * 10000.0 ** (-steps / (D // HEADS))).repeat(1, 1, 2)
+    exact = angles.cos().float(), angles.sin().float()
+    turns: Any = LlamaRotaryEmbedding(config)
+    torch.testing.assert_close(turns(x, places), exact, rtol=TOLERANCE, atol=TOLERANCE)
+    mask = torch.full((LENGTH, LENGTH), -torch.inf).triu(1)[None, None]
+    expected = theirs(x, position_embeddings=exact, attention_mask=mask)[0]
     torch.testing.assert_close(mixer(x, reaches, None), expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 

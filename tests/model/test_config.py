@@ -90,6 +90,35 @@ def test_parameters_that_no_relation_can_have(params: dict[str, Any], message: s
 
 
 @pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"n_head": 3}, r": d_attention \(16\) must be a multiple of n_head \(3\)"),
+        (
+            {"n_head": 16, "rotary": True},
+            r": rotary needs an even number of channels in each head, got 1: d_attention \(16\) "
+            r"over n_head \(16\)",
+        ),
+        ({"rotary": 1}, r"\.rotary must be true or false, got 1"),
+        ({"windows": [3]}, r": windows must have one number for each of n_head \(2\) heads, got 1"),
+        ({"windows": [3, -1]}, r"\.windows\.1 must be at least 0, got -1"),
+        ({"windows": [3, 1.0]}, r"\.windows\.1 must be a whole number, got 1\.0"),
+    ],
+)
+def test_parameters_that_no_attention_can_have(params: dict[str, Any], message: str) -> None:
+    block = {"mixer": "attention", "params": {"d_attention": 16, "n_head": 2} | params}
+    with pytest.raises(InvalidValueError, match=rf"^blocks\.0\.params{message}$"):
+        tiny_config(blocks=[block])
+
+
+def test_windows_survive_json() -> None:
+    params = {"d_attention": 16, "n_head": 2, "rotary": True, "windows": [3, 0]}
+    config = tiny_config(blocks=[{"mixer": "attention", "params": params}])
+    read = ModelConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert read == config
+    assert hash(read) == hash(config)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"d_models": 2}, "unknown key d_models; did you mean d_model?"),

@@ -162,6 +162,27 @@ def test_forward_equals_extend_with_matrix_states(
     _check_chunks(_decoder(config, seed), length, seed)
 
 
+by_places: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "d_attention": st.sampled_from([4, 20, 32]),
+        "n_head": st.just(2),
+        "rotary": st.booleans(),
+        "windows": st.none()
+        | st.lists(st.sampled_from([0, 1, 5, 100, 511, 512, 513, 5000]), min_size=2, max_size=2),
+    }
+)
+lengths = st.sampled_from([1, 63, 257, 600, 1100]) | st.integers(1, 700)
+
+
+@settings(max_examples=40)
+@given(by_places, st.sampled_from(["coupled", "none"]), lengths, st.integers(0, 10**6))
+def test_forward_equals_extend_by_places(
+    params: dict[str, Any], positions: str, length: int, seed: int
+) -> None:
+    config = make_config(positions, blocks=[{"mixer": "attention", "params": params}] * 2)
+    _check_chunks(_decoder(config, seed), length, seed)
+
+
 def _check_chunks(decoder: Decoder, length: int, seed: int) -> None:
     """Compare `forward` with `extend` of a ragged batch, in random chunks from random pages."""
     config, rng, n = decoder.config, np.random.default_rng(seed), 3
@@ -260,14 +281,47 @@ def _extend(
 def test_a_sequence_has_the_same_bits_alone_and_among_others_in_any_chunks(
     names: list[str], positions: str, length: int, seed: int
 ) -> None:
-    config = make_config(positions, mixers=names)
-    rng = np.random.default_rng(seed)
-    decoder, n = _decoder(config, seed), 3
+    _check_bits(_decoder(make_config(positions, mixers=names), seed), length, seed)
+
+
+@settings(max_examples=25)
+@given(by_places, st.sampled_from([16, 48]), lengths, st.integers(0, 10**6))
+def test_places_leave_the_bits_alone(
+    params: dict[str, Any], page_size: int, length: int, seed: int
+) -> None:
+    config = make_config("none", blocks=[{"mixer": "attention", "params": params}] * 2)
+    _check_bits(_decoder(config, seed), length, seed, page_size)
+
+
+def test_what_is_outside_of_all_windows_is_not_read() -> None:
+    params = {"d_attention": 20, "n_head": 2, "windows": [1, 40]}
+    config = make_config("none", blocks=[{"mixer": "attention", "params": params}] * 2)
+    decoder = _decoder(config, 0)
+    ids = _token_ids(config, 1, 620, np.random.default_rng(0))[0]
+    expected, got = (_extend_over(decoder, ids, 600, spoilt) for spoilt in (0, (600 - 40) // 16))
+    assert torch.equal(got, expected)
+
+
+def _extend_over(decoder: Decoder, ids: np.ndarray, done: int, spoilt: int) -> torch.Tensor:
+    """Logits after the tokens from `done` on, once the first pages have been filled with NaN."""
+    n_pages = -(-len(ids) // 16)
+    state = decoder.new_state(n_pages=n_pages, page_size=16, n_slots=1)
+    _extend(decoder, state, ids, 0, done, 0, range(n_pages))
+    for layer in state.layers:
+        for pool in layer.pool.values():
+            pool[:spoilt] = float("nan")
+    return _extend(decoder, state, ids, done, len(ids), 0, range(n_pages))
+
+
+def _check_bits(decoder: Decoder, length: int, seed: int, page_size: int = 16) -> None:
+    """Compare a sequence alone with the same among others, in random chunks from random pages."""
+    config, rng, n = decoder.config, np.random.default_rng(seed), 3
     ids = _token_ids(config, n, length, rng)
     n_tables = -(-length // 16)
     alone = decoder.new_state(n_pages=n_tables, page_size=16, n_slots=1)
     expected = _extend(decoder, alone, ids[0], 0, length, 0, range(n_tables))
-    state = decoder.new_state(n_pages=n * n_tables, page_size=16, n_slots=n)
+    n_tables = -(-length // page_size)
+    state = decoder.new_state(n_pages=n * n_tables, page_size=page_size, n_slots=n)
     tables = rng.permutation(n * n_tables).astype(np.int32).reshape(n, n_tables)
     slots, done = rng.permutation(n), np.zeros(n, np.int64)
     found = []

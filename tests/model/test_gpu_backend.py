@@ -15,6 +15,7 @@ from model.predictions import Predictions
 from model.runner import Runner
 from model.sampling import Sampler, SamplingParams
 from model.state import DecoderState, RaggedBatch
+from model.step import UnsupportedOpError
 from tests.model.tiny import tiny_config
 
 N, LENGTH, PAGE = 2, 34, 16
@@ -128,6 +129,16 @@ def test_a_device_predicts_what_the_cpu_does(changes: dict[str, Any]) -> None:
         for name, expected in other.state.items():
             got = mine.state[name][: len(expected)]
             torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("option", [{"rotary": True}, {"windows": [1, 0]}], ids=str)
+def test_a_device_says_which_attention_it_lacks(option: dict[str, Any]) -> None:
+    params = {"d_attention": 16, "n_head": 2} | option
+    decoder = _decoder("gpu", blocks=[{"mixer": "attention", "params": params}])
+    with pytest.raises(
+        UnsupportedOpError, match="no operation 'rotary_or_windowed_attention', it has attention, "
+    ):
+        Sequences(decoder, 0).run(0)
 
 
 @pytest.mark.parametrize("mixers", [("separable", "normalized"), ("linear_attention", "attention")])

@@ -45,6 +45,45 @@ def remember(projected, n, place, table, keys, values):
 
 
 @jit.inline
+def rotate(projected, n, n_heads, place, turns, turn):
+    """Turn the queries and keys of a row by its place.
+
+    That rotation is the product of those by the powers of 2 that the place is the sum of: it takes
+    no cosines, whose bits would be the library's that computes them.
+
+    Args:
+        projected, n: overwritten, and the row.
+        place: of its token in its sequence.
+        turns: `[B, 2, K/2]` float64, cosines and sines of rotations by 2^b places, 2^B > place.
+        turn: `[2, K/2]` float64, scratch.
+    """
+    half = turns.shape[2]
+    for i in range(half):
+        turn[0, i], turn[1, i] = 1.0, 0.0
+    bit = 0
+    while place >> bit:
+        if place >> bit & 1:
+            for i in range(half):
+                cos, sin = turn[0, i], turn[1, i]
+                turn[0, i] = cos * turns[bit, 0, i] - sin * turns[bit, 1, i]
+                turn[1, i] = sin * turns[bit, 0, i] + cos * turns[bit, 1, i]
+        bit += 1
+    for h in range(2 * n_heads):  # of queries, then of keys
+        first = projected[n, 2 * h * half : (2 * h + 1) * half]
+        second = projected[n, (2 * h + 1) * half : (2 * h + 2) * half]
+        for i in range(half):
+            x, y = first[i], second[i]
+            first[i] = np.float32(x * turn[0, i] - y * turn[1, i])
+            second[i] = np.float32(y * turn[0, i] + x * turn[1, i])
+
+
+@jit.inline
+def first_seen(n_seen, window):
+    """The first that a head sees of the `n_seen` memories up to a reader; 0 is no window."""
+    return max(n_seen - window, 0) if window else 0
+
+
+@jit.inline
 def score(query, key):
     """The base-2 logarithm of a weight, in float64: `log2(e) · (query · key) / sqrt(K)`."""
     return row_dot(query, key, 0.0) * (_LOG2E / math.sqrt(query.shape[0]))
@@ -93,22 +132,28 @@ def combine(n, n_seen, n_heads, partials, out):
         partials: as `read_segment` leaves them.
         out: `[N, R]`, the row overwritten.
     """
-    r = out.shape[1]
-    k, n_segments = r // n_heads, (n_seen + SEGMENT - 1) // SEGMENT
     for h in range(n_heads):
-        best = np.float32(-np.inf)
-        for segment in range(n_segments):
-            best = max(best, partials[segment, n, r + 2 * h])
-        total = _F0
+        combine_head(n, h, 0, n_seen, n_heads, partials, out)
+
+
+@jit.inline
+def combine_head(n, h, first, n_seen, n_heads, partials, out):
+    """The same for one head, which sees memories `first` to `n_seen - 1`."""
+    r = out.shape[1]
+    k, begin, end = r // n_heads, first // SEGMENT, (n_seen + SEGMENT - 1) // SEGMENT
+    best = np.float32(-np.inf)
+    for segment in range(begin, end):
+        best = max(best, partials[segment, n, r + 2 * h])
+    total = _F0
+    for i in range(k):
+        out[n, h * k + i] = _F0
+    for segment in range(begin, end):
+        weight = power(partials[segment, n, r + 2 * h] - best)
+        total += weight * partials[segment, n, r + 2 * h + 1]
         for i in range(k):
-            out[n, h * k + i] = _F0
-        for segment in range(n_segments):
-            weight = power(partials[segment, n, r + 2 * h] - best)
-            total += weight * partials[segment, n, r + 2 * h + 1]
-            for i in range(k):
-                out[n, h * k + i] += weight * partials[segment, n, h * k + i]
-        for i in range(k):
-            out[n, h * k + i] /= total
+            out[n, h * k + i] += weight * partials[segment, n, h * k + i]
+    for i in range(k):
+        out[n, h * k + i] /= total
 
 
 @jit.inline

@@ -21,9 +21,9 @@ from model.ops.relation.cpu import SEGMENT
 from model.ops.relation.cpu_layers import active_run
 from model.state import DecoderState, LayerState
 
-_TILE = 8  # rows that one thread takes at a time
+TILE = 8  # rows that one thread takes at a time
 
-_OF_MIXERS = {
+OF_MIXERS = {
     "eps": F64,
     "w_in": F32[:, ::1],
     "b_in": F32[::1],
@@ -33,9 +33,11 @@ _OF_MIXERS = {
     "projected": F32[:, ::1],
     "o": F32[:, ::1],
 }
+"""Parameters that all mixers have; see above."""
 
 
-def _values_of_mixer(mixer: Any, state: DecoderState) -> dict[str, Any]:
+def values_of_mixer(mixer: Any, state: DecoderState) -> dict[str, Any]:
+    """What belongs to `OF_MIXERS`."""
     names = "w_in", "b_in", "w_output", "b_output"
     space = state.scratch
     return dict(zip(names, mixer.views(), strict=True)) | {
@@ -49,7 +51,7 @@ def _values_of_mixer(mixer: Any, state: DecoderState) -> dict[str, Any]:
 def attention_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
     """What a `model.mixers.attention.Attention` asks for."""
     r = mixer.d_attention
-    values = _values_of_mixer(mixer, state) | {
+    values = values_of_mixer(mixer, state) | {
         "keys": layer.pool_arrays["keys"],
         "values": layer.pool_arrays["values"],
         "partials": state.scratch.segments(r + 2 * mixer.n_head),
@@ -60,7 +62,7 @@ def attention_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
 def linear_attention_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
     """What a `model.mixers.attention.LinearAttention` asks for."""
     r = mixer.d_attention
-    values = _values_of_mixer(mixer, state) | {
+    values = values_of_mixer(mixer, state) | {
         "page_size": state.page_size,
         "sums": layer.state_arrays["sums"],
     }
@@ -68,7 +70,7 @@ def linear_attention_work(mixer: Any, layer: LayerState, state: DecoderState) ->
 
 
 @jit.inline
-def _project(first, last, x, eps, w_in, b_in, z, projected):
+def project(first, last, x, eps, w_in, b_in, z, projected):
     """Queries, keys and values of rows `first` to `last - 1`."""
     for n in range(first, last):
         normalize(x[n], eps, z[n])
@@ -90,7 +92,7 @@ def write_as_it_is(first, last, active, o, w_output, b_output, x):
 
 
 @operation(
-    **_OF_MIXERS,
+    **OF_MIXERS,
     keys=F32[:, :, :, ::1],
     values=F32[:, :, :, ::1],
     partials=F32[:, :, ::1],
@@ -107,7 +109,7 @@ def attention_layer(
         The others are those of the step and common ones.
     """
     n_rows, n_heads = starts[slots.shape[0]], keys.shape[1]
-    n_tiles = (n_rows + _TILE - 1) // _TILE
+    n_tiles = (n_rows + TILE - 1) // TILE
     n_pieces = 0
     for s in range(slots.shape[0]):
         for n in range(starts[s], starts[s + 1]):
@@ -116,8 +118,8 @@ def attention_layer(
     for _ in jit.prange(n_threads):
         tile = take(taken, 0)
         while tile < n_tiles:
-            first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
-            _project(first, last, x, eps, w_in, b_in, z, projected)
+            first, last = tile * TILE, min((tile + 1) * TILE, n_rows)
+            project(first, last, x, eps, w_in, b_in, z, projected)
             s = np.searchsorted(starts, first, side="right") - 1
             for n in range(first, last):
                 while n >= starts[s + 1]:
@@ -146,7 +148,7 @@ def attention_layer(
         wait_for(done, 1, n_pieces)
         tile = take(taken, 2)
         while tile < n_tiles:
-            first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
+            first, last = tile * TILE, min((tile + 1) * TILE, n_rows)
             s = np.searchsorted(starts, first, side="right") - 1
             for n in range(first, last):
                 while n >= starts[s + 1]:
@@ -157,7 +159,7 @@ def attention_layer(
             tile = take(taken, 2)
 
 
-@operation(**_OF_MIXERS, page_size=I64, sums=F32[:, :, :, ::1])
+@operation(**OF_MIXERS, page_size=I64, sums=F32[:, :, :, ::1])
 def linear_attention_layer(
     x, active, starts, context_lens, slots, state_tables, n_threads, eps, w_in, b_in, w_output,
     b_output, z, projected, o, page_size, sums,
@@ -170,14 +172,14 @@ def linear_attention_layer(
         The others are those of the step and common ones.
     """
     n_rows, n_heads = starts[slots.shape[0]], sums.shape[1]
-    n_tiles = (n_rows + _TILE - 1) // _TILE
+    n_tiles = (n_rows + TILE - 1) // TILE
     n_tasks = slots.shape[0] * n_heads
     taken, done = np.zeros(3, np.int64), np.zeros(2, np.int64)
     for _ in jit.prange(n_threads):
         tile = take(taken, 0)
         while tile < n_tiles:
-            first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
-            _project(first, last, x, eps, w_in, b_in, z, projected)
+            first, last = tile * TILE, min((tile + 1) * TILE, n_rows)
+            project(first, last, x, eps, w_in, b_in, z, projected)
             add(done, 0, 1)
             tile = take(taken, 0)
         wait_for(done, 0, n_tiles)
@@ -197,6 +199,6 @@ def linear_attention_layer(
         wait_for(done, 1, n_tasks)
         tile = take(taken, 2)
         while tile < n_tiles:
-            first, last = tile * _TILE, min((tile + 1) * _TILE, n_rows)
+            first, last = tile * TILE, min((tile + 1) * TILE, n_rows)
             write_as_it_is(first, last, active, o, w_output, b_output, x)
             tile = take(taken, 2)

@@ -9,6 +9,7 @@ import pytest
 from model.reproduction.job import Job
 from model.reproduction.models import MODELS, UnknownModelError, find_model
 from model.reproduction.plan import PlanError, load_plan, plan_names
+from model.training.preset_files import PresetError
 
 
 def _job(model: str) -> Job:
@@ -38,6 +39,25 @@ def test_the_memory_of_a_sequence_is_what_its_mixers_keep() -> None:
     assert _job("normalized").memory() == tokens * per_token
     assert _job("transformer").memory() == tokens * 2 * 2 * 16 * 4
     assert _job("linear-transformer").memory() == 2 * 16 * 17 * 4
+
+
+def test_models_that_tell_places_by_their_attention_have_no_other_positions() -> None:
+    found = {name: _job(name).preset().blueprint.config for name in MODELS}
+    others = {name for name, config in found.items() if config.positions != "learned"}
+    assert others == {"rope-transformer", "hard-alibi-transformer"}
+    assert all(found[name].positions == "none" for name in others)
+    params = {name: found[name].to_dict()["blocks"][0]["params"] for name in others}
+    assert params["rope-transformer"] == {
+        "d_attention": 16, "n_head": 1, "rotary": True, "windows": None
+    }  # fmt: skip
+    assert params["hard-alibi-transformer"] == {
+        "d_attention": 16, "n_head": 8, "rotary": False, "windows": [1, 2, 3, 4, 0, 0, 0, 0]
+    }  # fmt: skip
+
+
+def test_a_width_that_heads_do_not_divide() -> None:
+    with pytest.raises(PresetError, match=r"d_attention \(20\) must be a multiple of n_head \(8\)"):
+        replace(_job("hard-alibi-transformer"), width=20).preset()
 
 
 def test_what_is_not_said_is_as_in_the_paper() -> None:
