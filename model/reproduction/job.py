@@ -73,7 +73,7 @@ class Job:
             "model.d_model": self.width,
             "model.max_seq_len": frame.max_seq_len,
             "model.positions": model.positions,
-            "model.blocks": [model.block(self.width)] * self.layers,
+            "model.blocks": [model.block(number, self.width) for number in range(self.layers)],
             "optimizer.steps": self.steps,
             "optimizer.learning_rate": self.learning_rate,
             "task": {"name": self.task, **frame.params},

@@ -13,6 +13,7 @@ BARE = "-bare"
 """Ends the names of ablations that have no norm behind the relation."""
 
 Block = Mapping[str, Any]
+Blocks = Callable[[int, int], Block]
 
 
 class UnknownModelError(ValueError):
@@ -26,29 +27,29 @@ class Model:
     Attributes:
         name: in plans and results.
         title: in figures and reports.
-        block: one of its blocks, for a width of the residual stream.
+        block: of a number of blocks, which is counted from 0, for a width of the residual stream.
         positions: what its embedding says of places; see `model.config.ModelConfig`.
     """
 
     name: str
     title: str
-    block: Callable[[int], Block]
+    block: Blocks
     positions: Positions = "learned"
 
 
-def _relation(mixer: str, **params: Any) -> Callable[[int], Block]:
-    return lambda width: {"mixer": mixer, "params": {"d_relation": width, **params}}
+def _relation(mixer: str, **params: Any) -> Blocks:
+    return lambda _, width: {"mixer": mixer, "params": {"d_relation": width, **params}}
 
 
-def _attention(mixer: str, **params: Any) -> Callable[[int], Block]:
-    return lambda width: {
+def _attention(mixer: str, **params: Any) -> Blocks:
+    return lambda _, width: {
         "mixer": mixer,
         "params": {"d_attention": width, **params},
         "mlp": {"width": 4 * width},
     }
 
 
-def _deltanet(width: int) -> Block:
+def _deltanet(_: int, width: int) -> Block:
     """One head, so that its state is as large as that of the linear Transformer."""
     params = {"d_key": width, "d_value": width}
     return {"mixer": "matrix_state", "params": params, "mlp": {"width": 4 * width}}
@@ -60,6 +61,20 @@ def _ablation(normalization: Normalization, activation: Activation, bare: bool) 
     title = f"{activation}, {words[normalization]}{', no norm behind' if bare else ''}"
     params = {"normalization": normalization, "activation": activation}
     return Model(name, title, _relation("pairwise", **params, normalizes_output=not bare))
+
+
+def _hybrid(every: int) -> Model:
+    """One block in so many keeps a pool: the last of them."""
+
+    def block(number: int, width: int) -> Block:
+        mixer = "normalized" if (number + 1) % every == 0 else "separable"
+        return {"mixer": mixer, "params": {"d_relation": width}}
+
+    return Model(f"pool-1-in-{every}", f"CausalRN, one pool in {every} layers", block)
+
+
+def _variant(name: str, title: str, **params: Any) -> Model:
+    return Model(name, f"CausalRN, {title}", _relation("pairwise", **params))
 
 
 def ablation_name(normalization: Normalization, activation: Activation, *, bare: bool) -> str:
@@ -84,6 +99,11 @@ _OTHERS = (
         _attention("attention", n_head=len(_HARD_ALIBI), windows=_HARD_ALIBI),
         "none",
     ),
+    *(_hybrid(every) for every in (2, 3, 4, 6, 12)),
+    _variant("rms", "pairs over their root mean square", centred=False),
+    *(_variant(f"power-{p}", f"deviation of power {p}", power=p) for p in (1, 3, 4)),
+    _variant("temperature", "learned temperature", learns_temperature=True),
+    *(_variant(f"heads-{n}", f"{n} heads", n_head=n) for n in (2, 4)),
 )
 
 MODELS: Mapping[str, Model] = {
@@ -98,7 +118,7 @@ MODELS: Mapping[str, Model] = {
         ),
     )
 }
-"""All of them: the paper's relation, its peers, and the ablations of the relation."""
+"""All of them: the paper's relation, its peers, hybrids, other normalizations, and ablations."""
 
 
 def find_model(name: str) -> Model:

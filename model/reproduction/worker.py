@@ -16,6 +16,7 @@ import torch
 
 from model.arguments import start_backend
 from model.checkpoint import Checkpoint
+from model.decoder import Decoder
 from model.device import Device
 from model.machine import processor
 from model.reproduction.job import Job
@@ -78,8 +79,11 @@ def _train(order: Order) -> None:
     preset = job.preset()
     trainer = Trainer(preset, run, save_every=order.evaluate_every, device=order.device)
     blueprint = preset.blueprint
+    on_device = trainer.model.backend.trains_as_on_device
+    # Which does not serve every mixer that it trains.
+    served = Decoder(blueprint.config) if on_device else trainer.model
     checkpoint = Checkpoint(
-        job.name, run.folder, blueprint.config, blueprint.tokenizer, blueprint.task, trainer.model,
+        job.name, run.folder, blueprint.config, blueprint.tokenizer, blueprint.task, served,
         "0" * 64,
     )  # fmt: skip
     told_at = 0.0
@@ -91,6 +95,8 @@ def _train(order: Order) -> None:
     def report(now: Progress) -> None:
         nonlocal told_at, learned
         if now.step % order.evaluate_every == 0 or now.step == order.until:
+            if on_device:
+                served.load_state_dict(trainer.model.state_dict())
             measured = measure(checkpoint, job.seed)
             run.log({"step": now.step, "loss": now.loss, **as_values(measured)})
             learned = measured.hard == 1
@@ -109,13 +115,12 @@ def _train(order: Order) -> None:
         if not learned and outcome == "learned":
             outcome = "stopped" if trainer.step >= order.until else "interrupted"
         device = trainer.model.backend.device
-        on_cpu = device.type == "cpu"
         _tell(
             step=trainer.step,
             outcome=outcome,
             seconds=trainer.seconds,
-            threads=order.threads if on_cpu else 0,
-            device=processor() if on_cpu else torch.cuda.get_device_name(device),
+            threads=0 if on_device else order.threads,
+            device=processor() if device.type == "cpu" else torch.cuda.get_device_name(device),
             curve=run.log_lines(),
         )
 

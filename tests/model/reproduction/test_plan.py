@@ -22,8 +22,8 @@ def test_every_model_has_a_preset(model: str) -> None:
     config, optimizer = preset.blueprint.config, preset.optimizer
     assert (len(config.blocks), config.d_model, config.max_seq_len) == (2, 16, 13)
     assert (optimizer.steps, optimizer.learning_rate, preset.seed) == (9, 1e-3, 3)
-    mixer = find_model(model).block(16)["mixer"]
-    assert {block.mixer for block in config.blocks} == {mixer}
+    mixers = [find_model(model).block(number, 16)["mixer"] for number in range(2)]
+    assert [block.mixer for block in config.blocks] == mixers
 
 
 @pytest.mark.parametrize("task", ["associative", "induction", "languages", "selective"])
@@ -53,6 +53,11 @@ def test_models_that_tell_places_by_their_attention_have_no_other_positions() ->
     assert params["hard-alibi-transformer"] == {
         "d_attention": 16, "n_head": 8, "rotary": False, "windows": [1, 2, 3, 4, 0, 0, 0, 0]
     }  # fmt: skip
+
+
+def test_hybrids_have_a_pool_at_the_end_of_so_many_layers() -> None:
+    config = replace(_job("pool-1-in-3"), layers=6).preset().blueprint.config
+    assert [block.mixer[0] for block in config.blocks] == ["s", "s", "n", "s", "s", "n"]
 
 
 def test_a_width_that_heads_do_not_divide() -> None:
@@ -107,7 +112,11 @@ def test_a_plan_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> 
 
 
 def test_names_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="there are ablations, full, paper, quick"):
+    with pytest.raises(
+        PlanError,
+        match="there are ablations, associative, contexts, full, hybrids, "
+        "normalizations, paper, quick",
+    ):
         load_plan("slow")
     with pytest.raises(PlanError, match="No such file"):
         load_plan(str(tmp_path / "plan.toml"))

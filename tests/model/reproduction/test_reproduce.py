@@ -137,6 +137,20 @@ def test_processes_of_torchrun_share_the_trainings(plan: Path, whole: Path, tmp_
     assert _lines(tmp_path) == _lines(whole)
 
 
+def test_on_a_device_copies_are_measured_on_the_cpu(tmp_path: Path) -> None:
+    """An interpreted one, which has no kernels to serve this mixer with."""
+    plan = tmp_path / "device.toml"
+    plan.write_text(
+        'evaluate_every = 2\n[[runs]]\nmodels = ["pair-relu"]\nlengths = [2]\nbatch = 2\n'
+        "steps = 2\nlayers = 1\nwidth = 16\n"
+    )
+    done = run("reproduce", "--plan", plan, "--output", tmp_path, "--device", "cuda")
+    assert done.exit_code == 0, done.stderr
+    (result,) = _lines(tmp_path).values()
+    assert (result["step"], result["threads"]) == (2, 0)
+    assert [step for step, *_ in result["copied"]] == [2]
+
+
 def test_a_worker_that_fails_ends_the_command(plan: Path, tmp_path: Path) -> None:
     name = "pair-relu-1x16-L3-b16-lr0.0005-s1-n40"
     folder = tmp_path / "states" / name
