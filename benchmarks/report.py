@@ -129,7 +129,20 @@ def _settings_table(names: Sequence[str]) -> str:
     return "\n".join(rows)
 
 
+def _trainings(folder: Path) -> str:
+    from benchmarks import reproduction_tables  # with Matplotlib, as above
+
+    return reproduction_tables.trainings(folder)
+
+
+def _ablations(folder: Path) -> str:
+    from benchmarks import reproduction_tables
+
+    return reproduction_tables.ablations(folder)
+
+
 _BLOCKS: dict[str, Callable[[Path], str]] = {
+    "ablations": _ablations,
     "claims": claims.table,
     "compared": lambda _: engine_tables.compared(),
     "copies": results_tables.copies,
@@ -175,6 +188,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "steps": lambda _: engine_tables.steps(),
     "training-starts": lambda _: training_tables.starts(read_results("training")),
     "training": _training,
+    "trainings": _trainings,
     "tried": results_tables.tried,
     "turns": _each(results_tables.turns),
     "turns-in-short": _each(card_tables.turns),
@@ -187,12 +201,13 @@ def stale() -> dict[Path, str]:
 
 
 def _files() -> Iterator[tuple[Path, str]]:
-    from benchmarks import drawing  # with Matplotlib, which is slow to import
+    from benchmarks import drawing, reproduction_tables  # with Matplotlib, which is slow to import
 
     for document in documents():
         yield document, render(document)
     for name in _DRAWINGS:
         yield drawing.file_of(name), drawing.draw_svg(name)
+    yield from reproduction_tables.drawings()
 
 
 def _holds(file: Path, text: str) -> bool:
