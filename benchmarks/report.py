@@ -141,8 +141,15 @@ def _ablations(folder: Path) -> str:
     return reproduction_tables.ablations(folder)
 
 
+def _beyond(folder: Path) -> str:
+    from benchmarks import reproduction_tables
+
+    return reproduction_tables.others(folder)
+
+
 _BLOCKS: dict[str, Callable[[Path], str]] = {
     "ablations": _ablations,
+    "beyond": _beyond,
     "claims": claims.table,
     "compared": lambda _: engine_tables.compared(),
     "copies": results_tables.copies,

@@ -9,7 +9,7 @@ from model.ops.pairwise.form import ACTIVATIONS
 from model.reproduction.figures import best_of, cell, figures
 from model.reproduction.models import NORMALIZATIONS, ablation_name
 from model.reproduction.plan import load_plan
-from model.reproduction.report import table
+from model.reproduction.report import beyond, table
 from model.reproduction.results import Result, Results
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "paper"
@@ -40,6 +40,11 @@ def trainings(folder: Path) -> str:
         f"{table(results)}\n{len(results)} of {n_jobs} trainings of the plan `{folder.name}`, in "
         f"{hours:.1f} hours together, threads: {threads}, on {devices}."
     )
+
+
+def others(folder: Path) -> str:
+    """Strings of other lengths than those of training."""
+    return beyond(results_of(folder))
 
 
 def ablations(folder: Path) -> str:

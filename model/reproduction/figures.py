@@ -77,6 +77,9 @@ def _of_task(best: Mapping[Case, Result]) -> Iterator[tuple[str, str, Callable[[
     if len(lengths) > 1:
         about = f"accuracy by the number of {unit}, at the greatest width."
         yield "lengths", about, partial(_by_length, best)
+    if any(result.beyond for result in best.values()):
+        about = f"accuracy of strings of other lengths than the {lengths[-1]} of training."
+        yield "beyond", about, partial(_beyond, best)
     if len(widths) > 1:
         about = (
             f"accuracy by the bytes that a model has of a sequence at its end, at several widths, "
@@ -117,6 +120,18 @@ def _by_memory(best: Mapping[Case, Result]) -> Figure:
     own = {case: result for case, result in best.items() if case.length == length}
     figure, axes = _lines({case: (r.job.memory(), r.hard) for case, r in own.items()})
     axes.set(xlabel="bytes of a sequence", xscale="log")
+    return figure
+
+
+def _beyond(best: Mapping[Case, Result]) -> Figure:
+    figure = Figure(figsize=(7, 3.6))
+    axes = figure.subplots()
+    for (case, result), shape in zip(best.items(), cycle(_SHAPES), strict=False):
+        lengths, hard, _ = zip(*result.beyond, strict=True) if result.beyond else ((), (), ())
+        axes.plot(lengths, hard, marker=shape, label=find_model(case.model).title)
+    axes.set(ylabel="accuracy", ylim=(-0.02, 1.02), xlabel="letters")
+    axes.set_xscale("log", base=2)
+    figure.legend(loc="outside right upper")
     return figure
 
 

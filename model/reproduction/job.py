@@ -22,6 +22,8 @@ class Job:
         layers, width: blocks, and channels of the residual stream and of what mixes tokens.
         seed: of weights and data.
         task: what is learned, by its name in `model.tasks.registry`.
+        shortest: where strings have any length from this one to L; 0 if L is the only one.
+        beyond: lengths of other strings, which are copied once the training is over.
     """
 
     model: str
@@ -33,13 +35,16 @@ class Job:
     width: int
     seed: int
     task: str = "copying"
+    shortest: int = 0
+    beyond: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
         """Tells it from all others, and may be the name of a folder."""
         task = "" if self.task == "copying" else f"{self.task}-"
+        length = f"{self.shortest}to{self.length}" if self.shortest else f"{self.length}"
         return (
-            f"{task}{self.model}-{self.layers}x{self.width}-L{self.length}-b{self.batch}"
+            f"{task}{self.model}-{self.layers}x{self.width}-L{length}-b{self.batch}"
             f"-lr{self.learning_rate:g}-s{self.seed}-n{self.steps}"
         )
 
@@ -57,7 +62,8 @@ class Job:
         ]
         state = sum(tensor.n_bytes for spec in specs for tensor in spec.state)
         row = sum(tensor.n_bytes for spec in specs for tensor in spec.pool)
-        return int(state + (config.max_seq_len - 1) * row)
+        n_tokens = FRAMES[self.task](self.length, self.batch).max_seq_len - 1
+        return int(state + n_tokens * row)
 
     def preset(self) -> Preset:
         """Everything that decides the training: the preset `paper` with other values.
@@ -67,11 +73,14 @@ class Job:
         """
         model = find_model(self.model)
         frame = FRAMES[self.task](self.length, self.batch)
+        if self.shortest:
+            frame.params["min_length"] = self.shortest
+        longest = max((frame.max_seq_len, *(2 * length + 3 for length in self.beyond)))
         values = {
             "seed": self.seed,
             "tokenizer": frame.tokenizer,
             "model.d_model": self.width,
-            "model.max_seq_len": frame.max_seq_len,
+            "model.max_seq_len": longest,
             "model.positions": model.positions,
             "model.blocks": [model.block(number, self.width) for number in range(self.layers)],
             "optimizer.steps": self.steps,
@@ -91,14 +100,14 @@ class _Frame:
         tokenizer: whose symbols there are.
     """
 
-    params: Mapping[str, Any]
+    params: dict[str, Any]
     max_seq_len: int
     tokenizer: str = "letters"
 
 
 def _copying(length: int, batch: int) -> _Frame:
     context = 2 * length + 2
-    params = {
+    params: dict[str, Any] = {
         "strings": "letters", "min_length": length, "max_length": length, "max_offset": 1,
         "batch_tokens": batch * context, "max_strings": batch,
     }  # fmt: skip

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
 from model.generation import generate
-from model.tasks.base import IGNORED
 from model.tasks.copying import Copying
 
 N_STRINGS = 128
 _BATCHES = 4  # of other tasks
+_AT_A_TIME = 16  # strings that are read at once
 _HELD_OUT = 1  # sets the seed of these strings apart from those of training
 
 
@@ -47,16 +47,17 @@ def accuracy(
     return np.where(ends, share, 0.0)
 
 
-def measure(checkpoint: Checkpoint, seed: int) -> Measured:
+def measure(checkpoint: Checkpoint, seed: int, length: int) -> Measured:
     """Have a model do what was held out of its training.
 
     Args:
-        checkpoint: the model. If its task is copying, strings are of one length.
+        checkpoint: the model.
         seed: of its training.
+        length: of the strings, if its task is copying.
     """
     task = checkpoint.task
     if isinstance(task, Copying):
-        return _copies(checkpoint, seed, task.params.max_length)
+        return _copies(checkpoint, task, seed, length)
     rights = []
     for number in range(_BATCHES):
         batch = task.batch(np.random.default_rng([seed, number, _HELD_OUT]), 1.0)
@@ -67,22 +68,22 @@ def measure(checkpoint: Checkpoint, seed: int) -> Measured:
     return Measured(right, right, right)
 
 
-def _copies(checkpoint: Checkpoint, seed: int, length: int) -> Measured:
-    """`N_STRINGS` strings of one length, copied."""
-    task, eos_id = checkpoint.task, checkpoint.config.eos_id
-    sources, soft = np.empty((0, length), np.int64), np.empty(0)
-    number = 0
-    while len(sources) < N_STRINGS:
-        batch = task.batch(np.random.default_rng([seed, number, _HELD_OUT]), 1.0)
-        wanted = (batch.targets != IGNORED).numpy()
-        n = min(len(wanted), N_STRINGS - len(sources))
-        own = batch.token_ids.numpy()[:n, 1 : length + 1]
+def _copies(checkpoint: Checkpoint, task: Copying, seed: int, length: int) -> Measured:
+    eos_id = checkpoint.config.eos_id
+    lengths = {"min_length": length, "max_length": length, "first_length": length}
+    room = {"batch_tokens": N_STRINGS * (2 * length + 2), "max_strings": N_STRINGS}
+    params = task.params.model_copy(update=lengths | room)
+    fixed = Copying(params, checkpoint.tokenizer, checkpoint.config)
+    batch = fixed.batch(np.random.default_rng([seed, length, _HELD_OUT]), 1.0)
+    sources = batch.token_ids.numpy()[:, 1 : length + 1]
+    guesses = []
+    for first in range(0, N_STRINGS, _AT_A_TIME):
+        part = slice(first, first + _AT_A_TIME)
         with torch.no_grad():
-            logits = checkpoint.decoder(batch.token_ids[:n], batch.offsets[:n])
-        guessed = logits.argmax(-1).cpu().numpy()[wanted[:n]].reshape(n, length + 1)
-        sources = np.concatenate([sources, own])
-        soft = np.concatenate([soft, accuracy(guessed, own, eos_id)])
-        number += 1
+            logits = checkpoint.decoder(batch.token_ids[part], batch.offsets[part])
+        guesses.append(logits.argmax(-1).cpu().numpy())
+    guessed = np.concatenate(guesses)[:, length + 1 :]
+    soft = accuracy(guessed, sources, eos_id)
     written = np.full((N_STRINGS, length + 1), eos_id)
     steps = generate(checkpoint, sources.tolist(), max_tokens=[length + 1] * N_STRINGS)
     for place, tokens in enumerate(steps):

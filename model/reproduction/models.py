@@ -37,6 +37,15 @@ class Model:
     positions: Positions = "learned"
 
 
+_SHIFT = 4  # taps of what tells neighbours where there are no positions
+
+
+def _keyed(_: int, width: int) -> Block:
+    """A third of the channels are values; the others only tell whether a memory is meant."""
+    params = {"d_relation": width, "d_value": width // 3, "temperature": 2.0, "shift_width": _SHIFT}
+    return {"mixer": "normalized", "params": params}
+
+
 def _relation(mixer: str, **params: Any) -> Blocks:
     return lambda _, width: {"mixer": mixer, "params": {"d_relation": width, **params}}
 
@@ -99,6 +108,9 @@ _OTHERS = (
         _attention("attention", n_head=len(_HARD_ALIBI), windows=_HARD_ALIBI),
         "none",
     ),
+    Model("deltanet-nope", "DeltaNet, no positions", _deltanet, "none"),
+    Model("shifted", "CausalRN, token shift", _relation("normalized", shift_width=_SHIFT), "none"),
+    Model("keyed", "CausalRN, token shift and keys", _keyed, "none"),
     *(_hybrid(every) for every in (2, 3, 4, 6, 12)),
     _variant("rms", "pairs over their root mean square", centred=False),
     *(_variant(f"power-{p}", f"deviation of power {p}", power=p) for p in (1, 3, 4)),

@@ -5,9 +5,9 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from model.reproduction.job import FRAMES, Job
 from model.reproduction.models import find_model
@@ -41,6 +41,7 @@ class Runs(BaseModel):
         lengths: of the strings.
         learning_rates: to choose from.
         task: what is learned.
+        shortest, beyond: see `Job`; for copying alone.
         sweep_steps: after so many steps, only the learning rate with the highest accuracy, or the
             lowest loss, goes on; 0 if all of them do.
         batch, steps, layers, width, seeds: see `Job`; the defaults are the paper's.
@@ -54,6 +55,8 @@ class Runs(BaseModel):
         5e-4,
     )
     task: str = "copying"
+    shortest: int = Field(default=0, ge=0)
+    beyond: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = ()
     sweep_steps: int = Field(default=0, ge=0)
     batch: PositiveInt = 320
     steps: PositiveInt = 2000
@@ -75,13 +78,21 @@ class Runs(BaseModel):
             raise ValueError(f"there is no task {name!r}; there are {', '.join(FRAMES)}")
         return name
 
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if self.task != "copying" and (self.shortest or self.beyond):
+            raise ValueError("shortest and beyond are of strings, for the task copying")
+        if self.shortest > min(self.lengths):
+            raise ValueError(f"shortest must be at most {min(self.lengths)}, the least of lengths")
+        return self
+
     def jobs(self) -> Iterator[Job]:
         """All of them."""
         combinations = itertools.product(self.lengths, self.models, self.seeds, self.learning_rates)
         for length, model, seed, rate in combinations:
             yield Job(
                 model, length, rate, self.batch, self.steps, self.layers, self.width, seed,
-                self.task,
+                self.task, self.shortest, self.beyond,
             )  # fmt: skip
 
 

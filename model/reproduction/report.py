@@ -30,6 +30,19 @@ def table(results: Iterable[Result]) -> str:
     return markdown([_HEAD, *map(_row, results)])
 
 
+def beyond(results: Iterable[Result]) -> str:
+    """A Markdown table of strings of other lengths than those of training; empty without any."""
+    found = [result for result in results if result.beyond]
+    lengths = sorted({length for result in found for length, _, _ in result.beyond})
+    rows = [["model", "trained on", *map(str, lengths)]]
+    for result in found:
+        job = result.job
+        own = {length: f"{100 * hard:.1f}" for length, hard, _ in result.beyond}
+        trained = f"{job.shortest or job.length} to {job.length}"
+        rows.append([find_model(job.model).title, trained, *(own.get(n, "") for n in lengths)])
+    return markdown(rows) if found else ""
+
+
 def _row(result: Result) -> list[str]:
     job = result.job
     shares = [f"{100 * share:.1f}" for share in (result.soft, result.hard, result.exact)]
@@ -64,11 +77,13 @@ def write_report(folder: Path, name: str, plan: Plan, results: Sequence[Result])
         (folder / f"{drawing}.svg").write_text(svg(draw), encoding="utf-8")
         (folder / f"{drawing}.png").write_bytes(png(draw))
         parts.append(f"![{about}]({drawing}.svg)\n\n{about}\n")
+    others = beyond(results)
     devices = sorted({f"{r.device}, threads: {r.threads}" for r in results})
     parts += [
         "## All numbers\n",
         table(results),
         f"{_ABOUT}\n",
+        f"Hard accuracy of strings of other lengths:\n\n{others}" if others else "",
         f"Computed on {'; '.join(devices)}.\n" if devices else "",
     ]
     file = folder / "report.md"

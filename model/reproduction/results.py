@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Result:
         curve: of some steps, their number, the loss and the share of right tokens in that batch.
         copied: of some steps, their number and soft, hard and exact accuracy; see
             `model.reproduction.measuring`.
+        beyond: of strings of other lengths, at the end, their length, and hard and exact accuracy.
     """
 
     job: Job
@@ -44,6 +45,7 @@ class Result:
     device: str
     curve: list[tuple[int, float, float]]
     copied: list[tuple[int, float, float, float]]
+    beyond: list[tuple[int, float, float]] = field(default_factory=list)
 
     @property
     def hard(self) -> float:

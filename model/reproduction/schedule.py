@@ -55,6 +55,19 @@ def _is_done(results: Mapping[str, Result], job: Job, until: int) -> bool:
     return found.step >= until or found.outcome not in ("stopped", "swept")
 
 
+def gpu_of_rank(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variable that shows a worker the GPU of its parent, one of several by torchrun.
+
+    Args:
+        environ: of the parent.
+    """
+    if "LOCAL_RANK" not in environ:
+        return {}
+    rank = int(environ["LOCAL_RANK"])
+    visible = [gpu for gpu in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    return {"CUDA_VISIBLE_DEVICES": visible[rank % len(visible)] if visible else str(rank)}
+
+
 @dataclass(frozen=True)
 class Now:
     """How far a training is.
@@ -184,14 +197,16 @@ class Schedule:
         self._results.put(
             Result(
                 job, outcome, end["step"], round(end["seconds"], 1), end["threads"], end["device"],
-                curve, copied,
+                curve, copied, [tuple(one) for one in end["beyond"]],
             )
         )  # fmt: skip
 
     def _start(self, errors: Any) -> "subprocess.Popen[str]":
         """A worker, whose libraries find as many threads as it may use."""
         names = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"
-        threads = dict.fromkeys(names, str(self._threads))
+        own = dict.fromkeys(names, str(self._threads))
+        if self._device == "cuda":
+            own |= gpu_of_rank(os.environ)
         path = os.pathsep.join(map(os.path.abspath, sys.path))  # "" is the working directory
         with self._lock:
             child = subprocess.Popen(
@@ -200,7 +215,7 @@ class Schedule:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=os.environ | threads | {"PYTHONPATH": path},
+                env=os.environ | own | {"PYTHONPATH": path},
                 start_new_session=True,  # Ctrl-C is for its parent to pass on
             )
             self._children.add(child)

@@ -97,7 +97,7 @@ def _train(order: Order) -> None:
         if now.step % order.evaluate_every == 0 or now.step == order.until:
             if on_device:
                 served.load_state_dict(trainer.model.state_dict())
-            measured = measure(checkpoint, job.seed)
+            measured = measure(checkpoint, job.seed, job.length)
             run.log({"step": now.step, "loss": now.loss, **as_values(measured)})
             learned = measured.hard == 1
         if time.monotonic() - told_at > _TELL_SECONDS:
@@ -115,6 +115,11 @@ def _train(order: Order) -> None:
         if not learned and outcome == "learned":
             outcome = "stopped" if trainer.step >= order.until else "interrupted"
         device = trainer.model.backend.device
+        beyond: list[tuple[int, float, float]] = []
+        if learned or trainer.step == job.steps:
+            for length in job.beyond:
+                measured = measure(checkpoint, job.seed, length)
+                beyond.append((length, measured.hard, measured.exact))
         _tell(
             step=trainer.step,
             outcome=outcome,
@@ -122,6 +127,7 @@ def _train(order: Order) -> None:
             threads=0 if on_device else order.threads,
             device=processor() if device.type == "cpu" else torch.cuda.get_device_name(device),
             curve=run.log_lines(),
+            beyond=beyond,
         )
 
 

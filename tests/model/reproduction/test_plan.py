@@ -44,15 +44,23 @@ def test_the_memory_of_a_sequence_is_what_its_mixers_keep() -> None:
 def test_models_that_tell_places_by_their_attention_have_no_other_positions() -> None:
     found = {name: _job(name).preset().blueprint.config for name in MODELS}
     others = {name for name, config in found.items() if config.positions != "learned"}
-    assert others == {"rope-transformer", "hard-alibi-transformer"}
+    placed = {"rope-transformer", "hard-alibi-transformer"}
+    assert others == placed | {"deltanet-nope", "keyed", "shifted"}
     assert all(found[name].positions == "none" for name in others)
-    params = {name: found[name].to_dict()["blocks"][0]["params"] for name in others}
+    params = {name: found[name].to_dict()["blocks"][0]["params"] for name in placed}
     assert params["rope-transformer"] == {
         "d_attention": 16, "n_head": 1, "rotary": True, "windows": None
     }  # fmt: skip
     assert params["hard-alibi-transformer"] == {
         "d_attention": 16, "n_head": 8, "rotary": False, "windows": [1, 2, 3, 4, 0, 0, 0, 0]
     }  # fmt: skip
+
+
+def test_strings_of_many_lengths_and_room_for_longer_ones() -> None:
+    preset = replace(_job("shifted"), shortest=2, beyond=(8, 30)).preset()
+    assert preset.blueprint.config.max_seq_len == 63
+    params = preset.blueprint.task.params.model_dump()
+    assert (params["min_length"], params["max_length"]) == (2, 5)
 
 
 def test_hybrids_have_a_pool_at_the_end_of_so_many_layers() -> None:
@@ -100,6 +108,12 @@ def test_learning_rates_compete_within_a_contest(tmp_path: Path) -> None:
         ('[[runs]]\nmodels = ["gru"]\nlengths = [2]\n', "there is no model 'gru'"),
         ('[[runs]]\nmodels = ["normalized"]\n', r"runs\.0\.lengths"),
         ('[[runs]]\nmodels = ["normalized"]\nlengths = [2]\nstep = 1\n', r"runs\.0\.step"),
+        (
+            '[[runs]]\nmodels = ["normalized"]\nlengths = [2]\ntask = "induction"\nshortest = 1\n',
+            "shortest and beyond are of strings",
+        ),
+        ('[[runs]]\nmodels = ["normalized"]\nlengths = [2]\nshortest = 3\n', "at most 2"),
+        ('[[runs]]\nmodels = ["normalized"]\nlengths = [2]\ntask = "sorting"\n', "no task"),
         ("runs = [", "not TOML"),
     ],
 )
@@ -114,7 +128,7 @@ def test_a_plan_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> 
 def test_names_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(
         PlanError,
-        match="there are ablations, associative, contexts, full, hybrids, "
+        match="there are ablations, associative, beyond, contexts, full, hybrids, "
         "normalizations, paper, quick",
     ):
         load_plan("slow")

@@ -28,6 +28,8 @@ width = 16
 [[runs]]
 models = ["pair-relu"]
 lengths = [2, 3]
+shortest = 1
+beyond = [4, 6]
 batch = 16
 steps = 40
 layers = 1
@@ -71,7 +73,7 @@ def test_every_training_has_a_result(whole: Path) -> None:
 
 def test_the_report_has_every_number(whole: Path) -> None:
     report = (whole / "report.md").read_text()
-    rows = [line.split(" | ") for line in report.splitlines() if line.startswith("| ")][2:]
+    rows = [line.split(" | ") for line in report.splitlines() if line.startswith("| copying")]
     results = list(_lines(whole).values())
     assert len(rows) == len(results)
     assert sorted(float(row[5]) for row in rows) == [5e-4, 5e-4, 2e-3, 8e-3]
@@ -82,10 +84,21 @@ def test_the_report_has_every_number(whole: Path) -> None:
         assert (whole / f"{drawing}.png").read_bytes().startswith(b"\x89PNG")
     assert "](copying-curves-2.svg)" in report
     assert "](copying-lengths.svg)" in report
+    assert "](copying-beyond.svg)" in report
+    others = re.findall(
+        r"^\| relu, pairs normalized \| 1 to (\d) \| ([\d.]+) \| ([\d.]+) \|$", report, re.M
+    )
+    expected = [
+        (str(result["job"]["length"]), *(f"{100 * hard:.1f}" for _, hard, _ in result["beyond"]))
+        for result in results
+        if result["beyond"]
+    ]
+    assert sorted(others) == sorted(expected)
+    assert len(others) == 2
 
 
 def test_a_trained_model_is_a_checkpoint(whole: Path) -> None:
-    (folder,) = (whole / "states").glob("pair-relu-*-L3-*")
+    (folder,) = (whole / "states").glob("pair-relu-*-L1to3-*")
     loaded = load_checkpoint(folder)
     assert loaded.config.blocks[0].mixer == "pairwise"
     answer = run("generate", "abc", "--checkpoint", folder)
@@ -152,7 +165,7 @@ def test_on_a_device_copies_are_measured_on_the_cpu(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_fails_ends_the_command(plan: Path, tmp_path: Path) -> None:
-    name = "pair-relu-1x16-L3-b16-lr0.0005-s1-n40"
+    name = "pair-relu-1x16-L1to3-b16-lr0.0005-s1-n40"
     folder = tmp_path / "states" / name
     folder.mkdir(parents=True)
     (folder / "training-state.safetensors").write_text("nonsense")

@@ -9,7 +9,7 @@ import pytest
 from model.reproduction.job import Job
 from model.reproduction.plan import Contest
 from model.reproduction.results import Result, Results, ResultsError
-from model.reproduction.schedule import ready, work_left
+from model.reproduction.schedule import gpu_of_rank, ready, work_left
 
 JOB = Job("normalized", 5, 1e-3, batch=7, steps=100, layers=2, width=16, seed=3)
 
@@ -88,3 +88,11 @@ def test_work_that_is_left_shrinks_to_nothing() -> None:
     assert work_left(contest, _known(*swept)) == JOB.cost * 80
     over = result(RATES[0], 100, "stopped", 0.9)
     assert work_left(contest, _known(over, *swept[1:])) == 0
+
+
+def test_each_process_of_torchrun_has_a_gpu_of_its_own() -> None:
+    assert gpu_of_rank({}) == {}
+    assert gpu_of_rank({"LOCAL_RANK": "1"}) == {"CUDA_VISIBLE_DEVICES": "1"}
+    given = {"CUDA_VISIBLE_DEVICES": "4,6"}
+    assert gpu_of_rank({"LOCAL_RANK": "0"} | given) == {"CUDA_VISIBLE_DEVICES": "4"}
+    assert gpu_of_rank({"LOCAL_RANK": "1"} | given) == {"CUDA_VISIBLE_DEVICES": "6"}
