@@ -33,6 +33,8 @@ def trainings(folder: Path) -> str:
     """All trainings of a plan that are over."""
     results = results_of(folder)
     n_jobs = sum(len(contest.jobs) for contest in load_plan(folder.name).contests())
+    if not results:
+        return f"None of the {n_jobs} trainings of the plan `{folder.name}` is over yet."
     hours = sum(result.seconds for result in results) / 3600
     devices = "; ".join(sorted({result.device for result in results}))
     threads = " or ".join(sorted({str(result.threads) for result in results}))
@@ -44,7 +46,7 @@ def trainings(folder: Path) -> str:
 
 def others(folder: Path) -> str:
     """Strings of other lengths than those of training."""
-    return beyond(results_of(folder))
+    return beyond(results_of(folder)) or "Not measured yet."
 
 
 def ablations(folder: Path) -> str:

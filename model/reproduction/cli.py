@@ -27,7 +27,7 @@ def reproduce(
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="The same as --plan quick: 15 minutes on two cores.")
+        bool, typer.Option("--quick", help="The same as --plan quick: some minutes on two cores.")
     ] = False,
     full: Annotated[
         bool,

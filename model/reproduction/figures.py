@@ -1,5 +1,6 @@
 """Figures of an experiment: training curves, accuracy by length and memory, the ablations."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import cycle
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from model.ops.pairwise.form import ACTIVATIONS
 from model.reproduction.models import NORMALIZATIONS, ablation_name, find_model
@@ -80,7 +82,7 @@ def _of_task(best: Mapping[Case, Result]) -> Iterator[tuple[str, str, Callable[[
     if any(result.beyond for result in best.values()):
         about = f"accuracy of strings of other lengths than the {lengths[-1]} of training."
         yield "beyond", about, partial(_beyond, best)
-    if len(widths) > 1:
+    if len({case.width for case in best if case.length == lengths[-1]}) > 1:
         about = (
             f"accuracy by the bytes that a model has of a sequence at its end, at several widths, "
             f"with {lengths[-1]} {unit}."
@@ -100,6 +102,9 @@ def _curves(results: Mapping[str, Result]) -> Figure:
         steps, _, right = zip(*result.curve, strict=True) if result.curve else ((), (), ())
         axes.plot(steps, right, line, label=find_model(model).title)
     axes.set(xlabel="step", ylabel="share of right tokens", ylim=(0, 1.02), xscale="log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     figure.legend(loc="outside right upper")
     return figure
 
@@ -193,4 +198,4 @@ def cell(result: Result) -> str:
     if result.outcome.startswith("diverged"):
         return f"diverged at {result.step:,}"
     after = f"after {result.step:,}" if result.outcome == "learned" else "at the end"
-    return f"{100 * result.hard:.0f} % {after}"
+    return f"{math.floor(100 * result.hard)} % {after}"  # 100 means all

@@ -1,5 +1,6 @@
 """The report of an experiment: every number, and the command that it came from."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -25,6 +26,11 @@ _ABOUT = (
 )
 
 
+def per_cent(share: float) -> str:
+    """A share in per cent, rounded down: 100 means all."""
+    return f"{math.floor(1000 * share) / 10:.1f}"
+
+
 def table(results: Iterable[Result]) -> str:
     """A Markdown table of results."""
     return markdown([_HEAD, *map(_row, results)])
@@ -37,7 +43,7 @@ def beyond(results: Iterable[Result]) -> str:
     rows = [["model", "trained on", *map(str, lengths)]]
     for result in found:
         job = result.job
-        own = {length: f"{100 * hard:.1f}" for length, hard, _ in result.beyond}
+        own = {length: per_cent(hard) for length, hard, _ in result.beyond}
         trained = f"{job.shortest or job.length} to {job.length}"
         rows.append([find_model(job.model).title, trained, *(own.get(n, "") for n in lengths)])
     return markdown(rows) if found else ""
@@ -45,7 +51,7 @@ def beyond(results: Iterable[Result]) -> str:
 
 def _row(result: Result) -> list[str]:
     job = result.job
-    shares = [f"{100 * share:.1f}" for share in (result.soft, result.hard, result.exact)]
+    shares = [per_cent(share) for share in (result.soft, result.hard, result.exact)]
     return [
         job.task, find_model(job.model).title, f"{job.length}", f"{job.width}",
         f"{job.memory():,}", f"{job.learning_rate:g}", f"{job.batch}",

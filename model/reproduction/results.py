@@ -82,15 +82,14 @@ def curves_of(
     lines: list[dict[str, Any]],
 ) -> tuple[list[tuple[int, float, float]], list[tuple[int, float, float, float]]]:
     """`Result.curve` and `Result.copied` from the log of a run."""
-    curve, copied = [], []
+    curve, copied = {}, []
     for line in lines:
+        step, loss, accuracy = line["step"], line["loss"], line["accuracy"]
+        curve[step] = (step, round(loss, _DIGITS), round(accuracy, _DIGITS))
         if "hard" in line:
-            shares = (round(line[name], _DIGITS) for name in ("soft", "hard", "exact"))
-            copied.append((line["step"], *shares))
-        else:
-            numbers = (round(line[name], _DIGITS) for name in ("loss", "accuracy"))
-            curve.append((line["step"], *numbers))
-    return curve, copied
+            soft, hard, exact = (round(line[name], _DIGITS) for name in ("soft", "hard", "exact"))
+            copied.append((step, soft, hard, exact))
+    return list(curve.values()), copied
 
 
 class Results:

@@ -98,7 +98,8 @@ def _train(order: Order) -> None:
             if on_device:
                 served.load_state_dict(trainer.model.state_dict())
             measured = measure(checkpoint, job.seed, job.length)
-            run.log({"step": now.step, "loss": now.loss, **as_values(measured)})
+            line = {"step": now.step, "loss": now.loss, "accuracy": now.scores["accuracy"]}
+            run.log(line | as_values(measured))
             learned = measured.hard == 1
         if time.monotonic() - told_at > _TELL_SECONDS:
             told_at = time.monotonic()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from model.checkpoint import load_checkpoint
+from model.reproduction.report import per_cent
 from tests.model.command import refusal, run, start
 
 PLAN = """
@@ -67,7 +68,7 @@ def test_every_training_has_a_result(whole: Path) -> None:
     assert {result["step"] for result in results if result["outcome"] == "swept"} == {20}
     for result in results:
         assert [step for step, *_ in result["copied"]] == list(range(10, result["step"] + 1, 10))
-        assert [step for step, *_ in result["curve"]] == list(range(20, result["step"] + 1, 20))
+        assert [step for step, *_ in result["curve"]] == list(range(10, result["step"] + 1, 10))
         assert all(loss > 0 for _, loss, _ in result["curve"])
 
 
@@ -77,7 +78,7 @@ def test_the_report_has_every_number(whole: Path) -> None:
     results = list(_lines(whole).values())
     assert len(rows) == len(results)
     assert sorted(float(row[5]) for row in rows) == [5e-4, 5e-4, 2e-3, 8e-3]
-    shares = sorted(f"{100 * result['copied'][-1][2]:.1f}" for result in results)
+    shares = sorted(per_cent(result["copied"][-1][2]) for result in results)
     assert sorted(row[11] for row in rows) == shares
     for drawing in re.findall(r"\]\(([\w-]+)\.svg\)", report):
         assert (whole / f"{drawing}.svg").read_text().startswith("<?xml")
@@ -89,7 +90,7 @@ def test_the_report_has_every_number(whole: Path) -> None:
         r"^\| relu, pairs normalized \| 1 to (\d) \| ([\d.]+) \| ([\d.]+) \|$", report, re.M
     )
     expected = [
-        (str(result["job"]["length"]), *(f"{100 * hard:.1f}" for _, hard, _ in result["beyond"]))
+        (str(result["job"]["length"]), *(per_cent(hard) for _, hard, _ in result["beyond"]))
         for result in results
         if result["beyond"]
     ]
