@@ -33,8 +33,7 @@ def reproduce(
         bool,
         typer.Option(
             "--full",
-            help="The same as --plan full: the paper's protocol, days on a processor, hours on a "
-            "GPU.",
+            help="The same as --plan full: the paper's protocol, days on a processor.",
         ),
     ] = False,
     output: Annotated[
