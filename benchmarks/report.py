@@ -129,27 +129,21 @@ def _settings_table(names: Sequence[str]) -> str:
     return "\n".join(rows)
 
 
-def _trainings(folder: Path) -> str:
-    from benchmarks import reproduction_tables  # with Matplotlib, as above
+def _reproduced(table: str) -> Callable[[Path], str]:
+    """A table of `benchmarks.reproduction_tables`."""
 
-    return reproduction_tables.trainings(folder)
+    def block(folder: Path) -> str:
+        from benchmarks import reproduction_tables  # with Matplotlib, as above
 
+        found: str = getattr(reproduction_tables, table)(folder)
+        return found
 
-def _ablations(folder: Path) -> str:
-    from benchmarks import reproduction_tables
-
-    return reproduction_tables.ablations(folder)
-
-
-def _beyond(folder: Path) -> str:
-    from benchmarks import reproduction_tables
-
-    return reproduction_tables.others(folder)
+    return block
 
 
 _BLOCKS: dict[str, Callable[[Path], str]] = {
-    "ablations": _ablations,
-    "beyond": _beyond,
+    "ablations": _reproduced("ablations"),
+    "beyond": _reproduced("others"),
     "claims": claims.table,
     "compared": lambda _: engine_tables.compared(),
     "copies": results_tables.copies,
@@ -195,7 +189,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "steps": lambda _: engine_tables.steps(),
     "training-starts": lambda _: training_tables.starts(read_results("training")),
     "training": _training,
-    "trainings": _trainings,
+    "trainings": _reproduced("trainings"),
     "tried": results_tables.tried,
     "turns": _each(results_tables.turns),
     "turns-in-short": _each(card_tables.turns),

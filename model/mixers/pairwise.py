@@ -1,6 +1,5 @@
 """The paper's mixer with other normalizations and activations: its ablations, and our questions."""
 
-import math
 from typing import Self
 
 import numpy as np
@@ -10,6 +9,7 @@ from pydantic import BaseModel, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from model.mixers.base import Mixer
+from model.mixers.relation import initialize
 from model.ops.norm import norm
 from model.ops.pairwise import pairwise_relation
 from model.ops.pairwise.form import Activation, Form, Normalization
@@ -72,14 +72,7 @@ class PairwiseRelation(Mixer):
         self.reader = nn.Linear(d_model, params.d_relation)
         self.memory = nn.Linear(d_model, params.d_relation, bias=False)
         self.output = nn.Linear(params.d_relation, d_model)
-        for linear, std in (
-            (self.reader, 0.02),
-            (self.memory, 0.02),
-            (self.output, 0.02 / math.sqrt(n_blocks)),
-        ):
-            nn.init.normal_(linear.weight, std=std)
-            if linear.bias is not None:
-                nn.init.zeros_(linear.bias)
+        initialize(self.reader, self.memory, self.output, n_blocks)
         self.temperature = self.coefficients = None
         if params.learns_temperature:
             self.temperature = nn.Parameter(torch.ones(params.n_head))

@@ -109,14 +109,7 @@ class RelationMixer(Mixer):
         self.reader = nn.Linear(d_model, params.reader_width)
         self.memory = nn.Linear(d_model, params.memory_width, bias=False)
         self.output = nn.Linear(params.n_values, d_model)
-        for linear, std in (
-            (self.reader, 0.02),
-            (self.memory, 0.02),
-            (self.output, 0.02 / math.sqrt(n_blocks)),
-        ):
-            nn.init.normal_(linear.weight, std=std)
-            if linear.bias is not None:
-                nn.init.zeros_(linear.bias)
+        initialize(self.reader, self.memory, self.output, n_blocks)
         taps = () if self.shift is None else ((self.shift, "weight"),)
         self._views = WeightViews(
             *taps, (self.reader, "weight"), (self.reader, "bias"), (self.memory, "weight"),
@@ -146,6 +139,14 @@ class RelationMixer(Mixer):
         )
         written: Tensor = self.output(norm(related.flatten(-2), self.norm_eps))
         return written
+
+
+def initialize(reader: nn.Linear, memory: nn.Linear, output: nn.Linear, n_blocks: int) -> None:
+    """Draw weights as the paper does: N(0, 0.02²), of the output less for more blocks."""
+    for linear, std in ((reader, 0.02), (memory, 0.02), (output, 0.02 / math.sqrt(n_blocks))):
+        nn.init.normal_(linear.weight, std=std)
+        if linear.bias is not None:
+            nn.init.zeros_(linear.bias)
 
 
 def tail_spec(params: RelationParams, d_model: int) -> tuple[TensorSpec, ...]:

@@ -1,7 +1,6 @@
 """How well a model does what it was not trained on; copies are counted as the paper does."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -91,8 +90,3 @@ def _copies(checkpoint: Checkpoint, task: Copying, seed: int, length: int) -> Me
             written[row, place] = token
     hard = accuracy(written, sources, eos_id)
     return Measured(float(soft.mean()), float(hard.mean()), float((hard == 1).mean()))
-
-
-def as_values(measured: Measured) -> dict[str, Any]:
-    """For a line of JSON."""
-    return {"soft": measured.soft, "hard": measured.hard, "exact": measured.exact}

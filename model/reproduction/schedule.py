@@ -135,18 +135,21 @@ class Schedule:
             WorkerError: a worker failed; the others were stopped.
         """
         running: dict[Future[None], Job] = {}
+        waiting = self._ready([])
         with ThreadPoolExecutor(self._n_jobs) as pool:
             try:
                 while not stop():
-                    for job, until in self._ready(list(running.values())):
-                        if len(running) < self._n_jobs:
-                            running[pool.submit(self._train, job, until, tell)] = job
+                    while waiting and len(running) < self._n_jobs:
+                        job, until = waiting.pop(0)
+                        running[pool.submit(self._train, job, until, tell)] = job
                     if not running:
                         return True
                     done, _ = wait(running, _POLL_SECONDS, FIRST_COMPLETED)
                     for future in done:
                         del running[future]
                         future.result()
+                    if done:
+                        waiting = self._ready(list(running.values()))
                 return not self._ready([])
             finally:
                 with self._lock:

@@ -20,7 +20,7 @@ from model.decoder import Decoder
 from model.device import Device
 from model.machine import processor
 from model.reproduction.job import Job
-from model.reproduction.measuring import as_values, measure
+from model.reproduction.measuring import measure
 from model.terminal import postponed_interrupts
 from model.training.huge_pages import use_huge_pages
 from model.training.run import Run
@@ -99,7 +99,7 @@ def _train(order: Order) -> None:
                 served.load_state_dict(trainer.model.state_dict())
             measured = measure(checkpoint, job.seed, job.length)
             line = {"step": now.step, "loss": now.loss, "accuracy": now.scores["accuracy"]}
-            run.log(line | as_values(measured))
+            run.log(line | asdict(measured))
             learned = measured.hard == 1
         if time.monotonic() - told_at > _TELL_SECONDS:
             told_at = time.monotonic()
