@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    capacity_tables,
     card_tables,
     claims,
     engine_tables,
     gpu_tables,
     kernel_tables,
     margin_tables,
+    precision_tables,
     residual_tables,
     results_tables,
     session_tables,
@@ -144,6 +146,7 @@ def _reproduced(table: str) -> Callable[[Path], str]:
 _BLOCKS: dict[str, Callable[[Path], str]] = {
     "ablations": _reproduced("ablations"),
     "beyond": _reproduced("others"),
+    "capacity": lambda _: capacity_tables.capacity(read_results("capacity")),
     "claims": claims.table,
     "compared": lambda _: engine_tables.compared(),
     "copies": results_tables.copies,
@@ -169,6 +172,8 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "peers-http": lambda _: peer_tables.over_http(),
     "peers-in-process": lambda _: peer_tables.in_process(),
     "pool-dtypes": lambda _: pool_dtypes(),
+    "precision-serving": lambda _: precision_tables.serving(read_results("precision")),
+    "precision-training": lambda _: precision_tables.training(read_results("precision")),
     "prefill": lambda _: engine_tables.prefill(),
     "recall": results_tables.recall,
     "recall-in-short": card_tables.recall,

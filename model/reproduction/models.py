@@ -58,6 +58,26 @@ def _attention(mixer: str, **params: Any) -> Blocks:
     }
 
 
+def _narrow_relation(d_relation: int, n_head: int = 1) -> Model:
+    """Memories of so many channels, however wide the residual stream is."""
+    params = {"d_relation": d_relation, "n_head": n_head}
+    heads = f" in {n_head} heads" if n_head > 1 else ""
+    name = f"relation-{d_relation}" + (f"-heads-{n_head}" if n_head > 1 else "")
+    title = f"CausalRN, memories of {d_relation} channels{heads}"
+    return Model(name, title, lambda *_: {"mixer": "normalized", "params": params})
+
+
+def _narrow_attention(d_attention: int) -> Model:
+    """Keys and values of so many channels each, however wide the residual stream is."""
+
+    def block(_: int, width: int) -> Block:
+        params = {"d_attention": d_attention}
+        return {"mixer": "attention", "params": params, "mlp": {"width": 4 * width}}
+
+    title = f"Transformer, keys and values of 2 x {d_attention} channels"
+    return Model(f"attention-{d_attention}", title, block)
+
+
 def _deltanet(_: int, width: int) -> Block:
     """One head, so that its state is as large as that of the linear Transformer."""
     params = {"d_key": width, "d_value": width}
@@ -116,6 +136,9 @@ _OTHERS = (
     *(_variant(f"power-{p}", f"deviation of power {p}", power=p) for p in (1, 3, 4)),
     _variant("temperature", "learned temperature", learns_temperature=True),
     *(_variant(f"heads-{n}", f"{n} heads", n_head=n) for n in (2, 4)),
+    *(_narrow_relation(width) for width in (16, 32, 64, 128)),
+    *(_narrow_relation(64, n) for n in (2, 4)),
+    *(_narrow_attention(width) for width in (8, 16, 32, 64)),
 )
 
 MODELS: Mapping[str, Model] = {
@@ -130,7 +153,8 @@ MODELS: Mapping[str, Model] = {
         ),
     )
 }
-"""All of them: the paper's relation, its peers, hybrids, other normalizations, and ablations."""
+"""All of them: the paper's relation, its peers, hybrids, other normalizations, narrow ones, and
+ablations."""
 
 
 def find_model(name: str) -> Model:

@@ -16,7 +16,7 @@ MODELS = [
     "normalized", "separable", "transformer", "linear-transformer", "deltanet", "deltanet-nope",
     "rope-transformer", "hard-alibi-transformer", "shifted", "keyed", "pool-1-in-2", "rms",
     "power-3", "temperature", "heads-2", "pair-gelu", "separate-elu", "none-relu-bare",
-    "pair-poly_relu", "none-poly_norm-bare",
+    "pair-poly_relu", "none-poly_norm-bare", "relation-64-heads-4", "attention-8",
 ]  # fmt: skip
 TEXT = "abcd"
 
