@@ -31,7 +31,7 @@ class Cell:
     """One kind of string at one length.
 
     Attributes:
-        kind: key of `model.evaluation.strings.NAMED_KINDS`.
+        kind: key of `model.evaluation.strings.named_kinds_of`.
         length: tokens of each string.
         n_strings: strings sent.
         whole: exact copies that came as one answer.
@@ -51,7 +51,7 @@ async def measure_cell(url: str, checkpoint: Checkpoint, cell: Wanted, seed: int
     Raises:
         SystemExit: an answer is an error, or not whole.
     """
-    strings = draw_strings(checkpoint.tokenizer.name, cell, seed)
+    strings = draw_strings(checkpoint.tokenizer, cell, seed)
     bodies: list[dict[str, Any]] = [
         {"token_ids": ids, "max_tokens": len(ids) + 1, "stream": stream}
         for stream in (False, True)

@@ -29,7 +29,7 @@ from model.ops.relation.gpu_keyed_layer import Form, full_matches, relate_all, r
 from model.ops.relation.keyed import keyed_relation
 from model.sampling import Sampler, SamplingParams
 from model.state import RaggedBatch
-from model.tokenizer import ByteTokenizer
+from model.tokenizers.byte import ByteTokenizer
 
 EPS = 1e-6
 PAGE = 64

@@ -8,7 +8,7 @@ from model.config import ModelConfig
 from model.registry import UnknownNameError
 from model.tasks.base import Task, TaskError
 from model.tasks.registry import TASKS
-from model.tokenizer import TOKENIZERS, Tokenizer
+from model.tokenizers.base import Tokenizer
 from model.validation import InvalidValueError, Key, dotted, validate
 
 SPECIALS = ("vocab_size", "bos_id", "sep_id", "eos_id")
@@ -28,20 +28,6 @@ class Blueprint:
     tokenizer: Tokenizer
     config: ModelConfig
     task: Task
-
-
-def make_tokenizer(name: str) -> Tokenizer:
-    """Make the tokenizer of a name.
-
-    Raises:
-        InvalidValueError: there is none of that name.
-    """
-    if name not in TOKENIZERS:
-        raise InvalidValueError(
-            f"tokenizer must be one of {', '.join(sorted(TOKENIZERS))}, got {name!r}",
-            ("tokenizer",),
-        )
-    return TOKENIZERS[name]()
 
 
 def make_blueprint(

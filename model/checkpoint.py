@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from model.backends.registry import DEFAULT
-from model.blueprint import Blueprint, make_blueprint, make_tokenizer
+from model.blueprint import Blueprint, make_blueprint
 from model.config import ModelConfig
 from model.decoder import Decoder
 from model.pool_dtype import PoolDtype
 from model.registry import UnknownNameError
 from model.tasks.base import Task
-from model.tokenizer import Tokenizer
+from model.tokenizers.base import Tokenizer
+from model.tokenizers.registry import describe_tokenizer, make_tokenizer
 from model.validation import STRICT, InvalidValueError, validate
 
 _WEIGHTS = "model.safetensors"
@@ -81,7 +82,7 @@ class _TaskEntry(BaseModel):
 class _ConfigFile(BaseModel):
     model_config = STRICT
 
-    tokenizer: str
+    tokenizer: Any
     task: _TaskEntry
     model: dict[str, Any]
 
@@ -97,8 +98,9 @@ def save_checkpoint(path: Path, decoder: Decoder, tokenizer: Tokenizer, task: Ta
     path.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.contiguous() for name, tensor in decoder.state_dict().items()}
     _replace(path / _WEIGHTS, lambda file: save_file(tensors, file, {"format": "pt"}))
+    tokenizer.save(path)
     values = {
-        "tokenizer": tokenizer.name,
+        "tokenizer": describe_tokenizer(tokenizer),
         "task": {"name": task.name, "params": task.params.model_dump(mode="json")},
         "model": decoder.config.to_dict(),
     }
@@ -204,7 +206,7 @@ def _read_config(file: Path) -> Blueprint:
         raise CheckpointError(f"{file}: {_TASK_IS_MISSING}")
     try:
         read = validate(_ConfigFile, values)
-        tokenizer = make_tokenizer(read.tokenizer)
+        tokenizer = make_tokenizer(read.tokenizer, file.parent)
         name, params = read.task.name, read.task.params
         return make_blueprint(tokenizer, read.model, name, params, ("task", "params"))
     except InvalidValueError as error:

@@ -28,11 +28,12 @@ from model.reproduction.cli import commands as reproducing
 from model.sampling import SamplingParams
 from model.sampling_options import takes_sampling
 from model.terminal import fail, postponed_interrupts, progress_bar, say
-from model.tokenizer import LetterTokenizer
+from model.tokenizers.byte import ByteTokenizer
 from model.training.preset_files import PresetError, preset_names
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
+    from model.tokenizers.base import Tokenizer
 
 _ADDED = "causalrn.commands"
 
@@ -285,12 +286,14 @@ def generate(
         steps = generate_tokens(loaded, [ids], max_tokens=[max_tokens], sampling=sampling)
     except ValueError as error:
         fail(error)
+    decoder = _Bytes(loaded.tokenizer)
     answer = AnswerWriter(sys.stdout.buffer, for_people=sys.stdout.isatty() and not raw)
     written: list[int] = []
     for tokens in steps:
         for token in tokens.values():
-            answer.write(_decode(loaded, token))
+            answer.write(decoder.push(token))
             written.append(token)
+    answer.write(decoder.flush())
     answer.end()
     if len(written) == max_tokens < wanted:
         say(
@@ -318,12 +321,22 @@ def _read(text: str | None, file: Path | None) -> bytes:
 
 
 def _encode(checkpoint: "Checkpoint", source: bytes) -> list[int]:
-    if isinstance(checkpoint.tokenizer, LetterTokenizer):
-        return checkpoint.tokenizer.encode(source.decode())
-    return list(source)  # bytes are the ids, also where they are not UTF-8
+    if isinstance(checkpoint.tokenizer, ByteTokenizer):
+        return list(source)  # bytes are the ids, also where they are not UTF-8
+    return checkpoint.tokenizer.encode(source.decode())
 
 
-def _decode(checkpoint: "Checkpoint", token: int) -> bytes:
-    if isinstance(checkpoint.tokenizer, LetterTokenizer):
-        return checkpoint.tokenizer.decode([token]).encode()
-    return bytes([token]) if token < 256 else b""  # a special id in a draw has no byte
+class _Bytes:
+    """The bytes of a model's tokens: of a text only whole characters, else as they are."""
+
+    def __init__(self, tokenizer: "Tokenizer") -> None:
+        is_text = not isinstance(tokenizer, ByteTokenizer)
+        self._stream = tokenizer.stream_decoder() if is_text else None
+
+    def push(self, token: int) -> bytes:
+        if self._stream is not None:
+            return self._stream.push([token]).encode()
+        return bytes([token]) if token < 256 else b""  # a special id in a draw has no byte
+
+    def flush(self) -> bytes:
+        return b"" if self._stream is None else self._stream.flush().encode()

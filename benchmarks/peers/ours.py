@@ -11,7 +11,7 @@ from model.checkpoint import Checkpoint, save_checkpoint
 from model.config import ModelConfig
 from model.decoder import Decoder
 from model.tasks.copying import Copying, CopyingParams
-from model.tokenizer import ByteTokenizer
+from model.tokenizers.byte import ByteTokenizer
 from server.engine.engine import Engine
 from server.engine.storage import pool_bytes
 from server.settings import Settings

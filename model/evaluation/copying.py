@@ -11,9 +11,10 @@ from model.evaluation.cost import token_cost
 from model.evaluation.measuring import Advance, Measurement, Part
 from model.evaluation.memory import at_once
 from model.evaluation.plan import Plan, Wanted, cells_of
-from model.evaluation.strings import NAMED_KINDS
+from model.evaluation.strings import named_kinds_of
 from model.evaluation.tables import markdown, percent
 from model.generation import generate
+from model.tokenizers.base import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Cell:
     """One kind of string at one length.
 
     Attributes:
-        kind: key of `model.evaluation.strings.NAMED_KINDS`.
+        kind: key of `model.evaluation.strings.named_kinds_of`.
         length: characters (token ids) of each string.
         n_strings: strings tried.
         exact: strings copied without a mistake and ended by EOS in the right place.
@@ -69,9 +70,9 @@ def _part(checkpoint: Checkpoint, cell: Wanted, seed: int) -> Part[Cell]:
     )
 
 
-def draw_strings(tokenizer: str, cell: Wanted, seed: int) -> list[list[int]]:
+def draw_strings(tokenizer: Tokenizer, cell: Wanted, seed: int) -> list[list[int]]:
     """The strings of a cell, as token ids. If fewer are wanted, they are the first of them."""
-    kinds = NAMED_KINDS[tokenizer]
+    kinds = named_kinds_of(tokenizer)
     rng = np.random.default_rng([seed, cell.length, list(kinds).index(cell.kind)])
     return [kinds[cell.kind](rng, cell.length).tolist() for _ in range(cell.n_strings)]
 
@@ -82,7 +83,7 @@ def _cost(length: int) -> float:
 
 
 def _measure(checkpoint: Checkpoint, cell: Wanted, seed: int, size: int, advance: Advance) -> Cell:
-    strings = draw_strings(checkpoint.tokenizer.name, cell, seed)
+    strings = draw_strings(checkpoint.tokenizer, cell, seed)
     exact = right = 0
     for first in range(0, len(strings), size):
         part = strings[first : first + size]

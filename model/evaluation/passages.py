@@ -1,6 +1,6 @@
 """Passages to read and to recall: consecutive pieces of held-out material that never overlap."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.random import Generator
 
 from model.config import ModelConfig
-from model.evaluation.strings import BYTE_KINDS, LETTER_KINDS
+from model.evaluation.strings import BYTE_KINDS, kinds_of
 from model.tasks.strings import Ids
+from model.tokenizers.base import Tokenizer
 
 Material = Callable[[Generator, int], Ids]
 """Makes at least that many tokens, or all that there are; by design no part of it is repeated."""
@@ -35,18 +36,22 @@ def _text(*names: str) -> Material:
     return material
 
 
-# Only kinds of string in which what came before tells what comes next.
-KINDS: dict[str, dict[str, Material]] = {
-    "bytes": {
-        "prose": _text("prose", "passages-prose"),
-        "source code": _text("code", "passages-code"),
-        "JSON": BYTE_KINDS["JSON"],
-        "log lines": BYTE_KINDS["log lines"],
-        "many scripts": _text("scripts", "passages-scripts"),
-        "random bytes": BYTE_KINDS["random bytes"],
-    },
-    "letters": {"random letters": LETTER_KINDS["random letters"]},
+BYTE_MATERIALS: dict[str, Material] = {
+    "prose": _text("prose", "passages-prose"),
+    "source code": _text("code", "passages-code"),
+    "JSON": BYTE_KINDS["JSON"],
+    "log lines": BYTE_KINDS["log lines"],
+    "many scripts": _text("scripts", "passages-scripts"),
+    "random bytes": BYTE_KINDS["random bytes"],
 }
+
+
+def materials_of(tokenizer: Tokenizer) -> Mapping[str, Material]:
+    """Kinds of string in which what came before tells what comes next, by name."""
+    if tokenizer.name == "bytes":
+        return BYTE_MATERIALS
+    uniform, *_ = kinds_of(tokenizer).items()
+    return dict([uniform])
 
 
 @dataclass(frozen=True)

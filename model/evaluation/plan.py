@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, PositiveInt
 
 from model.checkpoint import Checkpoint
 from model.evaluation.errors import EvaluationError
-from model.evaluation.strings import KINDS, NAMED_KINDS
+from model.evaluation.strings import kinds_of, named_kinds_of
 from model.validation import STRICT, InvalidValueError, validate
 
 _FOLDER = Path(__file__).parent / "plans"
@@ -24,7 +24,7 @@ class Copies(BaseModel):
     Attributes:
         lengths: of the strings, in tokens.
         strings: how many of each kind and length.
-        kinds: names in `NAMED_KINDS`; None for all that are measured by default.
+        kinds: names in `named_kinds_of` the tokenizer; None for all that are measured by default.
     """
 
     model_config = STRICT
@@ -109,14 +109,14 @@ def cells_of(plan: Plan, checkpoint: Checkpoint) -> list[Wanted]:
 
 
 def _cells(plan: Plan, checkpoint: Checkpoint) -> Iterator[Wanted]:
-    tokenizer = checkpoint.tokenizer.name
-    known = NAMED_KINDS[tokenizer]
+    tokenizer = checkpoint.tokenizer
+    name, known = tokenizer.name, named_kinds_of(tokenizer)
     for copies in plan.copies:
-        for kind in copies.kinds or KINDS[tokenizer]:
+        for kind in copies.kinds or kinds_of(tokenizer):
             if kind not in known:
                 raise EvaluationError(
-                    f"no kind {kind!r} for the tokenizer {tokenizer!r}; it has {', '.join(known)}"
+                    f"no kind {kind!r} for the tokenizer {name!r}; it has {', '.join(known)}"
                 )
         for length in copies.lengths:
-            for kind in copies.kinds or KINDS[tokenizer]:
+            for kind in copies.kinds or kinds_of(tokenizer):
                 yield Wanted(kind, length, copies.strings)

@@ -10,7 +10,7 @@ from model.evaluation.cost import token_cost
 from model.evaluation.errors import EvaluationError
 from model.evaluation.measuring import Advance, Measurement, Part
 from model.evaluation.memory import at_once
-from model.evaluation.passages import KINDS, LONGEST, SHORTEST, Material, read_passages
+from model.evaluation.passages import LONGEST, SHORTEST, Material, materials_of, read_passages
 from model.evaluation.queries import LEAST_REST, PLACES, Place, Query, draw_queries
 from model.evaluation.recall_cell import Cell, markdown_tables
 
@@ -49,7 +49,7 @@ def recall(
         parts=[
             _part(checkpoint, kind, pool, prefixes, n_queries, [seed, pool, index])
             for pool in pools
-            for index, kind in enumerate(KINDS[checkpoint.tokenizer.name])
+            for index, kind in enumerate(materials_of(checkpoint.tokenizer))
         ],
         show=markdown_tables,
     )
@@ -82,7 +82,7 @@ def _part(
     n_queries: int,
     seed: list[int],
 ) -> Part[Cell]:
-    material = KINDS[checkpoint.tokenizer.name][kind]
+    material = materials_of(checkpoint.tokenizer)[kind]
     wanted = [(prefix, place) for prefix in prefixes for place in PLACES]
     return Part(
         name=f"{kind}, pool of {pool:,}",

@@ -13,7 +13,7 @@ class Cell:
     """One kind of text at one length of the pool and of the prefix.
 
     Attributes:
-        kind: key of `model.evaluation.passages.KINDS`.
+        kind: key of `model.evaluation.passages.materials_of`.
         pool: tokens that sessions hold when they are asked; they may hold up to 50 fewer.
         prefix: tokens of a passage that are given.
         place: where in the passage these stand.

@@ -16,7 +16,8 @@ class Cell:
     """Some prefixes that were read, and as many that stand nowhere.
 
     Attributes:
-        kind: key of `model.evaluation.passages.KINDS`, or of `model.evaluation.facts.PATTERNS`.
+        kind: key of `model.evaluation.passages.materials_of`, or of
+            `model.evaluation.facts.PATTERNS`.
         pool: tokens that sessions hold when they are asked; they may hold up to 50 fewer.
         prefix: tokens that are given; 0 for facts, which are asked for by as many as they need.
         sort: key of `model.evaluation.near_misses.SORTS`, or `BY_NAME`.

@@ -15,7 +15,7 @@ from model.evaluation.facts import PATTERNS
 from model.evaluation.measuring import Advance, Measurement, Part
 from model.evaluation.near_misses import SORTS
 from model.evaluation.pairs import Read, session_of_facts, session_of_passages
-from model.evaluation.passages import KINDS
+from model.evaluation.passages import materials_of
 from model.evaluation.recall import check_pools, most_sessions
 from model.evaluation.refusal_cell import BY_NAME, Cell, calibrated, markdown_tables
 
@@ -65,7 +65,7 @@ def refusals(
 def _parts(
     checkpoint: Checkpoint, pools: list[int], prefixes: list[int], n_queries: int, seed: int
 ) -> Iterator[Part[Cell]]:
-    kinds = KINDS[checkpoint.tokenizer.name]
+    kinds = materials_of(checkpoint.tokenizer)
     wanted = [(prefix, sort) for prefix in prefixes for sort in SORTS]
     for pool in pools:
         for number, kind in enumerate(kinds):

@@ -5,13 +5,16 @@ the kinds that are hard to copy are written independently.
 """
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
 import numpy as np
 from numpy.random import Generator
 
-from model.tasks.strings import Ids, Source, letter_string
+from model.tasks.strings import Ids, Source
+from model.tokenizers.alphabet import LetterTokenizer
+from model.tokenizers.base import Tokenizer, content_ids
 
 
 @cache
@@ -124,27 +127,37 @@ BYTE_KINDS: dict[str, Source] = {
 }
 
 
-def _letter_kind(source: Source) -> Source:
-    """Ids of lower-case ASCII bytes as ids of `LetterTokenizer`."""
-    return lambda rng, n: source(rng, n) - 97 + 3
+def symbol_kinds(ids: range, name: str = "symbol") -> dict[str, Source]:
+    """Kinds of strings of any symbols.
+
+    Args:
+        ids: that stand for them.
+        name: what one of them is called.
+    """
+    symbols = np.arange(ids.start, ids.stop)
+
+    def two(rng: Generator) -> Ids:
+        return rng.choice(symbols, 2, replace=len(symbols) < 2)
+
+    return {
+        f"random {name}s": lambda rng, n: rng.integers(ids.start, ids.stop, n),
+        "aaaa…": lambda rng, n: np.full(n, rng.integers(ids.start, ids.stop)),
+        "abab…": lambda rng, n: np.resize(two(rng), n),
+        f"two {name}s at random": lambda rng, n: rng.choice(two(rng), n),
+    }
 
 
-def _letter(rng: Generator, n: int) -> Ids:
-    return np.full(n, rng.integers(97, 123))
+LETTER_KINDS = symbol_kinds(content_ids(LetterTokenizer()), "letter")
 
 
-LETTER_KINDS: dict[str, Source] = {
-    "random letters": letter_string,
-    "aaaa…": _letter_kind(_letter),
-    "abab…": _letter_kind(_two_letters_in_turn),
-    "two letters at random": _letter_kind(_two_letters_at_random),
-}
+def kinds_of(tokenizer: Tokenizer) -> Mapping[str, Source]:
+    """The kinds that are measured by default. Their order decides what a seed draws."""
+    if tokenizer.name == "bytes":
+        return BYTE_KINDS
+    return LETTER_KINDS if tokenizer.name == "letters" else symbol_kinds(content_ids(tokenizer))
 
-KINDS: dict[str, dict[str, Source]] = {"bytes": BYTE_KINDS, "letters": LETTER_KINDS}
-"""The kinds that are measured by default, by tokenizer. Their order decides what a seed draws."""
 
-NAMED_KINDS: dict[str, dict[str, Source]] = {
-    "bytes": {**BYTE_KINDS, "periodic": _periodic},
-    "letters": LETTER_KINDS,
-}
-"""The kinds that a plan may name: those of `KINDS`, in their places, and what came later."""
+def named_kinds_of(tokenizer: Tokenizer) -> Mapping[str, Source]:
+    """The kinds that a plan may name: those of `kinds_of`, in their places, and what came later."""
+    kinds = kinds_of(tokenizer)
+    return {**kinds, "periodic": _periodic} if tokenizer.name == "bytes" else kinds

@@ -17,7 +17,7 @@ class Session:
 
     Attributes:
         number: of the session, from 0.
-        kinds: of its strings: keys of `model.evaluation.strings.KINDS`, or `LIKE_EARLIER`.
+        kinds: of its strings: keys of `model.evaluation.strings.kinds_of`, or `LIKE_EARLIER`.
         pools: tokens that it held when each turn began.
         exact: for each turn, whether the copy had no mistake and was ended by EOS in the right
             place.
@@ -56,7 +56,7 @@ class KindScore:
     """One kind of string over all turns.
 
     Attributes:
-        kind: key of `model.evaluation.strings.KINDS`, or `LIKE_EARLIER`.
+        kind: key of `model.evaluation.strings.kinds_of`, or `LIKE_EARLIER`.
         n_strings: strings of the kind.
         exact: strings whose copy was exact.
     """

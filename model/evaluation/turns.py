@@ -12,7 +12,7 @@ from model.evaluation.cost import token_cost
 from model.evaluation.errors import EvaluationError
 from model.evaluation.measuring import Advance, Measurement, Part
 from model.evaluation.memory import at_once
-from model.evaluation.strings import KINDS
+from model.evaluation.strings import kinds_of
 from model.evaluation.turn_scores import LIKE_EARLIER, Session, markdown_tables, summary
 from model.runner import Runner
 from model.tasks.strings import Ids
@@ -120,7 +120,7 @@ def _strings(
     rng: Generator, checkpoint: Checkpoint, n: int, lengths: tuple[int, int]
 ) -> list[tuple[str, Ids]]:
     """The strings of one session with their kinds."""
-    kinds = KINDS[checkpoint.tokenizer.name]
+    kinds = kinds_of(checkpoint.tokenizer)
     strings: list[tuple[str, Ids]] = []
     for _ in range(n):
         kind = list(kinds)[rng.integers(len(kinds))]

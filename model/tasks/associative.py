@@ -14,7 +14,7 @@ from pydantic import BaseModel, PositiveInt, model_validator
 from model.config import ModelConfig
 from model.tasks.base import TaskError
 from model.tasks.symbols import Ids, SymbolParams, SymbolTask
-from model.tokenizer import Tokenizer
+from model.tokenizers.base import Tokenizer
 
 
 class AssociativeParams(SymbolParams):

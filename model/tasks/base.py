@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.tokenizer import Tokenizer
+from model.tokenizers.base import Tokenizer
 
 IGNORED = -100
 """Target of the tokens that bear no loss."""

@@ -11,8 +11,8 @@ from model.config import ModelConfig
 from model.tasks.base import IGNORED, Batch, TaskError
 from model.tasks.contexts import draw_contexts
 from model.tasks.passages import rest_of_passage
-from model.tasks.strings import SOURCES
-from model.tokenizer import Tokenizer
+from model.tasks.strings import sources_of
+from model.tokenizers.base import Tokenizer
 from model.validation import STRICT
 
 _RECALL_TOKENS = 256  # of a recall by default: most passages end before
@@ -22,8 +22,8 @@ class CopyingParams(BaseModel):
     """Which strings are copied, and how they share a context.
 
     Attributes:
-        strings: the kind of string, one of `model.tasks.strings.SOURCES` for the tokenizer; None
-            for the first of them.
+        strings: the kind of string, one of `model.tasks.strings.sources_of` the tokenizer;
+            None for the first of them.
         min_length, max_length: shortest and longest string, in tokens.
         first_length: longest string of the first tenth of the run; `max_length` if left out.
         growth: share of the run in which that limit then grows, linearly, to `max_length`; 0 for
@@ -74,7 +74,7 @@ class Copying:
 
     def __init__(self, params: CopyingParams, tokenizer: Tokenizer, config: ModelConfig) -> None:
         _check(params, tokenizer, config)
-        sources = SOURCES[tokenizer.name]
+        sources = sources_of(tokenizer)
         self.params = params
         self._source = sources[params.strings or next(iter(sources))]
         self._config = config
@@ -166,7 +166,7 @@ class Copying:
 
 def _check(params: CopyingParams, tokenizer: Tokenizer, config: ModelConfig) -> None:
     """Refuse what contradicts itself, or what the model has no room or no ids for."""
-    sources, holds = SOURCES[tokenizer.name], config.max_seq_len
+    sources, holds = sources_of(tokenizer), config.max_seq_len
     longest = 2 * params.max_length + 2
     context = max(longest, params.max_context) if params.max_turns > 1 else longest
     furthest = holds - context + 1

@@ -17,7 +17,7 @@ from torch import Tensor
 from model.config import ModelConfig
 from model.tasks.base import Batch, TaskError
 from model.tasks.symbols import Ids, SymbolParams, SymbolTask
-from model.tokenizer import Tokenizer
+from model.tokenizers.base import Tokenizer
 
 _MOST_WAYS = 4  # out of a state
 _MOST_STEPS = 50  # of a string

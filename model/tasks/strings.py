@@ -4,12 +4,14 @@ Kinds range from incompressible to the ones that break copiers that look for con
 place: runs, periods, two letters at random, a line repeated with a small change.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+
+from model.tokenizers.base import Tokenizer, content_ids
 
 Ids = NDArray[np.int64]
 Source = Callable[[Generator, int], Ids]
@@ -86,13 +88,15 @@ def _records(rng: Generator, n: int) -> Ids:
     return np.concatenate(pieces)[:n]
 
 
-_LETTERS = range(3, 29)  # ids of `LetterTokenizer`
-LETTER_KINDS: dict[str, Source] = {
-    "uniform": partial(_uniform, ids=_LETTERS),
-    "few": partial(_few, ids=_LETTERS),
-    "periodic": partial(_periodic, ids=_LETTERS),
-    "runs": partial(_runs, ids=_LETTERS),
-}
+def symbol_kinds(ids: range) -> dict[str, Source]:
+    """Kinds of strings of any symbols, which these ids stand for."""
+    return {
+        "uniform": partial(_uniform, ids=ids),
+        "few": partial(_few, ids=ids),
+        "periodic": partial(_periodic, ids=ids),
+        "runs": partial(_runs, ids=ids),
+    }
+
 
 _BYTES = range(256)
 # Their order decides what a seed draws.
@@ -130,26 +134,32 @@ def repetitive_byte_string(rng: Generator, n: int) -> Ids:
     return BYTE_KINDS[_REPEATING[rng.integers(len(_REPEATING))]](rng, n)
 
 
-def letter_string(rng: Generator, n: int) -> Ids:
-    """The paper's strings: n letters, independent and uniform."""
-    return LETTER_KINDS["uniform"](rng, n)
+def varied(kinds: Mapping[str, Source]) -> Source:
+    """Strings that are half the time uniform, else of a kind that repeats itself."""
+    uniform, *others = kinds.values()
+
+    def source(rng: Generator, n: int) -> Ids:
+        draw = uniform if rng.random() < 0.5 else others[rng.integers(len(others))]
+        return draw(rng, n)
+
+    return source
 
 
-def varied_letter_string(rng: Generator, n: int) -> Ids:
-    """A string of n letters: half the time as `letter_string`, else one that repeats itself."""
-    if rng.random() < 0.5:
-        return letter_string(rng, n)
-    kinds = list(LETTER_KINDS.values())
-    return kinds[rng.integers(1, len(kinds))](rng, n)
-
-
-# What a preset may train on, by its tokenizer.
-SOURCES: dict[str, dict[str, Source]] = {
-    "bytes": {
-        "bytes": byte_string,
-        "varied-bytes": varied_byte_string,
-        "repetitive-bytes": repetitive_byte_string,
-        "uniform-bytes": BYTE_KINDS["uniform"],
-    },
-    "letters": {"letters": letter_string, "varied-letters": varied_letter_string},
+_BYTE_SOURCES: dict[str, Source] = {
+    "bytes": byte_string,
+    "varied-bytes": varied_byte_string,
+    "repetitive-bytes": repetitive_byte_string,
+    "uniform-bytes": BYTE_KINDS["uniform"],
 }
+
+
+def sources_of(tokenizer: Tokenizer) -> Mapping[str, Source]:
+    """What a preset may train on with this tokenizer, by name, the default first.
+
+    The paper's strings are uniform letters. Symbols are the content ids of any other tokenizer.
+    """
+    if tokenizer.name == "bytes":
+        return _BYTE_SOURCES
+    kinds = symbol_kinds(content_ids(tokenizer))
+    name = "letters" if tokenizer.name == "letters" else "symbols"
+    return {name: kinds["uniform"], f"varied-{name}": varied(kinds)}

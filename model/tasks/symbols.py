@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.tasks.base import IGNORED, Batch, TaskError
-from model.tokenizer import Tokenizer, special_tokens
+from model.tokenizers.base import Tokenizer, special_tokens
 from model.validation import STRICT
 
 Ids = NDArray[np.int64]

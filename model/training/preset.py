@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from model.blueprint import SPECIALS, Blueprint, make_blueprint, make_tokenizer
+from model.blueprint import SPECIALS, Blueprint, make_blueprint
 from model.construction import Construction, ConstructionError, check
+from model.tokenizers.registry import describe_tokenizer, make_tokenizer
 from model.training.preset_files import PresetError, PresetValues
 from model.validation import STRICT, InvalidValueError, validate
 
@@ -62,7 +64,7 @@ class _PresetFile(BaseModel):
     model_config = STRICT
 
     summary: str = ""
-    tokenizer: str = "bytes"
+    tokenizer: Any = "bytes"
     seed: int = Field(default=0, ge=0)
     match_places: bool = False
     construction: Construction | None = None
@@ -99,7 +101,7 @@ class Preset:
         task = self.blueprint.task
         values = {
             "summary": self.summary,
-            "tokenizer": self.blueprint.tokenizer.name,
+            "tokenizer": describe_tokenizer(self.blueprint.tokenizer),
             "seed": self.seed,
             "match_places": self.match_places,
             "construction": self.construction and self.construction.model_dump(),
@@ -124,14 +126,14 @@ def load_preset(name_or_path: str, settings: Iterable[str] = ()) -> Preset:
     for setting in settings:
         read.override(setting)
     try:
-        return _build(read.name, read.values)
+        return _build(read.name, read.values, read.folder)
     except InvalidValueError as error:
         raise PresetError(f"{read.source(error.key)}: {error}") from None
 
 
-def _build(name: str, values: dict[str, Any]) -> Preset:
+def _build(name: str, values: dict[str, Any], folder: Path) -> Preset:
     read = validate(_PresetFile, values)
-    tokenizer = make_tokenizer(read.tokenizer)
+    tokenizer = make_tokenizer(read.tokenizer, folder)
     if decided := sorted(set(SPECIALS) & set(read.model)):
         key = ("model", decided[0])
         raise InvalidValueError(f"model.{decided[0]} is for the tokenizer to decide", key)

@@ -18,6 +18,7 @@ class PresetValues:
 
     Attributes:
         name: of the file, without its ending.
+        folder: where the file is, which paths in it are relative to.
         values: as parsed, with the values of its base where it has none of its own.
     """
 
@@ -29,7 +30,7 @@ class PresetValues:
         """
         self._file = _find(name_or_path, Path())
         self._sources: dict[tuple[str, ...], str] = {}
-        self.name = self._file.stem
+        self.name, self.folder = self._file.stem, self._file.parent
         self.values = self._read(self._file, ())
 
     def override(self, setting: str) -> None:

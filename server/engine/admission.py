@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
 
-from model.tokenizer import TokenizerError
+from model.tokenizers.base import TokenizerError
 from server.engine.generation import GenerationParams
 from server.engine.judge import Judge
 from server.engine.modes import RAW, answer_length, choose_mode, frame, needs_context, needs_room
@@ -86,7 +86,7 @@ class Admission:
             raise InvalidRequestError(f"mode: {mode!r} needs a 'session_id'", param="mode")
         id = f"gen-{uuid.uuid4().hex}"
         n_context = None if context is None else len(context.token_ids)
-        # A character is four bytes at most, and no tokenizer makes more tokens than bytes.
+        # A character is four bytes at most, and hardly any text becomes more tokens than bytes.
         n_content = len(source)
         if isinstance(source, str) and not source.isascii():
             n_content *= 4
@@ -165,8 +165,9 @@ class Admission:
         blamed = n_context if most < self._most_ids(params, mode, longest - n_framing, 0) else 0
         if isinstance(source, str):
             param = params.field or "prompt"
-            if len(source) > max(most, _QUICKLY_ENCODED):  # every character is a token at least
-                self._refuse(params, param, f"at least {len(source)}", most, blamed)
+            fewest = -(-len(source) // self._model.tokenizer.longest)
+            if fewest > most and len(source) > _QUICKLY_ENCODED:
+                self._refuse(params, param, f"at least {fewest}", most, blamed)
             ids = self._encode(source, param)
         else:
             param, ids = params.field or "token_ids", source

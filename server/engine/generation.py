@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.draws import Draw
 from model.sampling import Sampler, SamplingParams, TokenLogprob, token_logprob
-from model.tokenizer import Tokenizer
+from model.tokenizers.base import Tokenizer
 from server.engine.deltas import Delta, FinishReason, Progress
 from server.engine.judge import Judge
 from server.engine.modes import RAW

@@ -6,7 +6,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from model.tokenizer import Tokenizer
+from model.tokenizers.base import Tokenizer
 from server.engine.deltas import Delta
 from server.engine.token_stream import TokenStream
 

@@ -11,7 +11,7 @@ from model.draws import RowDraw
 from model.predictions import Predictions
 from model.state import DecoderState, LayerSpec, RaggedBatch
 from model.tasks.base import Task
-from model.tokenizer import Tokenizer
+from model.tokenizers.base import Tokenizer
 
 
 class ServedDecoder(Protocol):

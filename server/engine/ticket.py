@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from model.tokenizer import Tokenizer
+from model.tokenizers.base import Tokenizer
 from server.engine.deltas import Progress
 from server.engine.drafter import draft_for
 from server.engine.generation import Generation, GenerationParams

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import training, training_figure, training_tables
 from benchmarks.training import STARTS, Mark
-from model.evaluation.strings import KINDS
+from model.evaluation.strings import BYTE_KINDS
 from model.training.preset import load_preset
 
 MARKS = [
@@ -38,7 +38,7 @@ def test_a_start_is_trained_and_measured(tmp_path: Path, monkeypatch: pytest.Mon
     first, second = training.train(one, tmp_path / "run", None, 5.0)
     assert (first.step, second.step) == (1, 2)
     assert 5 < first.seconds < second.seconds
-    n_strings = training.N_STRINGS * len(KINDS["bytes"])
+    n_strings = training.N_STRINGS * len(BYTE_KINDS)
     assert second.copies == {4: (0, n_strings), 8: (0, n_strings)}
     assert second.recalls == (0, 6 * 2 * len(training.PREFIXES) * training.N_QUERIES)
 

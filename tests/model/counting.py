@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.tasks.base import IGNORED, Batch
-from model.tokenizer import Tokenizer
+from model.tokenizers.base import Tokenizer
 
 
 class CountingParams(BaseModel):

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from model.decoder import Decoder
-from model.tokenizer import ByteTokenizer, LetterTokenizer
+from model.tokenizers.alphabet import LetterTokenizer
+from model.tokenizers.byte import ByteTokenizer
 from tests.model.tiny import random_checkpoint, tiny_config, tiny_task
 
 ROOT = Path(__file__).parents[2]
@@ -207,8 +208,11 @@ def test_a_config_that_is_no_object(folder: Path, text: str) -> None:
         (lambda c: c.pop("tokenizer"), "missing key tokenizer"),
         (lambda c: c.pop("task"), r'missing key task, .* add "task": {"name": "copying"'),
         (lambda c: c.update(model=[]), r"model must be a table, got \[\]"),
-        (lambda c: c.update(tokenizer="words"), "tokenizer must be one of .*, got 'words'"),
-        (lambda c: c.update(tokenizer=["letters"]), "tokenizer must be a string, got"),
+        (lambda c: c.update(tokenizer="words"), "tokenizer: there is no tokenizer 'words'"),
+        (
+            lambda c: c.update(tokenizer=["letters"]),
+            "tokenizer must be a name, or",
+        ),
         (lambda c: c.update(task="copying"), "task must be a table, got 'copying'"),
         (lambda c: c["task"].pop("name"), "missing key task.name"),
         (lambda c: c["task"].update(name="copy"), "task.name: there is no task 'copy'; known"),

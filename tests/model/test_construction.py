@@ -25,10 +25,10 @@ from model.ops.norm import norm
 from model.ops.positions import OUTPUT, RECALL
 from model.ops.relation.reference import full_match
 from model.state import RaggedBatch
-from model.tokenizer import TOKENIZERS
+from model.tokenizers.alphabet import LetterTokenizer
 from model.training.preset import load_preset
 
-LETTERS = TOKENIZERS["letters"]
+LETTERS = LetterTokenizer()
 BOS, SEP, EOS = LETTERS.bos_id, LETTERS.sep_id, LETTERS.eos_id
 N_DIGITS, D_CODE, D_PLACE = 18, 32, 64
 FIRST = N_DIGITS + 3  # channel of the codes of tokens

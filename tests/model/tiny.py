@@ -16,7 +16,7 @@ from model.pool_dtype import PoolDtype
 from model.predictions import Predictions
 from model.state import LayerSpec, RaggedBatch, TensorSpec
 from model.tasks.copying import Copying, CopyingParams
-from model.tokenizer import TOKENIZERS
+from model.tokenizers.registry import make_tokenizer
 
 TINY = Path(__file__).parent / "training" / "tiny.toml"
 
@@ -75,7 +75,7 @@ def tiny_config(
         params: other parameters of the relations.
         changes: other values of the configuration itself.
     """
-    ids = TOKENIZERS[tokenizer]
+    ids = make_tokenizer(tokenizer, Path())
     values: dict[str, Any] = {
         "vocab_size": ids.vocab_size,
         "bos_id": ids.bos_id,
@@ -99,7 +99,7 @@ def tiny_config(
 def tiny_task(config: ModelConfig, tokenizer: str = "letters") -> Copying:
     """Copying of single tokens, which every model has room for."""
     params = CopyingParams(max_length=1, max_offset=1, window=6)
-    return Copying(params, TOKENIZERS[tokenizer](), config)
+    return Copying(params, make_tokenizer(tokenizer, Path()), config)
 
 
 def random_checkpoint(
@@ -113,7 +113,7 @@ def random_checkpoint(
             for parameter in decoder.parameters():
                 parameter.normal_()
     task = tiny_task(decoder.config, tokenizer)
-    save_checkpoint(folder, decoder, TOKENIZERS[tokenizer](), task)
+    save_checkpoint(folder, decoder, make_tokenizer(tokenizer, Path()), task)
     return load_checkpoint(folder, pool_dtype=pool_dtype)
 
 
@@ -199,9 +199,8 @@ def scripted_checkpoint(
     config = tiny_config(tokenizer, max_seq_len=max_seq_len, recall=True)
     decoder = cast(Decoder, ScriptedDecoder(config.vocab_size, script, matching))
     task = tiny_task(config, tokenizer)
-    return Checkpoint(
-        "scripted", Path("scripted"), config, TOKENIZERS[tokenizer](), task, decoder, "0" * 64
-    )
+    ids = make_tokenizer(tokenizer, Path())
+    return Checkpoint("scripted", Path("scripted"), config, ids, task, decoder, "0" * 64)
 
 
 def copying(

@@ -22,7 +22,9 @@ from model.predictions import Predictions
 from model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
 from model.tasks.base import Task
 from model.tasks.copying import Copying, CopyingParams
-from model.tokenizer import ByteTokenizer, LetterTokenizer, StreamDecoder, Tokenizer
+from model.tokenizers.alphabet import LetterTokenizer
+from model.tokenizers.base import StreamDecoder, Tokenizer
+from model.tokenizers.byte import ByteTokenizer
 
 _POOL_OF_IDS = LayerSpec(pool=(TensorSpec("pool", (1,)),))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from model.sampling import TokenLogprob
-from model.tokenizer import Tokenizer
+from model.tokenizers.base import Tokenizer
 from server.api.formats.generate import quality, session
 from server.api.formats.pieces import pieces
 from server.api.streaming import DeltaStream

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from model.tokenizer import TokenizerError, special_tokens
+from model.tokenizers.base import TokenizerError, special_tokens
 from server.api.dependencies import EnginesDependency
 from server.api.json_route import JsonRoute
 from server.api.openapi import MODEL_QUERY_ERRORS, PROMPT_ERRORS, describe_errors

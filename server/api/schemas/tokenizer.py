@@ -65,7 +65,7 @@ class TokenizerDescription(BaseModel):
     """The tokenizer of a model, with the fields that programs for other servers look for."""
 
     model: str
-    tokenizer_class: str = Field(description="`bytes` or `letters`.")
+    tokenizer_class: str = Field(description="`bytes`, `letters`, `alphabet` or `file`.")
     vocab_size: int
     model_max_length: int = Field(
         description="The most tokens of a prompt and its answer together."

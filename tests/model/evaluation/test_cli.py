@@ -10,9 +10,10 @@ import pytest
 
 from model.checkpoint import load_checkpoint
 from model.evaluation import turns
-from model.evaluation.passages import KINDS
+from model.evaluation.passages import BYTE_MATERIALS
 from model.evaluation.plan import read_plan
-from model.evaluation.strings import LETTER_KINDS, NAMED_KINDS
+from model.evaluation.strings import LETTER_KINDS, named_kinds_of
+from model.tokenizers.byte import ByteTokenizer
 from tests.model.command import ROOT, perfect_copier, refusal, run, start, use_script
 from tests.model.tiny import answering, copying, random_checkpoint, scripted_checkpoint
 
@@ -226,11 +227,11 @@ class TestRecall:
         assert [line.split(" | ")[0] for line in lines[2:4]] == ["| 200", "| 400"]
         assert lines[5] == "| exact from the middle, by pool and prefix | 8 |"
         assert lines[10] == "| exact, by kind and pool | 200 | 400 |"
-        assert [line.split(" | ")[0] for line in lines[12:18]] == [f"| {k}" for k in KINDS["bytes"]]
+        assert [line.split(" | ")[0] for line in lines[12:18]] == [f"| {k}" for k in BYTE_MATERIALS]
         values = results(out)
         assert values["fingerprint"] == load_checkpoint(tmp_path / "model").fingerprint
         assert (values["checkpoint"], values["seed"]) == ("model", 3)
-        assert len(values["cells"]) == 2 * 2 * len(KINDS["bytes"])
+        assert len(values["cells"]) == 2 * 2 * len(BYTE_MATERIALS)
         asked = [cell["n_queries"] for cell in values["cells"]]
         assert 0 <= min(asked) <= max(asked) == 3
 
@@ -288,4 +289,4 @@ def test_the_plan_that_the_document_shows_is_one(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(text)
     (copies,) = read_plan(str(tmp_path / "mine.toml")).copies
     assert (copies.lengths, copies.strings) == ((100, 1000), 20)
-    assert set(copies.kinds or ()) <= NAMED_KINDS["bytes"].keys()
+    assert set(copies.kinds or ()) <= named_kinds_of(ByteTokenizer()).keys()

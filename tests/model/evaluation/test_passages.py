@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.evaluation.passages import KINDS, LONGEST, SHORTEST, Reading, read_passages
+from model.evaluation.passages import BYTE_MATERIALS, LONGEST, SHORTEST, Reading, read_passages
 from model.evaluation.queries import LEAST_REST, Place, Query, draw_queries
 from tests.model.tiny import tiny_config
 
@@ -13,10 +13,10 @@ POOLS = [50, 64, 128, 256, 1024, 4096]
 
 
 def read(kind: str, n: int, seed: int = 0) -> Reading:
-    return read_passages(np.random.default_rng([seed, n]), CONFIG, KINDS["bytes"][kind], n)
+    return read_passages(np.random.default_rng([seed, n]), CONFIG, BYTE_MATERIALS[kind], n)
 
 
-@pytest.mark.parametrize("kind", KINDS["bytes"])
+@pytest.mark.parametrize("kind", BYTE_MATERIALS)
 def test_sessions_are_turns_of_passages(kind: str) -> None:
     copied = 0
     for n in POOLS:
@@ -35,7 +35,7 @@ def test_sessions_are_turns_of_passages(kind: str) -> None:
     assert 10 < copied < 30
 
 
-@pytest.mark.parametrize("kind", KINDS["bytes"])
+@pytest.mark.parametrize("kind", BYTE_MATERIALS)
 def test_no_two_passages_are_from_one_place(kind: str) -> None:
     for seed in range(3):
         passages = [bytes(passage) for passage in read(kind, 16_000, seed).passages]
@@ -45,7 +45,7 @@ def test_no_two_passages_are_from_one_place(kind: str) -> None:
 
 def test_texts_are_long_enough_for_long_pools() -> None:
     for kind in ("prose", "source code", "many scripts"):
-        material = KINDS["bytes"][kind](np.random.default_rng(0), 1)
+        material = BYTE_MATERIALS[kind](np.random.default_rng(0), 1)
         assert len(material) > 12_000
         bytes(np.sort(material).tolist())  # all of them are bytes
 
@@ -53,7 +53,7 @@ def test_texts_are_long_enough_for_long_pools() -> None:
 @pytest.mark.parametrize("kind", ["prose", "source code", "many scripts"])
 def test_where_there_is_no_more_text_whole_passages_are_read_again(kind: str) -> None:
     reading = read(kind, 65_536)
-    text = KINDS["bytes"][kind](np.random.default_rng([0, 65_536]), 1)
+    text = BYTE_MATERIALS[kind](np.random.default_rng([0, 65_536]), 1)
     passages = [bytes(passage) for passage in reading.passages]
     assert b"".join(passages) == bytes(text.astype(np.uint8))[: sum(map(len, passages))]
     assert 0 <= len(text) - sum(map(len, passages)) <= LONGEST
@@ -149,7 +149,7 @@ def test_no_more_queries_than_wanted_each_of_them_once() -> None:
 
 
 def test_from_the_middle_a_passage_goes_on_to_its_end() -> None:
-    for kind in KINDS["bytes"]:
+    for kind in BYTE_MATERIALS:
         reading = read(kind, 4096)
         queries = draw(reading, 16, place="middle")
         assert len(queries) > 15

@@ -7,7 +7,7 @@ import pytest
 
 from model.evaluation import asking, memory
 from model.evaluation.errors import EvaluationError
-from model.evaluation.passages import KINDS, LONGEST, SHORTEST
+from model.evaluation.passages import BYTE_MATERIALS, LONGEST, SHORTEST
 from model.evaluation.queries import LEAST_REST
 from model.evaluation.recall import recall
 from model.evaluation.recall_cell import Cell, markdown_tables
@@ -122,7 +122,7 @@ def test_what_cannot_be_measured(changes: dict[str, tuple[int, ...]], message: s
 def test_a_model_that_learned_nothing_recalls_nothing(tmp_path: Path) -> None:
     checkpoint = random_checkpoint(tmp_path / "model", "bytes", recall=True)
     cells = measured(recall(checkpoint, pools=[200], prefixes=[8], n_queries=3, seed=0))
-    assert list(dict.fromkeys(cell.kind for cell in cells)) == list(KINDS["bytes"])
+    assert list(dict.fromkeys(cell.kind for cell in cells)) == list(BYTE_MATERIALS)
     assert sum(cell.n_queries for cell in cells) > len(cells)  # it was asked
     assert sum(cell.exact for cell in cells) == 0
 

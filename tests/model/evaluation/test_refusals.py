@@ -9,7 +9,7 @@ from model.evaluation.calibration import distribution, least_match, refused
 from model.evaluation.errors import EvaluationError
 from model.evaluation.facts import PATTERNS
 from model.evaluation.near_misses import SORTS, draw_miss
-from model.evaluation.passages import KINDS
+from model.evaluation.passages import BYTE_MATERIALS
 from model.evaluation.refusal_cell import BY_NAME, Cell, calibrated, markdown_tables
 from model.evaluation.refusals import refusals
 from tests.model.evaluation.measured import measured
@@ -57,7 +57,7 @@ def test_hits_stand_somewhere_and_misses_nowhere() -> None:
     """The script looks for itself, in all that the session has read."""
     cells = measure(lambda tokens: float(stands(tokens)))
     assert [cell.key for cell in cells] == [
-        *((kind, 600, n, sort) for kind in KINDS["bytes"] for n in (8, 16) for sort in SORTS),
+        *((kind, 600, n, sort) for kind in BYTE_MATERIALS for n in (8, 16) for sort in SORTS),
         *((pattern, 600, 0, BY_NAME) for pattern in PATTERNS),
     ]
     for cell in cells:

@@ -18,7 +18,7 @@ from model.draws import Draw, RowDraw
 from model.ops.logits.gpu_sampling import make_draws, weigh
 from model.predictions import Predictions
 from model.sampling import Sampler, SamplingParams
-from model.tokenizer import ByteTokenizer
+from model.tokenizers.byte import ByteTokenizer
 
 pytestmark = pytest.mark.usefixtures("quick_interpreter")
 CPU = torch.device("cpu")

@@ -11,11 +11,14 @@ import torch
 from model.tasks.base import IGNORED, Batch
 from model.tasks.contexts import draw_contexts
 from model.tasks.copying import Copying, CopyingParams
-from model.tasks.strings import letter_string
-from model.tokenizer import LetterTokenizer
+from model.tasks.strings import sources_of
+from model.tokenizers.alphabet import LetterTokenizer
 from tests.model.tiny import tiny_config
 
 CONFIG = tiny_config()
+
+
+LETTERS = sources_of(LetterTokenizer())["letters"]
 
 
 def batch(seed: int, **changes: Any) -> Batch:
@@ -32,7 +35,7 @@ def batch(seed: int, **changes: Any) -> Batch:
         "window": 6,
     }
     rng = np.random.default_rng(seed)
-    return draw_contexts(rng, CONFIG, letter_string, **(values | changes))
+    return draw_contexts(rng, CONFIG, LETTERS, **(values | changes))
 
 
 def test_rows_are_strings_with_their_copies() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from model.tasks.base import IGNORED, Batch
 from model.tasks.contexts import draw_contexts
-from model.tasks.strings import Source, letter_string, varied_letter_string
+from model.tasks.strings import Source, sources_of
+from model.tokenizers.alphabet import LetterTokenizer
 from tests.model.tiny import tiny_config
 
 CONFIG = tiny_config(recall=True)
@@ -18,7 +19,10 @@ WINDOW = 6  # tokens that tell what is certain
 SEEDS = range(60)
 
 
-def batch(seed: int, source: Source = varied_letter_string, recall: float = 0.5) -> Batch:
+LETTERS, VARIED = sources_of(LetterTokenizer()).values()
+
+
+def batch(seed: int, source: Source = VARIED, recall: float = 0.5) -> Batch:
     return draw_contexts(
         np.random.default_rng(seed),
         CONFIG,
@@ -69,7 +73,7 @@ def turns(ids: list[int], targets: list[int]) -> list[Turn]:
     return found
 
 
-def contexts(source: Source = varied_letter_string, recall: float = 0.5) -> Iterator[list[Turn]]:
+def contexts(source: Source = VARIED, recall: float = 0.5) -> Iterator[list[Turn]]:
     for seed in SEEDS:
         drawn = batch(seed, source, recall)
         for ids, targets in zip(drawn.token_ids.tolist(), drawn.targets.tolist(), strict=True):
@@ -147,7 +151,7 @@ def test_a_loss_is_where_one_token_alone_can_follow() -> None:
 def test_prefixes_have_every_length() -> None:
     first = Counter(
         next(n for n, target in enumerate(turn.targets) if target != IGNORED)
-        for context in contexts(letter_string)
+        for context in contexts(LETTERS)
         for turn in context
         if turn.is_recall and set(turn.targets) != {IGNORED}
     )

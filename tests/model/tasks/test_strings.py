@@ -5,9 +5,13 @@ from codecs import getincrementaldecoder
 import numpy as np
 import pytest
 
-from model.tasks.strings import BYTE_KINDS, LETTER_KINDS, SOURCES, Source
-from model.tokenizer import TOKENIZERS
+from model.tasks.strings import BYTE_KINDS, Source, sources_of, symbol_kinds
+from model.tokenizers.alphabet import AlphabetTokenizer, LetterTokenizer
+from model.tokenizers.base import Tokenizer, special_tokens
+from model.tokenizers.byte import ByteTokenizer
 
+TOKENIZERS: list[Tokenizer] = [ByteTokenizer(), LetterTokenizer(), AlphabetTokenizer("01")]
+LETTER_KINDS = symbol_kinds(range(3, 29))
 LENGTHS = [*range(1, 65), 512, 640]
 
 
@@ -31,14 +35,15 @@ def test_kinds_of_letters_have_the_length_asked_for(name: str) -> None:
         assert 3 <= string.min() <= string.max() < 29
 
 
-@pytest.mark.parametrize(("of", "name"), [(t, name) for t in SOURCES for name in SOURCES[t]])
-def test_sources_give_content_ids_of_their_tokenizer(of: str, name: str) -> None:
-    tokenizer = TOKENIZERS[of]()
-    specials = {tokenizer.bos_id, tokenizer.sep_id, tokenizer.eos_id}
+@pytest.mark.parametrize(
+    ("tokenizer", "name"), [(one, name) for one in TOKENIZERS for name in sources_of(one)]
+)
+def test_sources_give_content_ids_of_their_tokenizer(tokenizer: Tokenizer, name: str) -> None:
+    specials = special_tokens(tokenizer).keys()
     rng = np.random.default_rng(0)
     seen: set[int] = set()
     for n in LENGTHS * 6:
-        string = SOURCES[of][name](rng, n)
+        string = sources_of(tokenizer)[name](rng, n)
         assert string.shape == (n,)
         assert string.dtype == np.int64
         seen |= set(string.tolist())
@@ -47,13 +52,13 @@ def test_sources_give_content_ids_of_their_tokenizer(of: str, name: str) -> None
     assert len(seen) == tokenizer.vocab_size - 3  # every id comes up
 
 
-def test_every_source_has_a_tokenizer() -> None:
-    assert SOURCES.keys() == TOKENIZERS.keys()
+ALL = {
+    **BYTE_KINDS,
+    **{name: source for one in TOKENIZERS for name, source in sources_of(one).items()},
+}
 
 
-@pytest.mark.parametrize(
-    "source", [*BYTE_KINDS.values(), *(s for kinds in SOURCES.values() for s in kinds.values())]
-)
+@pytest.mark.parametrize("source", ALL.values(), ids=ALL)
 def test_a_seed_repeats_its_strings(source: Source) -> None:
     def draw(seed: int) -> list[list[int]]:
         rng = np.random.default_rng(seed)
@@ -84,7 +89,8 @@ def test_periods_and_repeated_lines_do_repeat() -> None:
 def test_varied_letters_are_half_uniform_half_repeating() -> None:
     rng = np.random.default_rng(0)
     n_letters = [
-        len(set(SOURCES["letters"]["varied-letters"](rng, 64).tolist())) for _ in range(400)
+        len(set(sources_of(LetterTokenizer())["varied-letters"](rng, 64).tolist()))
+        for _ in range(400)
     ]
     assert 0.4 < np.mean([n > 16 for n in n_letters]) < 0.6
     assert {1, 2, 3} <= set(n_letters)
@@ -94,7 +100,7 @@ def test_varied_bytes_have_words_of_a_small_vocabulary() -> None:
     rng = np.random.default_rng(0)
     n_texts = 0
     for _ in range(400):
-        text = bytes(SOURCES["bytes"]["varied-bytes"](rng, 300).tolist())
+        text = bytes(sources_of(ByteTokenizer())["varied-bytes"](rng, 300).tolist())
         words = text.split(b" ")[:-1]
         n_texts += text.isascii() and len(words) > 25 and len(set(words)) < 0.9 * len(words)
     assert 0.1 < n_texts / 400 < 0.3
@@ -102,7 +108,10 @@ def test_varied_bytes_have_words_of_a_small_vocabulary() -> None:
 
 def test_repetitive_bytes_are_half_varied_half_of_kinds_that_repeat() -> None:
     rng = np.random.default_rng(0)
-    counts = [len(set(SOURCES["bytes"]["repetitive-bytes"](rng, 256).tolist())) for _ in range(400)]
+    counts = [
+        len(set(sources_of(ByteTokenizer())["repetitive-bytes"](rng, 256).tolist()))
+        for _ in range(400)
+    ]
     few = sum(count <= 20 for count in counts)  # runs, periods and small alphabets
     varied = sum(count > 120 for count in counts)  # uniform bytes, which none of those kinds have
     assert 120 < few < 240

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from model.blueprint import make_blueprint, make_tokenizer
+from model.blueprint import make_blueprint
 from model.checkpoint import load_checkpoint
 from model.generation import generate
 from model.tasks.base import IGNORED, Batch
 from model.tasks.languages import LanguageBatch
 from model.tasks.symbols import SymbolTask
+from model.tokenizers.registry import make_tokenizer
 from model.training.preset import Preset, load_preset
 from model.training.preset_files import PresetError
 from model.training.run import Run
@@ -29,7 +30,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 def _task(name: str, tokenizer: str = "letters", **params: Any) -> SymbolTask:
-    ids = make_tokenizer(tokenizer)
+    ids = make_tokenizer(tokenizer, Path())
     values = tiny_config(tokenizer).to_dict()
     task = make_blueprint(ids, values, name, SMALL[name] | params, ("task",)).task
     assert isinstance(task, SymbolTask)

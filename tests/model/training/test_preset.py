@@ -278,8 +278,13 @@ def test_a_file_that_is_not_toml(tmp_path: Path, data: bytes) -> None:
         ("d_model = 24", "d_model = 24.5", "model.d_model must be a whole number, got 24.5"),
         ("[optimizer]", "[zyx]", "unknown key zyx; known keys: summary, tokenizer, "),
         ("seed = 3", "seed = 3\ntask = 1", "not TOML: .* line"),
-        ('tokenizer = "letters"', 'tokenizer = "words"', "tokenizer must be one of .*'words'"),
-        ('tokenizer = "letters"', "tokenizer = []", r"tokenizer must be a string, got \[\]"),
+        ('tokenizer = "letters"', 'tokenizer = "words"', "there is no tokenizer 'words'; known"),
+        ('tokenizer = "letters"', "tokenizer = []", r"tokenizer must be a name, or .*, got \[\]"),
+        (
+            'tokenizer = "letters"',
+            'tokenizer = {name = "alphabet"}',
+            r"missing key tokenizer\.symbols",
+        ),
         (
             'tokenizer = "letters"',
             'tokenizer = "bytes"',

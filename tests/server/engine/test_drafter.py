@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.tokenizer import ByteTokenizer
+from model.tokenizers.byte import ByteTokenizer
 from server.engine.drafter import Drafter, draft_for
 
 TOKENIZER = ByteTokenizer()

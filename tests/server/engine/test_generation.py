@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.draws import Draw
 from model.sampling import SamplingParams
-from model.tokenizer import ByteTokenizer
+from model.tokenizers.byte import ByteTokenizer
 from server.engine.deltas import Delta, Progress
 from server.engine.generation import Generation, GenerationParams, Logits
 from server.engine.sequence import Sequence

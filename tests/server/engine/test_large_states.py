@@ -15,7 +15,7 @@ from model.decoder import Decoder
 from model.sampling import TokenLogprob, token_logprob
 from model.state import RaggedBatch
 from model.tasks.copying import Copying, CopyingParams
-from model.tokenizer import LetterTokenizer
+from model.tokenizers.alphabet import LetterTokenizer
 from server.engine.storage import allocate, pool_bytes
 from server.settings import Settings
 from tests.server.conftest import make_settings

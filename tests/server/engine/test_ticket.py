@@ -2,7 +2,7 @@
 
 from itertools import count
 
-from model.tokenizer import ByteTokenizer
+from model.tokenizers.byte import ByteTokenizer
 from server.engine.deltas import Progress
 from server.engine.generation import Generation, GenerationParams
 from server.engine.ticket import Context, Ticket

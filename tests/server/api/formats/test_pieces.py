@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from model.sampling import TokenLogprob
-from model.tokenizer import ByteTokenizer
+from model.tokenizers.byte import ByteTokenizer
 from server.api.formats.completions import CompletionFormat
 from server.api.formats.generate import GenerateFormat
 from server.api.formats.pieces import MAX_EVENT_BYTES, pieces

@@ -1,21 +1,14 @@
-"""Text to ids and back."""
+"""Bytes to text and back."""
 
 import re
-from collections.abc import Sequence
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.tokenizer import (
-    TOKENIZERS,
-    ByteTokenizer,
-    LetterTokenizer,
-    Tokenizer,
-    TokenizerError,
-    special_tokens,
-)
+from model.tokenizers.base import TokenizerError
+from model.tokenizers.byte import ByteTokenizer
+from tests.model.tokenizers.pieces import in_pieces
 
 # Bytes that are cut, overlong, surrogates or beyond Unicode come up often.
 _AWKWARD = st.sampled_from(
@@ -26,17 +19,6 @@ _AWKWARD = st.sampled_from(
 )
 any_bytes = st.one_of(st.binary(), st.lists(_AWKWARD).map(b"".join))
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
-
-
-def in_pieces(ids: Sequence[int], cuts: Sequence[int]) -> list[Sequence[int]]:
-    bounds = [0, *sorted(cut % (len(ids) + 1) for cut in cuts), len(ids)]
-    return [ids[a:b] for a, b in pairwise(bounds)]
-
-
-def test_ids_are_those_of_the_trained_models() -> None:
-    ids = {name: (t.vocab_size, t.bos_id, t.sep_id, t.eos_id) for name, t in TOKENIZERS.items()}
-    assert ids == {"bytes": (259, 256, 257, 258), "letters": (29, 0, 1, 2)}
-    assert all(name == tokenizer.name for name, tokenizer in TOKENIZERS.items())
 
 
 @given(any_text)
@@ -121,49 +103,3 @@ def test_lone_surrogates_are_refused(text: str, position: int) -> None:
     assert caught.value.position == position
     assert repr(text[position]) in str(caught.value)
     assert f"position {position}" in str(caught.value)
-
-
-@given(st.text("abcdefghijklmnopqrstuvwxyz"), st.lists(st.integers(0, 1000), max_size=5))
-def test_letters_come_back(text: str, cuts: list[int]) -> None:
-    tokenizer = LetterTokenizer()
-    ids = tokenizer.encode(text)
-    assert all(3 <= i < 29 for i in ids)
-    assert tokenizer.decode([0, *ids, 1, 2]) == text
-    stream = tokenizer.stream_decoder()
-    assert "".join(stream.push(piece) for piece in in_pieces(ids, cuts)) + stream.flush() == text
-
-
-def test_letters_begin_at_three() -> None:
-    assert LetterTokenizer().encode("az") == [3, 28]
-
-
-@pytest.mark.parametrize("text", ["abcA", "abc ", "abcé", "abc\n", "abc\ud800", "abc`", "abc{"])
-def test_other_characters_are_refused(text: str) -> None:
-    with pytest.raises(TokenizerError, match="letters a to z") as caught:
-        LetterTokenizer().encode(text)
-    assert caught.value.position == 3
-    assert f"character {text[3]!r} at position 3" in str(caught.value)
-
-
-@pytest.mark.parametrize("name", sorted(TOKENIZERS))
-def test_nothing_is_nothing(name: str) -> None:
-    tokenizer: Tokenizer = TOKENIZERS[name]()
-    assert tokenizer.encode("") == []
-    assert tokenizer.decode([]) == ""
-    assert tokenizer.stream_decoder().flush() == ""
-
-
-@pytest.mark.parametrize("name", TOKENIZERS)
-def test_every_id_has_a_name_of_its_own(name: str) -> None:
-    tokenizer: Tokenizer = TOKENIZERS[name]()
-    names = [tokenizer.token(token_id) for token_id in range(tokenizer.vocab_size)]
-    assert len(set(names)) == tokenizer.vocab_size
-    specials = special_tokens(tokenizer)
-    assert sorted(specials.values()) == ["<bos>", "<eos>", "<sep>"]
-    for token_id, token in enumerate(names):
-        if token_id in specials:
-            assert token == specials[token_id]
-        elif "\ufffd" in tokenizer.decode([token_id]):
-            assert token == f"bytes:\\x{token_id:02x}"
-        else:
-            assert token == tokenizer.decode([token_id])
