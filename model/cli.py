@@ -22,14 +22,13 @@ from model.arguments import (
     load,
     start_backend,
 )
-from model.device import DeviceError, chosen_device
 from model.evaluation.cli import commands as evaluating
 from model.reproduction.cli import commands as reproducing
 from model.sampling import SamplingParams
 from model.sampling_options import takes_sampling
-from model.terminal import fail, postponed_interrupts, progress_bar, say
+from model.terminal import fail, say
 from model.tokenizers.byte import ByteTokenizer
-from model.training.preset_files import PresetError, preset_names
+from model.training.cli import commands as training
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -75,6 +74,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(training)
 app.add_typer(evaluating)
 app.add_typer(reproducing)
 _CUT_OFF = 3  # the exit status of an answer that had no room
@@ -100,127 +100,6 @@ def main(
     ] = False,
 ) -> None:
     """Take the options that are none of a command."""
-
-
-def _complete_preset(incomplete: str) -> list[str]:
-    return [name for name in preset_names() if name.startswith(incomplete)]
-
-
-@app.command()
-def train(
-    preset: Annotated[
-        str,
-        typer.Argument(
-            metavar="PRESET",
-            help=f"One of {', '.join(preset_names())}, or a TOML file of your own.",
-            autocompletion=_complete_preset,
-        ),
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the run; by default, runs/PRESET.", metavar="FOLDER"),
-    ] = None,
-    start: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            help="Checkpoint to begin with, instead of random weights.",
-            metavar="CHECKPOINT",
-            autocompletion=complete_checkpoint,
-        ),
-    ] = None,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Begin again, and delete the run in that folder.")
-    ] = False,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="Replace a value of the preset, such as optimizer.steps=100. May be repeated.",
-            metavar="KEY=VALUE",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(help="Seed of weights and data, instead of the preset's.", min=0, metavar="N"),
-    ] = None,
-    save_every: Annotated[
-        int | None,
-        typer.Option(
-            help="Save a checkpoint every N steps, in addition to about once a minute.",
-            min=1,
-            metavar="N",
-        ),
-    ] = None,
-    threads: Threads = None,
-    device: DeviceOption = "auto",
-) -> None:
-    """Train a preset, or resume its interrupted run.
-
-    The output folder holds the checkpoint, the log (log.jsonl) and the state that a run is resumed
-    from. Ctrl-C saves all three and stops; the same command then goes on from there. The checkpoint
-    of an unfinished run can be evaluated, served and asked like any other. With the same number of
-    threads on the same device, a resumed run gives the same weights as an uninterrupted one.
-    """
-    from model.training.huge_pages import use_huge_pages
-
-    use_huge_pages()
-    from model.training.preset import load_preset
-
-    changes = [*(settings or []), *([] if seed is None else [f"seed={seed}"])]
-    try:
-        recipe = load_preset(preset, changes)
-    except PresetError as error:
-        fail(error)
-    from model.training.run import Run, RunError
-    from model.training.trainer import DivergedError, Progress, Trainer
-
-    try:
-        device = chosen_device(device)
-    except DeviceError as error:
-        fail(f"--device: {error}")
-    start_backend(threads, device)
-    try:
-        run = Run(output if output is not None else Path("runs") / recipe.name)
-        if restart:
-            run.clear()
-        begun = None if start is None else load(start)
-        job = Trainer(recipe, run, begun, save_every, device)
-    except RunError as error:
-        fail(error)
-    steps = recipe.optimizer.last_step
-    if job.step:
-        say(f"Going on from step {job.step:,} of {steps:,}.")
-    with (
-        postponed_interrupts() as interrupted,
-        progress_bar("{task.fields[numbers]}") as progress,
-    ):
-        task = progress.add_task(recipe.name, total=steps, completed=job.step, numbers="")
-
-        def report(now: Progress) -> None:
-            values = {"loss": now.loss, **now.scores}
-            numbers = [f"{name} {value:.4f}" for name, value in values.items()]
-            numbers.append(f"{now.tokens_per_second:,.0f} tokens/s")
-            numbers += [f"{name} {value:g}" for name, value in now.notes.items()]
-            progress.update(task, completed=now.step, numbers=" · ".join(numbers))
-
-        diverged = None
-        try:
-            finished = job.train(report, lambda: interrupted() is not None)
-        except DivergedError as error:
-            diverged = error  # told below the display, once that is closed
-        number = interrupted()
-    if diverged is not None:
-        if job.saved_step is not None:
-            say(f"The checkpoint of step {job.saved_step:,} is in {run.folder}.")
-        fail(diverged)
-    if not finished and number is not None:
-        say(
-            f"Saved at step {job.step:,} of {steps:,}; the checkpoint is in {run.folder}. "
-            "The same command goes on from there."
-        )
-        raise typer.Exit(_SIGNALLED + number)
-    say(f"Trained {steps:,} steps in {job.seconds:,.0f} s. The checkpoint is in {run.folder}.")
 
 
 @app.command()

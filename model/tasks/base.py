@@ -1,8 +1,8 @@
 """What a task is: data to train on, scores, and how a model that learned it is asked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from numpy.random import Generator
@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from model.config import ModelConfig
+from model.data.corpus import Corpus
 from model.tokenizers.base import Tokenizer
 
 IGNORED = -100
@@ -48,6 +49,40 @@ class Batch:
         """The same batch with its tensors on a device."""
         names = ("token_ids", "targets", "offsets")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+
+@runtime_checkable
+class ReadsData(Protocol):
+    """A task that may be trained on texts of a user."""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it cannot be trained without."""
+
+    def read(self, corpus: Corpus) -> None:
+        """Take what is to be trained on.
+
+        Raises:
+            DataError: it is too little.
+        """
+
+
+@runtime_checkable
+class Validates(Protocol):
+    """A task that scores a model by data that are held out, while it is trained."""
+
+    def validate(self, predict: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Score a model.
+
+        Args:
+            predict: gives the logits `[B, T, vocab_size]` of sequences `[B, T]`.
+
+        Returns:
+            Scores by their names, for the log and for people.
+        """
+
+    def beginning(self) -> list[int]:
+        """Content ids that begin a sample of what the model writes."""
 
 
 class Task(Protocol):

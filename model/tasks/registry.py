@@ -11,6 +11,7 @@ TASKS: Registry[type[Task]] = Registry(
         "induction": "model.tasks.induction:Induction",
         "languages": "model.tasks.languages:RegularLanguages",
         "selective": "model.tasks.selective:SelectiveCopying",
+        "text": "model.tasks.text:Text",
     },
 )
 """Classes of tasks (`model.tasks.base.Task`), each in a file of its own; `TASKS.register` adds one

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 from model.blueprint import SPECIALS, Blueprint, make_blueprint
 from model.construction import Construction, ConstructionError, check
 from model.tokenizers.registry import describe_tokenizer, make_tokenizer
+from model.training.initial import Initial
 from model.training.preset_files import PresetError, PresetValues
 from model.validation import STRICT, InvalidValueError, validate
 
@@ -20,6 +21,8 @@ class OptimizerParams(BaseModel):
 
     Attributes:
         steps: length of the schedules of learning rate and task.
+        minutes: ends the run after so much time instead, and has the schedules follow the time, so
+            that two runs are never quite alike; 0 goes by steps.
         stop: ends the run early, after this many steps; 0 runs all of them.
         learning_rate: peak; reached after `warmup_steps`, then a cosine to `final_ratio` of it.
         warmup_steps: steps in which the rate grows linearly from nothing.
@@ -33,6 +36,7 @@ class OptimizerParams(BaseModel):
     model_config = STRICT
 
     steps: int = Field(default=1000, ge=1)
+    minutes: float = Field(default=0.0, ge=0)
     stop: int = Field(default=0, ge=0)
     learning_rate: float = Field(default=0.001, gt=0)
     warmup_steps: int = Field(default=50, ge=0)
@@ -46,12 +50,29 @@ class OptimizerParams(BaseModel):
     def _check_stop(self) -> Self:
         if self.stop > self.steps:
             raise ValueError(f"need stop <= steps, got {self.stop} and {self.steps}")
+        if self.stop and self.minutes:
+            raise ValueError("stop and minutes exclude each other")
         return self
 
     @property
     def last_step(self) -> int:
         """Steps of the whole run."""
         return self.stop or self.steps
+
+    def share(self, step: int, seconds: float) -> float:
+        """How much of the run is done, from 0 to 1.
+
+        Args:
+            step: steps done.
+            seconds: time trained so far.
+        """
+        if self.minutes:
+            return min(1.0, seconds / (60 * self.minutes))
+        return step / self.steps
+
+    def is_over(self, step: int, seconds: float) -> bool:
+        """Whether all of the run is done, as for `share`."""
+        return seconds >= 60 * self.minutes if self.minutes else step >= self.last_step
 
     def trains(self, name: str) -> bool:
         """Whether the parameter of that name changes."""
@@ -68,6 +89,7 @@ class _PresetFile(BaseModel):
     seed: int = Field(default=0, ge=0)
     match_places: bool = False
     construction: Construction | None = None
+    initial: Initial = Field(default_factory=Initial)
     model: dict[str, Any] = Field(default_factory=dict)
     optimizer: OptimizerParams = Field(default_factory=OptimizerParams)
     task: dict[str, Any] = Field(default_factory=dict)
@@ -84,6 +106,7 @@ class Preset:
         match_places: whether mixers that can do so start out looking for the source of the next
             output token (`Decoder.match_places`), or have to learn it.
         construction: how embedding and relations are set before training; None for random weights.
+        initial: how large random weights are.
         blueprint: tokenizer, shape and task.
         optimizer: how parameters are changed.
     """
@@ -93,6 +116,7 @@ class Preset:
     seed: int
     match_places: bool
     construction: Construction | None
+    initial: Initial
     blueprint: Blueprint
     optimizer: OptimizerParams
 
@@ -105,6 +129,7 @@ class Preset:
             "seed": self.seed,
             "match_places": self.match_places,
             "construction": self.construction and self.construction.model_dump(),
+            "initial": self.initial.model_dump(),
             "model": self.blueprint.config.to_dict(),
             "optimizer": self.optimizer.model_dump(),
             "task": {"name": task.name, **task.params.model_dump(mode="json")},
@@ -125,6 +150,15 @@ def load_preset(name_or_path: str, settings: Iterable[str] = ()) -> Preset:
     read = PresetValues(name_or_path)
     for setting in settings:
         read.override(setting)
+    return make_preset(read)
+
+
+def make_preset(read: PresetValues) -> Preset:
+    """Make a preset of the values of its file.
+
+    Raises:
+        PresetError: unknown, missing or wrong keys.
+    """
     try:
         return _build(read.name, read.values, read.folder)
     except InvalidValueError as error:
@@ -156,6 +190,7 @@ def _build(name: str, values: dict[str, Any], folder: Path) -> Preset:
         read.seed,
         read.match_places,
         read.construction,
+        read.initial,
         blueprint,
         read.optimizer,
     )

@@ -67,6 +67,17 @@ class PresetValues:
             raise PresetError(f"{where}: {'.'.join(path[:-1])} is neither a table nor a list")
         self._sources[path] = where
 
+    def replace(self, key: str, value: Any, source: str) -> None:
+        """Replace the value of a table's first level.
+
+        Args:
+            key: of the file.
+            value: as parsed.
+            source: what is to blame for it, for errors.
+        """
+        self.values[key] = value
+        self._sources[(key,)] = source
+
     def source(self, key: Iterable[str | int]) -> str:
         """The file or option that a value comes from, for errors."""
         path = tuple(map(str, key))

@@ -16,6 +16,7 @@ from model.decoder import Decoder
 from model.device import Device, backend_for
 from model.tasks.base import IGNORED
 from model.training.batches import Batches
+from model.training.initial import apply_initial
 from model.training.preset import OptimizerParams, Preset
 from model.training.run import Run, RunError
 
@@ -69,6 +70,7 @@ class Trainer:
         save_every: steps after which state and checkpoint are saved each time, in addition to
             about once a minute; None for the latter only.
         device: what to compute on. A run can be resumed on another one, if not to the same bits.
+        data: what tells the data of a user from others that the task might read; None for none.
 
     Attributes:
         step: steps done.
@@ -88,6 +90,7 @@ class Trainer:
         start: Checkpoint | None = None,
         save_every: int | None = None,
         device: Device = "cpu",
+        data: str | None = None,
     ) -> None:
         self.preset, self.run = preset, run
         self._save_every = save_every
@@ -99,6 +102,7 @@ class Trainer:
             raise RunError(f"preset {preset.name!r}: model: {error}") from None
         if preset.construction is not None:
             construct(self.model, preset.construction)
+        apply_initial(self.model, preset.initial)
         if preset.match_places:
             try:
                 self.model.match_places()
@@ -117,13 +121,14 @@ class Trainer:
             fused=backend.device.type == "cuda",
         )
         # On the CPU, the thread that draws would take time from those that compute.
-        self._batches = Batches(preset, _N_AHEAD if backend.trains_as_on_device else 0)
+        n_ahead = _N_AHEAD if backend.trains_as_on_device else 0
+        self._batches = Batches(preset, n_ahead, lambda: self.seconds)
         if start is not None:
             if start.config != config:
                 raise RunError(f"{start.path} is of another shape than preset {preset.name!r}")
             self.model.load_state_dict(start.decoder.state_dict())
         origin = None if start is None else start.fingerprint
-        self.recipe = json.dumps({"preset": preset.to_json(), "start": origin})
+        self.recipe = json.dumps({"preset": preset.to_json(), "start": origin, "data": data})
         self.step, self.seconds = 0, 0.0
         self.saved_step: int | None = None
         if run.exists:
@@ -146,12 +151,11 @@ class Trainer:
             DivergedError: the loss or its gradient is no longer finite. The parameters stay as they
                 were before that step, and what was saved last stays on disk.
         """
-        last = self.preset.optimizer.last_step
         saved_at = time.monotonic()
-        while self.step < last:
+        while not self.is_over:
             progress = self._step()
             report(progress)
-            if progress.step % _LOG_EVERY == 0 or progress.step == last:
+            if progress.step % _LOG_EVERY == 0 or self.is_over:
                 self.run.log(progress.to_line())
             if stop():
                 break
@@ -160,7 +164,20 @@ class Trainer:
                 self.save()
                 saved_at = time.monotonic()
         self.save()
-        return self.step == last
+        return self.is_over
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done, from 0 to 1."""
+        optimizer = self.preset.optimizer
+        if optimizer.minutes:
+            return optimizer.share(self.step, self.seconds)
+        return self.step / optimizer.last_step
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of the run is done."""
+        return self.preset.optimizer.is_over(self.step, self.seconds)
 
     def save(self) -> None:
         """Save the state of the run, and a checkpoint of its model as it is now."""
@@ -172,7 +189,7 @@ class Trainer:
     def _step(self) -> Progress:
         began = time.perf_counter()
         task, optimizer = self.preset.blueprint.task, self.preset.optimizer
-        rate = learning_rate(optimizer, self.step)
+        rate = learning_rate(optimizer, self.step, self.seconds)
         batch = self._batches.of_step(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -205,17 +222,18 @@ class Trainer:
         )
 
 
-def learning_rate(optimizer: OptimizerParams, step: int) -> float:
+def learning_rate(optimizer: OptimizerParams, step: int, seconds: float = 0.0) -> float:
     """Learning rate of a step: linear warm-up times a cosine.
 
     `learning_rate · min(1, (step + 1) / warmup_steps) · (f + (1 - f) · c)` with `f = final_ratio`
-    and `c = (1 + cos(π · step / steps)) / 2`.
+    and `c = (1 + cos(π · share)) / 2`, where the share is that of the run that is done.
 
     Args:
         optimizer: of the run.
         step: steps done before this one, 0 for the first.
+        seconds: time trained before, which counts in a run that goes by time.
     """
     warm = min(1.0, (step + 1) / max(1, optimizer.warmup_steps))
-    cosine = 0.5 * (1.0 + math.cos(math.pi * step / optimizer.steps))
+    cosine = 0.5 * (1.0 + math.cos(math.pi * optimizer.share(step, seconds)))
     decay = optimizer.final_ratio + (1 - optimizer.final_ratio) * cosine
     return optimizer.learning_rate * warm * decay

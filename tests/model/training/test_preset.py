@@ -55,10 +55,11 @@ PAPER = {
     "paper": "normalized", "paper-separable": "separable", "paper-transformer": "attention",
     "paper-linear-transformer": "linear_attention",
 }  # fmt: skip
+TEXTS = ["lm"]
 
 
 def test_the_project_has_these_presets() -> None:
-    assert preset_names() == sorted([*RECORDED, *PAPER])
+    assert preset_names() == sorted([*RECORDED, *PAPER, *TEXTS])
 
 
 @pytest.mark.parametrize("name", PAPER)
