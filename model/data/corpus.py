@@ -72,7 +72,7 @@ def make_corpus(
         form: how they stand in files.
         tokenizer: makes tokens of them.
         held_out: share of the documents that are for validation, at least one; of a single
-            document, the share of its characters.
+            document, the share of its characters. With 1, nothing is trained on.
         report: is told how far this is.
 
     Raises:
@@ -109,13 +109,16 @@ def _read(folder: Path, about: dict[str, Any]) -> Corpus | None:
     if written.get("about") != about:
         return None
     train, validation = (
-        Part(
-            np.memmap(folder / f"{name}.bin", np.dtype(written["dtype"]), "r"),
-            written["n_bytes"][name],
-        )
+        Part(_mapped(folder / f"{name}.bin", written["dtype"]), written["n_bytes"][name])
         for name in _PARTS
     )
     return Corpus(train, validation, written["n_documents"], written["fingerprint"])
+
+
+def _mapped(file: Path, dtype: str) -> NDArray[Any]:
+    if not file.stat().st_size:  # which cannot be mapped
+        return np.empty(0, dtype)
+    return np.memmap(file, dtype, "r")
 
 
 def _write(

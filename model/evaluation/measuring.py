@@ -79,7 +79,7 @@ def measure(
     output: Path | None,
     *,
     restart: bool,
-) -> None:
+) -> Sequence[_Result]:
     """Measure what is missing behind a progress display, and print the tables.
 
     On an interrupt or an error, the results so far are printed, and stay in the file.
@@ -89,6 +89,9 @@ def measure(
         measurement: of this model.
         output: file to keep results in, and to go on from; None for none.
         restart: whether to leave aside what it holds.
+
+    Returns:
+        All results.
     """
     known = {"checkpoint": checkpoint.name, "fingerprint": checkpoint.fingerprint}
     if checkpoint.decoder.pool_dtype != "float32":
@@ -119,6 +122,7 @@ def measure(
         if output is not None:
             say(f"The results so far are in {output}. The same command goes on from there.")
         raise KeyboardInterrupt
+    return results
 
 
 def _run(name: str, parts: Sequence[Part[_Result]], kept: "_Kept[_Result]") -> None:

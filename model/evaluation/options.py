@@ -1,5 +1,6 @@
 """Options that the evaluating commands share."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,17 @@ def _writable(ctx: typer.Context, file: Path | None) -> Path | None:
         except OSError as error:
             raise typer.BadParameter(f"{file}: {error.strerror}") from None
     return file
+
+
+def plot_file(ctx: typer.Context, file: Path | None) -> Path | None:
+    """Refuse a file that cannot be drawn to, before anything is measured."""
+    if file is None or ctx.resilient_parsing:
+        return file
+    if file.suffix not in (".svg", ".png"):
+        raise typer.BadParameter(f"{file}: must end in .svg or .png")
+    if find_spec("matplotlib") is None:
+        raise typer.BadParameter("drawing needs Matplotlib: pip install 'causalrn[figures]'")
+    return _writable(ctx, file)
 
 
 Output = Annotated[

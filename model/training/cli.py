@@ -8,6 +8,7 @@ import typer
 from model.arguments import DeviceOption, Threads, complete_checkpoint, load, start_backend
 from model.data.documents import Format
 from model.data.errors import DataError
+from model.data.options import Field, Separator
 from model.device import DeviceError, chosen_device
 from model.terminal import fail, postponed_interrupts, say
 from model.training.preset_files import PresetError, PresetValues, preset_names
@@ -38,17 +39,8 @@ def train(
             metavar="FILE_OR_FOLDER",
         ),
     ] = None,
-    field: Annotated[
-        str, typer.Option(help="Where the text is in the objects of JSON lines.", metavar="NAME")
-    ] = "text",
-    separator: Annotated[
-        str | None,
-        typer.Option(
-            help="The line that separates documents in a text, such as '<|endoftext|>', or '' for "
-            "blank lines; by default, each file is a document.",
-            metavar="LINE",
-        ),
-    ] = None,
+    field: Field = "text",
+    separator: Separator = None,
     held_out: Annotated[
         float,
         typer.Option(

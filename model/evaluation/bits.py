@@ -1,0 +1,169 @@
+"""How many bits models need for each byte of a text, by how much of it they have read before."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from torch.nn.functional import cross_entropy
+
+from model.checkpoint import Checkpoint
+from model.data.corpus import Part as Texts
+from model.data.corpus import make_corpus
+from model.data.documents import Format
+from model.data.survey import survey
+from model.evaluation.cost import token_cost
+from model.evaluation.errors import EvaluationError
+from model.evaluation.measuring import Advance, Measurement, Part
+from model.evaluation.tables import markdown
+from model.tasks.text import windows
+
+_FIRST = 16  # tokens of the first group; each group after it doubles what was read before
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a model needed at some places of its contexts.
+
+    Attributes:
+        model: its name.
+        begin, end: tokens that it had read before, at least and less than.
+        tokens: that were predicted.
+        bits: per byte of their text.
+    """
+
+    model: str
+    begin: int
+    end: int
+    tokens: int
+    bits: float
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Which of the results it is."""
+        return self.model, self.end
+
+
+def bits(
+    checkpoints: Sequence[Checkpoint],
+    paths: Sequence[Path],
+    form: Format,
+    context: int,
+    n_sequences: int,
+) -> Measurement[Cell]:
+    """Measure models on the same texts.
+
+    Args:
+        checkpoints: the models, whose names differ.
+        paths: files and folders.
+        form: how documents stand in them.
+        context: tokens of each sequence.
+        n_sequences: passages at even distances, at most.
+
+    Raises:
+        DataError: something of the texts cannot be used.
+        EvaluationError: a model holds fewer tokens, or two have the same name.
+    """
+    names = [checkpoint.name for checkpoint in checkpoints]
+    if len({*names}) < len(names):
+        raise EvaluationError(f"two of these checkpoints have the same name: {', '.join(names)}")
+    for checkpoint in checkpoints:
+        if checkpoint.config.max_seq_len < context:
+            raise EvaluationError(
+                f"{checkpoint.name} holds {checkpoint.config.max_seq_len} tokens, fewer than "
+                f"--context {context}"
+            )
+    parts, digests = [], []
+    for checkpoint in checkpoints:
+        passages, texts, digest = _passages(checkpoint, paths, form, context, n_sequences)
+        parts.append(_part(checkpoint, passages, texts))
+        digests.append(digest)
+    settings = {
+        "data": [str(path) for path in paths],
+        "models": dict(zip(names, (one.fingerprint for one in checkpoints), strict=True)),
+        "tokens": digests,
+        "context": context,
+        "sequences": n_sequences,
+    }
+    return Measurement(settings, TypeAdapter(list[Cell]), parts, table)
+
+
+def _passages(
+    checkpoint: Checkpoint, paths: Sequence[Path], form: Format, context: int, n_sequences: int
+) -> tuple[list[NDArray[np.int64]], float, str]:
+    """Passages as tokens, the bytes of text that one stands for, and a digest of all tokens."""
+
+    def ignore(doing: str, share: float) -> None:
+        pass
+
+    found = survey(paths, form, ignore)
+    with TemporaryDirectory() as folder:
+        corpus = make_corpus(Path(folder), found, form, checkpoint.tokenizer, 1.0, ignore)
+        texts: Texts = corpus.validation
+        passages = list(windows(texts, context, n_sequences))
+        return passages, texts.bytes_per_token, corpus.fingerprint
+
+
+def _part(
+    checkpoint: Checkpoint, passages: Sequence[NDArray[np.int64]], bytes_per_token: float
+) -> Part[Cell]:
+    groups = list(_groups(max(map(len, passages)) - 1))
+    costs = [len(ids) * token_cost(len(ids) / 2) for ids in passages]
+
+    def measure(advance: Advance) -> list[Cell]:
+        nats = np.zeros(len(groups))
+        tokens = np.zeros(len(groups), np.int64)
+        for ids, cost in zip(passages, costs, strict=True):
+            losses = _losses(checkpoint, torch.from_numpy(ids))
+            for number, (begin, end) in enumerate(groups):
+                own = losses[begin:end]
+                nats[number] += own.sum()
+                tokens[number] += len(own)
+            advance(cost)
+        scale = math.log(2) * bytes_per_token
+        return [
+            Cell(checkpoint.name, begin, end, int(n), float(total / n / scale))
+            for (begin, end), total, n in zip(groups, nats, tokens, strict=True)
+        ]
+
+    keys = [(checkpoint.name, end) for _, end in groups]
+    return Part(checkpoint.name, keys, sum(costs), measure)
+
+
+def _losses(checkpoint: Checkpoint, ids: torch.Tensor) -> NDArray[np.float64]:
+    """Nats of each token but the first."""
+    with torch.no_grad():
+        logits = checkpoint.decoder(ids[None, :-1])[0]
+    losses = cross_entropy(logits, ids[1:].to(logits.device), reduction="none")
+    found: NDArray[np.float64] = losses.double().cpu().numpy()
+    return found
+
+
+def _groups(n: int) -> Iterator[tuple[int, int]]:
+    begin, end = 0, _FIRST
+    while begin < n:
+        yield begin, min(end, n)
+        begin, end = end, 2 * end
+
+
+def table(cells: Sequence[Cell]) -> str:
+    """A Markdown table: what was read before in rows, models in columns, and all of it below."""
+    names = list(dict.fromkeys(cell.model for cell in cells))
+    found = {cell.key: cell for cell in cells}
+    rows = [["tokens read before", *names]]
+    for begin, end in sorted({(cell.begin, cell.end) for cell in cells}):
+        own = [found.get((name, end)) for name in names]
+        shown = ["" if cell is None else f"{cell.bits:.3f}" for cell in own]
+        rows.append([f"{begin:,} to {end - 1:,}", *shown])
+    rows.append(["all", *(f"{mean([c for c in cells if c.model == n]):.3f}" for n in names)])
+    return f"Bits per byte of text:\n\n{markdown(rows)}"
+
+
+def mean(cells: Sequence[Cell]) -> float:
+    """Bits per byte over all tokens."""
+    return sum(cell.bits * cell.tokens for cell in cells) / sum(cell.tokens for cell in cells)
