@@ -8,10 +8,11 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from model.config import ModelConfig
+from model.data.corpus import Corpus
 from model.tasks.base import IGNORED, Batch, TaskError
 from model.tasks.contexts import draw_contexts
 from model.tasks.passages import rest_of_passage
-from model.tasks.strings import sources_of
+from model.tasks.strings import half_each, passages_of, sources_of
 from model.tokenizers.base import Tokenizer
 from model.validation import STRICT
 
@@ -78,6 +79,17 @@ class Copying:
         self.params = params
         self._source = sources[params.strings or next(iter(sources))]
         self._config = config
+
+    @property
+    def needs_data(self) -> bool:
+        """See `ReadsData.needs_data`: there are strings without."""
+        return False
+
+    def read(self, corpus: Corpus) -> None:
+        """Let half of the strings be passages of these texts; see `ReadsData.read`."""
+        config = self._config
+        specials = (config.bos_id, config.sep_id, config.eos_id)
+        self._source = half_each(self._source, passages_of(corpus.train, specials))
 
     @property
     def modes(self) -> tuple[str, ...]:

@@ -4,13 +4,14 @@ Kinds range from incompressible to the ones that break copiers that look for con
 place: runs, periods, two letters at random, a line repeated with a small change.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from model.data.corpus import Part
 from model.tokenizers.base import Tokenizer, content_ids
 
 Ids = NDArray[np.int64]
@@ -151,6 +152,24 @@ _BYTE_SOURCES: dict[str, Source] = {
     "repetitive-bytes": repetitive_byte_string,
     "uniform-bytes": BYTE_KINDS["uniform"],
 }
+
+
+def passages_of(part: Part, specials: Collection[int]) -> Source:
+    """Passages of documents, across their borders but without the special ids that stand there."""
+    tokens, apart = part.token_ids, np.array([*specials])
+
+    def source(rng: Generator, n: int) -> Ids:
+        # No document is empty, so at least one token in three has a text.
+        places = rng.integers(len(tokens)) + np.arange(3 * n + 2)
+        found = np.take(tokens, places, mode="wrap").astype(np.int64)
+        return found[~np.isin(found, apart)][:n]
+
+    return source
+
+
+def half_each(first: Source, second: Source) -> Source:
+    """Strings of either kind, each half the time."""
+    return lambda rng, n: (first if rng.random() < 0.5 else second)(rng, n)
 
 
 def sources_of(tokenizer: Tokenizer) -> Mapping[str, Source]:

@@ -140,3 +140,15 @@ def test_tasks_that_read_no_texts_say_so(lines: Path, tmp_path: Path) -> None:
     )
     said = refusal("train", preset, "--output", tmp_path / "run", "--data", lines)
     assert said == "--data: the task 'induction' reads no texts"
+
+
+def test_an_alphabet_of_ones_own_is_copied_and_recalled(tmp_path: Path) -> None:
+    few = ("--set", "optimizer.steps=60", "--set", "task.batch_tokens=1024", "--threads", 1)
+    result = run("train", "copy", "--alphabet", "ACGT", "--output", tmp_path / "dna", *few)
+    assert result.exit_code == 0, result.stderr
+    text = "GATTACA" * 9
+    answer = run("generate", text, "--checkpoint", tmp_path / "dna", "--threads", 1)
+    assert (answer.exit_code, answer.stdout) == (0, text)
+    assert load_checkpoint(tmp_path / "dna").task.modes == ("copy", "recall")
+    said = refusal("generate", "GATTAXA", "--checkpoint", tmp_path / "dna", "--threads", 1)
+    assert "character 'X' at position 5 is not one of the 4 characters" in said
