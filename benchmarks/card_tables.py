@@ -7,12 +7,12 @@ from typing import Any
 
 from benchmarks import card_commands
 from benchmarks.card_commands import read
+from model.block import Block
 from model.config import ModelConfig
 from model.evaluation import copying, fact_recall, recall_cell, refusal_cell
 from model.evaluation.calibration import refused
 from model.evaluation.queries import PLACES
 from model.evaluation.tables import markdown
-from model.mixers.registry import MIXERS
 
 _LONGER = ("evaluation-long.json", "evaluation-longest.json")  # that a folder may have as well
 
@@ -131,9 +131,7 @@ def misses_and_hits(cells: Sequence[refusal_cell.Cell], least: float) -> tuple[s
 def size(folder: Path) -> str:
     """How large a checkpoint's weights, its contexts and its memory of a token are."""
     config = ModelConfig.from_dict(read(folder / "config.json")["model"], ("model",))
-    layers = [
-        MIXERS.find(block.mixer).spec(block.params, config.d_model) for block in config.blocks
-    ]
+    layers = [Block.spec(block, config.d_model) for block in config.blocks]
     memory = sum(tensor.n_bytes for layer in layers for tensor in layer.pool)
     weights = (folder / "model.safetensors").stat().st_size
     return (

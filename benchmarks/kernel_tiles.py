@@ -44,9 +44,10 @@ def _tiles() -> Iterator[Variant]:
     for channels in (64, 1024):
         width = {"CHANNELS": channels}
         yield Variant(relation.combine, width | segment)
-        for kernel in (relation.append, token_shift.shift):
-            yield Variant(kernel, width)
-        yield Variant(relation.append, width, pool=BFLOAT16)
+        for n_outputs in (1, 2):
+            yield Variant(token_shift.shift, {"OUTPUTS": n_outputs} | width)
+        for pool in ("*fp32", BFLOAT16):
+            yield Variant(relation.append, width, pool=pool)
         for exp in (False, True):
             yield Variant(norm.normalize_rows, {"EXP": exp} | norm.rows_of(channels))
         yield Variant(norm.change_rows, norm.rows_of(channels))
@@ -70,7 +71,8 @@ def _tiles() -> Iterator[Variant]:
     for kernel in (
         shift_whole.shift_whole, shift_whole.add_token_gradients, shift_whole.add_tap_gradients,
     ):  # fmt: skip
-        yield Variant(kernel, tile)
+        for n_outputs in (1, 2):
+            yield Variant(kernel, {"OUTPUTS": n_outputs} | tile)
     for n_logits in (32, 512, 1024):
         yield Variant(logits.find_likeliest, {"LOGITS": n_logits})
         for aligned in (False, True):

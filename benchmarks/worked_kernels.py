@@ -194,7 +194,8 @@ def _token_shift() -> Iterator[Variant]:
     unit, least = "tap, token and channel", {"float32": 2}
     uses = {f"{_TAPS} taps": 12 / _TAPS}
     work = Work(f"D {_K}", unit, _K, uses, least, "loop")
-    yield _of(token_shift.shift, {"CHANNELS": _K}, work)
+    outputs = {"OUTPUTS": 2}
+    yield _of(token_shift.shift, outputs | {"CHANNELS": _K}, work)
     kept = _TAPS
     yield _of(
         token_shift.keep_tails,
@@ -206,7 +207,7 @@ def _token_shift() -> Iterator[Variant]:
     for kernel in (
         shift_whole.shift_whole, shift_whole.add_token_gradients, shift_whole.add_tap_gradients,
     ):  # fmt: skip
-        yield _of(kernel, tile, Work("", unit, n, uses, least, "loop"))
+        yield _of(kernel, outputs | tile, Work("", unit, n, uses, least, "loop"))
 
 
 def _others() -> Iterator[Variant]:

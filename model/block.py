@@ -1,13 +1,16 @@
 """One block of a decoder: a sequence mixer, optionally followed by a channel MLP."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from model.config import BlockConfig, Phase
 from model.mixers.base import Mixer
+from model.mixers.registry import MIXERS
 from model.mlp import Mlp
 from model.ops.norm import norm
 from model.ops.positions import EVERY_PHASE, OUTPUT, RECALL, SOURCE
-from model.state import LayerState
+from model.state import LayerSpec, LayerState
 from model.step import Step
 
 PHASES: dict[Phase, int] = {"source": SOURCE, "output": OUTPUT, "recall": RECALL}
@@ -35,6 +38,18 @@ class Block:
         )
         self._eps = norm_eps
 
+    @staticmethod
+    def spec(config: BlockConfig, d_model: int) -> LayerSpec:
+        """The tensors that a block with this configuration keeps of its sequences.
+
+        Raises:
+            ValueError: its mixer calls a tensor as its MLP does.
+        """
+        spec: LayerSpec = MIXERS.find(config.mixer).spec(config.params, d_model)
+        if config.mlp is None:
+            return spec
+        return replace(spec, state=(*spec.state, *Mlp.spec(config.mlp, d_model)))
+
     def forward(self, x: Tensor, phases: Tensor, reaches: Tensor) -> Tensor:
         """Run whole sequences through the block, for training; differentiable.
 
@@ -58,14 +73,14 @@ class Block:
 
         Args:
             step: the rows of its `x` that are active are added to, in place.
-            layer: the mixer's storage, updated in place for all new tokens, active or not.
+            layer: the block's storage, updated in place for all new tokens, active or not.
 
         Raises:
             UnsupportedOpError: the backend lacks an operation that the mixer or the MLP needs.
         """
         self.mixer.extend(step, layer)
         if self.mlp is not None:
-            self.mlp.extend(step)
+            self.mlp.extend(step, layer)
 
     @property
     def mask(self) -> int:

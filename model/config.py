@@ -19,11 +19,13 @@ class MlpConfig(BaseModel):
 
     Attributes:
         width: channels between the two.
+        shift_width: taps of the causal depthwise convolution in front of them; 1 means none.
     """
 
     model_config = STRICT
 
     width: PositiveInt
+    shift_width: PositiveInt = 1
 
 
 class BlockConfig(BaseModel):
@@ -122,6 +124,8 @@ class ModelConfig(BaseModel):
             for name in ("mlp", "phases"):
                 if shown[name] is None:
                     del shown[name]
+            if block.mlp is not None and block.mlp.shift_width == 1:
+                del shown["mlp"]["shift_width"]
         return values
 
     @classmethod

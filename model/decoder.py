@@ -66,14 +66,14 @@ class Decoder(nn.Module):
             if block.mlp is not None:
                 mlp = self.mlps[str(number)] = Mlp(block.mlp, config.d_model, **shared)
             self.blocks.append(Block(block, mixer, mlp, config.norm_eps))
-            spec = kind.spec(block.params, config.d_model)
+            spec = Block.spec(block, config.d_model)
             self.specs.append(spec.rounded() if pool_dtype == "bfloat16" else spec)
         self.classifier = Classifier(config.d_model, config.vocab_size, norm_eps=config.norm_eps)
         self.parts = Parts(self.embedding, self.blocks, self.classifier)
 
     @property
     def n_products(self) -> int:
-        """Multiply-adds of the blocks' matrix products for one token."""
+        """Multiply-adds of the blocks' matrices for one token."""
         blocks = (self.mixers, self.mlps)
         return sum(p.numel() for part in blocks for p in part.parameters() if p.ndim == 2)
 

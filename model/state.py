@@ -102,7 +102,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """What one layer, which is a block's mixer, keeps of its sequences.
+    """What one layer, which is a block, keeps of its sequences.
 
     Attributes:
         pool: tensors that every token has, in pages: they grow with the sequence.

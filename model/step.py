@@ -9,7 +9,7 @@ from model.state import DecoderState, RaggedBatch
 Op = Callable[..., None]
 """An operation of a backend, which reads and writes the rows of a step.
 
-It is called as `op(module, step, layer)`; only a mixer has a layer.
+It is called as `op(module, step, layer)`; only the parts of a block have a layer.
 """
 
 

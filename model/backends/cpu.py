@@ -21,7 +21,7 @@ from model.ops.cpu import compiling, jit
 from model.ops.embedding.cpu import embed, embedding_work
 from model.ops.logits.cpu import classify, logits_work
 from model.ops.matrix_state.cpu_layers import matrix_state_layer, matrix_state_work
-from model.ops.mlp.cpu import mlp, mlp_work
+from model.ops.mlp.cpu import mlp, mlp_work, shifted_mlp, shifted_mlp_work
 from model.ops.pairwise.cpu_layers import pairwise_layer, pairwise_work
 from model.ops.relation.cpu_keyed_layer import keyed_layer, keyed_work
 from model.ops.relation.cpu_layers import (
@@ -54,6 +54,7 @@ class CpuBackend(Backend):
         "pairwise_relation": CpuOp(pairwise_layer, pairwise_work),
         "rotary_or_windowed_attention": CpuOp(placed_attention_layer, placed_attention_work),
         "separable_relation": CpuOp(separable_layer, separable_work),
+        "shifted_mlp": CpuOp(shifted_mlp, shifted_mlp_work),
     }
 
     def start(self, report: Callable[[str], object], *, in_a_hurry: bool = False) -> None:

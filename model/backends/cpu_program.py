@@ -327,7 +327,7 @@ class Program:
             else:
                 yield _Stage(None, block.mixer, layer, block.mask)
             if block.mlp is not None:
-                yield self._stage(block.mlp)
+                yield self._stage(block.mlp, layer)
         yield self._stage(self.parts.classifier)
 
     def _stage(self, part: Any, layer: LayerState | None = None, phases: int = SAME_ROWS) -> _Stage:

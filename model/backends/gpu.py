@@ -17,7 +17,7 @@ from model.draws import RowDraw
 from model.ops.attention.gpu_layers import attention_layer, linear_attention_layer
 from model.ops.embedding.gpu import embed
 from model.ops.logits.gpu import classify
-from model.ops.mlp.gpu import mlp
+from model.ops.mlp.gpu import mlp, shifted_mlp
 from model.ops.relation.gpu_keyed_layer import keyed_layer
 from model.ops.relation.gpu_layers import normalized_layer, separable_layer
 from model.predictions import Found, Predictions
@@ -43,6 +43,7 @@ class GpuBackend(Backend):
         "mlp": mlp,
         "normalized_relation": normalized_layer,
         "separable_relation": separable_layer,
+        "shifted_mlp": shifted_mlp,
     }
 
     trains_as_on_device = True

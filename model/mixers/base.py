@@ -46,7 +46,7 @@ class Mixer(nn.Module, ABC):
         """How well a sequence found what it looked for; see `Decoder.match`.
 
         Args:
-            layer: this mixer's storage.
+            layer: storage of the mixer's block.
             slot: of the sequence.
         """
         return None
@@ -68,7 +68,8 @@ class Mixer(nn.Module, ABC):
 
         Args:
             step: the new tokens; unlike that of `forward`, its `x` is not normalized.
-            layer: this mixer's storage, updated in place for all new tokens, active or not.
+            layer: storage of the mixer's block; what `spec` names is updated in place for all new
+                tokens, active or not.
 
         Raises:
             UnsupportedOpError: the backend lacks an operation that the mixer needs.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model.mixers.registry import MIXERS
+from model.block import Block
 from model.reproduction.models import find_model
 from model.training.preset import Preset, load_preset
 
@@ -57,9 +57,7 @@ class Job:
     def memory(self) -> int:
         """Bytes that the model has of a sequence at its end."""
         config = self.preset().blueprint.config
-        specs = [
-            MIXERS.find(block.mixer).spec(block.params, config.d_model) for block in config.blocks
-        ]
+        specs = [Block.spec(block, config.d_model) for block in config.blocks]
         state = sum(tensor.n_bytes for spec in specs for tensor in spec.state)
         row = sum(tensor.n_bytes for spec in specs for tensor in spec.pool)
         n_tokens = FRAMES[self.task](self.length, self.batch).max_seq_len - 1

@@ -13,7 +13,10 @@ _OPTIONAL = {"balanced_places", "d_position", "recall", "norm_eps"}
 
 
 def test_json_and_back() -> None:
-    config = tiny_config(norm_eps=0, recall=True, recall_blocks=1, recall_shift_width=7)
+    config = tiny_config(
+        norm_eps=0, recall=True, recall_blocks=1, recall_shift_width=7, mlp_width=5,
+        mlp_shift_width=4,
+    )  # fmt: skip
     read = ModelConfig.from_dict(json.loads(json.dumps(config.to_dict())))
     assert read == config
     assert hash(read) == hash(config)
@@ -27,6 +30,8 @@ def test_what_a_block_does_not_have_is_not_written() -> None:
     assert "phases" not in values[other]
     assert "mlp" not in tiny_config().to_dict()["blocks"][0]
     assert values[0]["mlp"] == {"width": 5}
+    shifted = tiny_config(mlp_width=5, mlp_shift_width=2)
+    assert shifted.to_dict()["blocks"][0]["mlp"] == {"width": 5, "shift_width": 2}
 
 
 def test_what_is_left_out_has_a_default() -> None:
@@ -61,6 +66,14 @@ def test_what_is_left_out_has_a_default() -> None:
             "blocks.0.phases: 'recall' needs recall = true",
         ),
         ({"mlp_width": 0}, "blocks.0.mlp.width must be above 0, got 0"),
+        (
+            {"mlp_width": 4, "mlp_shift_width": 0},
+            "blocks.0.mlp.shift_width must be above 0, got 0",
+        ),
+        (
+            {"mlp_width": 4, "mlp_shift_width": 2.0},
+            "blocks.0.mlp.shift_width must be a whole number, got 2.0",
+        ),
         ({"norm_eps": -1e-9}, "norm_eps must be at least 0"),
         ({"norm_eps": 1.0}, "norm_eps must be below 1"),
         ({"norm_eps": float("nan")}, "norm_eps must be a finite number"),

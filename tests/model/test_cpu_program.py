@@ -65,12 +65,14 @@ def _ids(decoder: Decoder, n: int) -> np.ndarray:
     return ids
 
 
-@pytest.mark.parametrize("mlp_width", [None, 20])
+@pytest.mark.parametrize(
+    "mlp", [{}, {"mlp_width": 20}, {"mlp_width": 20, "mlp_shift_width": 3}], ids=str
+)
 @pytest.mark.parametrize("mixers", [("twice",), ("separable", "twice", "normalized")])
 def test_a_mixer_in_python_stands_between_compiled_ones(
-    mixers: tuple[str, ...], mlp_width: int | None
+    mixers: tuple[str, ...], mlp: dict[str, Any]
 ) -> None:
-    decoder = _decoder(*mixers, mlp_width=mlp_width)
+    decoder = _decoder(*mixers, **mlp)
     ids = _ids(decoder, 40)
     expected = decoder(torch.from_numpy(ids)[None])[0]
     got = _extend(decoder, ids, [40])

@@ -45,6 +45,7 @@ def decoder(request: pytest.FixtureRequest) -> Decoder:
         "recall_blocks": 1,
         "recall_shift_width": 5,
         "mlp_width": 24,
+        "mlp_shift_width": 4,
     }
     mixers = ("normalized", "separable", "normalized")
     config = tiny_config(mixers=mixers, **changes if request.param == "recall" else {})

@@ -31,6 +31,11 @@ POSITIONS: dict[str, dict[str, Any]] = {
     "recall block with an MLP": {
         "params": WIDE, "recall": True, "recall_blocks": 1, "recall_shift_width": 2, "mlp_width": 24
     },
+    "shifted MLP": {"params": WIDE, "mlp_width": 37, "mlp_shift_width": 4},
+    "recall block with a shifted MLP": {
+        "params": WIDE, "recall": True, "recall_blocks": 1, "recall_shift_width": 2,
+        "mlp_width": 24, "mlp_shift_width": 19,
+    },
 }  # fmt: skip
 
 
@@ -371,7 +376,7 @@ def test_a_row_holds_all_that_it_takes_to_go_on_from_the_end_of_a_page(
         assert torch.equal(second[max(0, 23 - 16 * n_pages) :], first[max(0, 16 * n_pages - 23) :])
 
 
-@pytest.mark.parametrize("positions", ["coupled", "recall"])
+@pytest.mark.parametrize("positions", ["coupled", "recall", "shifted MLP"])
 def test_a_copy_of_a_sequence_goes_on_as_its_origin_does(positions: str) -> None:
     decoder = _decoder(make_config(positions), 1)
     ids = _token_ids(decoder.config, 2, 70, np.random.default_rng(2))

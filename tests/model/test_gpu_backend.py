@@ -85,6 +85,15 @@ TOLD = {
 SHAPES: dict[str, dict[str, Any]] = {
     "both relations": {},
     "MLPs": {"mlp_width": 20},
+    "shifted MLPs": {"mlp_width": 20, "mlp_shift_width": 4},
+    "a shifted MLP in blocks of recall": {
+        "mixers": ("normalized", "normalized"),
+        "recall_blocks": 1,
+        "recall_shift_width": 1,
+        "recall": True,
+        "mlp_width": 20,
+        "mlp_shift_width": 18,
+    },
     "no shift": {"mixers": ("normalized",), "params": {"shift_width": 1}},
     "few channels are shifted": {
         "mixers": ("normalized",),
@@ -141,9 +150,12 @@ def test_a_device_says_which_attention_it_lacks(option: dict[str, Any]) -> None:
         Sequences(decoder, 0).run(0)
 
 
-@pytest.mark.parametrize("mixers", [("separable", "normalized"), ("linear_attention", "attention")])
-def test_chunks_and_pages_change_nothing(mixers: tuple[str, ...]) -> None:
-    decoder = _decoder("gpu", mlp_width=20, mixers=mixers)
+@pytest.mark.parametrize(
+    ("mixers", "mlp_shift_width"),
+    [(("separable", "normalized"), 4), (("linear_attention", "attention"), 1)],
+)
+def test_chunks_and_pages_change_nothing(mixers: tuple[str, ...], mlp_shift_width: int) -> None:
+    decoder = _decoder("gpu", mlp_width=20, mlp_shift_width=mlp_shift_width, mixers=mixers)
     first, second = (Sequences(decoder, seed).run(seed) for seed in range(2))
     assert torch.equal(first[0], second[0])
     assert np.array_equal(first[1], second[1])

@@ -113,7 +113,8 @@ def test_a_step_is_recorded_once_and_played_from_then_on(records: Records) -> No
 
 
 def test_what_fills_a_step_up_changes_no_bit(records: Records) -> None:
-    together, launched = Writers(_decoder()), Writers(_decoder())
+    mlps = {"mlp_width": 20, "mlp_shift_width": 3}
+    together, launched = Writers(_decoder(**mlps)), Writers(_decoder(**mlps))
     launched.steps.records = False
     for slots in ((0, 1, 2), (2,), (1, 2, 0), (0, 2), (3, 1, 0)):
         np.testing.assert_array_equal(together.step(*slots), launched.step(*slots))

@@ -20,6 +20,7 @@ CONFIGS = {
     "recall": tiny_config(params=WIDE, recall=True),
     "no pool": tiny_config(params=WIDE, mixers=["separable"]),
     "two pools": tiny_config(params=WIDE, mixers=["normalized", "separable", "normalized"]),
+    "shifted MLPs": tiny_config(params=WIDE, mlp_width=20, mlp_shift_width=18),
     "no shift": tiny_config(params=WIDE | {"shift_width": 1}, positions="none", d_position=0),
 }
 PAGES = [3, 1, 4, 2, 5]

@@ -1,7 +1,7 @@
 """A backend without an operation says so when a part of the decoder asks for it."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,10 +17,10 @@ from tests.toys import registered
 
 
 class WithoutMlps(CpuBackend):
-    """The CPU's, but for one operation."""
+    """The CPU's, but for those of MLPs."""
 
     ops: ClassVar[Mapping[str, Op]] = {
-        name: op for name, op in CpuBackend.ops.items() if name != "mlp"
+        name: op for name, op in CpuBackend.ops.items() if "mlp" not in name
     }
 
 
@@ -46,15 +46,24 @@ def test_an_operation_is_found_by_its_name() -> None:
         step.op("c")
 
 
-@pytest.mark.parametrize("mlp_width", [None, 5])
-def test_only_a_model_that_needs_an_operation_is_refused(mlp_width: int | None) -> None:
+@pytest.mark.parametrize(
+    ("mlp", "op"),
+    [
+        ({}, None),
+        ({"mlp_width": 5}, "mlp"),
+        ({"mlp_width": 5, "mlp_shift_width": 2}, "shifted_mlp"),
+    ],
+)
+def test_only_a_model_that_needs_an_operation_is_refused(
+    mlp: dict[str, Any], op: str | None
+) -> None:
     with registered(lacking=(BACKENDS, WithoutMlps)):
-        decoder = Decoder(tiny_config(mlp_width=mlp_width), "lacking").requires_grad_(False)
+        decoder = Decoder(tiny_config(**mlp), "lacking").requires_grad_(False)
     state = decoder.new_state(n_pages=1, page_size=16, n_slots=1)
-    if mlp_width is None:
+    if op is None:
         assert torch.isfinite(decoder.extend(one_token(), state).logits).all()
         return
     with pytest.raises(
-        UnsupportedOpError, match="no operation 'mlp', it has attention, classify, embed, "
+        UnsupportedOpError, match=f"no operation '{op}', it has attention, classify, embed, "
     ):
         decoder.extend(one_token(), state)

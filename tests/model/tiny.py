@@ -26,6 +26,7 @@ def blocks(
     recall_blocks: int = 0,
     recall_shift_width: int = 0,
     mlp_width: int | None = None,
+    mlp_shift_width: int = 1,
     **params: Any,
 ) -> list[dict[str, Any]]:
     """Blocks of these mixers, all with the same parameters.
@@ -35,6 +36,7 @@ def blocks(
         recall_blocks: the first ones, which write in turns of recall alone.
         recall_shift_width: taps of these.
         mlp_width: of an MLP in every block; None for none.
+        mlp_shift_width: taps in front of it.
         params: of the mixers; of attention, its width and heads are those of the relations.
     """
     made: list[dict[str, Any]] = []
@@ -48,7 +50,7 @@ def blocks(
         if name == "matrix_state":
             block["params"] = {"d_key": 5, "d_value": 7, "n_head": 2, "n_writes": 2, "fades": True}
         if mlp_width is not None:
-            block["mlp"] = {"width": mlp_width}
+            block["mlp"] = {"width": mlp_width, "shift_width": mlp_shift_width}
         made.append(block)
     return made
 
@@ -64,6 +66,7 @@ def tiny_config(
     recall_blocks: int = 0,
     recall_shift_width: int = 0,
     mlp_width: int | None = None,
+    mlp_shift_width: int = 1,
     params: Mapping[str, Any] = MappingProxyType({}),
     **changes: Any,
 ) -> ModelConfig:
@@ -71,7 +74,7 @@ def tiny_config(
 
     Args:
         tokenizer: its name.
-        mixers, recall_blocks, recall_shift_width, mlp_width: see `blocks`.
+        mixers, recall_blocks, recall_shift_width, mlp_width, mlp_shift_width: see `blocks`.
         params: other parameters of the relations.
         changes: other values of the configuration itself.
     """
@@ -87,6 +90,7 @@ def tiny_config(
             recall_blocks=recall_blocks,
             recall_shift_width=recall_shift_width,
             mlp_width=mlp_width,
+            mlp_shift_width=mlp_shift_width,
             **(RELATION | dict(params)),
         ),
         "positions": "coupled",

@@ -35,7 +35,7 @@ LENGTHS = (3, 18, 9, 25)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    random_checkpoint(folder)
+    random_checkpoint(folder, mlp_width=12, mlp_shift_width=3)
     return folder
 
 

@@ -3,7 +3,10 @@
 import math
 
 from model.ops.cpu import jit
+from model.ops.cpu.dealing import add, take_near, wait_for
 from model.ops.cpu.lanes import row_dot, row_sum
+
+_TILE = 8  # rows that one thread takes at a time
 
 
 @jit.kernel
@@ -22,6 +25,33 @@ def normalize(x, eps, z):
     for i in range(x.shape[0]):
         z[i] = (x[i] - mean) * inv
     return deviation
+
+
+@jit.inline
+def normalize_rows(near, thread, n_threads, done, x, n_rows, eps, z):
+    """Normalize the new rows, and wait until all are.
+
+    Tiles are taken from the first row of `near`, and the first counter of `done` says how many are
+    done.
+
+    Args:
+        near: `[1 or more, n_threads]` int64, see `take_near`.
+        thread: that takes part.
+        n_threads: that there are.
+        done: `[1 or more]` int64.
+        x: `[N, D]` float32, or longer.
+        n_rows: N.
+        eps: added to deviations.
+        z: as `x`, written.
+    """
+    n_tiles = (n_rows + _TILE - 1) // _TILE
+    tile = take_near(near[0], thread, n_threads, n_tiles)
+    while tile < n_tiles:
+        for n in range(tile * _TILE, min((tile + 1) * _TILE, n_rows)):
+            normalize(x[n], eps, z[n])
+        add(done, 0, 1)
+        tile = take_near(near[0], thread, n_threads, n_tiles)
+    wait_for(done, 0, n_tiles)
 
 
 @jit.kernel

@@ -14,6 +14,7 @@ from model.ops.cpu.dealing import add, take, take_near, wait_for
 from model.ops.cpu.linear import add_spans, products_of, spans_of
 from model.ops.cpu.operations import Work, operation
 from model.ops.cpu.records import BOOL, F32, F64, I64
+from model.ops.norm.cpu import normalize_rows
 from model.ops.positions import SOURCE
 from model.ops.relation import KEY_BLOCK
 from model.ops.relation.cpu_keyed import (
@@ -38,12 +39,11 @@ from model.ops.relation.cpu_keyed_pieces import (
 from model.ops.relation.cpu_layers import (
     OF_MIXERS,
     active_run,
-    keep_tails,
-    normalize_rows,
     shift,
     values_of_mixer,
     write,
 )
+from model.ops.token_shift.cpu import keep_tails
 from model.state import DecoderState, LayerState
 
 _WAVE = 64  # readers whose segments are kept until they are put together

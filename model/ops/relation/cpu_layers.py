@@ -19,9 +19,9 @@ from model.ops.cpu.dealing import add, take, take_near, wait_for
 from model.ops.cpu.linear import add_product
 from model.ops.cpu.operations import Work, operation
 from model.ops.cpu.records import BOOL, F32, F64, I64
-from model.ops.norm.cpu import normalize
+from model.ops.norm.cpu import normalize, normalize_rows
 from model.ops.relation.cpu import accumulate, append, combine, new_pairs, new_tile, relate
-from model.ops.token_shift.cpu import extend_tail, shift_rows
+from model.ops.token_shift.cpu import keep_tails, shift_rows
 from model.state import DecoderState, LayerState
 
 _TILE = 8  # rows that one thread takes at a time
@@ -108,23 +108,6 @@ def separable_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
 
 
 @jit.inline
-def normalize_rows(near, thread, n_threads, done, x, n_rows, eps, z):
-    """Normalize the new rows, and wait until all are.
-
-    Tiles are taken from the first row of `near`, and the first counter of `done` says how many are
-    done.
-    """
-    n_tiles = (n_rows + _TILE - 1) // _TILE
-    tile = take_near(near[0], thread, n_threads, n_tiles)
-    while tile < n_tiles:
-        for n in range(tile * _TILE, min((tile + 1) * _TILE, n_rows)):
-            normalize(x[n], eps, z[n])
-        add(done, 0, 1)
-        tile = take_near(near[0], thread, n_threads, n_tiles)
-    wait_for(done, 0, n_tiles)
-
-
-@jit.inline
 def shift(first, last, active, starts, slots, reaches, channel, taps, tails, z, readers, memories):
     """Convolve normalized rows `first` to `last - 1`. Only active rows get readers."""
     s = np.searchsorted(starts, first, side="right") - 1
@@ -135,38 +118,6 @@ def shift(first, last, active, starts, slots, reaches, channel, taps, tails, z, 
             memories,
         )  # fmt: skip
         first, s = end, s + 1
-
-
-@jit.inline
-def keep_tails(taken, starts, context_lens, slots, state_tables, page_size, channel, tails, z):
-    """Let tails go on with the new rows, page by page, once all of these are convolved.
-
-    The next piece is the last counter of `taken`: of each sequence its tail, with all that goes on
-    from what this was before; and each page that needs nothing but new rows.
-    """
-    counter = taken.shape[0] - 1
-    piece, at = take(taken, counter), 0
-    for s in range(slots.shape[0]):
-        tail, first, end = tails[slots[s]], starts[s], starts[s + 1]
-        page = context_lens[s] // page_size
-        last = first + (page + 1) * page_size - context_lens[s]
-        is_taken = piece == at
-        while last <= end and last - first < tail.shape[0]:
-            row = state_tables[s, page]
-            if is_taken and row >= 0:
-                extend_tail(z, first, last, channel, tail, tails[row])
-            page, last = page + 1, last + page_size
-        if is_taken:
-            extend_tail(z, first, end, channel, tail, tail)
-            piece = take(taken, counter)
-        at += 1
-        while last <= end:
-            if piece == at:
-                row = state_tables[s, page]
-                if row >= 0:
-                    extend_tail(z, first, last, channel, tail, tails[row])
-                piece = take(taken, counter)
-            page, last, at = page + 1, last + page_size, at + 1
 
 
 @jit.inline

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import triton
 from torch import Tensor
 
 from model.ops.gpu.linear import multiply
 from model.ops.norm.gpu import norm_rows
 from model.ops.relation.gpu import relate_all
 from model.ops.relation.gpu_separable import add_up
-from model.ops.token_shift.gpu import TAIL_NUMBERS, keep_tails, shift
+from model.ops.token_shift.gpu import extend_tails, shift_rows
 from model.state import LayerState
 from model.step import Step
 
@@ -31,17 +30,15 @@ def separable_layer(mixer: Any, step: Step, layer: LayerState) -> None:
 
 def shifted_rows(mixer: Any, step: Step, layer: LayerState) -> tuple[Tensor, Tensor]:
     """What readers and memories are made of, `[N, D]` both: normalized rows, and tokens before."""
-    device, batch = step.scratch, step.scratch.batch
-    n, d = batch.n_rows, mixer.d_model
-    z, readers, memories = device.room("inputs", 3, n, d)
+    device, n, d = step.scratch, step.scratch.batch.n_rows, mixer.d_model
+    inputs = device.room("inputs", 3, n, d)
+    z, readers, memories = inputs
     norm_rows(step.x, z, mixer.norm_eps)
     if mixer.shift is None:
         return z, z
-    first, end = mixer.shift_channels
-    shift[(n,)](
-        z, batch.owners, batch.starts, batch.slots, batch.reaches, mixer.shift.weight,
-        layer.state["tail"], readers, memories, d, first, end - first, mixer.shift_width,
-        int(mixer.within_turn), CHANNELS=triton.next_power_of_2(d),
+    shift_rows(
+        device, z, mixer.shift.weight, layer.state["tail"], inputs[1:],
+        first=mixer.shift_channels[0], within_turn=mixer.within_turn,
     )  # fmt: skip
     return readers, memories
 
@@ -65,12 +62,7 @@ def write(mixer: Any, step: Step, layer: LayerState, o: Tensor) -> None:
     multiply(o, mixer.output.weight, mixer.output.bias, step.x, n_rows=n, adds_to=active)
     if mixer.shift is None:
         return
-    first, end = mixer.shift_channels
-    kept = triton.next_power_of_2(mixer.shift_width - 1)
-    channels = min(triton.next_power_of_2(end - first), max(16, TAIL_NUMBERS // kept))
-    keep_tails[(len(batch.slots), triton.cdiv(end - first, channels))](
-        device.room("inputs", 3, n, mixer.d_model)[0], batch.starts, batch.context_lens,
-        batch.slots, batch.state_tables, layer.state["tail"], batch.state_tables.shape[1],
-        step.state.page_size, mixer.d_model, first, end - first, mixer.shift_width - 1, KEPT=kept,
-        CHANNELS=channels,
-    )  # fmt: skip
+    z = device.room("inputs", 3, n, mixer.d_model)[0]
+    extend_tails(
+        device, z, layer.state["tail"], step.state.page_size, first=mixer.shift_channels[0]
+    )

@@ -1,4 +1,4 @@
-"""Causal depthwise convolution with a few taps, for readers and memories at once."""
+"""Causal depthwise convolution with a few taps, with one output or two."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ def token_shift(x: Tensor, weight: Tensor, reaches: Tensor) -> Tensor:
 
     Args:
         x: `[B, T, D]`, float32, or on the CPU float64.
-        weight: `[2, W, D]`; tap k multiplies the token k places back.
+        weight: `[O, W, D]`, for O outputs, 1 or 2; tap k multiplies the token k places back.
         reaches: `[B, T]` int64, how many of the tokens before its own each token sees at most.
 
     Returns:
-        `[2, B, T, D]`: one result for readers, one for memories.
+        `[O, B, T, D]`.
     """
     if is_on_device(x):
         from model.ops.token_shift import gpu_whole
@@ -35,7 +35,7 @@ class _TokenShift(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, reaches: Tensor) -> Tensor:
         x, weight, reaches = x.contiguous(), weight.contiguous(), reaches.contiguous()
-        out = x.new_empty(2, *x.shape)
+        out = x.new_empty(len(weight), *x.shape)
         cpu.forward(x.detach().numpy(), weight.detach().numpy(), reaches.numpy(), out.numpy())
         ctx.save_for_backward(x, weight, reaches)
         return out

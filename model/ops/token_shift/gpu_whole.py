@@ -4,10 +4,10 @@ A program has a tile of tokens of one sequence and some channels, or, for the gr
 tap. No two programs add to the same number, and each adds up in ascending order, so a sequence gets
 the same bits in any batch.
 
-In numbers of `x` that are read from memory or written, W taps take 3 forward and 6 backward: rows
-are read once for each tap, but lie in caches after the first time. The same in PyTorch
-(`reference.py`) takes 5W + 4 and at least 9W + 3, as every tap has a copy of its own, and W of them
-are kept for the gradient.
+In numbers of `x` that are read from memory or written, two outputs of W taps take 3 forward and 6
+backward: rows are read once for each tap, but lie in caches after the first time. The same in
+PyTorch (`reference.py`) takes 5W + 4 and at least 9W + 3, as every tap has a copy of its own, and W
+of them are kept for the gradient.
 """
 
 from typing import Any
@@ -33,10 +33,10 @@ def _shifted(x, begin, place, length, d, channel, is_wanted):
 
 @triton.jit(do_not_specialize=VARYING)
 def shift_whole(
-    x, weight, reaches, out, length, n_groups, d, width, ROWS: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    x, weight, reaches, out, length, n_groups, d, width, OUTPUTS: tl.constexpr,
+    ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Convolve `x` `[B, T, D]` with `weight` `[2, W, D]` into `out` `[2, B, T, D]`.
+    """Convolve `x` `[B, T, D]` with `weight` `[OUTPUTS, W, D]` into `out` `[OUTPUTS, B, T, D]`.
 
     Args:
         reaches: `[B, T]` int32, how many of the tokens before its own each token sees at most.
@@ -47,62 +47,68 @@ def shift_whole(
     begin = (tl.program_id(0) % n_groups).to(tl.int64) * length
     is_row, is_channel = place < length, channel < d
     reach = tl.load(reaches + begin + place, is_row, 0)
-    readers = tl.zeros((ROWS, CHANNELS), tl.float32)
-    memories = tl.zeros((ROWS, CHANNELS), tl.float32)
+    total = tl.zeros((ROWS, CHANNELS), tl.float32)
+    second = tl.zeros((ROWS, CHANNELS), tl.float32)
     for tap in range(width):
         past = _shifted(x, begin, place - tap, length, d, channel, is_row & (reach >= tap))
-        readers += past * tl.load(weight + tap * d + channel, is_channel, 0.0)[None, :]
-        memories += past * tl.load(weight + (width + tap) * d + channel, is_channel, 0.0)[None, :]
+        total += past * tl.load(weight + tap * d + channel, is_channel, 0.0)[None, :]
+        if OUTPUTS == 2:
+            taps = tl.load(weight + (width + tap) * d + channel, is_channel, 0.0)
+            second += past * taps[None, :]
     at = out + (begin + place)[:, None] * d + channel[None, :]
     is_there = is_row[:, None] & is_channel[None, :]
-    tl.store(at, readers, is_there)
-    tl.store(at + length.to(tl.int64) * n_groups * d, memories, is_there)
+    tl.store(at, total, is_there)
+    if OUTPUTS == 2:
+        tl.store(at + length.to(tl.int64) * n_groups * d, second, is_there)
 
 
 @triton.jit(do_not_specialize=VARYING)
 def add_token_gradients(
-    weight, reaches, g, change, length, n_groups, d, width, ROWS: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    weight, reaches, g, change, length, n_groups, d, width, OUTPUTS: tl.constexpr,
+    ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Write the gradient of `x` to `change` `[B, T, D]`, given that of `out` `[2, B, T, D]`."""
+    """Write the gradient of `x` to `change` `[B, T, D]`, given that of `out`, `g`."""
     place = tl.program_id(0) // n_groups * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     begin = (tl.program_id(0) % n_groups).to(tl.int64) * length
     is_channel = channel < d
-    of_memories = g + length.to(tl.int64) * n_groups * d
+    of_second = g + length.to(tl.int64) * n_groups * d
     total = tl.zeros((ROWS, CHANNELS), tl.float32)
     for tap in range(width):
         later = place + tap
         is_seen = tl.load(reaches + begin + later, later < length, -1) >= tap
-        reader = tl.load(weight + tap * d + channel, is_channel, 0.0)[None, :]
-        memory = tl.load(weight + (width + tap) * d + channel, is_channel, 0.0)[None, :]
-        total += _shifted(g, begin, later, length, d, channel, is_seen) * reader
-        total += _shifted(of_memories, begin, later, length, d, channel, is_seen) * memory
+        taps = tl.load(weight + tap * d + channel, is_channel, 0.0)[None, :]
+        total += _shifted(g, begin, later, length, d, channel, is_seen) * taps
+        if OUTPUTS == 2:
+            taps = tl.load(weight + (width + tap) * d + channel, is_channel, 0.0)[None, :]
+            total += _shifted(of_second, begin, later, length, d, channel, is_seen) * taps
     at = change + (begin + place)[:, None] * d + channel[None, :]
     tl.store(at, total, (place < length)[:, None] & is_channel[None, :])
 
 
 @triton.jit(do_not_specialize=VARYING)
 def add_tap_gradients(
-    x, reaches, g, by_sequence, length, n_groups, d, width, ROWS: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    x, reaches, g, by_sequence, length, n_groups, d, width, OUTPUTS: tl.constexpr,
+    ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Write what each sequence gives the gradient of `weight` to `by_sequence` `[B, 2, W, D]`."""
+    """Write each sequence's gradient of `weight` to `by_sequence` `[B, OUTPUTS, W, D]`."""
     sequence, tap = tl.program_id(0) // width, tl.program_id(0) % width
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     begin = sequence.to(tl.int64) * length
-    of_memories = g + length.to(tl.int64) * n_groups * d
-    reader = tl.zeros((ROWS, CHANNELS), tl.float32)
-    memory = tl.zeros((ROWS, CHANNELS), tl.float32)
+    of_second = g + length.to(tl.int64) * n_groups * d
+    total = tl.zeros((ROWS, CHANNELS), tl.float32)
+    second = tl.zeros((ROWS, CHANNELS), tl.float32)
     for first in range(0, length, ROWS):
         place = first + tl.arange(0, ROWS)
         is_seen = tl.load(reaches + begin + place, place < length, -1) >= tap
         past = _shifted(x, begin, place - tap, length, d, channel, is_seen)
-        reader += past * _shifted(g, begin, place, length, d, channel, is_seen)
-        memory += past * _shifted(of_memories, begin, place, length, d, channel, is_seen)
-    at = by_sequence + (sequence.to(tl.int64) * 2 * width + tap) * d + channel
-    tl.store(at, tl.sum(reader, 0), channel < d)
-    tl.store(at + width * d, tl.sum(memory, 0), channel < d)
+        total += past * _shifted(g, begin, place, length, d, channel, is_seen)
+        if OUTPUTS == 2:
+            second += past * _shifted(of_second, begin, place, length, d, channel, is_seen)
+    at = by_sequence + (sequence.to(tl.int64) * OUTPUTS * width + tap) * d + channel
+    tl.store(at, tl.sum(total, 0), channel < d)
+    if OUTPUTS == 2:
+        tl.store(at + width * d, tl.sum(second, 0), channel < d)
 
 
 def token_shift(x: Tensor, weight: Tensor, reaches: Tensor) -> Tensor:
@@ -117,11 +123,13 @@ class _TokenShift(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, reaches: Tensor) -> Tensor:
         batch, length, d = x.shape
-        out = x.new_empty(2, batch, length, d)
-        ctx.sizes = length, batch, d, weight.shape[1]
+        n_outputs, width = weight.shape[:2]
+        out = x.new_empty(n_outputs, batch, length, d)
+        ctx.sizes = length, batch, d, width
+        ctx.tile = {"OUTPUTS": n_outputs, "ROWS": ROWS, "CHANNELS": CHANNELS}
         ctx.save_for_backward(x, weight, reaches)
         shift_whole[(triton.cdiv(length, ROWS) * batch, triton.cdiv(d, CHANNELS))](
-            x, weight, reaches, out, *ctx.sizes, ROWS=ROWS, CHANNELS=CHANNELS
+            x, weight, reaches, out, *ctx.sizes, **ctx.tile
         )
         return out
 
@@ -131,12 +139,12 @@ class _TokenShift(torch.autograd.Function):
         x, weight, reaches = ctx.saved_tensors
         length, batch, d, width = ctx.sizes
         g, dx = grads[0].contiguous(), torch.empty_like(x)
-        by_sequence = x.new_empty(batch, 2, width, d)
+        by_sequence = x.new_empty(batch, *weight.shape)
         n_parts = triton.cdiv(d, CHANNELS)
         add_token_gradients[(triton.cdiv(length, ROWS) * batch, n_parts)](
-            weight, reaches, g, dx, *ctx.sizes, ROWS=ROWS, CHANNELS=CHANNELS
+            weight, reaches, g, dx, *ctx.sizes, **ctx.tile
         )
         add_tap_gradients[(batch * width, n_parts)](
-            x, reaches, g, by_sequence, *ctx.sizes, ROWS=ROWS, CHANNELS=CHANNELS
+            x, reaches, g, by_sequence, *ctx.sizes, **ctx.tile
         )
         return dx, by_sequence.sum(0), None

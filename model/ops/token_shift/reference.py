@@ -9,11 +9,11 @@ def token_shift(x: Tensor, weight: Tensor, reaches: Tensor) -> Tensor:
 
     Args:
         x: `[B, T, D]`.
-        weight: `[2, W, D]`; tap k multiplies the token k places back.
+        weight: `[O, W, D]`; tap k multiplies the token k places back.
         reaches: `[B, T]` int64, how many of the tokens before its own each token sees at most.
 
     Returns:
-        `[2, B, T, D]`.
+        `[O, B, T, D]`.
     """
     width, length = weight.shape[1], x.shape[1]
     padded = torch.nn.functional.pad(x, (0, 0, width - 1, 0))

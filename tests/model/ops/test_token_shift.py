@@ -24,23 +24,25 @@ def _extend(x, first, last, channel, weight, reaches, active, tail, readers, mem
 
 
 def _by_conv1d(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """`[2, B, T, D]` by PyTorch's grouped convolution, which counts taps the other way round."""
+    """`[O, B, T, D]` by PyTorch's grouped convolution, which counts taps the other way round."""
     width, d = weight.shape[1:]
     padded = torch.nn.functional.pad(x.transpose(1, 2), (width - 1, 0))
-    kernels = weight.flip(1).transpose(1, 2)[:, :, None]  # [2, D, 1, W]
+    kernels = weight.flip(1).transpose(1, 2)[:, :, None]  # [O, D, 1, W]
     outs = [torch.nn.functional.conv1d(padded, kernel, groups=d) for kernel in kernels]
     return torch.stack(outs).transpose(2, 3)
 
 
 @pytest.mark.parametrize("shift", [token_shift, reference.token_shift], ids=["cpu", "reference"])
-@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 5), st.integers(1, 6))
+@given(
+    st.integers(1, 3), st.integers(1, 9), st.integers(1, 5), st.integers(1, 6), st.integers(1, 2)
+)
 def test_equals_a_grouped_convolution_with_its_gradients(
-    shift: Shift, batch: int, length: int, width: int, d: int
+    shift: Shift, batch: int, length: int, width: int, d: int, n_outputs: int
 ) -> None:
     generator = torch.Generator().manual_seed(batch * 1000 + length * 100 + width * 10 + d)
     tensors = [
         torch.randn(shape, generator=generator, dtype=torch.float64)
-        for shape in ((batch, length, d), (2, width, d), (2, batch, length, d))
+        for shape in ((batch, length, d), (n_outputs, width, d), (n_outputs, batch, length, d))
     ]
     x, weight, g = tensors
     got = [x.clone().requires_grad_(), weight.clone().requires_grad_()]

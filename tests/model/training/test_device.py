@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("quick_interpreter")
 FEW = (
     "task.batch_tokens=16", "task.max_length=4", "task.max_context=10", "task.max_turns=1",
     "model.blocks.0.params.n_head=1", "model.blocks.1.params.n_head=1",
-    "model.blocks.0.mlp.width=8",
+    "model.blocks.0.mlp.width=8", "model.blocks.0.mlp.shift_width=3",
 )  # fmt: skip
 # A blunt relation, and one that has all that keyed ones can have.
 KEYED = (
@@ -146,7 +146,7 @@ def test_nothing_on_a_device_is_read_by_the_host(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(gpu_whole, "normalized_relation", lambda a, b, _: a + b)
     monkeypatch.setattr(gpu_separable_whole, "separable_relation", lambda a, b, _: a + b)
     configs: list[ModelConfig] = [
-        tiny_config(mlp_width=8),
+        tiny_config(mlp_width=8, mlp_shift_width=2),
         tiny_config(mixers=("normalized", "normalized"), recall_blocks=1, recall_shift_width=9,
                     recall=True),
         tiny_config(positions="learned", d_position=0),

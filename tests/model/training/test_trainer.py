@@ -85,8 +85,14 @@ def test_a_run_learns_and_leaves_a_checkpoint(preset: Preset, straight: Trainer)
     assert all(trained[name].equal(tensor) for name, tensor in weights(straight).items())
 
 
-def test_a_block_with_an_mlp_learns_and_is_served_as_it_was_trained(tmp_path: Path) -> None:
-    recipe = changed("model.blocks.0.mlp.width=8", "optimizer.learning_rate=0.02")
+@pytest.mark.parametrize("shift_width", [1, 3])
+def test_a_block_with_an_mlp_learns_and_is_served_as_it_was_trained(
+    tmp_path: Path, shift_width: int
+) -> None:
+    recipe = changed(
+        "model.blocks.0.mlp.width=8", f"model.blocks.0.mlp.shift_width={shift_width}",
+        "optimizer.learning_rate=0.02",
+    )  # fmt: skip
     trainer = Trainer(recipe, Run(tmp_path))
     before = {name: tensor.clone() for name, tensor in weights(trainer).items()}
     reports: list[Progress] = []
@@ -97,6 +103,7 @@ def test_a_block_with_an_mlp_learns_and_is_served_as_it_was_trained(tmp_path: Pa
     assert {name: list(tensor.shape) for name, tensor in mlp.items()} == {
         "mlps.0.up.weight": [8, 24], "mlps.0.up.bias": [8],
         "mlps.0.down.weight": [24, 8], "mlps.0.down.bias": [24],
+        **({"mlps.0.taps": [3, 24]} if shift_width > 1 else {}),
     }  # fmt: skip
     assert [name for name in mlp if bool((mlp[name] == before[name]).any())] == []
     decoder = load_checkpoint(tmp_path).decoder

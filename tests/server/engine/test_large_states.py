@@ -36,8 +36,9 @@ def _toys() -> Iterator[None]:
 @pytest.fixture(scope="module", params=SIZES)
 def model(request: pytest.FixtureRequest) -> Checkpoint:
     tokenizer = LetterTokenizer()
-    mean = {"mixer": "mean", "params": {"n_rows": SIZES[request.param]}}
-    relation = {"mixer": "normalized", "params": {"d_relation": 8, "shift_width": 3}}
+    mlp = {"width": 8, "shift_width": 4}  # has a state of its own
+    mean = {"mixer": "mean", "params": {"n_rows": SIZES[request.param]}, "mlp": mlp}
+    relation = {"mixer": "normalized", "params": {"d_relation": 8, "shift_width": 3}, "mlp": mlp}
     config = ModelConfig.from_dict(
         {
             "vocab_size": 29, "bos_id": 0, "sep_id": 1, "eos_id": 2, "d_model": D_MODEL,

@@ -61,10 +61,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def shifted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose MLPs keep states of their own."""
+    folder = tmp_path_factory.mktemp("shifted")
+    random_checkpoint(folder, mlp_width=12, mlp_shift_width=3)
+    return folder
+
+
 @pytest.fixture(params=["ahead", "gpu"])
-def checkpoint(folder: Path, request: pytest.FixtureRequest) -> Iterator[Checkpoint]:
+def checkpoint(folder: Path, shifted: Path, request: pytest.FixtureRequest) -> Iterator[Checkpoint]:
+    backend, _, kind = request.param.partition(" ")
     with registered(ahead=(BACKENDS, AheadBackend)):
-        yield load_checkpoint(folder, request.param)
+        yield load_checkpoint(shifted if kind == "shifted" else folder, backend)
 
 
 @pytest.fixture
@@ -157,7 +166,9 @@ def test_a_step_is_launched_before_the_results_of_the_one_before_are_read(
     [
         ("gpu", "ends"),
         ("gpu", "borders"),
+        ("gpu shifted", "late"),
         *(("ahead", name) for name in REQUESTS if name != "seeded"),
+        *(("ahead shifted", name) for name in ("greedy", "borders", "late")),
     ],
     indirect=["checkpoint"],
 )
@@ -183,6 +194,7 @@ def test_a_session_is_parked_as_if_nothing_had_been_computed_in_vain(
     assert_same(found[2], expected[2])
 
 
+@pytest.mark.parametrize("checkpoint", ["ahead", "gpu", "ahead shifted"], indirect=True)
 @pytest.mark.parametrize("n_steps", [3, 14])  # the second one fills a page in vain
 def test_an_abort_finds_a_step_under_way(
     checkpoint: Checkpoint, record: Record, apart: Callable[..., Any], n_steps: int

@@ -95,19 +95,20 @@ def test_the_longest_session_is_as_large_as_the_limit_at_most() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mixers", "mlp_width"),
+    ("mixers", "mlp"),
     [
-        (("separable",), None),
-        (("normalized", "separable", "normalized"), None),
-        (("separable",) * 2, None),
-        (("separable", "normalized"), 12),
+        (("separable",), {}),
+        (("normalized", "separable", "normalized"), {}),
+        (("separable",) * 2, {}),
+        (("separable", "normalized"), {"mlp_width": 12}),
+        (("separable", "normalized"), {"mlp_width": 12, "mlp_shift_width": 4}),
     ],
 )
 @pytest.mark.parametrize("pool_dtype", ["float32", "bfloat16"])
 def test_models_of_every_kind_go_on_from_what_was_read(
-    tmp_path: Path, mixers: tuple[str, ...], mlp_width: int | None, pool_dtype: PoolDtype
+    tmp_path: Path, mixers: tuple[str, ...], mlp: dict[str, Any], pool_dtype: PoolDtype
 ) -> None:
-    model = random_checkpoint(tmp_path, pool_dtype=pool_dtype, mixers=mixers, mlp_width=mlp_width)
+    model = random_checkpoint(tmp_path, pool_dtype=pool_dtype, mixers=mixers, **mlp)
     first = Driver(model, make_settings(pool_bytes=10_000_000))
     first.add("a", "hello", session="s", logprobs=1, max_tokens=4, ignore_eos=True)
     first.run()

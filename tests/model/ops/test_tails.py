@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.ops.cpu import jit
-from model.ops.relation.cpu_layers import keep_tails
+from model.ops.token_shift.cpu import keep_tails
 
 _CHANNEL, _CHANNELS = 2, 3
 
