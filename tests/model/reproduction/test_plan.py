@@ -129,7 +129,7 @@ def test_names_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(
         PlanError,
         match="there are ablations, associative, beyond, contexts, full, hybrids, "
-        "normalizations, paper, quick",
+        "normalizations, paper, pools, quick",
     ):
         load_plan("slow")
     with pytest.raises(PlanError, match="No such file"):
