@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from model.evaluation.tables import markdown
+from model.tables import markdown
 
 _SHOWN = (1.0, 0.25)  # spikes of which there are columns
 

@@ -12,7 +12,7 @@ from model.config import ModelConfig
 from model.evaluation import copying, fact_recall, recall_cell, refusal_cell
 from model.evaluation.calibration import refused
 from model.evaluation.queries import PLACES
-from model.evaluation.tables import markdown
+from model.tables import markdown
 
 _LONGER = ("evaluation-long.json", "evaluation-longest.json")  # that a folder may have as well
 

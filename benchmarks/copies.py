@@ -19,8 +19,8 @@ from benchmarks.server_process import causalrn_server
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.evaluation.copying import draw_strings
 from model.evaluation.plan import Wanted, cells_of, read_plan
-from model.evaluation.tables import markdown
 from model.progress import Watch
+from model.tables import markdown
 
 _PATH = "/generate"
 _MOST_RUNNING = 16  # each moves in every step, so a chunk cannot be smaller

@@ -7,7 +7,7 @@ from benchmarks.card_commands import read
 from benchmarks.card_tables import misses_and_hits, of
 from benchmarks.figures import RESULTS
 from model.evaluation import refusal_cell
-from model.evaluation.tables import markdown
+from model.tables import markdown
 
 
 def pool_dtypes() -> str:

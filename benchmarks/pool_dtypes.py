@@ -20,9 +20,9 @@ import uvloop
 
 from benchmarks.engine import run_passes
 from benchmarks.figures import arguments, integers, machine, publish, start
-from model.arguments import CHECKPOINTS
 from model.checkpoint import load_checkpoint
 from model.pool_dtype import POOL_DTYPES, PoolDtype
+from model.shipped import CHECKPOINTS
 from server.engine.engine import Engine
 from server.settings import Settings
 

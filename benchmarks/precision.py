@@ -23,11 +23,12 @@ from torch import nn
 from benchmarks import precision_tables
 from benchmarks.figures import arguments, machine, publish, start
 from benchmarks.rounded import RoundedDecoder, Rounding
-from model.arguments import CHECKPOINTS, start_backend
+from model.arguments import start_backend
 from model.blueprint import Blueprint
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.decoder import Decoder
 from model.reproduction.job import Job
+from model.shipped import CHECKPOINTS
 from model.tasks.base import IGNORED, Batch
 from model.tasks.copying import Copying
 from model.training.batches import Batches

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from model.drawing import svg
-from model.evaluation.tables import markdown
 from model.ops.pairwise.form import ACTIVATIONS
 from model.reproduction.figures import best_of, cell, figures
 from model.reproduction.models import NORMALIZATIONS, ablation_name
 from model.reproduction.plan import load_plan
 from model.reproduction.report import beyond, table
 from model.reproduction.results import Result, Results
+from model.tables import markdown
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "paper"
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from model.evaluation.tables import markdown
+from model.tables import markdown
 
 
 def starts(results: Mapping[str, Any]) -> str:

@@ -10,22 +10,18 @@ import typer
 
 from model.device import Device, DeviceError, backend_for
 from model.pool_dtype import PoolDtype
+from model.shipped import CHECKPOINTS, shipped_names
 from model.terminal import fail, say
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
 
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 CHECKPOINT_HELP = "A checkpoint folder, or the name of one that comes with the project."
 
 
 def complete_checkpoint(incomplete: str) -> list[str]:
     """Names of shipped checkpoints that begin with what was typed, for the Tab key."""
-    return [name for name in _checkpoint_names() if name.startswith(incomplete)]
-
-
-def _checkpoint_names() -> list[str]:
-    return sorted(file.parent.name for file in CHECKPOINTS.glob("*/config.json"))
+    return [name for name in shipped_names() if name.startswith(incomplete)]
 
 
 CheckpointName = Annotated[
@@ -64,7 +60,7 @@ def load(name: str, pool_dtype: PoolDtype = "float32", device: Device = "cpu") -
     """Load a checkpoint by its folder or name; on failure, end the command with the reason."""
     from model.checkpoint import CheckpointError, load_checkpoint
 
-    supplied = name in _checkpoint_names() and not Path(name).exists()
+    supplied = name in shipped_names() and not Path(name).exists()
     try:
         path = CHECKPOINTS / name if supplied else name
         return load_checkpoint(path, backend=_backend(device), pool_dtype=pool_dtype)

@@ -21,8 +21,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from model.device import Device, default_pool_bytes
 from model.machine import usable_cores
 from model.pool_dtype import PoolDtype
+from model.shipped import CHECKPOINTS, DEFAULT
 
-_CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 # As browsers send it; apps and extensions have schemes of their own.
 _ORIGIN = r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?"
 _HOST = r"[a-z0-9._-]+|(?=.*:.*:)[0-9a-f:.]+"  # a name or an address, without a port
@@ -65,14 +65,14 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CAUSALRN_", frozen=True, extra="forbid")
 
     model_folder: Path = Field(
-        default=_CHECKPOINTS,
+        default=CHECKPOINTS,
         description="Folder with the checkpoints that may be loaded while the server runs. Each "
         "of them is a folder in it.",
     )
     checkpoint: Annotated[
         tuple[Path, ...], NoDecode, BeforeValidator(_folders), Field(min_length=1)
     ] = Field(
-        default=(_CHECKPOINTS / "exact-bytes",),
+        default=(CHECKPOINTS / DEFAULT,),
         description="The checkpoint to serve: its folder, or its name in the model folder. Several "
         "are written with a colon between them (a semicolon on Windows); the first one is the "
         "default model. Each model has the sizes below to itself, except for those of sessions.",
@@ -201,7 +201,7 @@ class Settings(BaseSettings):
     @field_validator("checkpoint")
     @classmethod
     def _find_named(cls, paths: tuple[Path, ...], info: ValidationInfo) -> tuple[Path, ...]:
-        shelf: Path = info.data.get("model_folder", _CHECKPOINTS)
+        shelf: Path = info.data.get("model_folder", CHECKPOINTS)
         return tuple(
             shelf / path
             if len(path.parts) == 1 and not path.exists() and (shelf / path).is_dir()

@@ -37,6 +37,7 @@ COMMON = (
     "model.device",
     "model.machine",
     "model.pool_dtype",
+    "model.shipped",
     "server.errors",
     "server.printable",
     "server.settings",

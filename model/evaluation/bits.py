@@ -20,7 +20,7 @@ from model.data.survey import survey
 from model.evaluation.cost import token_cost
 from model.evaluation.errors import EvaluationError
 from model.evaluation.measuring import Advance, Measurement, Part
-from model.evaluation.tables import markdown
+from model.tables import markdown
 from model.tasks.text import windows
 
 _FIRST = 16  # tokens of the first group; each group after it doubles what was read before

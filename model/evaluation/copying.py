@@ -12,8 +12,8 @@ from model.evaluation.measuring import Advance, Measurement, Part
 from model.evaluation.memory import at_once
 from model.evaluation.plan import Plan, Wanted, cells_of
 from model.evaluation.strings import named_kinds_of
-from model.evaluation.tables import markdown, percent
 from model.generation import generate
+from model.tables import markdown, percent
 from model.tokenizers.base import Tokenizer
 
 

@@ -13,7 +13,7 @@ from model.evaluation.errors import EvaluationError
 from model.evaluation.facts import PATTERNS, Fact, draw_facts, passages_of
 from model.evaluation.measuring import Advance, Measurement, Part
 from model.evaluation.memory import at_once
-from model.evaluation.tables import markdown, percent
+from model.tables import markdown, percent
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.evaluation.queries import PLACES, Place
-from model.evaluation.tables import markdown, percent
+from model.tables import markdown, percent
 
 
 @dataclass(frozen=True)

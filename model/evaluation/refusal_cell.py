@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from model.evaluation.calibration import distribution, least_match, refused
-from model.evaluation.tables import markdown, percent
+from model.tables import markdown, percent
 
 BY_NAME = "a name never said"
 """The sort of the misses in sessions of facts."""

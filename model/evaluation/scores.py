@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from model.checkpoint import Checkpoint
 from model.evaluation.measuring import Advance, Measurement, Part
-from model.evaluation.tables import markdown
+from model.tables import markdown
 from model.tasks.base import IGNORED
 
 _HELD_OUT = 1  # sets the seeds of these batches apart from those of training

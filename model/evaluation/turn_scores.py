@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from model.evaluation.tables import markdown, percent
+from model.tables import markdown, percent
 
 LIKE_EARLIER = "like an earlier one"
 """Kind of the strings that repeat an earlier one of their session, with or without changes."""

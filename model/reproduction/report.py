@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from model.evaluation.tables import markdown
 from model.reproduction.figures import figures
 from model.reproduction.models import find_model
 from model.reproduction.plan import Plan
 from model.reproduction.results import Result
+from model.tables import markdown
 
 _HEAD = [
     "task", "model", "L", "width", "bytes", "learning rate", "batch", "outcome", "steps", "minutes",

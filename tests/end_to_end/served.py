@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,13 +15,23 @@ from tests.server.live_server import wait_until_ready
 ROOT = Path(__file__).parents[2]
 
 
+UVICORN = (sys.executable, "-m", "uvicorn", "server.app:app")
+
+
 @contextmanager
 def served(**settings: str) -> Iterator[str]:
     """Address of `uvicorn server.app:app`, started in the repository."""
+    with serving(UVICORN, ROOT, **settings) as url:
+        yield url
+
+
+@contextmanager
+def serving(command: Sequence[str], folder: Path, **settings: str) -> Iterator[str]:
+    """Address of a server that a command starts in a folder."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CAUSALRN_")} | settings
-    command = [sys.executable, "-m", "uvicorn", "server.app:app", "--port", "0"]
+    command = [*command, "--port", "0"]
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         seen = []

@@ -122,7 +122,7 @@ class TestHelp:
     def test_tab_knows_the_checkpoints(
         self, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("model.arguments.CHECKPOINTS", tmp_path)
+        monkeypatch.setattr("model.shipped.CHECKPOINTS", tmp_path)
         for name in ("copy-b", "copy-a", "other"):
             random_checkpoint(tmp_path / name)
         (tmp_path / "copy-nothing").mkdir()

@@ -1,0 +1,21 @@
+"""Where the checkpoints are that come with the project."""
+
+from pathlib import Path
+
+DEFAULT = "exact-bytes"
+"""The one that is taken where none is named."""
+
+
+def _folder() -> Path:
+    """In a clone, beside the packages; in a wheel, which has some of them, within this one."""
+    package = Path(__file__).resolve().parent
+    within = package / "checkpoints"
+    return within if within.is_dir() else package.parent / "checkpoints"
+
+
+CHECKPOINTS = _folder()
+
+
+def shipped_names() -> list[str]:
+    """The names of all of them."""
+    return sorted(file.parent.name for file in CHECKPOINTS.glob("*/config.json"))
