@@ -4,6 +4,9 @@ from typing import Annotated
 
 import typer
 
+HELD_OUT = 0.05
+"""Share of the documents that is not trained on by default."""
+
 Field = Annotated[
     str, typer.Option(help="Where the text is in the objects of JSON lines.", metavar="NAME")
 ]

@@ -8,10 +8,10 @@ import typer
 from model.arguments import DeviceOption, Threads, complete_checkpoint, load, start_backend
 from model.data.documents import Format
 from model.data.errors import DataError
-from model.data.options import Field, Separator
+from model.data.options import HELD_OUT, Field, Separator
 from model.device import DeviceError, chosen_device
 from model.terminal import fail, postponed_interrupts, say
-from model.training.preset_files import PresetError, PresetValues, preset_names
+from model.training.preset_files import PresetError, preset_names
 
 commands = typer.Typer()
 _SIGNALLED = 128  # plus the signal's number: the exit status of a command that it ended
@@ -50,7 +50,7 @@ def train(
             max=0.5,
             metavar="SHARE",
         ),
-    ] = 0.05,
+    ] = HELD_OUT,
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -124,10 +124,9 @@ def train(
     from model.training.huge_pages import use_huge_pages
 
     use_huge_pages()
-    from model.training.preset import make_preset
-    from model.training.reading import Reading, choose_tokenizer
-    from model.training.run import Run, RunError
-    from model.training.trainer import DivergedError, Trainer
+    from model.training.request import Request
+    from model.training.run import RunError
+    from model.training.trainer import DivergedError
     from model.training.watching import Watched
 
     changes = [
@@ -136,30 +135,20 @@ def train(
         *([] if minutes is None else [f"optimizer.minutes={float(minutes)}"]),
     ]
     try:
-        values = PresetValues(preset)
-        for change in changes:
-            values.override(change)
-        reading = Reading.of(data or [], Format(field, separator), held_out)
-        choose_tokenizer(values, tokenizer, alphabet, reading)
-        recipe = make_preset(values)
-    except (PresetError, DataError) as error:
-        fail(error)
-    try:
         device = chosen_device(device)
     except DeviceError as error:
         fail(f"--device: {error}")
     start_backend(threads, device)
+    request = Request(
+        preset, changes, data or (), Format(field, separator), held_out, tokenizer, alphabet,
+        output, restart, None if start is None else load(start), save_every, device,
+    )  # fmt: skip
     try:
-        run = Run(output if output is not None else Path("runs") / recipe.name)
-        if restart:
-            run.clear()
-        corpus = reading.read(recipe.blueprint, run.folder / "data")
-        begun = None if start is None else load(start)
-        fingerprint = None if corpus is None else corpus.fingerprint
-        job = Trainer(recipe, run, begun, save_every, device, fingerprint)
-    except (DataError, RunError) as error:
+        job = request.trainer()
+    except (DataError, PresetError, RunError) as error:
         fail(error)
-    optimizer = recipe.optimizer
+    run = job.run
+    optimizer = job.preset.optimizer
     of_steps = "" if optimizer.minutes else f" of {optimizer.last_step:,}"
     if job.step:
         say(f"Going on from step {job.step:,}{of_steps}.")

@@ -13,7 +13,7 @@ from model.data.documents import Format
 from model.data.errors import DataError
 from model.data.survey import Report, Survey, check_symbols, survey
 from model.progress import Watch
-from model.tasks.base import ReadsData
+from model.tasks.base import ReadsData, Task
 from model.terminal import say
 from model.training.preset_files import PresetError, PresetValues
 
@@ -47,6 +47,19 @@ class Reading:
         with _watched() as report:
             return cls(survey(paths, form, report), form, held_out)
 
+    def check(self, task: Task) -> None:
+        """Return if a task can do with these files, or without any.
+
+        Raises:
+            DataError: it needs texts, or reads none.
+        """
+        if self.found is None and isinstance(task, ReadsData) and task.needs_data:
+            raise DataError(
+                f"the task {task.name!r} needs texts to train on; give files or folders with --data"
+            )
+        if self.found is not None and not isinstance(task, ReadsData):
+            raise DataError(f"--data: the task {task.name!r} reads no texts")
+
     def read(self, blueprint: Blueprint, folder: Path) -> Corpus | None:
         """Have the task of a model read the files.
 
@@ -61,15 +74,9 @@ class Reading:
             DataError: the task needs texts, or reads none, or not these.
         """
         task = blueprint.task
-        if self.found is None:
-            if isinstance(task, ReadsData) and task.needs_data:
-                raise DataError(
-                    f"the task {task.name!r} needs texts to train on; give files or folders with "
-                    "--data"
-                )
+        self.check(task)
+        if self.found is None or not isinstance(task, ReadsData):
             return None
-        if not isinstance(task, ReadsData):
-            raise DataError(f"--data: the task {task.name!r} reads no texts")
         try:
             with _watched() as report:
                 corpus = make_corpus(
