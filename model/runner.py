@@ -10,7 +10,7 @@ from model.checkpoint import Checkpoint
 from model.draws import RowDraw
 from model.predictions import Predictions
 from model.sampling import Sampler, SamplingParams
-from model.state import RaggedBatch
+from model.state import RaggedBatch, SequenceMemory
 
 _PAGE_SIZE = 64
 _STEP_TOKENS = 2048  # most tokens in one call of the decoder, which bounds its scratch
@@ -63,6 +63,28 @@ class Runner:
         self._tables[into] = np.concatenate([self._tables[origin][:full], self._own[into]])
         self._unread[into] = list(self._unread.get(origin, []))
         self._lengths[into] = self._lengths[origin]
+
+    def export(self, sequence: int) -> SequenceMemory:
+        """A copy of what is remembered of a sequence, of the tokens that it has read."""
+        n = int(self._lengths[sequence])
+        return self._state.export(self._pages(sequence, n), n, sequence)
+
+    def load(self, sequence: int, memory: SequenceMemory, n_tokens: int) -> None:
+        """Let a sequence go on from what `export` gave, here or elsewhere.
+
+        Args:
+            sequence: loses what it held.
+            memory: of a sequence of the same model.
+            n_tokens: how many tokens it is of.
+        """
+        self._tables[sequence] = self._own[sequence]
+        self._unread.pop(sequence, None)
+        self._state.load(self._pages(sequence, n_tokens), memory, sequence)
+        self._lengths[sequence] = n_tokens
+
+    def _pages(self, sequence: int, n_tokens: int) -> list[int]:
+        pages: list[int] = self._tables[sequence][: -(-n_tokens // _PAGE_SIZE)].tolist()
+        return pages
 
     def read(self, new: Mapping[int, Sequence[int]]) -> dict[int, NDArray[np.float32]]:
         """Append tokens to some of the sequences, in as many steps as that takes.

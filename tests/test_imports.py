@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
+    "causalrn": ROOT / "causalrn",
     "model": ROOT / "model",
     "server": ROOT / "server",
     "causalrn_client": ROOT / "clients/python/src/causalrn_client",
@@ -205,7 +206,7 @@ def test_training_and_evaluation_serve_the_command_line_alone(graph: Graph) -> N
     outside = {
         name: found
         for name, found in graph.items()
-        if name != "model.cli" and not is_within(name, inner)
+        if name not in ("model.cli", "causalrn.training") and not is_within(name, inner)
     }
     assert [n for n, found in outside.items() if any(is_within(x, inner) for x in found)] == []
 
@@ -237,6 +238,15 @@ def test_kernels_of_the_cpu_are_for_operations_and_the_backend_of_the_cpu(graph:
         "model.backends.cpu", "model.backends.cpu_program", "model.backends.cpu_scratch",
         "model.backends.cpu_team", "model.backends.gpu_scratch", "model.embedding",
     }  # fmt: skip
+
+
+def test_programs_of_users_alone_use_the_api_in_process(graph: Graph) -> None:
+    users = {n for n, found in graph.items() if any(top(x) == "causalrn" for x in found)}
+    assert {top(name) for name in users} == {"causalrn"}
+    rooms = {"causalrn", "model", "server.engine", "server.sessions"}
+    for name in (n for n in graph if top(n) == "causalrn"):
+        own = {x for x in modules_of(graph, name) if top(x) in PACKAGES}
+        assert all(any(is_within(x, (room,)) for room in rooms) for x in own), name
 
 
 def test_nothing_but_registries_names_a_mixer(graph: Graph) -> None:
