@@ -17,7 +17,7 @@ def training(figures: Mapping[str, Any]) -> str:
     rows += [
         [
             one["where"], one["dtype"], one["outcome"], f"{one['step']:,}",
-            f"{one['exact']} of {n}", _share(one["right"]),
+            f"{one['exact']} of {n}", f"{_share(one['right'])} %",
         ]
         for one in figures["trained"]
     ]  # fmt: skip
