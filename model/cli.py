@@ -23,6 +23,7 @@ from model.arguments import (
     start_backend,
 )
 from model.evaluation.cli import commands as evaluating
+from model.export.cli import commands as exporting
 from model.models_command import commands as listing
 from model.reproduction.cli import commands as reproducing
 from model.sampling import SamplingParams
@@ -78,6 +79,7 @@ app = typer.Typer(
 app.add_typer(training)
 app.add_typer(evaluating)
 app.add_typer(listing)
+app.add_typer(exporting)
 app.add_typer(reproducing)
 _CUT_OFF = 3  # the exit status of an answer that had no room
 _WRONG = (

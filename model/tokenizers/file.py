@@ -48,7 +48,7 @@ class FileTokenizer:
     Params: ClassVar[type[BaseModel]] = FileParams
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self.text = text
         self._library = _load(text)
         vocabulary = self._library.get_vocab(with_added_tokens=True)
         self.bos_id = 1 + max(vocabulary.values(), default=-1)
@@ -76,12 +76,12 @@ class FileTokenizer:
     @property
     def params(self) -> BaseModel:
         """See `Tokenizer.params`."""
-        return FileParams(sha256=_sha256(self._text))
+        return FileParams(sha256=_sha256(self.text))
 
     def save(self, folder: Path) -> None:
         """See `Tokenizer.save`: the file as it was read."""
         partial = folder / f"{_NAME}.partial"
-        partial.write_text(self._text, encoding="utf-8")
+        partial.write_text(self.text, encoding="utf-8")
         partial.replace(folder / _NAME)
 
     def encode(self, text: str) -> list[int]:
