@@ -15,6 +15,7 @@ from model.data.documents import Format, Piece
 from model.data.errors import DataError
 from model.data.survey import Report, Survey, pieces_of
 from model.tokenizers.base import Tokenizer, TokenizerError
+from model.tokenizers.byte import ByteTokenizer
 from model.tokenizers.registry import describe_tokenizer
 
 _PARTS = ("train", "validation")
@@ -138,10 +139,15 @@ def _write(
         }
         pieces = pieces_of(found.files, form, report, "making tokens")
         for part, text, begins, ends in _dealt(pieces, found, held_out):
-            ids = [tokenizer.bos_id] * begins + _encode(tokenizer, text) + [tokenizer.eos_id] * ends
-            data = np.array(ids, dtype).tobytes()
+            encoded = text.encode()
+            if isinstance(tokenizer, ByteTokenizer):  # whose ids need not be numbers of Python
+                content = np.frombuffer(encoded, np.uint8).astype(dtype)
+            else:
+                content = np.array(_encode(tokenizer, text), dtype)
+            opening, closing = [tokenizer.bos_id] * begins, [tokenizer.eos_id] * ends
+            data = np.concatenate([opening, content, closing]).astype(dtype).tobytes()
             files[part].write(data)
-            n_bytes[part] += len(text.encode())
+            n_bytes[part] += len(encoded)
             digest.update(part.encode() + data)
     values = {
         "about": about,

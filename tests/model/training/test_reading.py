@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from model.checkpoint import load_checkpoint
 from model.tokenizers.alphabet import AlphabetTokenizer
-from tests.model.command import refusal, run
+from tests.model.command import refusal, run, start
 
 TEXTS = [f"document {n} of many, told again and again" for n in range(30)]
 FEW = (
@@ -63,6 +64,23 @@ def test_a_run_goes_on_with_the_same_data_alone(lines: Path, tmp_path: Path) -> 
     assert result.exit_code == 1
     assert "is of another preset" in result.stderr
     assert "Going on from step 3 of 3." in train(tmp_path, "--data", lines)
+
+
+def test_a_run_that_was_killed_arrives_at_the_same_weights(lines: Path, tmp_path: Path) -> None:
+    args = ("train", "lm", "--data", lines, *FEW, "--set", "optimizer.steps=300")
+    folders = tmp_path / "whole", tmp_path / "killed"
+    assert run(*args, "--output", folders[0]).exit_code == 0
+    process = start(*args, "--save-every", 1, "--output", folders[1])
+    while not (folders[1] / "model.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    again = run(*args, "--output", folders[1])
+    assert again.exit_code == 0
+    assert re.search(r"Going on from step \d+ of 300", again.stderr)
+    one, other = (load_checkpoint(folder).fingerprint for folder in folders)
+    assert one == other
 
 
 def test_the_end_of_a_single_text_is_held_out(tmp_path: Path) -> None:
