@@ -55,7 +55,7 @@ PAPER = {
     "paper": "normalized", "paper-separable": "separable", "paper-transformer": "attention",
     "paper-linear-transformer": "linear_attention",
 }  # fmt: skip
-TEXTS = ["copy", "lm"]  # that data, or options, tell the rest
+TEXTS = ["copy", "lm", "lm-base", "lm-large"]  # that data, or options, tell the rest
 
 
 def test_the_project_has_these_presets() -> None:
