@@ -55,7 +55,7 @@ PAPER = {
     "paper": "normalized", "paper-separable": "separable", "paper-transformer": "attention",
     "paper-linear-transformer": "linear_attention",
 }  # fmt: skip
-TEXTS = ["copy", "lm", "lm-base", "lm-large"]  # that data, or options, tell the rest
+TEXTS = ["associative", "copy", "lm", "lm-base", "lm-large"]  # that data, or options, tell the rest
 
 
 def test_the_project_has_these_presets() -> None:
@@ -244,7 +244,7 @@ def test_settings_that_are_refused(setting: str, message: str) -> None:
     [
         (
             "copy-byte",
-            r"no preset 'copy-byte' \(did you mean copy-bytes\?\); there are copy, copy-az, copy",
+            r"no preset 'copy-byte' \(did you mean copy-bytes\?\); there are associative, copy, copy-az",
         ),
         ("", "no preset ''"),
         ("../presets/copy-az", "no preset"),
