@@ -229,10 +229,7 @@ class TestTrain:
     @pytest.mark.parametrize(
         ("args", "message"),
         [
-            (
-                ["copy-everything"],
-                "no preset 'copy-everything'; there are associative, copy, copy-az",
-            ),
+            (["copy-everything"], "no preset 'copy-everything'; there are associative, copy"),
             (["[red].toml"], "[red].toml: No such file or directory"),
             ([TINY, "--output", "/dev/null"], "/dev/null: File exists; choose another --output"),
             ([TINY, "--output", "/proc/self/task"], "choose another --output"),

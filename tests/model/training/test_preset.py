@@ -244,7 +244,7 @@ def test_settings_that_are_refused(setting: str, message: str) -> None:
     [
         (
             "copy-byte",
-            r"no preset 'copy-byte' \(did you mean copy-bytes\?\); there are associative, copy, copy-az",
+            r"no preset 'copy-byte' \(did you mean copy-bytes\?\); there are associative, copy",
         ),
         ("", "no preset ''"),
         ("../presets/copy-az", "no preset"),
