@@ -1,6 +1,7 @@
 """The wheel, without a clone around it: it has all that a user needs."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -46,6 +47,18 @@ def test_it_brings_the_packages_and_the_default_checkpoints(site: Path) -> None:
         for part in ("README.md", "config.json", "model.safetensors"):
             shipped = site / "model" / "checkpoints" / name / part
             assert shipped.read_bytes() == (CHECKPOINTS / name / part).read_bytes()
+
+
+def test_it_can_be_linked_before_its_packages_are_there(tmp_path: Path) -> None:
+    """As in the Dockerfile, whose layer of installed packages outlasts changes of the sources."""
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    (wheel,) = WheelBuilder(str(tmp_path)).build(
+        directory=str(tmp_path / "out"), versions=["editable"]
+    )
+    with zipfile.ZipFile(wheel) as file:
+        (link,) = (name for name in file.namelist() if ".dist-info/" not in name)
+        assert file.read(link).decode().strip() == str(tmp_path)
 
 
 def test_its_checkpoints_load(site: Path) -> None:
