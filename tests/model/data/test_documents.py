@@ -124,7 +124,9 @@ def test_json_lines_come_back(
     assert read(written(folder, "a.jsonl", lines)) == documents_
 
 
-@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b"a" * 10_000)[:-20]])
+@pytest.mark.parametrize(
+    "data", [b"no gzip", gzip.compress(b"a" * 10_000)[:-20]], ids=["other", "cut off"]
+)
 def test_what_is_no_gzip_is_refused(tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "a.txt.gz"
     file.write_bytes(data)
