@@ -8,10 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from model import checkpoint as checkpoint_module
 from model.cli import app
+from model.ops.cpu import jit
 from tests.model.tiny import Matching, Script, copying, scripted_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -20,9 +22,14 @@ _PROGRAM = (sys.executable, "-c", "from model.cli import app; app(prog_name='cau
 
 def run(*args: object, stdin: bytes = b"", env: dict[str, str] | None = None) -> Result:
     """The command in this process; whatever it does not handle fails the test."""
-    result = CliRunner().invoke(
-        app, [str(arg) for arg in args], input=stdin, env=env, catch_exceptions=False
-    )
+    kernels, others = jit.num_threads(), torch.get_num_threads()
+    try:
+        result = CliRunner().invoke(
+            app, [str(arg) for arg in args], input=stdin, env=env, catch_exceptions=False
+        )
+    finally:  # which `--threads` changes for the whole process
+        jit.set_num_threads(kernels)
+        torch.set_num_threads(others)
     assert "Traceback" not in result.output
     return result
 

@@ -19,7 +19,6 @@ from typer.main import get_command
 from model import checkpoint as checkpoint_module
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.cli import app
-from model.ops.cpu import jit
 from model.training.preset import load_preset
 from model.training.run import Run
 from model.training.trainer import Trainer
@@ -36,14 +35,6 @@ from tests.model.tiny import TINY, random_checkpoint, scripted_checkpoint
 
 ADDED = ("key", "remote", "session")  # what other packages add to the commands
 MANY_STEPS = TINY.read_text().replace("steps = 45", "steps = 1000000")
-
-
-@pytest.fixture(autouse=True)
-def _threads_as_before() -> Iterator[None]:
-    kernels, others = jit.num_threads(), torch.get_num_threads()
-    yield
-    jit.set_num_threads(kernels)
-    torch.set_num_threads(others)
 
 
 @pytest.fixture(scope="module")

@@ -1573,7 +1573,7 @@ export interface components {
             model: string;
             /**
              * Tokenizer Class
-             * @description `bytes` or `letters`.
+             * @description `bytes`, `letters`, `alphabet` or `file`.
              */
             tokenizer_class: string;
             /** Vocab Size */

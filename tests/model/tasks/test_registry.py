@@ -34,7 +34,7 @@ def preset_file(tmp_path: Path, _counting: None) -> Path:
 
 
 def test_the_tasks_of_the_project() -> None:
-    assert TASKS.names == ["associative", "copying", "induction", "languages", "selective"]
+    assert TASKS.names == ["associative", "copying", "induction", "languages", "selective", "text"]
     assert TASKS.find("copying") is Copying
 
 
