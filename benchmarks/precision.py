@@ -16,7 +16,6 @@ from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -28,6 +27,7 @@ from model.blueprint import Blueprint
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.decoder import Decoder
 from model.reproduction.job import Job
+from model.reproduction.measuring import held_out
 from model.shipped import CHECKPOINTS
 from model.tasks.base import IGNORED, Batch
 from model.tasks.copying import Copying
@@ -44,7 +44,6 @@ STRINGS = 64
 _EVERY = 25  # steps between evaluations
 _AT_A_TIME = 8  # strings
 _FEW = 16  # long strings
-_HELD_OUT = 1
 
 WHERE: dict[str, dict[str, bool]] = {
     "nowhere": {},
@@ -85,7 +84,7 @@ def train(rounding: Rounding, *, keeps: bool) -> tuple[Decoder, Results]:
     optimizer = torch.optim.AdamW(
         decoder.parameters(), betas=(0.9, preset.optimizer.beta2), weight_decay=0.0
     )
-    held_out = strings(preset.blueprint, LENGTH, STRINGS)
+    kept = strings(preset.blueprint, LENGTH, STRINGS)
     batches, step, exact, right, outcome = Batches(preset, 0), 0, 0, 0.0, "stopped"
     while step < JOB.steps and exact < STRINGS:
         batch = batches.of_step(step)
@@ -106,7 +105,7 @@ def train(rounding: Rounding, *, keeps: bool) -> tuple[Decoder, Results]:
                     parameter.copy_(rounding.round(parameter, "weights"))
         step += 1
         if step % _EVERY == 0:
-            exact, right = copies(model, held_out)
+            exact, right = copies(model, kept)
     if exact == STRINGS:
         outcome = "learned"
     return decoder, {"outcome": outcome, "step": step, "exact": exact, "right": right}
@@ -114,14 +113,8 @@ def train(rounding: Rounding, *, keeps: bool) -> tuple[Decoder, Results]:
 
 def strings(shape: Blueprint | Checkpoint, length: int, n: int) -> Batch:
     """Strings that no training has seen, one a context."""
-    task = shape.task
-    assert isinstance(task, Copying)
-    lengths = {"min_length": length, "max_length": length, "first_length": length, "growth": 0.0}
-    room = {"batch_tokens": n * (2 * length + 2), "max_strings": n, "max_turns": 1}
-    alone = {"corruption": 0.0, "max_offset": 1}
-    params = task.params.model_copy(update=lengths | room | alone)
-    fixed = Copying(params, shape.tokenizer, shape.config)
-    return fixed.batch(np.random.default_rng([JOB.seed, length, _HELD_OUT]), 1.0)
+    assert isinstance(shape.task, Copying)
+    return held_out(shape, shape.task, JOB.seed, length, n)
 
 
 def copies(model: RoundedDecoder, batch: Batch) -> tuple[int, float]:

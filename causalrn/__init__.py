@@ -1,16 +1,20 @@
 """CausalRN in process: load a checkpoint, ask it, keep sessions, train.
 
-import causalrn
+For example:
 
-model = causalrn.load("exact-bytes")
-print(model.generate("copy this"))
+    import causalrn
 
-session = model.session()
-session.generate("a passage to remember")
-print(session.recall("a pass"))
+    model = causalrn.load("exact-bytes")
+    print(model.generate("copy this"))
 
-mine = causalrn.train("lm", data=["book.txt"], minutes=5)
-print(mine.generate("Once upon a time", max_tokens=100, temperature=0.8))
+    session = model.session()
+    session.generate("a passage to remember")
+    print(session.recall("a pass"))
+
+    mine = causalrn.train("lm", data=["book.txt"], minutes=5)
+    print(mine.generate("Once upon a time", max_tokens=100, temperature=0.8))
+
+More is in `docs/in-process.md`.
 """
 
 from causalrn._packages import check as _check

@@ -14,8 +14,9 @@ from model.backends.registry import BACKENDS
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.device import Device, backend_for, chosen_device
 from model.pool_dtype import PoolDtype
-from model.shipped import CHECKPOINTS, DEFAULT, shipped_names
+from model.shipped import DEFAULT, checkpoint_folder
 from model.terminal import say
+from server.engine.modes import modes
 
 
 def load(
@@ -42,8 +43,7 @@ def load(
         ValueError: there are fewer threads.
     """
     backend = start(device, threads)
-    supplied = name in shipped_names() and not Path(name).exists()
-    return Model(load_checkpoint(CHECKPOINTS / name if supplied else name, backend, pool_dtype))
+    return Model(load_checkpoint(checkpoint_folder(name), backend, pool_dtype))
 
 
 def start(device: Device, threads: int | None) -> str:
@@ -79,7 +79,7 @@ class Model:
     @property
     def modes(self) -> tuple[str, ...]:
         """What it can be asked to do, the default first."""
-        return (*self.checkpoint.task.modes, "raw")
+        return modes(self.checkpoint)
 
     def session(self) -> Session:
         """A new session, which has read nothing yet."""

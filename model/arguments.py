@@ -3,14 +3,13 @@
 What needs torch is imported where it is used; see `model/cli.py`.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from model.device import Device, DeviceError, backend_for
 from model.pool_dtype import PoolDtype
-from model.shipped import CHECKPOINTS, shipped_names
+from model.shipped import checkpoint_folder, shipped_names
 from model.terminal import fail, say
 
 if TYPE_CHECKING:
@@ -60,10 +59,10 @@ def load(name: str, pool_dtype: PoolDtype = "float32", device: Device = "cpu") -
     """Load a checkpoint by its folder or name; on failure, end the command with the reason."""
     from model.checkpoint import CheckpointError, load_checkpoint
 
-    supplied = name in shipped_names() and not Path(name).exists()
     try:
-        path = CHECKPOINTS / name if supplied else name
-        return load_checkpoint(path, backend=_backend(device), pool_dtype=pool_dtype)
+        return load_checkpoint(
+            checkpoint_folder(name), backend=_backend(device), pool_dtype=pool_dtype
+        )
     except CheckpointError as error:
         fail(error)
 

@@ -1,6 +1,8 @@
 """Shows how far a measurement is, and how long it will take: as a bar, or in a log as lines."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Self
 
 from rich.progress import TimeRemainingColumn
@@ -9,7 +11,11 @@ from model.terminal import progress_bar, say
 
 _FIRST, _EVERY = 2.0, 30.0  # seconds until the first line of a log, and between two lines
 _SURE = 0.005  # share of the work by which a log judges the speed
+_A_WHILE = 1.0  # seconds that nobody needs to be told about
 _REFRESH = 0.2  # seconds: rich judges the speed by the last thousand changes
+
+Report = Callable[[str, float], object]
+"""Is told what is being done, and which share of it is done."""
 
 
 class Watch:
@@ -59,3 +65,26 @@ class Watch:
 
     def _show(self) -> None:
         self._bar.update(self._task, completed=self._done * self._scale + 1e-6)
+
+
+@contextmanager
+def reported(name: str) -> Iterator[Report]:
+    """Gives a function that shows how far something is, once that takes a while.
+
+    Args:
+        name: what people read in front of it.
+    """
+    began, seen = time.monotonic(), 0.0
+    watch: Watch | None = None
+    with ExitStack() as shown:
+
+        def report(doing: str, share: float) -> None:
+            nonlocal seen, watch
+            if watch is None and time.monotonic() - began > _A_WHILE:
+                watch = shown.enter_context(Watch(name, 1.0, 0.0))
+            if watch is not None:
+                watch.begin(doing)
+                watch.advance(share - seen)
+                seen = share
+
+        yield report

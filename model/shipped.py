@@ -19,3 +19,9 @@ CHECKPOINTS = _folder()
 def shipped_names() -> list[str]:
     """The names of all of them."""
     return sorted(file.parent.name for file in CHECKPOINTS.glob("*/config.json"))
+
+
+def checkpoint_folder(name: str | Path) -> Path:
+    """The folder that a user means, which is named, or that of a checkpoint of the project."""
+    path = Path(name)
+    return CHECKPOINTS / path if str(name) in shipped_names() and not path.exists() else path

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from model.device import Device
-from model.shipped import CHECKPOINTS, DEFAULT, shipped_names
+from model.shipped import DEFAULT, checkpoint_folder, shipped_names
 from model.terminal import fail
 
 app = typer.Typer(add_completion=False)
@@ -55,9 +55,7 @@ def serve(
 
 
 def _found(name: str) -> Path:
-    path = Path(name)
-    if not path.exists() and name in shipped_names():
-        return CHECKPOINTS / name
+    path = checkpoint_folder(name)
     if not (path / "config.json").is_file():
         fail(
             f"{name}: no such checkpoint; there are {', '.join(shipped_names())}, or give a folder"

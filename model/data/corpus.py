@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from model.data.documents import Format, Piece
 from model.data.errors import DataError
-from model.data.survey import Report, Survey, pieces_of
+from model.data.survey import Survey, pieces_of
+from model.progress import Report
 from model.tokenizers.base import Tokenizer, TokenizerError
 from model.tokenizers.byte import ByteTokenizer
 from model.tokenizers.registry import describe_tokenizer

@@ -1,14 +1,12 @@
 """A first look at all data, so that what is wrong with it is told before training starts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.data.documents import Format, Piece, find_files, read_lines, read_pieces
 from model.data.errors import DataError
-
-Report = Callable[[str, float], object]
-"""Is told what is being done, and which share of it is done."""
+from model.progress import Report
 
 
 @dataclass(frozen=True)
@@ -82,13 +80,15 @@ def check_symbols(found: Survey, symbols: str) -> None:
     others = {*found.symbols} - {*symbols}
     if not others:
         return
-    where = ""
     for file in found.files:
         for number, line in enumerate(read_lines(file), 1):
-            if not where and not others.isdisjoint(line):
-                others &= {*line}
-                where = f"{file}, line {number}: "
-    raise DataError(
-        f"{where}the data has the character {min(others)!r}, which is not in the alphabet; add it "
-        "to --alphabet, or leave that out for all characters of the data"
+            if here := others & {*line}:
+                raise _unknown(min(here), f"{file}, line {number}: ")
+    raise _unknown(min(others), "")  # an escape of JSON stands for it
+
+
+def _unknown(symbol: str, where: str) -> DataError:
+    return DataError(
+        f"{where}the data has the character {symbol!r}, which is not in the alphabet; add it to "
+        "--alphabet, or leave that out for all characters of the data"
     )

@@ -1,5 +1,6 @@
 """How many bits models need for each byte of a text, by how much of it they have read before."""
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,15 +14,16 @@ from pydantic import TypeAdapter
 from torch.nn.functional import cross_entropy
 
 from model.checkpoint import Checkpoint
-from model.data.corpus import Part as Texts
 from model.data.corpus import make_corpus
 from model.data.documents import Format
-from model.data.survey import survey
+from model.data.survey import Survey, survey
 from model.evaluation.cost import token_cost
 from model.evaluation.errors import EvaluationError
 from model.evaluation.measuring import Advance, Measurement, Part
+from model.progress import Report, reported
 from model.tables import markdown
 from model.tasks.text import windows
+from model.tokenizers.registry import describe_tokenizer
 
 _FIRST = 16  # tokens of the first group; each group after it doubles what was read before
 
@@ -78,40 +80,58 @@ def bits(
                 f"{checkpoint.name} holds {checkpoint.config.max_seq_len} tokens, fewer than "
                 f"--context {context}"
             )
-    parts, digests = [], []
-    for checkpoint in checkpoints:
-        passages, texts, digest = _passages(checkpoint, paths, form, context, n_sequences)
-        parts.append(_part(checkpoint, passages, texts))
-        digests.append(digest)
+    read: list[_Passages] = []
+    passages: dict[str, _Passages] = {}
+    with reported("data") as report:
+        found = survey(paths, form, report)
+        for checkpoint in checkpoints:
+            kind = json.dumps(describe_tokenizer(checkpoint.tokenizer))
+            if kind not in passages:
+                passages[kind] = _passages(checkpoint, found, form, context, n_sequences, report)
+            read.append(passages[kind])
+    parts = [_part(*one) for one in zip(checkpoints, read, strict=True)]
     settings = {
         "data": [str(path) for path in paths],
         "models": dict(zip(names, (one.fingerprint for one in checkpoints), strict=True)),
-        "tokens": digests,
+        "tokens": [one.fingerprint for one in read],
         "context": context,
         "sequences": n_sequences,
     }
     return Measurement(settings, TypeAdapter(list[Cell]), parts, table)
 
 
+@dataclass(frozen=True)
+class _Passages:
+    """Passages of texts as tokens.
+
+    Attributes:
+        token_ids: of each, `[n]` int64.
+        bytes_per_token: of all texts.
+        fingerprint: of all tokens.
+    """
+
+    token_ids: list[NDArray[np.int64]]
+    bytes_per_token: float
+    fingerprint: str
+
+
 def _passages(
-    checkpoint: Checkpoint, paths: Sequence[Path], form: Format, context: int, n_sequences: int
-) -> tuple[list[NDArray[np.int64]], float, str]:
-    """Passages as tokens, the bytes of text that one stands for, and a digest of all tokens."""
-
-    def ignore(doing: str, share: float) -> None:
-        pass
-
-    found = survey(paths, form, ignore)
+    checkpoint: Checkpoint,
+    found: Survey,
+    form: Format,
+    context: int,
+    n_sequences: int,
+    report: Report,
+) -> _Passages:
     with TemporaryDirectory() as folder:
-        corpus = make_corpus(Path(folder), found, form, checkpoint.tokenizer, 1.0, ignore)
-        texts: Texts = corpus.validation
-        passages = list(windows(texts, context, n_sequences))
-        return passages, texts.bytes_per_token, corpus.fingerprint
+        corpus = make_corpus(Path(folder), found, form, checkpoint.tokenizer, 1.0, report)
+        texts = corpus.validation
+        token_ids = list(windows(texts, context, n_sequences))
+        return _Passages(token_ids, texts.bytes_per_token, corpus.fingerprint)
 
 
-def _part(
-    checkpoint: Checkpoint, passages: Sequence[NDArray[np.int64]], bytes_per_token: float
-) -> Part[Cell]:
+def _part(checkpoint: Checkpoint, read: _Passages) -> Part[Cell]:
+    passages = read.token_ids
     groups = list(_groups(max(map(len, passages)) - 1))
     costs = [len(ids) * token_cost(len(ids) / 2) for ids in passages]
 
@@ -125,7 +145,7 @@ def _part(
                 nats[number] += own.sum()
                 tokens[number] += len(own)
             advance(cost)
-        scale = math.log(2) * bytes_per_token
+        scale = math.log(2) * read.bytes_per_token
         return [
             Cell(checkpoint.name, begin, end, int(n), float(total / n / scale))
             for (begin, end), total, n in zip(groups, nats, tokens, strict=True)

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model.blueprint import Blueprint
 from model.checkpoint import Checkpoint
 from model.generation import generate
+from model.tasks.base import Batch
 from model.tasks.copying import Copying
 
 N_STRINGS = 128
@@ -67,13 +69,19 @@ def measure(checkpoint: Checkpoint, seed: int, length: int) -> Measured:
     return Measured(right, right, right)
 
 
+def held_out(shape: Blueprint | Checkpoint, task: Copying, seed: int, length: int, n: int) -> Batch:
+    """Strings that no training with this seed has seen, one a context, from position 0 on."""
+    lengths = {"min_length": length, "max_length": length, "first_length": length, "growth": 0.0}
+    room = {"batch_tokens": n * (2 * length + 2), "max_strings": n, "max_turns": 1}
+    alone = {"corruption": 0.0, "max_offset": 1}
+    params = task.params.model_copy(update=lengths | room | alone)
+    fixed = Copying(params, shape.tokenizer, shape.config)
+    return fixed.batch(np.random.default_rng([seed, length, _HELD_OUT]), 1.0)
+
+
 def _copies(checkpoint: Checkpoint, task: Copying, seed: int, length: int) -> Measured:
     eos_id = checkpoint.config.eos_id
-    lengths = {"min_length": length, "max_length": length, "first_length": length}
-    room = {"batch_tokens": N_STRINGS * (2 * length + 2), "max_strings": N_STRINGS}
-    params = task.params.model_copy(update=lengths | room)
-    fixed = Copying(params, checkpoint.tokenizer, checkpoint.config)
-    batch = fixed.batch(np.random.default_rng([seed, length, _HELD_OUT]), 1.0)
+    batch = held_out(checkpoint, task, seed, length, N_STRINGS)
     sources = batch.token_ids.numpy()[:, 1 : length + 1]
     guesses = []
     for first in range(0, N_STRINGS, _AT_A_TIME):

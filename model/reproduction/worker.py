@@ -15,8 +15,6 @@ from typing import Any
 import torch
 
 from model.arguments import start_backend
-from model.checkpoint import Checkpoint
-from model.decoder import Decoder
 from model.device import Device
 from model.machine import processor
 from model.reproduction.job import Job
@@ -78,14 +76,6 @@ def _train(order: Order) -> None:
     job, run = order.job, Run(Path(order.folder))
     preset = job.preset()
     trainer = Trainer(preset, run, save_every=order.evaluate_every, device=order.device)
-    blueprint = preset.blueprint
-    on_device = trainer.model.backend.trains_as_on_device
-    # Which does not serve every mixer that it trains.
-    served = Decoder(blueprint.config) if on_device else trainer.model
-    checkpoint = Checkpoint(
-        job.name, run.folder, blueprint.config, blueprint.tokenizer, blueprint.task, served,
-        "0" * 64,
-    )  # fmt: skip
     told_at = 0.0
     learned = any(line.get("hard") == 1 for line in run.log_lines())
 
@@ -95,9 +85,7 @@ def _train(order: Order) -> None:
     def report(now: Progress) -> None:
         nonlocal told_at, learned
         if now.step % order.evaluate_every == 0 or now.step == order.until:
-            if on_device:
-                served.load_state_dict(trainer.model.state_dict())
-            measured = measure(checkpoint, job.seed, job.length)
+            measured = measure(trainer.checkpoint(), job.seed, job.length)
             line = {"step": now.step, "loss": now.loss, "accuracy": now.scores["accuracy"]}
             run.log(line | asdict(measured))
             learned = measured.hard == 1
@@ -119,13 +107,13 @@ def _train(order: Order) -> None:
         beyond: list[tuple[int, float, float]] = []
         if learned or trainer.step == job.steps:
             for length in job.beyond:
-                measured = measure(checkpoint, job.seed, length)
+                measured = measure(trainer.checkpoint(), job.seed, length)
                 beyond.append((length, measured.hard, measured.exact))
         _tell(
             step=trainer.step,
             outcome=outcome,
             seconds=trainer.seconds,
-            threads=0 if on_device else order.threads,
+            threads=0 if trainer.model.backend.trains_as_on_device else order.threads,
             device=processor() if device.type == "cpu" else torch.cuda.get_device_name(device),
             curve=run.log_lines(),
             beyond=beyond,

@@ -1,24 +1,22 @@
 """The texts of a user, from the command line to the task that is trained on them."""
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from model.blueprint import Blueprint
 from model.data.corpus import Corpus, make_corpus
 from model.data.documents import Format
 from model.data.errors import DataError
-from model.data.survey import Report, Survey, check_symbols, survey
-from model.progress import Watch
-from model.tasks.base import ReadsData, Task
+from model.data.survey import Survey, check_symbols, survey
+from model.progress import reported
+from model.tasks.base import ReadsData
 from model.terminal import say
+from model.tokenizers.alphabet import AlphabetTokenizer
 from model.training.preset_files import PresetError, PresetValues
 
 _FILE = ".json"  # ends the names of tokenizers from files
-_A_WHILE = 1.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -44,41 +42,45 @@ class Reading:
         """
         if not paths:
             return cls(None, form, held_out)
-        with _watched() as report:
+        with reported("data") as report:
             return cls(survey(paths, form, report), form, held_out)
 
-    def check(self, task: Task) -> None:
-        """Return if a task can do with these files, or without any.
+    def check(self, blueprint: Blueprint) -> None:
+        """Return if a model can be trained on these files, or without any.
 
         Raises:
-            DataError: it needs texts, or reads none.
+            DataError: its task needs texts, or reads none, or a character is not in its alphabet.
         """
-        if self.found is None and isinstance(task, ReadsData) and task.needs_data:
-            raise DataError(
-                f"the task {task.name!r} needs texts to train on; give files or folders with --data"
-            )
-        if self.found is not None and not isinstance(task, ReadsData):
+        task, tokenizer = blueprint.task, blueprint.tokenizer
+        if self.found is None:
+            if isinstance(task, ReadsData) and task.needs_data:
+                raise DataError(
+                    f"the task {task.name!r} needs texts to train on; give files or folders with "
+                    "--data"
+                )
+        elif not isinstance(task, ReadsData):
             raise DataError(f"--data: the task {task.name!r} reads no texts")
+        elif isinstance(tokenizer, AlphabetTokenizer):
+            check_symbols(self.found, tokenizer.symbols)
 
     def read(self, blueprint: Blueprint, folder: Path) -> Corpus | None:
         """Have the task of a model read the files.
 
         Args:
-            blueprint: of the model.
+            blueprint: of the model, which `check` lets pass.
             folder: for tokens.
 
         Returns:
             What it has read; None if there are no files.
 
         Raises:
-            DataError: the task needs texts, or reads none, or not these.
+            DataError: there is too little, or it cannot be kept or made tokens of.
         """
         task = blueprint.task
-        self.check(task)
         if self.found is None or not isinstance(task, ReadsData):
             return None
         try:
-            with _watched() as report:
+            with reported("data") as report:
                 corpus = make_corpus(
                     folder, self.found, self.form, blueprint.tokenizer, self.held_out, report
                 )
@@ -100,52 +102,25 @@ def choose_tokenizer(
     Args:
         values: of the preset, changed in place.
         tokenizer: name or file; None for that of the preset.
-        alphabet: characters; None for those of the data, where they are asked for.
+        alphabet: characters; None for those of the preset or, without any, of the data.
         reading: of the data.
 
     Raises:
-        PresetError: the options contradict each other, or the alphabet is not given.
-        DataError: a character of the data is not in the alphabet.
+        PresetError: the options contradict each other, or there is no alphabet.
     """
-    name = tokenizer
-    if name is None:
-        own = values.values.get("tokenizer", "bytes")
-        name = own.get("name") if isinstance(own, dict) else own
-        if alphabet is None and isinstance(own, dict) and "symbols" in own:
-            return
-        if alphabet is not None:
-            name = "alphabet"
-    if alphabet is not None and name != "alphabet":
-        raise PresetError(f"--alphabet is for the tokenizer alphabet, not {name!r}")
-    chosen: Any = tokenizer
-    if name == "alphabet":
-        if alphabet is None and reading.found is None:
+    own = values.values.get("tokenizer")
+    chosen, source = own, ""
+    if tokenizer is not None:
+        chosen, source = tokenizer, "--tokenizer"
+        if tokenizer.endswith(_FILE):
+            chosen = {"name": "file", "path": str(Path(tokenizer).absolute())}
+    if alphabet is not None:
+        if tokenizer not in (None, "alphabet"):
+            raise PresetError(f"--alphabet is for the tokenizer alphabet, not {tokenizer!r}")
+        chosen, source = {"name": "alphabet", "symbols": alphabet}, "--alphabet"
+    elif chosen in ("alphabet", {"name": "alphabet"}):
+        if reading.found is None:
             raise PresetError("an alphabet needs characters: give --alphabet, or texts with --data")
-        symbols = alphabet
-        if reading.found is not None:
-            symbols = symbols or reading.found.symbols
-            check_symbols(reading.found, symbols)
-        chosen = {"name": name, "symbols": symbols}
-    elif isinstance(name, str) and name.endswith(_FILE):
-        chosen = {"name": "file", "path": str(Path(name).absolute())}
-    if chosen is not None:
-        values.replace("tokenizer", chosen, "--tokenizer" if alphabet is None else "--alphabet")
-
-
-@contextmanager
-def _watched() -> Iterator[Report]:
-    """Shows how far reading is, if it takes a while."""
-    began, seen = time.monotonic(), 0.0
-    watch: Watch | None = None
-    with ExitStack() as shown:
-
-        def report(doing: str, share: float) -> None:
-            nonlocal seen, watch
-            if watch is None and time.monotonic() - began > _A_WHILE:
-                watch = shown.enter_context(Watch("data", 1.0, 0.0))
-            if watch is not None:
-                watch.begin(doing)
-                watch.advance(share - seen)
-                seen = share
-
-        yield report
+        chosen, source = {"name": "alphabet", "symbols": reading.found.symbols}, "--data"
+    if chosen != own:
+        values.replace("tokenizer", chosen, source)

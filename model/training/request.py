@@ -60,7 +60,7 @@ class Request:
         reading = Reading.of(self.data, self.form, self.held_out)
         choose_tokenizer(values, self.tokenizer, self.alphabet, reading)
         preset = make_preset(values)
-        reading.check(preset.blueprint.task)
+        reading.check(preset.blueprint)
         run = Run(self.output if self.output is not None else Path("runs") / preset.name)
         if self.restart:
             run.clear()

@@ -179,6 +179,17 @@ class Trainer:
         """Whether all of the run is done."""
         return self.preset.optimizer.is_over(self.step, self.seconds)
 
+    def checkpoint(self) -> Checkpoint:
+        """The model as it is now, to be asked; on the CPU, wherever it is trained."""
+        blueprint, served = self.preset.blueprint, self.model
+        if served.backend.trains_as_on_device:  # which does not serve every mixer that it trains
+            served = Decoder(blueprint.config)
+            served.load_state_dict(self.model.state_dict())
+        return Checkpoint(
+            self.preset.name, self.run.folder, blueprint.config, blueprint.tokenizer,
+            blueprint.task, served, "0" * 64,
+        )  # fmt: skip
+
     def save(self) -> None:
         """Save the state of the run, and a checkpoint of its model as it is now."""
         self.run.save(self.recipe, self.step, self.seconds, self.model, self.optimizer)

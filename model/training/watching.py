@@ -3,8 +3,6 @@
 import time
 from typing import Self
 
-from model.checkpoint import Checkpoint
-from model.decoder import Decoder
 from model.generation import generate
 from model.sampling import SamplingParams
 from model.tasks.base import Validates
@@ -74,16 +72,7 @@ class Watched:
         say(f"step {job.step:,}: {numbers}; it writes: {sample!r}")
 
     def _sample(self, beginning: list[int]) -> str:
-        job = self._job
-        blueprint = job.preset.blueprint
-        served = job.model
-        if served.backend.trains_as_on_device:  # which does not serve every mixer that it trains
-            served = Decoder(blueprint.config)
-            served.load_state_dict(job.model.state_dict())
-        model = Checkpoint(
-            job.preset.name, job.run.folder, blueprint.config, blueprint.tokenizer, blueprint.task,
-            served, "0" * 64,
-        )  # fmt: skip
-        length = min(_SAMPLE, blueprint.config.max_seq_len - len(beginning) - 1)
+        model = self._job.checkpoint()
+        length = min(_SAMPLE, model.config.max_seq_len - len(beginning) - 1)
         steps = generate(model, [beginning], max_tokens=[length], sampling=_SAMPLING)
-        return blueprint.tokenizer.decode([*beginning, *(step[0] for step in steps if step)])
+        return model.tokenizer.decode([*beginning, *(step[0] for step in steps if step)])

@@ -106,6 +106,12 @@ def test_an_alphabet_may_be_given(lines: Path, tmp_path: Path) -> None:
     assert said.startswith(f"{lines}, line 1: the data has the character 'g', which is not in the ")
 
 
+def test_letters_are_an_alphabet_too(lines: Path, tmp_path: Path) -> None:
+    said = refused(tmp_path, "--data", lines, "--tokenizer", "letters")
+    assert said.startswith(f"{lines}, line 1: the data has the character ")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_tokenizer_may_come_from_a_file(lines: Path, tmp_path: Path) -> None:
     library = Library(models.BPE())
     library.pre_tokenizer = pre_tokenizers.Whitespace()
