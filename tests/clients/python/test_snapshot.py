@@ -3,8 +3,10 @@
 import io
 import os
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, BinaryIO
 
 import pytest
@@ -157,8 +159,9 @@ class TestPartialFile:
     def test_an_error_of_the_disk_leaves_no_file(self, tmp_path: Path) -> None:
         path = tmp_path / "chat"
         with pytest.raises(OSError, match="Bad file"), PartialFile(path) as partial:  # noqa: PT012
-            partial.file.write(b"abc")
-            os.close(partial.file.fileno())
+            file = partial.open()
+            file.write(b"abc")
+            os.close(file.fileno())
             partial.put_in_place()
         assert list(tmp_path.iterdir()) == []
 
@@ -166,7 +169,7 @@ class TestPartialFile:
         path = tmp_path / "chat"
         path.write_bytes(b"before")
         with PartialFile(path) as partial:
-            partial.file.write(b"after")
+            partial.open().write(b"after")
             assert path.read_bytes() == b"before"
             assert partial.put_in_place() == path
             assert path.read_bytes() == b"after"
@@ -175,8 +178,49 @@ class TestPartialFile:
     def test_the_longest_of_names(self, tmp_path: Path) -> None:
         path = tmp_path / ("x" * 255)
         with PartialFile(path) as partial:
+            partial.open()
             partial.put_in_place()
         assert path.exists()
+
+    # Of a file that nobody got hold of: it is closed, but by the garbage collector.
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    def test_an_interrupt_at_any_moment_leaves_no_file(self, tmp_path: Path) -> None:
+        def write() -> None:
+            with PartialFile(tmp_path / "chat") as partial:
+                partial.open().write(b"abc")
+
+        moments = 0
+        while was_interrupted(write, moments):
+            assert list(tmp_path.iterdir()) == []
+            moments += 1
+        assert moments > 4
+
+
+def was_interrupted(work: Callable[[], None], moments: int) -> bool:
+    """Whether Ctrl-C so many moments after its start reached `work` before it was through.
+
+    Moments are those of what begins a file, not of what cleans up: no code in Python can keep an
+    interrupt out of that.
+    """
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:  # noqa: ARG001
+        nonlocal moments
+        if frame.f_code not in {PartialFile.__enter__.__code__, PartialFile.open.__code__}:
+            return None
+        moments -= 1
+        if moments == -1:
+            raise KeyboardInterrupt
+        return trace
+
+    former = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(former)
+    return False
 
 
 class TestUpload:

@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from causalrn_client.errors import InvalidRequestError
 
@@ -14,8 +14,8 @@ from causalrn_client.errors import InvalidRequestError
 class PartialFile:
     """Writes a file under a temporary name in the folder where it is to end up.
 
-    `put_in_place` then renames it, which replaces any file of that name in one step. Leaving the
-    `with` block without that removes it.
+    In its `with` block, `open` begins the file. `put_in_place` then renames it, which replaces any
+    file of that name in one step. Leaving the block without that removes it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -32,14 +32,10 @@ class PartialFile:
         if self._path.is_dir():  # find out now, not after all the work
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         self._partial = self._path.with_name(f".causalrn-{secrets.token_hex(8)}.partial")
+        self._opened = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        """Opens `file` for writing.
-
-        Raises:
-            OSError: There is no such folder, or it does not allow writing.
-        """
-        self.file = self._partial.open("xb")
+        """Takes charge of the file, without beginning it."""
         return self
 
     def __exit__(
@@ -49,8 +45,20 @@ class PartialFile:
         trace: TracebackType | None,
     ) -> None:
         with contextlib.suppress(OSError):  # of a full disk, which was reported already
-            self.file.close()
+            self._opened.close()
         self._partial.unlink(missing_ok=True)
+
+    def open(self) -> BinaryIO:
+        """Begins the file, and returns it for writing.
+
+        Not when the block is entered, because an interrupt between that and the block's first step
+        would leave the file behind.
+
+        Raises:
+            OSError: There is no such folder, or it does not allow writing.
+        """
+        self._file = self._opened.enter_context(self._partial.open("xb"))
+        return self._file
 
     def put_in_place(self) -> Path:
         """Gives the complete file its name, and returns its path.
@@ -58,7 +66,7 @@ class PartialFile:
         Raises:
             OSError: It cannot be written to the end, or not be renamed.
         """
-        self.file.flush()
-        os.fsync(self.file.fileno())  # otherwise a crash could leave an empty file
-        self.file.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())  # otherwise a crash could leave an empty file
+        self._file.close()
         return self._partial.replace(self._path)

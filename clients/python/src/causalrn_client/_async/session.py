@@ -308,6 +308,6 @@ class AsyncSession:
             content = BytesIO()
             await self._connection.download(call, content, progress)
             return content.getvalue()
-        with PartialFile(path) as file:
-            await self._connection.download(call, file.file, progress)
-            return await async_run_blocking(file.put_in_place)
+        with PartialFile(path) as partial_file:
+            await self._connection.download(call, partial_file.open(), progress)
+            return await async_run_blocking(partial_file.put_in_place)

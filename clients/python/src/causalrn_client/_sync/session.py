@@ -309,6 +309,6 @@ class Session:
             content = BytesIO()
             self._connection.download(call, content, progress)
             return content.getvalue()
-        with PartialFile(path) as file:
-            self._connection.download(call, file.file, progress)
-            return run_blocking(file.put_in_place)
+        with PartialFile(path) as partial_file:
+            self._connection.download(call, partial_file.open(), progress)
+            return run_blocking(partial_file.put_in_place)
