@@ -47,13 +47,14 @@ ENV PATH=/opt/venv/bin:$PATH \
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin causalrn \
     && install --directory --owner=causalrn --group=0 --mode=2775 /var/cache/numba /var/lib/causalrn
 COPY LICENSE ./
+COPY causalrn causalrn
 COPY model model
 COPY server server
 COPY checkpoints/exact-bytes checkpoints/exact-bytes
 # Image layers keep times in whole seconds, and Numba compiles again when the time of a source has
 # changed, if only by a fraction.
 RUN find model -name '*.py' -exec touch --date="@$(date +%s)" {} + \
-    && python -m compileall -q model server \
+    && python -m compileall -q causalrn model server \
     && chmod -R a+rX .
 VOLUME /var/lib/causalrn
 EXPOSE 8000
@@ -77,5 +78,5 @@ FROM base
 COPY --from=builder /opt/venv /opt/venv
 USER causalrn
 # For the kind of CPU that builds; another kind compiles at every start.
-RUN python -m server.precompile
+RUN python -m causalrn.server.precompile
 RUN test "$(causalrn generate 'A copy, byte by byte.')" = 'A copy, byte by byte.'

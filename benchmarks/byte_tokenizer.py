@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Paragraphs, start
-from model.tokenizers.base import special_tokens
-from model.tokenizers.byte import ByteTokenizer
+from causalrn.model.tokenizers.base import special_tokens
+from causalrn.model.tokenizers.byte import ByteTokenizer
 
 _N_BYTES = 256
 # What the format writes for bytes that are no printable characters begins here.

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks import capacity_tables
 from benchmarks.figures import arguments, publish, start
-from model.ops.norm.reference import norm
+from causalrn.model.ops.norm.reference import norm
 
 WIDTHS = ((8, 1), (12, 1), (16, 1), (24, 1), (32, 1), (64, 1), (64, 2), (64, 4))
 """Channels of a memory, and heads that share them."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from model.tables import markdown
+from causalrn.model.tables import markdown
 
 _SHOWN = (1.0, 0.25)  # spikes of which there are columns
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from model.evaluation.plan import plan_names, read_plan
+from causalrn.model.evaluation.plan import plan_names, read_plan
 
 
 def read(file: Path) -> dict[str, Any]:

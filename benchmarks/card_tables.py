@@ -7,12 +7,12 @@ from typing import Any
 
 from benchmarks import card_commands
 from benchmarks.card_commands import read
-from model.block import Block
-from model.config import ModelConfig
-from model.evaluation import copying, fact_recall, recall_cell, refusal_cell
-from model.evaluation.calibration import refused
-from model.evaluation.queries import PLACES
-from model.tables import markdown
+from causalrn.model.block import Block
+from causalrn.model.config import ModelConfig
+from causalrn.model.evaluation import copying, fact_recall, recall_cell, refusal_cell
+from causalrn.model.evaluation.calibration import refused
+from causalrn.model.evaluation.queries import PLACES
+from causalrn.model.tables import markdown
 
 _LONGER = ("evaluation-long.json", "evaluation-longest.json")  # that a folder may have as well
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from benchmarks import card_commands
 from benchmarks.card_commands import read
 from benchmarks.card_tables import misses_and_hits, of
-from model.evaluation import refusal_cell
+from causalrn.model.evaluation import refusal_cell
 
 
 class Claim(NamedTuple):

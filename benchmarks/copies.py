@@ -16,11 +16,11 @@ from typing import Any
 from benchmarks.figures import add_checkpoint, arguments, machine, publish, start
 from benchmarks.http_stream import Reply, post
 from benchmarks.server_process import causalrn_server
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.evaluation.copying import draw_strings
-from model.evaluation.plan import Wanted, cells_of, read_plan
-from model.progress import Watch
-from model.tables import markdown
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.evaluation.copying import draw_strings
+from causalrn.model.evaluation.plan import Wanted, cells_of, read_plan
+from causalrn.model.progress import Watch
+from causalrn.model.tables import markdown
 
 _PATH = "/generate"
 _MOST_RUNNING = 16  # each moves in every step, so a chunk cannot be smaller
@@ -31,7 +31,7 @@ class Cell:
     """One kind of string at one length.
 
     Attributes:
-        kind: key of `model.evaluation.strings.named_kinds_of`.
+        kind: key of `causalrn.model.evaluation.strings.named_kinds_of`.
         length: tokens of each string.
         n_strings: strings sent.
         whole: exact copies that came as one answer.

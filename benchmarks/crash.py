@@ -39,9 +39,9 @@ from benchmarks.figures import add_checkpoint, arguments, machine, percentiles_m
 from benchmarks.server_process import COMMAND, ROOT, causalrn_server, environment
 from benchmarks.session_client import SessionClient
 from benchmarks.session_ledger import Ledger, LedgerError
-from model.checkpoint import load_checkpoint
-from model.terminal import progress_bar
-from server.settings import Settings
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.terminal import progress_bar
+from causalrn.server.settings import Settings
 
 _STARTS_A_KILL = 10  # kills to each one that comes while the server starts
 _SECONDS_A_KILL = 120  # at most, from one start to the next

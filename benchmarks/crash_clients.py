@@ -15,10 +15,10 @@ from benchmarks.session_client import (
     random_ids,
 )
 from benchmarks.session_ledger import Ledger, LedgerError
-from server.engine.engine import Engine
-from server.engine.generation import GenerationParams
-from server.engine.served_model import ServedModel
-from server.settings import Settings
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.engine.served_model import ServedModel
+from causalrn.server.settings import Settings
 
 # Out of a hundred actions of a client, how many are of each kind.
 ACTIONS = {

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks.figures import read_results
-from model.drawing import svg
+from causalrn.model.drawing import svg
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "figures"
 

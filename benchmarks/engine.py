@@ -29,10 +29,10 @@ import uvloop
 
 from benchmarks.figures import add_checkpoint, arguments, integers, machine, publish, show_ms, start
 from benchmarks.timeline import Timeline, summary, while_all_run
-from model.checkpoint import load_checkpoint
-from server.engine.engine import Engine
-from server.engine.generation import GenerationParams
-from server.settings import Settings
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.settings import Settings
 
 STREAMS = [1, 8, 32, 64, 128]
 PASS_SECONDS = 600  # that one pass may take

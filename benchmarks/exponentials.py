@@ -1,7 +1,7 @@
 """The limit that kernels of relations are held against: how fast exponentials alone can be.
 
-It is the rate of `2^y` by the polynomial of `model.ops.cpu.lanes.exp2`, by vectors of sixteen, over
-data that stays in the first level of caches, each added to a sum.
+It is the rate of `2^y` by the polynomial of `causalrn.model.ops.cpu.lanes.exp2`, by vectors of
+sixteen, over data that stays in the first level of caches, each added to a sum.
 """
 
 import time
@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.exponentials import exp2_lanes
-from model.ops.cpu.lanes import for_channels, load_lanes, row_pointer, store_lanes
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.exponentials import exp2_lanes
+from causalrn.model.ops.cpu.lanes import for_channels, load_lanes, row_pointer, store_lanes
 
 _ROW = 2048
 _ROUNDS = 10_000  # some 5 ms

@@ -15,10 +15,10 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from model.machine import processor
-from model.ops.cpu import jit
-from model.output_file import check_writable, write_json
-from server.settings import Settings
+from causalrn.model.machine import processor
+from causalrn.model.ops.cpu import jit
+from causalrn.model.output_file import check_writable, write_json
+from causalrn.server.settings import Settings
 
 PERCENTILES = (50, 90, 99)
 RESULTS = Path(__file__).parent / "results"

@@ -35,13 +35,13 @@ from benchmarks import gpu_rates
 from benchmarks.figures import add_checkpoint, arguments, machine, publish, start
 from benchmarks.gpu_errors import BOUNDS, EPS, PAGE, batch_of, check_kernels
 from benchmarks.server_process import causalrn_server
+from causalrn.model.backends.gpu_scratch import DeviceScratch
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.device import DeviceError, backend_for
+from causalrn.model.evaluation.strings import BYTE_KINDS
+from causalrn.model.ops.relation import gpu as relation
+from causalrn.model.state import RaggedBatch
 from causalrn_client import Client
-from model.backends.gpu_scratch import DeviceScratch
-from model.checkpoint import load_checkpoint
-from model.device import DeviceError, backend_for
-from model.evaluation.strings import BYTE_KINDS
-from model.ops.relation import gpu as relation
-from model.state import RaggedBatch
 
 
 def main() -> None:

@@ -2,9 +2,9 @@
 
     TRITON_INTERPRET=1 python -m benchmarks.gpu_buckets [--checkpoint FOLDER] [--output FILE]
 
-It goes through every bucket of a server (`model.backends.gpu_shape`), and counts the kernels that
-one step of it launches, instead of running them, and the bytes that the step works on. The last
-line is JSON.
+It goes through every bucket of a server (`causalrn.model.backends.gpu_shape`), and counts the
+kernels that one step of it launches, instead of running them, and the bytes that the step works on.
+The last line is JSON.
 """
 
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ from triton import knobs
 from triton.runtime.interpreter import InterpretedFunction
 
 from benchmarks.figures import add_checkpoint, arguments, publish, start
-from model.backends.gpu_inputs import Inputs
-from model.backends.gpu_shape import Buckets
-from model.backends.gpu_steps import DeviceSteps
-from model.checkpoint import load_checkpoint
+from causalrn.model.backends.gpu_inputs import Inputs
+from causalrn.model.backends.gpu_shape import Buckets
+from causalrn.model.backends.gpu_steps import DeviceSteps
+from causalrn.model.checkpoint import load_checkpoint
 
 _PAGE = 64
 

@@ -9,27 +9,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.backends.gpu_inputs import DeviceBatch, Inputs, nobody
-from model.backends.gpu_scratch import DeviceScratch
-from model.checkpoint import load_checkpoint
-from model.config import ModelConfig
-from model.decoder import Decoder
-from model.draws import RowDraw
-from model.ops.device import as_on_device
-from model.ops.logits.gpu_sampling import make_draws
-from model.ops.relation import gpu as relation
-from model.ops.relation import (
+from causalrn.model.backends.gpu_inputs import DeviceBatch, Inputs, nobody
+from causalrn.model.backends.gpu_scratch import DeviceScratch
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.config import ModelConfig
+from causalrn.model.decoder import Decoder
+from causalrn.model.draws import RowDraw
+from causalrn.model.ops.device import as_on_device
+from causalrn.model.ops.logits.gpu_sampling import make_draws
+from causalrn.model.ops.relation import gpu as relation
+from causalrn.model.ops.relation import (
     gpu_separable,
     normalized_relation,
     reference,
     separable_relation,
 )
-from model.ops.relation.cpu_keyed_blunt import is_blunt
-from model.ops.relation.gpu_keyed_layer import Form, full_matches, relate_all, remember
-from model.ops.relation.keyed import keyed_relation
-from model.sampling import Sampler, SamplingParams
-from model.state import RaggedBatch
-from model.tokenizers.byte import ByteTokenizer
+from causalrn.model.ops.relation.cpu_keyed_blunt import is_blunt
+from causalrn.model.ops.relation.gpu_keyed_layer import Form, full_matches, relate_all, remember
+from causalrn.model.ops.relation.keyed import keyed_relation
+from causalrn.model.sampling import Sampler, SamplingParams
+from causalrn.model.state import RaggedBatch
+from causalrn.model.tokenizers.byte import ByteTokenizer
 
 EPS = 1e-6
 PAGE = 64

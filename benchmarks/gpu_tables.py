@@ -5,7 +5,7 @@ from typing import Any
 from benchmarks import gpu_rates
 from benchmarks.figures import read_results
 from benchmarks.gpu_rooflines import Roofline
-from model.tables import markdown
+from causalrn.model.tables import markdown
 
 _KINDS = "special", "float32", "float64", "integers", "shuffles", "loads", "words", "all"
 _GOAL = 0.75

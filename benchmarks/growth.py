@@ -31,13 +31,13 @@ from torch import Tensor
 from benchmarks.figures import arguments, machine, publish, start
 from benchmarks.memory import resident
 from benchmarks.peers import ours
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.decoder import Decoder
-from model.mixers.relation import RelationParams
-from model.mixers.separable import SeparableRelation
-from model.pool_dtype import POOL_DTYPES
-from model.runner import Runner
-from model.training.huge_pages import use_huge_pages
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.decoder import Decoder
+from causalrn.model.mixers.relation import RelationParams
+from causalrn.model.mixers.separable import SeparableRelation
+from causalrn.model.pool_dtype import POOL_DTYPES
+from causalrn.model.runner import Runner
+from causalrn.model.training.huge_pages import use_huge_pages
 
 TRAINED = (8192, 16_384, 32_768, 65_536)
 DECODED = (1024, 2048, 4096, 8192)

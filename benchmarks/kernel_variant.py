@@ -75,7 +75,7 @@ class Variant:
     def name(self) -> str:
         """The kernel and its constants."""
         shown = ", ".join(f"{name} {value:g}" for name, value in self.constants.items())
-        home = self.kernel.fn.__module__.removeprefix("model.ops.")
+        home = self.kernel.fn.__module__.removeprefix("causalrn.model.ops.")
         more = ", aligned" * self.aligned + ", bfloat16" * (self.pool != "*fp32")
         return f"{home}.{self.kernel.__name__}, {shown}{more}"
 

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from benchmarks.exponentials import rate
 from benchmarks.figures import arguments, machine, publish, start
-from model.ops.cpu import jit
-from model.ops.relation import KEY_BLOCK, cpu_whole
-from model.ops.relation.cpu import SEGMENT, combine, new_pairs, new_tile, relate
-from model.ops.relation.cpu_keyed import N_RUNS, RUN, TILE, note_moments
-from model.ops.relation.cpu_keyed_blunt import new_blunt
-from model.ops.relation.cpu_keyed_pieces import put_together, read_blunt
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.relation import KEY_BLOCK, cpu_whole
+from causalrn.model.ops.relation.cpu import SEGMENT, combine, new_pairs, new_tile, relate
+from causalrn.model.ops.relation.cpu_keyed import N_RUNS, RUN, TILE, note_moments
+from causalrn.model.ops.relation.cpu_keyed_blunt import new_blunt
+from causalrn.model.ops.relation.cpu_keyed_pieces import put_together, read_blunt
 
 CHANNELS = (128, 192, 256)
 KEYED = ((64, 64), (128, 64), (128, 272))

@@ -30,9 +30,9 @@ from benchmarks.figures import arguments, machine, publish, show_ms, start
 from benchmarks.http_stream import count_ids, post_all, timelines
 from benchmarks.server_process import ServerProcess, causalrn_server
 from benchmarks.timeline import summary
-from model.checkpoint import load_checkpoint
-from server.engine.engine import Engine
-from server.settings import Settings
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.server.engine.engine import Engine
+from causalrn.server.settings import Settings
 
 
 async def run_http(url: str, prompts: Sequence[Prompt], n_new: int) -> dict[str, Any]:

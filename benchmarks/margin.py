@@ -24,10 +24,10 @@ from benchmarks.margin_derivation import (
     margin_of_copy,
     margin_of_recall,
 )
-from model.construction import recall_taps, token_codes
-from model.mixers.normalized import NormalizedParams
-from model.ops.relation.reference import normalized_values
-from model.training.preset import load_preset
+from causalrn.model.construction import recall_taps, token_codes
+from causalrn.model.mixers.normalized import NormalizedParams
+from causalrn.model.ops.relation.reference import normalized_values
+from causalrn.model.training.preset import load_preset
 
 Results = dict[str, Any]
 

@@ -6,8 +6,8 @@ from typing import Any
 from benchmarks.card_commands import read
 from benchmarks.card_tables import misses_and_hits, of
 from benchmarks.figures import RESULTS
-from model.evaluation import refusal_cell
-from model.tables import markdown
+from causalrn.model.evaluation import refusal_cell
+from causalrn.model.tables import markdown
 
 
 def pool_dtypes() -> str:

@@ -20,11 +20,11 @@ import uvloop
 
 from benchmarks.engine import run_passes
 from benchmarks.figures import arguments, integers, machine, publish, start
-from model.checkpoint import load_checkpoint
-from model.pool_dtype import POOL_DTYPES, PoolDtype
-from model.shipped import CHECKPOINTS
-from server.engine.engine import Engine
-from server.settings import Settings
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.pool_dtype import POOL_DTYPES, PoolDtype
+from causalrn.model.shipped import CHECKPOINTS
+from causalrn.server.engine.engine import Engine
+from causalrn.server.settings import Settings
 
 NAMES = ["exact-bytes", "exact-bytes-small", "copy-bytes", "copy-az"]
 _N_BYTES = 256

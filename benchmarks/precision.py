@@ -22,17 +22,17 @@ from torch import nn
 from benchmarks import precision_tables
 from benchmarks.figures import arguments, machine, publish, start
 from benchmarks.rounded import RoundedDecoder, Rounding
-from model.arguments import start_backend
-from model.blueprint import Blueprint
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.decoder import Decoder
-from model.reproduction.job import Job
-from model.reproduction.measuring import held_out
-from model.shipped import CHECKPOINTS
-from model.tasks.base import IGNORED, Batch
-from model.tasks.copying import Copying
-from model.training.batches import Batches
-from model.training.trainer import learning_rate
+from causalrn.model.arguments import start_backend
+from causalrn.model.blueprint import Blueprint
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.decoder import Decoder
+from causalrn.model.reproduction.job import Job
+from causalrn.model.reproduction.measuring import held_out
+from causalrn.model.shipped import CHECKPOINTS
+from causalrn.model.tasks.base import IGNORED, Batch
+from causalrn.model.tasks.copying import Copying
+from causalrn.model.training.batches import Batches
+from causalrn.model.training.trainer import learning_rate
 
 Results = dict[str, Any]
 

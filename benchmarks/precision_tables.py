@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from model.tables import markdown, percent
+from causalrn.model.tables import markdown, percent
 
 
 def training(figures: Mapping[str, Any]) -> str:

@@ -18,11 +18,11 @@ import numpy as np
 import uvloop
 
 from benchmarks.figures import add_checkpoint, arguments, integers, machine, publish, start
-from model.checkpoint import load_checkpoint
-from model.ops.cpu import jit
-from server.engine.engine import Engine
-from server.engine.generation import GenerationParams
-from server.settings import Settings
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.ops.cpu import jit
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.settings import Settings
 
 
 async def read(engine: Engine, prompt: list[int], n_threads: int) -> float:

@@ -22,8 +22,8 @@ from torch import Tensor
 from benchmarks.exponentials import rate
 from benchmarks.figures import arguments, publish, start
 from benchmarks.memory import resident
-from model.ops.cpu import jit
-from model.ops.relation import normalized_relation
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.relation import normalized_relation
 
 BATCH, LENGTH, CHANNELS = 64, 66, 128
 MEMORY_BATCH, MEMORY_LENGTHS = 8, (256, 512, 1024, 2048)

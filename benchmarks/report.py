@@ -31,7 +31,7 @@ from benchmarks import (
 from benchmarks.figures import Paragraphs, read_results, start
 from benchmarks.peers import tables as peer_tables
 from benchmarks.pool_dtype_tables import pool_dtypes
-from server.settings import Settings
+from causalrn.server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from model.drawing import svg
-from model.ops.pairwise.form import ACTIVATIONS
-from model.reproduction.figures import best_of, cell, figures
-from model.reproduction.models import NORMALIZATIONS, ablation_name
-from model.reproduction.plan import load_plan
-from model.reproduction.report import beyond, table
-from model.reproduction.results import Result, Results
-from model.tables import markdown
+from causalrn.model.drawing import svg
+from causalrn.model.ops.pairwise.form import ACTIVATIONS
+from causalrn.model.reproduction.figures import best_of, cell, figures
+from causalrn.model.reproduction.models import NORMALIZATIONS, ablation_name
+from causalrn.model.reproduction.plan import load_plan
+from causalrn.model.reproduction.report import beyond, table
+from causalrn.model.reproduction.results import Result, Results
+from causalrn.model.tables import markdown
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "paper"
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from benchmarks import residual_tables
 from benchmarks.figures import arguments, publish, start
-from model.construction import recall_taps, token_codes
-from model.mixers.normalized import NormalizedParams
-from model.ops.relation.reference import full_match
-from model.training.preset import load_preset
+from causalrn.model.construction import recall_taps, token_codes
+from causalrn.model.mixers.normalized import NormalizedParams
+from causalrn.model.ops.relation.reference import full_match
+from causalrn.model.training.preset import load_preset
 
 PRESET = "exact-bytes"
 TEXTS = ("prose", "code", "scripts")
@@ -64,7 +64,7 @@ def measure() -> dict[str, Any]:
     params, construction = preset.blueprint.config.blocks[0].params, preset.construction
     assert construction is not None
     assert isinstance(params, NormalizedParams)
-    folder = files("model.evaluation") / "texts"
+    folder = files("causalrn.model.evaluation") / "texts"
     text = torch.tensor([*b"".join((folder / f"{name}.txt").read_bytes() for name in TEXTS)])
     n_taps = params.shift_width - 1
     rows = []

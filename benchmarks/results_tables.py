@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks import card_commands, card_tables
 from benchmarks import copies as copies_through_http
 from benchmarks.card_commands import read
-from model.evaluation import copying, fact_recall, recall_cell, refusal_cell, turn_scores
+from causalrn.model.evaluation import copying, fact_recall, recall_cell, refusal_cell, turn_scores
 
 
 def copies(file: Path) -> str:

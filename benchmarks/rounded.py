@@ -7,9 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from model.decoder import Decoder
-from model.mixers.normalized import NormalizedRelation
-from model.mixers.separable import SeparableRelation
+from causalrn.model.decoder import Decoder
+from causalrn.model.mixers.normalized import NormalizedRelation
+from causalrn.model.mixers.separable import SeparableRelation
 
 PARTS = ("weights", "pool", "sums", "moments")
 
@@ -76,7 +76,7 @@ def _lowered(x: Tensor, rounding: Rounding) -> float:
 
 
 def normalized_relation(a: Tensor, b: Tensor, eps: float, rounding: Rounding) -> Tensor:
-    """See `model.ops.relation.normalized_relation`; memories are added from the first one on."""
+    """See `causalrn.model.ops.relation.normalized_relation`; memories are added in their order."""
     b = rounding.round(b, "pool")
     total, lowered = torch.zeros_like(a), _lowered(a, rounding)
     for v in range(a.shape[1]):
@@ -88,7 +88,7 @@ def normalized_relation(a: Tensor, b: Tensor, eps: float, rounding: Rounding) ->
 
 
 def separable_relation(a: Tensor, b: Tensor, eps: float, rounding: Rounding) -> Tensor:
-    """See `model.ops.relation.separable_relation`; memories are added from the first one on."""
+    """See `causalrn.model.ops.relation.separable_relation`; memories are added in their order."""
     lowered = _lowered(a, rounding)
     added = rounding.round((_norm(b, eps, rounding) - lowered).exp(), "sums")
     total, totals = torch.zeros_like(added[:, 0]), []

@@ -42,8 +42,8 @@ def causalrn_server(settings: dict[str, Any]) -> Iterator[ServerProcess]:
     """Serve `server.app:app` while the block runs.
 
     Args:
-        settings: by the names of `server.settings.Settings`; without `session_store`, sessions last
-            as long as the block.
+        settings: by the names of `causalrn.server.settings.Settings`; without `session_store`,
+            sessions last as long as the block.
     """
     with (
         tempfile.TemporaryDirectory() as folder,

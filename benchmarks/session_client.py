@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, Self
 
 from benchmarks.http_stream import Recording, Reply, sending
-from model.config import ModelConfig
+from causalrn.model.config import ModelConfig
 
 _REQUEST_SECONDS = 120
 _PAGE = 100  # sessions listed by one request

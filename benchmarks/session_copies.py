@@ -7,10 +7,10 @@ from random import Random
 from typing import Any
 
 from benchmarks.session_client import Part, SessionClient, content_ids, random_ids
-from model.checkpoint import Checkpoint
-from model.config import ModelConfig
-from server.engine.storage import pool_bytes
-from server.settings import Settings
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.config import ModelConfig
+from causalrn.server.engine.storage import pool_bytes
+from causalrn.server.settings import Settings
 
 EXACT, INEXACT, WRONG = "exact", "inexact, and without the session as well", "wrong"
 PAGE_SIZE: int = Settings.model_fields["page_size"].default

@@ -18,7 +18,7 @@ from benchmarks.server_process import causalrn_server
 from benchmarks.session_client import Part, SessionClient
 from benchmarks.session_copies import PAGE_SIZE, Copier, Outcomes, pool_for
 from benchmarks.session_visits import PERCENTILES
-from model.checkpoint import Checkpoint
+from causalrn.model.checkpoint import Checkpoint
 
 _SHORT = 16  # ids of a text whose turn is timed
 _WARM_TURNS = 3

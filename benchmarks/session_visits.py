@@ -17,7 +17,7 @@ from benchmarks.memory import MemoryLog
 from benchmarks.server_process import causalrn_server
 from benchmarks.session_client import SessionClient
 from benchmarks.session_copies import Copier, Outcomes, pool_for
-from model.checkpoint import Checkpoint
+from causalrn.model.checkpoint import Checkpoint
 
 ORDERS = ("random", "skewed")
 PERCENTILES = (50, 95, 99)

@@ -27,8 +27,8 @@ from benchmarks.figures import add_checkpoint, arguments, integers, machine, pub
 from benchmarks.session_copies import Outcomes
 from benchmarks.session_costs import flush_ms, measure_forks, measure_lengths, measure_streams
 from benchmarks.session_visits import ORDERS, measure_visits
-from model.checkpoint import load_checkpoint
-from model.terminal import progress_bar
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.terminal import progress_bar
 
 _PARTS = {"forks": measure_forks, "streams": measure_streams, "lengths": measure_lengths}
 _SHOWN = 5  # most failures that the figures list

@@ -27,14 +27,14 @@ import uvloop
 from benchmarks.figures import arguments, machine, publish, start
 from benchmarks.memory import MemoryLog
 from benchmarks.server_process import ROOT
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.terminal import progress_bar
-from server.engine.deltas import Delta
-from server.engine.engine import Engine
-from server.engine.generation import GenerationParams
-from server.engine.storage import pool_bytes
-from server.errors import DeadlineExceededError
-from server.settings import Settings
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.terminal import progress_bar
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.engine.storage import pool_bytes
+from causalrn.server.errors import DeadlineExceededError
+from causalrn.server.settings import Settings
 
 # Out of a hundred requests, how many are of each kind.
 _KINDS = {

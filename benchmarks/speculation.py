@@ -28,11 +28,11 @@ import numpy as np
 import uvloop
 
 from benchmarks.figures import add_checkpoint, arguments, integers, machine, publish, start
-from model.checkpoint import load_checkpoint
-from model.sampling import SamplingParams
-from server.engine.engine import Engine
-from server.engine.generation import GenerationParams
-from server.settings import Settings
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.sampling import SamplingParams
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.settings import Settings
 
 _DRAWN_FROM = {"random": 256, "misleading": 4}
 _PASS_SECONDS = 600

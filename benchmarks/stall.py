@@ -30,10 +30,10 @@ from benchmarks.figures import (
     start,
 )
 from benchmarks.timeline import Timeline
-from model.checkpoint import load_checkpoint
-from server.engine.engine import Engine
-from server.engine.generation import GenerationParams
-from server.settings import Settings
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.settings import Settings
 
 _RUN_SECONDS = 300
 _MOST_NEW = 8192  # tokens that a stream may write; more than it does while a long prompt is read

@@ -32,7 +32,7 @@ from benchmarks.server_process import COMMAND, ServerProcess, environment, servi
 
 _ALONE = """
 import uvicorn
-from model.backends import cpu_program
+from causalrn.model.backends import cpu_program
 cpu_program.compile_all = lambda first, later: None
 uvicorn.main()
 """

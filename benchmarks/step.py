@@ -31,13 +31,13 @@ from numpy.typing import NDArray
 
 from benchmarks import step_limits
 from benchmarks.figures import add_checkpoint, arguments, integers, machine, publish, start
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.decoder import Decoder
-from model.mixers.normalized import NormalizedRelation
-from model.ops.cpu import jit
-from model.ops.positions import OUTPUT
-from model.ops.relation import KEY_BLOCK
-from model.state import RaggedBatch
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.decoder import Decoder
+from causalrn.model.mixers.normalized import NormalizedRelation
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.positions import OUTPUT
+from causalrn.model.ops.relation import KEY_BLOCK
+from causalrn.model.state import RaggedBatch
 
 AIMS = {1: 2.0, 64: 1.3}
 """The most that a step is meant to take, in limits, by the number of streams."""

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.ops.cpu import jit
-from model.ops.cpu.lanes import pair_squares
-from model.ops.cpu.linear import add_spans, products_of, spans_of
-from model.ops.relation import KEY_BLOCK
-from model.ops.relation.cpu_keyed import RUN, TILE
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.lanes import pair_squares
+from causalrn.model.ops.cpu.linear import add_spans, products_of, spans_of
+from causalrn.model.ops.relation import KEY_BLOCK
+from causalrn.model.ops.relation.cpu_keyed import RUN, TILE
 
 _PAGE = 64
 _LEAST_SECONDS = 0.01  # spent on one figure

@@ -21,15 +21,15 @@ from typing import Any
 import torch
 
 from benchmarks.figures import arguments, machine, publish, start
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.evaluation.copying import copying
-from model.evaluation.plan import Copies, Plan
-from model.evaluation.recall import recall
-from model.ops.cpu import jit
-from model.output_file import write_json
-from model.training.preset import load_preset
-from model.training.run import Run
-from model.training.trainer import DivergedError, Trainer
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.evaluation.copying import copying
+from causalrn.model.evaluation.plan import Copies, Plan
+from causalrn.model.evaluation.recall import recall
+from causalrn.model.ops.cpu import jit
+from causalrn.model.output_file import write_json
+from causalrn.model.training.preset import load_preset
+from causalrn.model.training.run import Run
+from causalrn.model.training.trainer import DivergedError, Trainer
 
 LENGTHS, N_STRINGS = (64, 512, 2048), 2
 POOL, PREFIXES, N_QUERIES = 4096, [16, 32], 4

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from model.tables import markdown
+from causalrn.model.tables import markdown
 
 
 def starts(results: Mapping[str, Any]) -> str:

@@ -8,22 +8,22 @@ from typing import Any
 
 from benchmarks.kernel_variant import BFLOAT16, Variant
 from benchmarks.kernel_work import Work
-from model.ops.attention import gpu as attention
-from model.ops.embedding import gpu as embedding
-from model.ops.gpu import linear
-from model.ops.gpu.tiles import ALL_REGISTERS, ONE_WARP
-from model.ops.logits import gpu as logits
-from model.ops.logits import gpu_sampling as sampling
-from model.ops.norm import gpu as norm
-from model.ops.relation import gpu as relation
-from model.ops.relation import gpu_channels as rows
-from model.ops.relation import gpu_keyed as keyed
-from model.ops.relation import gpu_keyed_whole as keyed_whole
-from model.ops.relation import gpu_separable as separable
-from model.ops.relation import gpu_separable_whole as separable_whole
-from model.ops.relation import gpu_whole as whole
-from model.ops.token_shift import gpu as token_shift
-from model.ops.token_shift import gpu_whole as shift_whole
+from causalrn.model.ops.attention import gpu as attention
+from causalrn.model.ops.embedding import gpu as embedding
+from causalrn.model.ops.gpu import linear
+from causalrn.model.ops.gpu.tiles import ALL_REGISTERS, ONE_WARP
+from causalrn.model.ops.logits import gpu as logits
+from causalrn.model.ops.logits import gpu_sampling as sampling
+from causalrn.model.ops.norm import gpu as norm
+from causalrn.model.ops.relation import gpu as relation
+from causalrn.model.ops.relation import gpu_channels as rows
+from causalrn.model.ops.relation import gpu_keyed as keyed
+from causalrn.model.ops.relation import gpu_keyed_whole as keyed_whole
+from causalrn.model.ops.relation import gpu_separable as separable
+from causalrn.model.ops.relation import gpu_separable_whole as separable_whole
+from causalrn.model.ops.relation import gpu_whole as whole
+from causalrn.model.ops.token_shift import gpu as token_shift
+from causalrn.model.ops.token_shift import gpu_whole as shift_whole
 
 _K = 256  # channels of a head
 _TAPS = 4

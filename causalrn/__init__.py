@@ -17,14 +17,7 @@ For example:
 More is in `docs/in-process.md`.
 """
 
-from causalrn._packages import check as _check
+import lazy_loader
 
-_check()
-
-from causalrn.answer import Answer, Score  # noqa: E402 - what they import must be this project's
-from causalrn.loaded import Model, load  # noqa: E402
-from causalrn.session import Session  # noqa: E402
-from causalrn.training import train  # noqa: E402
-from model.shipped import shipped_names as names  # noqa: E402
-
-__all__ = ["Answer", "Model", "Score", "Session", "load", "names", "train"]
+# Imported when first used: the server and the command are in this package too, and need none of it.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,14 +9,19 @@ from typing import Any
 import torch
 
 from causalrn.answer import Answer, Score
+from causalrn.model.backends.registry import BACKENDS
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.device import Device, backend_for, chosen_device
+from causalrn.model.pool_dtype import PoolDtype
+from causalrn.model.shipped import DEFAULT, checkpoint_folder, shipped_names
+from causalrn.model.terminal import say
+from causalrn.server.engine.modes import modes
 from causalrn.session import Session
-from model.backends.registry import BACKENDS
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.device import Device, backend_for, chosen_device
-from model.pool_dtype import PoolDtype
-from model.shipped import DEFAULT, checkpoint_folder
-from model.terminal import say
-from server.engine.modes import modes
+
+
+def names() -> list[str]:
+    """The names of the checkpoints that come with the project."""
+    return shipped_names()
 
 
 def load(

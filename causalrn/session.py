@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from causalrn.answer import Answer
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.runner import Runner
+from causalrn.server.sessions.snapshot import Snapshot, read_snapshot, write_snapshot
 from causalrn.turn import Turn
-from model.checkpoint import Checkpoint
-from model.runner import Runner
-from server.sessions.snapshot import Snapshot, read_snapshot, write_snapshot
 
 
 class Session:
@@ -34,7 +34,7 @@ class Session:
                 `max_tokens` of the answer, by default as many as the mode may need; `stop`, strings
                 that end it; `allow_partial`, whether an answer is wanted however little the model
                 found; and how tokens are chosen, `temperature`, `seed` and all other fields of
-                `model.sampling.SamplingParams`.
+                `causalrn.model.sampling.SamplingParams`.
 
         Raises:
             TokenizerError: a character has no token.

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from causalrn.loaded import Model, load, start
-from model.data.documents import Format
-from model.data.options import HELD_OUT
-from model.device import Device, chosen_device
-from model.training.request import Request
-from model.training.watching import Watched
+from causalrn.model.data.documents import Format
+from causalrn.model.data.options import HELD_OUT
+from causalrn.model.device import Device, chosen_device
+from causalrn.model.training.request import Request
+from causalrn.model.training.watching import Watched
 
 
 def train(
@@ -37,7 +37,7 @@ def train(
     Args:
         preset: its name, such as "lm" or "copy", or the path of a TOML file.
         data: files and folders to train on.
-        field, separator: where documents are in them; see `model.data.documents.Format`.
+        field, separator: where documents are in them; see `causalrn.model.data.documents.Format`.
         held_out: share of the documents that is not trained on.
         tokenizer, alphabet: see `causalrn train --help`.
         minutes: ends the training after so much time; None for what the preset says.

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field
 
 from causalrn.answer import Answer, FinishReason
-from model.checkpoint import Checkpoint
-from model.runner import Runner
-from model.sampling import Sampler, SamplingParams
-from model.validation import STRICT, unknown, validate
-from server.engine.judge import Judge
-from server.engine.modes import (
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.runner import Runner
+from causalrn.model.sampling import Sampler, SamplingParams
+from causalrn.model.validation import STRICT, unknown, validate
+from causalrn.server.engine.judge import Judge
+from causalrn.server.engine.modes import (
     RAW,
     answer_length,
     choose_mode,
@@ -19,7 +19,7 @@ from server.engine.modes import (
     needs_context,
     needs_room,
 )
-from server.engine.stop_strings import StopStrings
+from causalrn.server.engine.stop_strings import StopStrings
 
 
 def _strings(value: Any) -> Any:

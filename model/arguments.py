@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model.device import Device, DeviceError, backend_for
-from model.pool_dtype import PoolDtype
-from model.shipped import checkpoint_folder, shipped_names
-from model.terminal import fail, say
+from causalrn.model.device import Device, DeviceError, backend_for
+from causalrn.model.pool_dtype import PoolDtype
+from causalrn.model.shipped import checkpoint_folder, shipped_names
+from causalrn.model.terminal import fail, say
 
 if TYPE_CHECKING:
-    from model.checkpoint import Checkpoint
+    from causalrn.model.checkpoint import Checkpoint
 
 CHECKPOINT_HELP = "A checkpoint folder, or the name of one that comes with the project."
 
@@ -57,7 +57,7 @@ DeviceOption = Annotated[
 
 def load(name: str, pool_dtype: PoolDtype = "float32", device: Device = "cpu") -> "Checkpoint":
     """Load a checkpoint by its folder or name; on failure, end the command with the reason."""
-    from model.checkpoint import CheckpointError, load_checkpoint
+    from causalrn.model.checkpoint import CheckpointError, load_checkpoint
 
     try:
         return load_checkpoint(
@@ -75,7 +75,7 @@ def start_backend(threads: int | None, device: Device = "cpu") -> None:
             are fewer.
         device: what to compute on. The command ends if it is not there.
     """
-    from model.backends.registry import BACKENDS
+    from causalrn.model.backends.registry import BACKENDS
 
     backend = BACKENDS.find(_backend(device))()
     backend.start(say)

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from model.config import BlockConfig, Phase
-from model.mixers.base import Mixer
-from model.mixers.registry import MIXERS
-from model.mlp import Mlp
-from model.ops.norm import norm
-from model.ops.positions import EVERY_PHASE, OUTPUT, RECALL, SOURCE
-from model.state import LayerSpec, LayerState
-from model.step import Step
+from causalrn.model.config import BlockConfig, Phase
+from causalrn.model.mixers.base import Mixer
+from causalrn.model.mixers.registry import MIXERS
+from causalrn.model.mlp import Mlp
+from causalrn.model.ops.norm import norm
+from causalrn.model.ops.positions import EVERY_PHASE, OUTPUT, RECALL, SOURCE
+from causalrn.model.state import LayerSpec, LayerState
+from causalrn.model.step import Step
 
 PHASES: dict[Phase, int] = {"source": SOURCE, "output": OUTPUT, "recall": RECALL}
 
@@ -28,7 +28,8 @@ class Block:
         norm_eps: added to every standard deviation that is divided by.
 
     Attributes:
-        phases: the phases (`model.ops.positions`) of the tokens that it writes to; None for all.
+        phases: the phases (`causalrn.model.ops.positions`) of the tokens that it writes to; None
+            for all.
     """
 
     def __init__(self, config: BlockConfig, mixer: Mixer, mlp: Mlp | None, norm_eps: float) -> None:

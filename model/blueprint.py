@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model.config import ModelConfig
-from model.registry import UnknownNameError
-from model.tasks.base import Task, TaskError
-from model.tasks.registry import TASKS
-from model.tokenizers.base import Tokenizer
-from model.validation import InvalidValueError, Key, dotted, validate
+from causalrn.model.config import ModelConfig
+from causalrn.model.registry import UnknownNameError
+from causalrn.model.tasks.base import Task, TaskError
+from causalrn.model.tasks.registry import TASKS
+from causalrn.model.tokenizers.base import Tokenizer
+from causalrn.model.validation import InvalidValueError, Key, dotted, validate
 
 SPECIALS = ("vocab_size", "bos_id", "sep_id", "eos_id")
 """Fields of `ModelConfig` that the tokenizer decides."""

@@ -14,16 +14,16 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from model.backends.registry import DEFAULT
-from model.blueprint import Blueprint, make_blueprint
-from model.config import ModelConfig
-from model.decoder import Decoder
-from model.pool_dtype import PoolDtype
-from model.registry import UnknownNameError
-from model.tasks.base import Task
-from model.tokenizers.base import Tokenizer
-from model.tokenizers.registry import describe_tokenizer, make_tokenizer
-from model.validation import STRICT, InvalidValueError, validate
+from causalrn.model.backends.registry import DEFAULT
+from causalrn.model.blueprint import Blueprint, make_blueprint
+from causalrn.model.config import ModelConfig
+from causalrn.model.decoder import Decoder
+from causalrn.model.pool_dtype import PoolDtype
+from causalrn.model.registry import UnknownNameError
+from causalrn.model.tasks.base import Task
+from causalrn.model.tokenizers.base import Tokenizer
+from causalrn.model.tokenizers.registry import describe_tokenizer, make_tokenizer
+from causalrn.model.validation import STRICT, InvalidValueError, validate
 
 _WEIGHTS = "model.safetensors"
 _CONFIG = "config.json"
@@ -115,8 +115,8 @@ def load_checkpoint(
 
     Args:
         path: the folder.
-        backend: name of the backend that is to serve it; see `model.backends.registry`.
-        pool_dtype: what it is to keep memories in; see `model.decoder.Decoder`.
+        backend: name of the backend that is to serve it; see `causalrn.model.backends.registry`.
+        pool_dtype: what it is to keep memories in; see `causalrn.model.decoder.Decoder`.
 
     Raises:
         UnknownNameError: there is no such backend.

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from model.ops.norm import norm
-from model.weights import WeightViews
+from causalrn.model.ops.norm import norm
+from causalrn.model.weights import WeightViews
 
 
 class Classifier(nn.Linear):

@@ -12,8 +12,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from model.answer_writer import AnswerWriter
-from model.arguments import (
+from causalrn.model.answer_writer import AnswerWriter
+from causalrn.model.arguments import (
     CHECKPOINT_HELP,
     DeviceOption,
     PoolDtypeOption,
@@ -22,19 +22,19 @@ from model.arguments import (
     load,
     start_backend,
 )
-from model.evaluation.cli import commands as evaluating
-from model.export.cli import commands as exporting
-from model.models_command import commands as listing
-from model.reproduction.cli import commands as reproducing
-from model.sampling import SamplingParams
-from model.sampling_options import takes_sampling
-from model.terminal import fail, say
-from model.tokenizers.byte import ByteTokenizer
-from model.training.cli import commands as training
+from causalrn.model.evaluation.cli import commands as evaluating
+from causalrn.model.export.cli import commands as exporting
+from causalrn.model.models_command import commands as listing
+from causalrn.model.reproduction.cli import commands as reproducing
+from causalrn.model.sampling import SamplingParams
+from causalrn.model.sampling_options import takes_sampling
+from causalrn.model.terminal import fail, say
+from causalrn.model.tokenizers.byte import ByteTokenizer
+from causalrn.model.training.cli import commands as training
 
 if TYPE_CHECKING:
-    from model.checkpoint import Checkpoint
-    from model.tokenizers.base import Tokenizer
+    from causalrn.model.checkpoint import Checkpoint
+    from causalrn.model.tokenizers.base import Tokenizer
 
 _ADDED = "causalrn.commands"
 
@@ -152,7 +152,7 @@ def generate(
         source = _read(text, file)
     except (ValueError, OSError) as error:
         fail(error)
-    from model.generation import generate as generate_tokens
+    from causalrn.model.generation import generate as generate_tokens
 
     start_backend(threads, device)
     loaded = load(checkpoint, pool_dtype, device)

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, PositiveInt, model_validator
 
-from model.mixers.registry import MIXERS
-from model.registry import UnknownNameError
-from model.validation import STRICT, InvalidValueError, Key, dotted, validate
+from causalrn.model.mixers.registry import MIXERS
+from causalrn.model.registry import UnknownNameError
+from causalrn.model.validation import STRICT, InvalidValueError, Key, dotted, validate
 
 Positions = Literal["learned", "none", "coupled"]
 Phase = Literal["source", "output", "recall"]
@@ -32,7 +32,7 @@ class BlockConfig(BaseModel):
     """One block of a decoder.
 
     Attributes:
-        mixer: name of the sequence mixer, as in `model.mixers.registry`.
+        mixer: name of the sequence mixer, as in `causalrn.model.mixers.registry`.
         params: the mixer's own parameters, an instance of its `Params`.
         mlp: the channel MLP that follows the mixer; None for none.
         phases: in which phases the block writes to the residual stream; elsewhere it only

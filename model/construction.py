@@ -26,12 +26,12 @@ import torch
 from pydantic import BaseModel, Field, PositiveInt
 from torch import Tensor
 
-from model.config import ModelConfig
-from model.decoder import Decoder
-from model.embedding import Embedding
-from model.mixers.normalized import NormalizedParams, NormalizedRelation
-from model.ops.positions import RECALL
-from model.validation import STRICT
+from causalrn.model.config import ModelConfig
+from causalrn.model.decoder import Decoder
+from causalrn.model.embedding import Embedding
+from causalrn.model.mixers.normalized import NormalizedParams, NormalizedRelation
+from causalrn.model.ops.positions import RECALL
+from causalrn.model.validation import STRICT
 
 WORD = 16
 """Signs that tell a token from others, and channels of a key that one token takes."""

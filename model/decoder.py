@@ -8,21 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.backends.base import Parts
-from model.backends.registry import BACKENDS, DEFAULT
-from model.block import Block
-from model.classifier import Classifier
-from model.config import ModelConfig
-from model.draws import RowDraw
-from model.embedding import Embedding
-from model.mixers.base import MatchesPlaces
-from model.mixers.registry import MIXERS
-from model.mlp import Mlp
-from model.ops.device import as_on_device
-from model.ops.positions import SOURCE, STATE_SIZE
-from model.pool_dtype import PoolDtype
-from model.predictions import Predictions
-from model.state import DecoderState, LayerSpec, RaggedBatch
+from causalrn.model.backends.base import Parts
+from causalrn.model.backends.registry import BACKENDS, DEFAULT
+from causalrn.model.block import Block
+from causalrn.model.classifier import Classifier
+from causalrn.model.config import ModelConfig
+from causalrn.model.draws import RowDraw
+from causalrn.model.embedding import Embedding
+from causalrn.model.mixers.base import MatchesPlaces
+from causalrn.model.mixers.registry import MIXERS
+from causalrn.model.mlp import Mlp
+from causalrn.model.ops.device import as_on_device
+from causalrn.model.ops.positions import SOURCE, STATE_SIZE
+from causalrn.model.pool_dtype import PoolDtype
+from causalrn.model.predictions import Predictions
+from causalrn.model.state import DecoderState, LayerSpec, RaggedBatch
 
 
 class Decoder(nn.Module):
@@ -30,7 +30,8 @@ class Decoder(nn.Module):
 
     Args:
         config: the shape. Parameters are drawn from torch's global generator.
-        backend: name of the backend that `extend` computes with; see `model.backends.registry`.
+        backend: name of the backend that `extend` computes with; see
+            `causalrn.model.backends.registry`.
         pool_dtype: what `extend` keeps memories in: "float32", or "bfloat16" for half the bytes.
             `forward` rounds nothing.
 

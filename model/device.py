@@ -4,7 +4,7 @@ import os
 from importlib.util import find_spec
 from typing import Literal
 
-from model.machine import usable_bytes
+from causalrn.model.machine import usable_bytes
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -41,7 +41,7 @@ def chosen_device(device: Device) -> Literal["cpu", "cuda"]:
 
 
 def backend_for(device: Device) -> str:
-    """The backend (`model.backends.registry`) that computes on a device; see `chosen_device`.
+    """The backend (`causalrn.model.backends.registry`) of a device; see `chosen_device`.
 
     Raises:
         DeviceError: there is no such device, or Triton is missing.

@@ -39,7 +39,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Draw:
-    """How one token is chosen; see `model.sampling.SamplingParams`.
+    """How one token is chosen; see `causalrn.model.sampling.SamplingParams`.
 
     Attributes:
         temperature, top_k, top_p, min_p: as they were asked for.

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.config import ModelConfig
-from model.ops.positions import STATE_SIZE
-from model.ops.positions.cpu import advance
-from model.state import RaggedBatch
-from model.weights import WeightViews
+from causalrn.model.config import ModelConfig
+from causalrn.model.ops.positions import STATE_SIZE
+from causalrn.model.ops.positions.cpu import advance
+from causalrn.model.state import RaggedBatch
+from causalrn.model.weights import WeightViews
 
 
 class Embedding(nn.Module):
@@ -51,8 +51,8 @@ class Embedding(nn.Module):
             offsets: `[B]` int64, how many tokens each sequence pretends to have seen before.
 
         Returns:
-            `[B, T, D]`, and the phases and reaches `[B, T]` int64 (`model.ops.positions`), all of
-            them where the weights are.
+            `[B, T, D]`, and the phases and reaches `[B, T]` int64 (`causalrn.model.ops.positions`),
+            all of them where the weights are.
 
         Raises:
             ValueError: a sequence is longer than the table of learned positions.

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from model.checkpoint import Checkpoint
-from model.runner import Runner
-from model.sampling import Sampler, SamplingParams
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.runner import Runner
+from causalrn.model.sampling import Sampler, SamplingParams
 
 
 def generate(

@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from model.config import MlpConfig
-from model.ops.token_shift import token_shift
-from model.state import LayerState, TensorSpec
-from model.step import Step
-from model.weights import WeightViews
+from causalrn.model.config import MlpConfig
+from causalrn.model.ops.token_shift import token_shift
+from causalrn.model.state import LayerState, TensorSpec
+from causalrn.model.step import Step
+from causalrn.model.weights import WeightViews
 
 
 class Mlp(nn.Module):

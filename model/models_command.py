@@ -4,8 +4,8 @@ import json
 
 import typer
 
-from model.shipped import CHECKPOINTS, DEFAULT, shipped_names
-from model.tables import markdown
+from causalrn.model.shipped import CHECKPOINTS, DEFAULT, shipped_names
+from causalrn.model.tables import markdown
 
 commands = typer.Typer()
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from rich.progress import TimeRemainingColumn
 
-from model.terminal import progress_bar, say
+from causalrn.model.terminal import progress_bar, say
 
 _FIRST, _EVERY = 2.0, 30.0  # seconds until the first line of a log, and between two lines
 _SURE = 0.005  # share of the work by which a log judges the speed

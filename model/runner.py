@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.checkpoint import Checkpoint
-from model.draws import RowDraw
-from model.predictions import Predictions
-from model.sampling import Sampler, SamplingParams
-from model.state import RaggedBatch, SequenceMemory
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.draws import RowDraw
+from causalrn.model.predictions import Predictions
+from causalrn.model.sampling import Sampler, SamplingParams
+from causalrn.model.state import RaggedBatch, SequenceMemory
 
 _PAGE_SIZE = 64
 _STEP_TOKENS = 2048  # most tokens in one call of the decoder, which bounds its scratch

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from model.draws import Changes, Draw
+from causalrn.model.draws import Changes, Draw
 
 
 def _token_id(key: Any) -> int:

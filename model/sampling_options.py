@@ -9,9 +9,9 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from model.sampling import SamplingParams
-from model.terminal import fail
-from model.validation import describe
+from causalrn.model.sampling import SamplingParams
+from causalrn.model.terminal import fail
+from causalrn.model.validation import describe
 
 _METAVARS = {int: "N", int | None: "N", float: "X"}  # of types that an option can have
 

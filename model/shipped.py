@@ -5,15 +5,8 @@ from pathlib import Path
 DEFAULT = "exact-bytes"
 """The one that is taken where none is named."""
 
-
-def _folder() -> Path:
-    """In a clone, beside the packages; in a wheel, which has some of them, within this one."""
-    package = Path(__file__).resolve().parent
-    within = package / "checkpoints"
-    return within if within.is_dir() else package.parent / "checkpoints"
-
-
-CHECKPOINTS = _folder()
+CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
+"""Beside this package, in a clone as in a wheel, which has some of them."""
 
 
 def shipped_names() -> list[str]:

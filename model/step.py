@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model.state import DecoderState, RaggedBatch
+from causalrn.model.state import DecoderState, RaggedBatch
 
 Op = Callable[..., None]
 """An operation of a backend, which reads and writes the rows of a step.
@@ -28,7 +28,8 @@ class Step:
         state: storage of all layers.
         ops: the backend's operations by name.
         x: `[N, D]` float32, the residual stream of the new tokens, updated in place by every block.
-        phases, reaches: `[N]` int64, phase and reach of each token (`model.ops.positions`).
+        phases, reaches: `[N]` int64, phase and reach of each token
+            (`causalrn.model.ops.positions`).
         active: `[N]` bool, the tokens that the present block writes to; it remembers all of them.
         n_pairs: about how many pairs there are of an active token and one that it sees, as a hint
             of what the mixer of the present block costs.

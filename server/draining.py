@@ -8,7 +8,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from server.engine.engines import Engines
+from causalrn.server.engine.engines import Engines
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from collections.abc import Collection
 
 from pydantic import ValidationError
 
-from model.validation import describe
-from server.errors import StartupError
-from server.printable import LONGEST_ECHO, printable
-from server.settings import Settings
+from causalrn.model.validation import describe
+from causalrn.server.errors import StartupError
+from causalrn.server.printable import LONGEST_ECHO, printable
+from causalrn.server.settings import Settings
 
 _PREFIX = "CAUSALRN_"
 _OF_CLIENTS = ("BASE_URL", "API_KEY")  # settings of clients, which may run on the same machine

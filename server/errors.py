@@ -11,7 +11,8 @@ class StartupError(RuntimeError):
 class ServiceError(Exception):
     """A request failed, and whoever sent it is told why.
 
-    How that looks on the wire, with which status and headers, is for `server.http.errors` to say.
+    How that looks on the wire, with which status and headers, is for `causalrn.server.http.errors`
+    to say.
 
     Args:
         message: a sentence for people.

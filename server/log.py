@@ -6,7 +6,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 from uvicorn.logging import AccessFormatter, DefaultFormatter
 
-from server.settings import LogFormat, Settings
+from causalrn.server.settings import LogFormat, Settings
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _INVALID = "Invalid HTTP request received."  # uvicorn's; `GuardedProtocol` says more about it
@@ -41,7 +41,7 @@ def format_uvicorn(log_format: LogFormat) -> None:
 def show_log(settings: Settings) -> None:
     """Write the log to standard error, unless logging is set up already."""
     format_uvicorn(settings.log_format)
-    log = logging.getLogger("server")
+    log = logging.getLogger("causalrn.server")
     log.setLevel(settings.log_level)
     if not log.hasHandlers():
         handler = logging.StreamHandler()

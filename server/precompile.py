@@ -1,17 +1,17 @@
-"""`python -m server.precompile`: compile the kernels now, so that no start of a server has to.
+"""`python -m causalrn.server.precompile`: compile the kernels now, for all starts of a server.
 
 Numba keeps them in its cache, for this kind of CPU and this version of the sources.
 """
 
 import sys
 
-from model.backends.registry import BACKENDS
-from model.checkpoint import CheckpointError, load_checkpoint
-from model.device import DeviceError, backend_for
-from server.engine.core import EngineCore
-from server.environment import settings_of_environment
-from server.errors import StartupError
-from server.settings import Settings
+from causalrn.model.backends.registry import BACKENDS
+from causalrn.model.checkpoint import CheckpointError, load_checkpoint
+from causalrn.model.device import DeviceError, backend_for
+from causalrn.server.engine.core import EngineCore
+from causalrn.server.environment import settings_of_environment
+from causalrn.server.errors import StartupError
+from causalrn.server.settings import Settings
 
 _BATCH_TOKENS = 4096  # enough for every kernel to take its parallel form, on any machine
 

@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from model.device import Device
-from model.shipped import DEFAULT, checkpoint_folder, shipped_names
-from model.terminal import fail
+from causalrn.model.device import Device
+from causalrn.model.shipped import DEFAULT, checkpoint_folder, shipped_names
+from causalrn.model.terminal import fail
 
 app = typer.Typer(add_completion=False)
-_PACKAGES = Path(__file__).resolve().parents[1]
 
 
 @app.command()
@@ -32,7 +31,7 @@ def serve(
         Device | None, typer.Option(help="What to compute on; by default, as CAUSALRN_DEVICE says.")
     ] = None,
 ) -> None:
-    """Serve models over HTTP: the same as `uvicorn server.app:app`.
+    """Serve models over HTTP: the same as `uvicorn causalrn.server.app:app`.
 
     Everything else is set by environment variables, CAUSALRN_POOL_BYTES and others, or by options
     of uvicorn, for which uvicorn itself is the command.
@@ -47,7 +46,8 @@ def serve(
     os.execve(
         sys.executable,
         [
-            *(sys.executable, "-P", "-m", "uvicorn", "server.app:app", "--app-dir", str(_PACKAGES)),
+            *(sys.executable, "-P", "-m", "uvicorn", "causalrn.server.app:app"),
+            *("--app-dir", str(Path(__file__).parents[2])),
             *("--host", host, "--port", str(port)),
         ],
         environment,

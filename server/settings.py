@@ -18,10 +18,10 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model.device import Device, default_pool_bytes
-from model.machine import usable_cores
-from model.pool_dtype import PoolDtype
-from model.shipped import CHECKPOINTS, DEFAULT
+from causalrn.model.device import Device, default_pool_bytes
+from causalrn.model.machine import usable_cores
+from causalrn.model.pool_dtype import PoolDtype
+from causalrn.model.shipped import CHECKPOINTS, DEFAULT
 
 # As browsers send it; apps and extensions have schemes of their own.
 _ORIGIN = r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?"

@@ -7,11 +7,11 @@ import threading
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from model.machine import usable_bytes
-from server.draining import START_FAILED
-from server.engine.engines import Engines
-from server.errors import ShuttingDownError, StartingError, StartupError
-from server.http.errors import error_response
+from causalrn.model.machine import usable_bytes
+from causalrn.server.draining import START_FAILED
+from causalrn.server.engine.engines import Engines
+from causalrn.server.errors import ShuttingDownError, StartingError, StartupError
+from causalrn.server.http.errors import error_response
 
 logger = logging.getLogger(__name__)
 

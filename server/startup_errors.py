@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import StartupError
+from causalrn.server.errors import StartupError
 
 
 class ShortStartupErrors:

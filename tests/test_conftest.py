@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from model.ops.cpu import jit
+from causalrn.model.ops.cpu import jit
 from tests.programs import packages
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +26,7 @@ def test_uninitialised_tensors_are_poisoned() -> None:
 
 def test_kernels_use_the_threads_that_the_environment_says() -> None:
     assert jit.num_threads() == int(os.environ["NUMBA_NUM_THREADS"])
-    program = "from model.ops.cpu import jit; print(jit.num_threads())"
+    program = "from causalrn.model.ops.cpu import jit; print(jit.num_threads())"
     child = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

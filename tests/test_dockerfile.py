@@ -59,8 +59,8 @@ def test_what_is_run_can_be_imported() -> None:
     (command,) = instructions("CMD")
     program, app = json.loads(command)
     assert program == "uvicorn"
-    modules = [app.partition(":")[0], *re.findall(r"python -m (server\.\S+)", DOCKERFILE)]
-    assert modules == ["server.app", "server.precompile"]
+    modules = [app.partition(":")[0], *re.findall(r"python -m (causalrn\.\S+)", DOCKERFILE)]
+    assert modules == ["server.app", "causalrn.server.precompile"]
     assert all(importlib.util.find_spec(module) for module in modules)
 
 
@@ -103,7 +103,7 @@ def test_the_health_check_finds_the_server_wherever_it_listens(host: str) -> Non
     with subprocess.Popen(uvicorn, cwd=ROOT, env=environment, stderr=subprocess.PIPE) as server:
         try:
             assert server.stderr is not None
-            while b"INFO server.start: ready" not in (line := server.stderr.readline()):
+            while b"INFO causalrn.server.start: ready" not in (line := server.stderr.readline()):
                 assert line
             assert subprocess.run(command, env=environment, check=False).returncode == 0
         finally:

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# `causalrn` holds `model` and `server`; here they go by these names alone.
+WHOLE = "causalrn"
+INNER = ("model", "server")
 PACKAGES = {
     "causalrn": ROOT / "causalrn",
     "model": ROOT / "model",
@@ -66,20 +69,30 @@ def imports_of(name: str, path: Path) -> frozenset[str]:
     """Dotted names that a file imports anywhere: at the top, in functions, for type checkers.
 
     `from a import b` gives both `a` and `a.b`, since b may be a module. Relative imports come out
-    as absolute names.
+    as absolute names, and those of packages within `causalrn` without that in front.
     """
     found = set()
     for node in ast.walk(ast.parse(path.read_bytes(), path)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            found |= {short(alias.name) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
-            if node.level:
+            if not node.level:
+                base = short(base)
+            else:
                 up = node.level - (path.name == "__init__.py")
                 package = name.split(".")[: -up or None]
                 base = ".".join((*package, base) if base else package)
             found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
     return frozenset(found)
+
+
+def short(name: str) -> str:
+    """The name that something goes by in this file."""
+    inner = name.removeprefix(f"{WHOLE}.")
+    if name == inner:
+        assert top(name) not in INNER, f"{name} would be somebody else's: it is {WHOLE}.{name}"
+    return inner if top(inner) in INNER else name
 
 
 def reach(graph: Graph, start: str) -> dict[str, str]:
@@ -287,9 +300,9 @@ def test_what_is_imported_is_declared(graph: Graph) -> None:
     optional = ("figures", "gpu", "huggingface", "tokenizers")
     lines = [*project["dependencies"], *(line for name in optional for line in extras[name])]
     declared = {re.split(r"[^\w-]", line)[0] for line in lines}
-    own = [found for name, found in graph.items() if top(name) in {"model", "server"}]
+    own = [found for name, found in graph.items() if top(name) in {WHOLE, *INNER}]
     used = {COMPANIONS.get(top(x), top(x)) for found in own for x in found}
-    used -= {"model", "server", *sys.stdlib_module_names}
+    used -= {WHOLE, *INNER, *sys.stdlib_module_names}
     providers = packages_distributions()
     assert {name for name in used if not declared & set(providers.get(name, []))} == set()
     unused = declared - {provider for name in used for provider in providers.get(name, [])}
@@ -301,6 +314,19 @@ def test_circles_are_seen() -> None:
     edges = {"a": {"b"}, "b": {"c", "x"}, "c": {"a"}, "d": {"a", "e"}, "e": set[str]()}
     graph = {name: frozenset(found) for name, found in edges.items()}
     assert circles(graph) == {frozenset("abc")}
+
+
+def test_packages_are_imported_by_their_whole_names() -> None:
+    assert [short(n) for n in ("causalrn.model.a", "causalrn.turn", "json")] == [
+        "model.a", "causalrn.turn", "json",
+    ]  # fmt: skip
+    with pytest.raises(AssertionError, match=r"somebody else's: it is causalrn\.server\.a"):
+        short("server.a")
+
+
+def test_tests_and_benchmarks_use_the_whole_names_too() -> None:
+    files = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    assert all(imports_of("", path) is not None for path in files)
 
 
 def test_every_form_of_import_is_seen(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from model.training.preset import load_preset
-from model.training.run import Run
-from model.training.trainer import Trainer
-from server.settings import Settings
+from causalrn.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from causalrn.model.training.preset import load_preset
+from causalrn.model.training.run import Run
+from causalrn.model.training.trainer import Trainer
+from causalrn.server.settings import Settings
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, serve

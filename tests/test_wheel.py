@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from model.shipped import CHECKPOINTS
+from causalrn.model.shipped import CHECKPOINTS
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ["exact-bytes", "exact-bytes-small"]
@@ -34,18 +34,16 @@ def python(site: Path, *args: str) -> str:
     ).stdout  # fmt: skip
 
 
-def test_it_brings_the_packages_and_the_default_checkpoints(site: Path) -> None:
+def test_it_brings_the_package_and_the_default_checkpoints(site: Path) -> None:
     found = {path.name for path in site.iterdir()}
-    assert {name for name in found if not name.endswith(".dist-info")} == {
-        "causalrn", "model", "server",
-    }  # fmt: skip
-    for package in ("causalrn", "model", "server"):
+    assert {name for name in found if not name.endswith(".dist-info")} == {"causalrn"}
+    for package, inside in (("causalrn", ""), ("model", "causalrn"), ("server", "causalrn")):
         for file in (ROOT / package).rglob("*"):
             if file.is_file() and "__pycache__" not in file.parts:
-                assert (site / file.relative_to(ROOT)).is_file(), file
+                assert (site / inside / file.relative_to(ROOT)).is_file(), file
     for name in SHIPPED:
         for part in ("README.md", "config.json", "model.safetensors"):
-            shipped = site / "model" / "checkpoints" / name / part
+            shipped = site / "causalrn" / "checkpoints" / name / part
             assert shipped.read_bytes() == (CHECKPOINTS / name / part).read_bytes()
 
 
@@ -63,14 +61,14 @@ def test_it_can_be_linked_before_its_packages_are_there(tmp_path: Path) -> None:
 
 def test_its_checkpoints_load(site: Path) -> None:
     program = (
-        "import causalrn, model; print(model.__file__, *causalrn.names());"
+        "import causalrn.model; print(causalrn.model.__file__, *causalrn.names());"
         "print(*[causalrn.load(name) for name in causalrn.names()])"
     )
     first, second = python(site, "-c", program).splitlines()
-    assert first == " ".join([str(site / "model" / "__init__.py"), *SHIPPED])
+    assert first == " ".join([str(site / "causalrn" / "model" / "__init__.py"), *SHIPPED])
     assert second == " ".join(f"<causalrn.Model {name}: copy, recall, raw>" for name in SHIPPED)
 
 
 def test_its_command_knows_them(site: Path) -> None:
-    listed = python(site, "-c", "from model.cli import app; app()", "models")
+    listed = python(site, "-c", "from causalrn.model.cli import app; app()", "models")
     assert "| exact-bytes (default) | copying | bytes |" in listed

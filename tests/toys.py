@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from model.backends.base import Backend, Parts
-from model.backends.registry import BACKENDS
-from model.classifier import Classifier
-from model.draws import RowDraw
-from model.embedding import Embedding
-from model.mixers.base import Mixer
-from model.mixers.registry import MIXERS
-from model.predictions import Predictions
-from model.registry import Registry
-from model.state import DecoderState, LayerSpec, LayerState, RaggedBatch, TensorSpec
-from model.step import Op, Step
-from model.tasks.registry import TASKS
-from model.validation import STRICT
+from causalrn.model.backends.base import Backend, Parts
+from causalrn.model.backends.registry import BACKENDS
+from causalrn.model.classifier import Classifier
+from causalrn.model.draws import RowDraw
+from causalrn.model.embedding import Embedding
+from causalrn.model.mixers.base import Mixer
+from causalrn.model.mixers.registry import MIXERS
+from causalrn.model.predictions import Predictions
+from causalrn.model.registry import Registry
+from causalrn.model.state import DecoderState, LayerSpec, LayerState, RaggedBatch, TensorSpec
+from causalrn.model.step import Op, Step
+from causalrn.model.tasks.registry import TASKS
+from causalrn.model.validation import STRICT
 from tests.model.counting import Counting
 
 

@@ -30,7 +30,7 @@ from benchmarks.peers.neighbours import other_cores
 from benchmarks.peers.process import PEERS, PeerProcess, add_peers, running
 from benchmarks.peers.worker import Job
 from benchmarks.speculation import measure_copies
-from model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
 
 _HEAD = 64
 _FRAME = 3  # ids around a prompt and behind its copy

@@ -39,9 +39,9 @@ from benchmarks.peers import aims, ours
 from benchmarks.peers.neighbours import other_cores
 from benchmarks.peers.process import PEERS, PeerProcess, add_peers, running
 from benchmarks.peers.worker import Job
-from model.checkpoint import load_checkpoint
-from model.config import ModelConfig
-from server.engine.engine import Engine
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.config import ModelConfig
+from causalrn.server.engine.engine import Engine
 
 FIGURES = ("all", "reading", "decoding")
 _FILLED = "{}, with MLPs"

@@ -6,15 +6,15 @@ from typing import Any
 import torch
 from pydantic import ByteSize
 
-from model.blueprint import SPECIALS
-from model.checkpoint import Checkpoint, save_checkpoint
-from model.config import ModelConfig
-from model.decoder import Decoder
-from model.tasks.copying import Copying, CopyingParams
-from model.tokenizers.byte import ByteTokenizer
-from server.engine.engine import Engine
-from server.engine.storage import pool_bytes
-from server.settings import Settings
+from causalrn.model.blueprint import SPECIALS
+from causalrn.model.checkpoint import Checkpoint, save_checkpoint
+from causalrn.model.config import ModelConfig
+from causalrn.model.decoder import Decoder
+from causalrn.model.tasks.copying import Copying, CopyingParams
+from causalrn.model.tokenizers.byte import ByteTokenizer
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.storage import pool_bytes
+from causalrn.server.settings import Settings
 
 WIDTH = 192
 VOCAB_SIZE = ByteTokenizer.vocab_size

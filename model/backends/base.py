@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.block import Block
-from model.classifier import Classifier
-from model.draws import RowDraw
-from model.embedding import Embedding
-from model.predictions import Predictions
-from model.state import DecoderState, LayerSpec, RaggedBatch
-from model.step import Op
+from causalrn.model.block import Block
+from causalrn.model.classifier import Classifier
+from causalrn.model.draws import RowDraw
+from causalrn.model.embedding import Embedding
+from causalrn.model.predictions import Predictions
+from causalrn.model.state import DecoderState, LayerSpec, RaggedBatch
+from causalrn.model.step import Op
 
 
 @dataclass(frozen=True)

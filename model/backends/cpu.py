@@ -6,33 +6,36 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.backends.base import Backend, Parts
-from model.backends.cpu_program import CpuOp, Program
-from model.backends.cpu_scratch import Scratch
-from model.draws import RowDraw
-from model.ops.attention.cpu_layers import (
+from causalrn.model.backends.base import Backend, Parts
+from causalrn.model.backends.cpu_program import CpuOp, Program
+from causalrn.model.backends.cpu_scratch import Scratch
+from causalrn.model.draws import RowDraw
+from causalrn.model.ops.attention.cpu_layers import (
     attention_layer,
     attention_work,
     linear_attention_layer,
     linear_attention_work,
 )
-from model.ops.attention.cpu_placed_layer import placed_attention_layer, placed_attention_work
-from model.ops.cpu import compiling, jit
-from model.ops.embedding.cpu import embed, embedding_work
-from model.ops.logits.cpu import classify, logits_work
-from model.ops.matrix_state.cpu_layers import matrix_state_layer, matrix_state_work
-from model.ops.mlp.cpu import mlp, mlp_work, shifted_mlp, shifted_mlp_work
-from model.ops.pairwise.cpu_layers import pairwise_layer, pairwise_work
-from model.ops.relation.cpu_keyed_layer import keyed_layer, keyed_work
-from model.ops.relation.cpu_layers import (
+from causalrn.model.ops.attention.cpu_placed_layer import (
+    placed_attention_layer,
+    placed_attention_work,
+)
+from causalrn.model.ops.cpu import compiling, jit
+from causalrn.model.ops.embedding.cpu import embed, embedding_work
+from causalrn.model.ops.logits.cpu import classify, logits_work
+from causalrn.model.ops.matrix_state.cpu_layers import matrix_state_layer, matrix_state_work
+from causalrn.model.ops.mlp.cpu import mlp, mlp_work, shifted_mlp, shifted_mlp_work
+from causalrn.model.ops.pairwise.cpu_layers import pairwise_layer, pairwise_work
+from causalrn.model.ops.relation.cpu_keyed_layer import keyed_layer, keyed_work
+from causalrn.model.ops.relation.cpu_layers import (
     normalized_layer,
     normalized_work,
     separable_layer,
     separable_work,
 )
-from model.predictions import Predictions
-from model.state import DecoderState, LayerSpec, RaggedBatch
-from model.step import Op
+from causalrn.model.predictions import Predictions
+from causalrn.model.state import DecoderState, LayerSpec, RaggedBatch
+from causalrn.model.step import Op
 
 
 class CpuBackend(Backend):

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.backends.base import Parts
-from model.backends.cpu_scratch import Scratch
-from model.backends.cpu_team import team
-from model.mixers.base import Mixer
-from model.ops.cpu import jit
-from model.ops.cpu.compiling import compile_all, is_awaited
-from model.ops.cpu.operations import STEP_WORDS, Operation, Work
-from model.ops.cpu.program import (
+from causalrn.model.backends.base import Parts
+from causalrn.model.backends.cpu_scratch import Scratch
+from causalrn.model.backends.cpu_team import team
+from causalrn.model.mixers.base import Mixer
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.compiling import compile_all, is_awaited
+from causalrn.model.ops.cpu.operations import STEP_WORDS, Operation, Work
+from causalrn.model.ops.cpu.program import (
     ENTRY,
     N_COLUMNS,
     NOTHING,
@@ -35,11 +35,11 @@ from model.ops.cpu.program import (
     SERIAL,
     run,
 )
-from model.ops.cpu.records import Record
-from model.ops.cpu.shares import BATCH_WORDS, FOLLOW, LEAD, MOST_SHARES, SHARE
-from model.predictions import Predictions
-from model.state import DecoderState, LayerState, RaggedBatch
-from model.step import Op, Step, find_op
+from causalrn.model.ops.cpu.records import Record
+from causalrn.model.ops.cpu.shares import BATCH_WORDS, FOLLOW, LEAD, MOST_SHARES, SHARE
+from causalrn.model.predictions import Predictions
+from causalrn.model.state import DecoderState, LayerState, RaggedBatch
+from causalrn.model.step import Op, Step, find_op
 
 SHARES_WORK = 100_000
 """Exponentials, as `Work` counts, from which on a step of several sequences is dealt to threads."""
@@ -61,7 +61,7 @@ class CpuOp:
     work: Callable[[Any, Any, DecoderState], Work]
 
     def __call__(self, module: Any, step: Step, layer: LayerState | None) -> None:
-        """Run the operation; see `model.step.Op`."""
+        """Run the operation; see `causalrn.model.step.Op`."""
         table = _Table([_Stage(self, module, layer)], step.state)
         everything = step.x, step.phases, step.reaches, step.active
         table.run(0, 1, step.n_pairs, step.batch, _NO_ROWS, *everything, _NO_LOGITS, _NO_ROWS)
@@ -133,7 +133,7 @@ class _Table:
         logits: NDArray[np.float32],
         likeliest: NDArray[np.int64],
     ) -> int:
-        """Run stages `first` to `last - 1`; see `model.ops.cpu.program.run`.
+        """Run stages `first` to `last - 1`; see `causalrn.model.ops.cpu.program.run`.
 
         Returns:
             Pairs of the tokens that are active after these stages.
@@ -189,7 +189,7 @@ class _Table:
 
 
 class _Shares:
-    """The shares in which the steps of a program may be computed; see `model.ops.cpu.shares`.
+    """The shares that steps of a program may be computed in; see `causalrn.model.ops.cpu.shares`.
 
     Args:
         n: how many.

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.ops.relation.cpu import SEGMENT
-from model.state import RaggedBatch
+from causalrn.model.ops.relation.cpu import SEGMENT
+from causalrn.model.state import RaggedBatch
 
 
 class Scratch:

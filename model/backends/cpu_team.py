@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.ops.cpu.shares import MAILBOX_WORDS, SHARES_AT, STEP_AT, follow, lead
+from causalrn.model.ops.cpu.shares import MAILBOX_WORDS, SHARES_AT, STEP_AT, follow, lead
 
 _PATIENCE = 300_000  # nanoseconds of looking for a share: until the next of many steps
 
@@ -30,8 +30,8 @@ class Team:
         Args:
             record: of the step.
             shares: addresses of the shares' own records.
-            args: of `model.ops.cpu.shares.lead`, from `bounds` on but for the number of shares,
-                which follows them.
+            args: of `causalrn.model.ops.cpu.shares.lead`, from `bounds` on but for the number of
+                shares, which follows them.
 
         Returns:
             Whether it was worth it, and nobody else's step was under way; else nothing has been

@@ -10,19 +10,19 @@ import torch
 from numpy.typing import NDArray
 from triton import knobs
 
-from model.backends.base import Backend, Parts
-from model.backends.gpu_steps import DeviceSteps
-from model.device import DeviceError
-from model.draws import RowDraw
-from model.ops.attention.gpu_layers import attention_layer, linear_attention_layer
-from model.ops.embedding.gpu import embed
-from model.ops.logits.gpu import classify
-from model.ops.mlp.gpu import mlp, shifted_mlp
-from model.ops.relation.gpu_keyed_layer import keyed_layer
-from model.ops.relation.gpu_layers import normalized_layer, separable_layer
-from model.predictions import Found, Predictions
-from model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
-from model.step import Op
+from causalrn.model.backends.base import Backend, Parts
+from causalrn.model.backends.gpu_steps import DeviceSteps
+from causalrn.model.device import DeviceError
+from causalrn.model.draws import RowDraw
+from causalrn.model.ops.attention.gpu_layers import attention_layer, linear_attention_layer
+from causalrn.model.ops.embedding.gpu import embed
+from causalrn.model.ops.logits.gpu import classify
+from causalrn.model.ops.mlp.gpu import mlp, shifted_mlp
+from causalrn.model.ops.relation.gpu_keyed_layer import keyed_layer
+from causalrn.model.ops.relation.gpu_layers import normalized_layer, separable_layer
+from causalrn.model.predictions import Found, Predictions
+from causalrn.model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
+from causalrn.model.step import Op
 
 
 class GpuBackend(Backend):

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.backends.gpu_shape import StepShape
-from model.draws import RowDraw
-from model.state import RaggedBatch
+from causalrn.model.backends.gpu_shape import StepShape
+from causalrn.model.draws import RowDraw
+from causalrn.model.state import RaggedBatch
 
 _ALIGNMENT = 16  # bytes: Triton compiles anew for another alignment of an array
 

@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.backends.base import Parts
-from model.backends.gpu_inputs import DeviceBatch, Inputs
-from model.backends.gpu_shape import StepShape
-from model.draws import RowDraw
-from model.ops.positions import EVERY_PHASE
-from model.ops.positions.cpu import locate_alone
-from model.predictions import Found
-from model.state import DecoderState, RaggedBatch
+from causalrn.model.backends.base import Parts
+from causalrn.model.backends.gpu_inputs import DeviceBatch, Inputs
+from causalrn.model.backends.gpu_shape import StepShape
+from causalrn.model.draws import RowDraw
+from causalrn.model.ops.positions import EVERY_PHASE
+from causalrn.model.ops.positions.cpu import locate_alone
+from causalrn.model.predictions import Found
+from causalrn.model.state import DecoderState, RaggedBatch
 
 
 class DeviceScratch:

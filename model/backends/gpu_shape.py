@@ -8,9 +8,9 @@ which has a page and a slot to spare.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from model.draws import RowDraw
-from model.ops.relation.gpu import SEGMENT
-from model.state import RaggedBatch
+from causalrn.model.draws import RowDraw
+from causalrn.model.ops.relation.gpu import SEGMENT
+from causalrn.model.state import RaggedBatch
 
 MOST_ROWS = 256  # of a bucket: where there are more, kernels take longer than their launches
 _FEWEST = 16  # rows of the largest bucket, for the tokens of short prompts and of drafts

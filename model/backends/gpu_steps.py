@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.backends.base import Parts
-from model.backends.gpu_inputs import nobody
-from model.backends.gpu_scratch import DeviceScratch, place_of_draws
-from model.backends.gpu_shape import Buckets, StepShape
-from model.draws import RowDraw
-from model.mixers.base import Mixer
-from model.ops.logits.gpu_sampling import make_draws
-from model.predictions import Predictions
-from model.state import DecoderState, RaggedBatch
-from model.step import Op, Step
+from causalrn.model.backends.base import Parts
+from causalrn.model.backends.gpu_inputs import nobody
+from causalrn.model.backends.gpu_scratch import DeviceScratch, place_of_draws
+from causalrn.model.backends.gpu_shape import Buckets, StepShape
+from causalrn.model.draws import RowDraw
+from causalrn.model.mixers.base import Mixer
+from causalrn.model.ops.logits.gpu_sampling import make_draws
+from causalrn.model.predictions import Predictions
+from causalrn.model.state import DecoderState, RaggedBatch
+from causalrn.model.step import Op, Step
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.documents import Format, Piece
-from model.data.errors import DataError
-from model.data.survey import Survey, pieces_of
-from model.progress import Report
-from model.tokenizers.base import Tokenizer, TokenizerError
-from model.tokenizers.byte import ByteTokenizer
-from model.tokenizers.registry import describe_tokenizer
+from causalrn.model.data.documents import Format, Piece
+from causalrn.model.data.errors import DataError
+from causalrn.model.data.survey import Survey, pieces_of
+from causalrn.model.progress import Report
+from causalrn.model.tokenizers.base import Tokenizer, TokenizerError
+from causalrn.model.tokenizers.byte import ByteTokenizer
+from causalrn.model.tokenizers.registry import describe_tokenizer
 
 _PARTS = ("train", "validation")
 _ABOUT = "data.json"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.data.errors import DataError
+from causalrn.model.data.errors import DataError
 
 JSON_LINES = frozenset({".jsonl", ".ndjson"})
 """Endings of files that hold a JSON object in every line."""

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.data.documents import Format, Piece, find_files, read_lines, read_pieces
-from model.data.errors import DataError
-from model.progress import Report
+from causalrn.model.data.documents import Format, Piece, find_files, read_lines, read_pieces
+from causalrn.model.data.errors import DataError
+from causalrn.model.progress import Report
 
 
 @dataclass(frozen=True)

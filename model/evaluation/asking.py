@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import takewhile
 from operator import eq
 
-from model.checkpoint import Checkpoint
-from model.evaluation.measuring import Advance
-from model.runner import Runner
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.evaluation.measuring import Advance
+from causalrn.model.runner import Runner
 
 _AT_ONCE = 64  # questions answered together
 

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch.nn.functional import cross_entropy
 
-from model.checkpoint import Checkpoint
-from model.data.corpus import make_corpus
-from model.data.documents import Format
-from model.data.survey import Survey, survey
-from model.evaluation.cost import token_cost
-from model.evaluation.errors import EvaluationError
-from model.evaluation.measuring import Advance, Measurement, Part
-from model.progress import Report, reported
-from model.tables import markdown
-from model.tasks.text import windows
-from model.tokenizers.registry import describe_tokenizer
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.data.corpus import make_corpus
+from causalrn.model.data.documents import Format
+from causalrn.model.data.survey import Survey, survey
+from causalrn.model.evaluation.cost import token_cost
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.evaluation.measuring import Advance, Measurement, Part
+from causalrn.model.progress import Report, reported
+from causalrn.model.tables import markdown
+from causalrn.model.tasks.text import windows
+from causalrn.model.tokenizers.registry import describe_tokenizer
 
 _FIRST = 16  # tokens of the first group; each group after it doubles what was read before
 

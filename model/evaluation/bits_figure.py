@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from model.evaluation.bits import Cell
+from causalrn.model.evaluation.bits import Cell
 
 
 def draw(cells: Sequence[Cell]) -> Figure:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model.tables import markdown
+from causalrn.model.tables import markdown
 
 MOST_REFUSED = 0.001  # share of the right recalls that may be refused
 _SHARES = (0.0, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0)

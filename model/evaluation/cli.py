@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model.arguments import (
+from causalrn.model.arguments import (
     CheckpointName,
     DeviceOption,
     PoolDtypeOption,
@@ -15,17 +15,17 @@ from model.arguments import (
     load,
     start_backend,
 )
-from model.data.documents import Format
-from model.data.errors import DataError
-from model.data.options import Field, Separator
-from model.evaluation.errors import EvaluationError
-from model.evaluation.measuring import measure
-from model.evaluation.options import Output, Restart, Seed, numbers, plot_file
-from model.evaluation.session_commands import commands as for_sessions
-from model.terminal import fail
+from causalrn.model.data.documents import Format
+from causalrn.model.data.errors import DataError
+from causalrn.model.data.options import Field, Separator
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.evaluation.measuring import measure
+from causalrn.model.evaluation.options import Output, Restart, Seed, numbers, plot_file
+from causalrn.model.evaluation.session_commands import commands as for_sessions
+from causalrn.model.terminal import fail
 
 if TYPE_CHECKING:
-    from model.evaluation.bits import Cell
+    from causalrn.model.evaluation.bits import Cell
 
 commands = typer.Typer()
 _LENGTHS = "1,2,4,8,16,32,64"
@@ -33,7 +33,7 @@ _STRINGS, _BATCHES = 50, 20
 
 
 def _complete_plan(incomplete: str) -> list[str]:
-    from model.evaluation.plan import plan_names
+    from causalrn.model.evaluation.plan import plan_names
 
     return [name for name in plan_names() if name.startswith(incomplete)]
 
@@ -134,8 +134,8 @@ def evaluate(
     Ctrl-C stops and prints the results so far. With --output, each result is kept as soon as it is
     there, and the same command goes on with what is missing.
     """
-    from model.evaluation.copying import silence_block as silence
-    from model.tasks.copying import Copying
+    from causalrn.model.evaluation.copying import silence_block as silence
+    from causalrn.model.tasks.copying import Copying
 
     given = {"--lengths": lengths, "--strings": strings, "--plan": plan, "--batches": batches}
     of_texts: dict[str, object] = {"--compare": compare, "--plot": plot}
@@ -153,7 +153,7 @@ def evaluate(
             fail(error)
     known = {"silenced_block": silence_block}
     if data:
-        from model.evaluation.bits import bits
+        from causalrn.model.evaluation.bits import bits
 
         models = [loaded, *(load(name, pool_dtype, device) for name in compare or [])]
         try:
@@ -170,13 +170,13 @@ def evaluate(
             right = f"other tasks than {Copying.name!r}" if copies else f"the task {Copying.name!r}"
             fail(f"{option} is for {right}, this is a checkpoint of {loaded.task.name!r}")
     if not copies:
-        from model.evaluation.scores import scoring
+        from causalrn.model.evaluation.scores import scoring
 
         scored = scoring(loaded, batches or _BATCHES, seed)
         measure(loaded, scored.knowing(known), output, restart=restart)
         return
-    from model.evaluation.copying import copying
-    from model.evaluation.plan import Copies, Plan, read_plan
+    from causalrn.model.evaluation.copying import copying
+    from causalrn.model.evaluation.plan import Copies, Plan, read_plan
 
     try:
         if plan is not None:
@@ -193,8 +193,8 @@ def evaluate(
 
 
 def _draw(cells: "Sequence[Cell]", plot: Path) -> None:
-    from model.drawing import png, svg
-    from model.evaluation.bits_figure import draw
+    from causalrn.model.drawing import png, svg
+    from causalrn.model.evaluation.bits_figure import draw
 
     if plot.suffix == ".png":
         plot.write_bytes(png(lambda: draw(cells)))

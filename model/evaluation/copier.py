@@ -1,8 +1,8 @@
 """Checks that a checkpoint copies, and recalls, for the measurements of both."""
 
-from model.checkpoint import Checkpoint
-from model.evaluation.errors import EvaluationError
-from model.tasks.copying import Copying
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.tasks.copying import Copying
 
 
 def copying_task(checkpoint: Checkpoint) -> Copying:

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import TypeAdapter
 
-from model.checkpoint import Checkpoint
-from model.evaluation.cost import token_cost
-from model.evaluation.measuring import Advance, Measurement, Part
-from model.evaluation.memory import at_once
-from model.evaluation.plan import Plan, Wanted, cells_of
-from model.evaluation.strings import named_kinds_of
-from model.generation import generate
-from model.tables import markdown, percent
-from model.tokenizers.base import Tokenizer
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.evaluation.cost import token_cost
+from causalrn.model.evaluation.measuring import Advance, Measurement, Part
+from causalrn.model.evaluation.memory import at_once
+from causalrn.model.evaluation.plan import Plan, Wanted, cells_of
+from causalrn.model.evaluation.strings import named_kinds_of
+from causalrn.model.generation import generate
+from causalrn.model.tables import markdown, percent
+from causalrn.model.tokenizers.base import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Cell:
     """One kind of string at one length.
 
     Attributes:
-        kind: key of `model.evaluation.strings.named_kinds_of`.
+        kind: key of `causalrn.model.evaluation.strings.named_kinds_of`.
         length: characters (token ids) of each string.
         n_strings: strings tried.
         exact: strings copied without a mistake and ended by EOS in the right place.

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import TypeAdapter
 
-from model.checkpoint import Checkpoint
-from model.evaluation.asking import Question, ask
-from model.evaluation.copier import reads_text, recalling_task
-from model.evaluation.errors import EvaluationError
-from model.evaluation.facts import PATTERNS, Fact, draw_facts, passages_of
-from model.evaluation.measuring import Advance, Measurement, Part
-from model.evaluation.memory import at_once
-from model.tables import markdown, percent
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.evaluation.asking import Question, ask
+from causalrn.model.evaluation.copier import reads_text, recalling_task
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.evaluation.facts import PATTERNS, Fact, draw_facts, passages_of
+from causalrn.model.evaluation.measuring import Advance, Measurement, Part
+from causalrn.model.evaluation.memory import at_once
+from causalrn.model.tables import markdown, percent
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Cell:
     """The facts of one session.
 
     Attributes:
-        pattern: key of `model.evaluation.facts.PATTERNS`.
+        pattern: key of `causalrn.model.evaluation.facts.PATTERNS`.
         facts: how many the session has read; it is asked for each of them.
         together: how many stand in one turn.
         told: how often each is told, the last time with the value that is right.

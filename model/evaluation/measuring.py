@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from model.evaluation.errors import EvaluationError
-from model.evaluation.results_file import ResultsFile
-from model.progress import Watch
-from model.terminal import fail, say
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.evaluation.results_file import ResultsFile
+from causalrn.model.progress import Watch
+from causalrn.model.terminal import fail, say
 
 if TYPE_CHECKING:
-    from model.checkpoint import Checkpoint
+    from causalrn.model.checkpoint import Checkpoint
 
 Advance = Callable[[float], object]
 """Is told how much work was done."""

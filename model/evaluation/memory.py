@@ -1,8 +1,8 @@
 """How many sequences are decoded together, by the memory that they take."""
 
-from model.checkpoint import Checkpoint
-from model.evaluation.errors import EvaluationError
-from model.machine import usable_bytes
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.machine import usable_bytes
 
 _POOL_BYTES = 2**30  # that sequences decoded together may take; one alone may take more
 

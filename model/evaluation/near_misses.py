@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from numpy.random import Generator
 
-from model.tasks.strings import Ids
+from causalrn.model.tasks.strings import Ids
 
 _MOST_TRIES = 100
 

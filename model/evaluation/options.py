@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from model.output_file import check_writable
-from model.terminal import fail
+from causalrn.model.output_file import check_writable
+from causalrn.model.terminal import fail
 
 
 def _writable(ctx: typer.Context, file: Path | None) -> Path | None:

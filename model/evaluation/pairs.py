@@ -5,13 +5,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import Generator
 
-from model.checkpoint import Checkpoint
-from model.evaluation.asking import Question
-from model.evaluation.copier import recalling_task
-from model.evaluation.facts import draw_facts, passages_of
-from model.evaluation.near_misses import draw_miss
-from model.evaluation.passages import Material, read_passages
-from model.evaluation.queries import PLACES, Query, draw_queries, prefix_counts
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.evaluation.asking import Question
+from causalrn.model.evaluation.copier import recalling_task
+from causalrn.model.evaluation.facts import draw_facts, passages_of
+from causalrn.model.evaluation.near_misses import draw_miss
+from causalrn.model.evaluation.passages import Material, read_passages
+from causalrn.model.evaluation.queries import PLACES, Query, draw_queries, prefix_counts
 
 _FACT_TOKENS = 30  # fewer than any fact and its turn take
 

@@ -8,10 +8,10 @@ from importlib.resources import files
 import numpy as np
 from numpy.random import Generator
 
-from model.config import ModelConfig
-from model.evaluation.strings import BYTE_KINDS, kinds_of
-from model.tasks.strings import Ids
-from model.tokenizers.base import Tokenizer
+from causalrn.model.config import ModelConfig
+from causalrn.model.evaluation.strings import BYTE_KINDS, kinds_of
+from causalrn.model.tasks.strings import Ids
+from causalrn.model.tokenizers.base import Tokenizer
 
 Material = Callable[[Generator, int], Ids]
 """Makes at least that many tokens, or all that there are; by design no part of it is repeated."""
@@ -21,7 +21,7 @@ SHORTEST, LONGEST = 48, 160  # tokens of a passage
 
 @cache
 def _texts(*names: str) -> str:
-    folder = files("model.evaluation") / "texts"
+    folder = files("causalrn.model.evaluation") / "texts"
     return "".join((folder / f"{name}.txt").read_text(encoding="utf-8") for name in names)
 
 

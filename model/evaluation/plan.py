@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, PositiveInt
 
-from model.checkpoint import Checkpoint
-from model.evaluation.errors import EvaluationError
-from model.evaluation.strings import kinds_of, named_kinds_of
-from model.validation import STRICT, InvalidValueError, validate
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.evaluation.strings import kinds_of, named_kinds_of
+from causalrn.model.validation import STRICT, InvalidValueError, validate
 
 _FOLDER = Path(__file__).parent / "plans"
 _BESIDES = 3  # tokens of a copy besides the string and its copy: BOS, SEP, and EOS or one too many

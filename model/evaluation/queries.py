@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from numpy.random import Generator
 
-from model.evaluation.passages import Reading
+from causalrn.model.evaluation.passages import Reading
 
 LEAST_REST = 16  # tokens of a passage that are left to recall
 

@@ -3,16 +3,22 @@
 import numpy as np
 from pydantic import TypeAdapter
 
-from model.checkpoint import Checkpoint
-from model.evaluation.asking import Question, Reply, ask
-from model.evaluation.copier import recalling_task
-from model.evaluation.cost import token_cost
-from model.evaluation.errors import EvaluationError
-from model.evaluation.measuring import Advance, Measurement, Part
-from model.evaluation.memory import at_once
-from model.evaluation.passages import LONGEST, SHORTEST, Material, materials_of, read_passages
-from model.evaluation.queries import LEAST_REST, PLACES, Place, Query, draw_queries
-from model.evaluation.recall_cell import Cell, markdown_tables
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.evaluation.asking import Question, Reply, ask
+from causalrn.model.evaluation.copier import recalling_task
+from causalrn.model.evaluation.cost import token_cost
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.evaluation.measuring import Advance, Measurement, Part
+from causalrn.model.evaluation.memory import at_once
+from causalrn.model.evaluation.passages import (
+    LONGEST,
+    SHORTEST,
+    Material,
+    materials_of,
+    read_passages,
+)
+from causalrn.model.evaluation.queries import LEAST_REST, PLACES, Place, Query, draw_queries
+from causalrn.model.evaluation.recall_cell import Cell, markdown_tables
 
 _LONGEST_TURN = LONGEST + 3  # tokens, of a turn of recall: BOS SEP passage EOS
 _TURN_TOKENS = 160  # about, of a turn that reads a passage

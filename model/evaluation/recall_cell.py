@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model.evaluation.queries import PLACES, Place
-from model.tables import markdown, percent
+from causalrn.model.evaluation.queries import PLACES, Place
+from causalrn.model.tables import markdown, percent
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Cell:
     """One kind of text at one length of the pool and of the prefix.
 
     Attributes:
-        kind: key of `model.evaluation.passages.materials_of`.
+        kind: key of `causalrn.model.evaluation.passages.materials_of`.
         pool: tokens that sessions hold when they are asked; they may hold up to 50 fewer.
         prefix: tokens of a passage that are given.
         place: where in the passage these stand.

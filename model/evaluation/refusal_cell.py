@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from model.evaluation.calibration import distribution, least_match, refused
-from model.tables import markdown, percent
+from causalrn.model.evaluation.calibration import distribution, least_match, refused
+from causalrn.model.tables import markdown, percent
 
 BY_NAME = "a name never said"
 """The sort of the misses in sessions of facts."""
@@ -16,11 +16,11 @@ class Cell:
     """Some prefixes that were read, and as many that stand nowhere.
 
     Attributes:
-        kind: key of `model.evaluation.passages.materials_of`, or of
-            `model.evaluation.facts.PATTERNS`.
+        kind: key of `causalrn.model.evaluation.passages.materials_of`, or of
+            `causalrn.model.evaluation.facts.PATTERNS`.
         pool: tokens that sessions hold when they are asked; they may hold up to 50 fewer.
         prefix: tokens that are given; 0 for facts, which are asked for by as many as they need.
-        sort: key of `model.evaluation.near_misses.SORTS`, or `BY_NAME`.
+        sort: key of `causalrn.model.evaluation.near_misses.SORTS`, or `BY_NAME`.
         right: how well each prefix was found that was read, and whose recall is exact.
         wrong: the same where the recall is not exact.
         missing: how well each prefix was found that stands nowhere.

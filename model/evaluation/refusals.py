@@ -6,18 +6,18 @@ from functools import partial
 import numpy as np
 from pydantic import TypeAdapter
 
-from model.checkpoint import Checkpoint
-from model.evaluation.asking import Reply, ask
-from model.evaluation.copier import reads_text, recalling_task
-from model.evaluation.cost import token_cost
-from model.evaluation.errors import EvaluationError
-from model.evaluation.facts import PATTERNS
-from model.evaluation.measuring import Advance, Measurement, Part
-from model.evaluation.near_misses import SORTS
-from model.evaluation.pairs import Read, session_of_facts, session_of_passages
-from model.evaluation.passages import materials_of
-from model.evaluation.recall import check_pools, most_sessions
-from model.evaluation.refusal_cell import BY_NAME, Cell, calibrated, markdown_tables
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.evaluation.asking import Reply, ask
+from causalrn.model.evaluation.copier import reads_text, recalling_task
+from causalrn.model.evaluation.cost import token_cost
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.evaluation.facts import PATTERNS
+from causalrn.model.evaluation.measuring import Advance, Measurement, Part
+from causalrn.model.evaluation.near_misses import SORTS
+from causalrn.model.evaluation.pairs import Read, session_of_facts, session_of_passages
+from causalrn.model.evaluation.passages import materials_of
+from causalrn.model.evaluation.recall import check_pools, most_sessions
+from causalrn.model.evaluation.refusal_cell import BY_NAME, Cell, calibrated, markdown_tables
 
 _ALL_SORTS = (*SORTS, BY_NAME)
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any, Self, TextIO
 
-from model.evaluation.errors import EvaluationError
-from model.output_file import as_json, write_json
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.output_file import as_json, write_json
 
 _NAME = "checkpoint"  # a checkpoint may be renamed; its fingerprint says which one it is
 

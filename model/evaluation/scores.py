@@ -8,10 +8,10 @@ import torch
 from pydantic import TypeAdapter
 from torch.nn.functional import cross_entropy
 
-from model.checkpoint import Checkpoint
-from model.evaluation.measuring import Advance, Measurement, Part
-from model.tables import markdown
-from model.tasks.base import IGNORED
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.evaluation.measuring import Advance, Measurement, Part
+from causalrn.model.tables import markdown
+from causalrn.model.tasks.base import IGNORED
 
 _HELD_OUT = 1  # sets the seeds of these batches apart from those of training
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from model.arguments import (
+from causalrn.model.arguments import (
     CheckpointName,
     DeviceOption,
     PoolDtypeOption,
@@ -12,10 +12,10 @@ from model.arguments import (
     load,
     start_backend,
 )
-from model.evaluation.errors import EvaluationError
-from model.evaluation.measuring import measure
-from model.evaluation.options import Output, Restart, Seed, numbers
-from model.terminal import fail
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.evaluation.measuring import measure
+from causalrn.model.evaluation.options import Output, Restart, Seed, numbers
+from causalrn.model.terminal import fail
 
 commands = typer.Typer()
 _Pools = Annotated[
@@ -53,7 +53,7 @@ def turns(
     Markdown tables show how many copies were exact, by turn and by kind of string. Ctrl-C stops and
     prints the results so far, and with --output, the same command goes on from there.
     """
-    from model.evaluation.turns import turns as measurement
+    from causalrn.model.evaluation.turns import turns as measurement
 
     start_backend(threads, device)
     loaded = load(checkpoint, pool_dtype, device)
@@ -107,7 +107,7 @@ def recall(
     of text and by the lengths of pool and prefix. Ctrl-C stops and prints the results so far, and
     with --output, the same command goes on from there.
     """
-    from model.evaluation.recall import recall as measurement
+    from causalrn.model.evaluation.recall import recall as measurement
 
     start_backend(threads, device)
     loaded = load(checkpoint, pool_dtype, device)
@@ -163,7 +163,7 @@ def facts(
     is ". A Markdown table shows how many came back right. Ctrl-C stops and prints the results so
     far, and with --output, the same command goes on from there.
     """
-    from model.evaluation.fact_recall import fact_recall as measurement
+    from causalrn.model.evaluation.fact_recall import fact_recall as measurement
 
     start_backend(threads, device)
     loaded = load(checkpoint, pool_dtype, device)
@@ -212,7 +212,7 @@ def misses(
     at most one right recall in a thousand. Ctrl-C stops and prints the results so far, and with
     --output, the same command goes on from there.
     """
-    from model.evaluation.refusals import refusals as measurement
+    from causalrn.model.evaluation.refusals import refusals as measurement
 
     start_backend(threads, device)
     loaded = load(checkpoint, pool_dtype, device)

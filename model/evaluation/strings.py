@@ -12,14 +12,16 @@ from importlib.resources import files
 import numpy as np
 from numpy.random import Generator
 
-from model.tasks.strings import Ids, Source
-from model.tokenizers.alphabet import LetterTokenizer
-from model.tokenizers.base import Tokenizer, content_ids
+from causalrn.model.tasks.strings import Ids, Source
+from causalrn.model.tokenizers.alphabet import LetterTokenizer
+from causalrn.model.tokenizers.base import Tokenizer, content_ids
 
 
 @cache
 def _text(name: str) -> str:
-    return (files("model.evaluation") / "texts" / f"{name}.txt").read_text(encoding="utf-8")
+    return (files("causalrn.model.evaluation") / "texts" / f"{name}.txt").read_text(
+        encoding="utf-8"
+    )
 
 
 def _cut(text: str, n: int) -> Ids:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from model.tables import markdown, percent
+from causalrn.model.tables import markdown, percent
 
 LIKE_EARLIER = "like an earlier one"
 """Kind of the strings that repeat an earlier one of their session, with or without changes."""
@@ -17,7 +17,8 @@ class Session:
 
     Attributes:
         number: of the session, from 0.
-        kinds: of its strings: keys of `model.evaluation.strings.kinds_of`, or `LIKE_EARLIER`.
+        kinds: of its strings: keys of `causalrn.model.evaluation.strings.kinds_of`, or
+            `LIKE_EARLIER`.
         pools: tokens that it held when each turn began.
         exact: for each turn, whether the copy had no mistake and was ended by EOS in the right
             place.
@@ -56,7 +57,7 @@ class KindScore:
     """One kind of string over all turns.
 
     Attributes:
-        kind: key of `model.evaluation.strings.kinds_of`, or `LIKE_EARLIER`.
+        kind: key of `causalrn.model.evaluation.strings.kinds_of`, or `LIKE_EARLIER`.
         n_strings: strings of the kind.
         exact: strings whose copy was exact.
     """

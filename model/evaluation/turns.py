@@ -6,16 +6,16 @@ import numpy as np
 from numpy.random import Generator
 from pydantic import TypeAdapter
 
-from model.checkpoint import Checkpoint
-from model.evaluation.copier import copying_task
-from model.evaluation.cost import token_cost
-from model.evaluation.errors import EvaluationError
-from model.evaluation.measuring import Advance, Measurement, Part
-from model.evaluation.memory import at_once
-from model.evaluation.strings import kinds_of
-from model.evaluation.turn_scores import LIKE_EARLIER, Session, markdown_tables, summary
-from model.runner import Runner
-from model.tasks.strings import Ids
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.evaluation.copier import copying_task
+from causalrn.model.evaluation.cost import token_cost
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.evaluation.measuring import Advance, Measurement, Part
+from causalrn.model.evaluation.memory import at_once
+from causalrn.model.evaluation.strings import kinds_of
+from causalrn.model.evaluation.turn_scores import LIKE_EARLIER, Session, markdown_tables, summary
+from causalrn.model.runner import Runner
+from causalrn.model.tasks.strings import Ids
 
 _LIKE_EARLIER_SHARE = 0.3
 _CHANGED_SHARE = 0.1

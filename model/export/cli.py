@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from model.arguments import CheckpointName, load
-from model.terminal import fail, say
+from causalrn.model.arguments import CheckpointName, load
+from causalrn.model.terminal import fail, say
 
 commands = typer.Typer()
 
@@ -37,8 +37,8 @@ def export(
     """
     if find_spec("tokenizers") is None:
         fail("an export needs tokenizers: pip install 'causalrn[tokenizers]'")
-    from model.export.huggingface.exporting import ExportError
-    from model.export.huggingface.exporting import export as write
+    from causalrn.model.export.huggingface.exporting import ExportError
+    from causalrn.model.export.huggingface.exporting import export as write
 
     loaded = load(checkpoint)
     folder = output if output is not None else Path("exports") / loaded.name

@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar, Self
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from model.mixers.base import Mixer
-from model.ops.attention import linear_attention, rotate, softmax_attention
-from model.state import LayerSpec, TensorSpec
-from model.validation import STRICT
-from model.weights import WeightViews
+from causalrn.model.mixers.base import Mixer
+from causalrn.model.ops.attention import linear_attention, rotate, softmax_attention
+from causalrn.model.state import LayerSpec, TensorSpec
+from causalrn.model.validation import STRICT
+from causalrn.model.weights import WeightViews
 
 
 class HeadParams(BaseModel):

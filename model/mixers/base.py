@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from model.state import LayerSpec, LayerState
-from model.step import Step
+from causalrn.model.state import LayerSpec, LayerState
+from causalrn.model.step import Step
 
 
 class Mixer(nn.Module, ABC):
@@ -34,7 +34,7 @@ class Mixer(nn.Module, ABC):
         Args:
             x: normalized residual stream `[B, T, D]`.
             reaches: `[B, T]` int64, how many of the tokens right before each one belong to its
-                part of the turn (`model.ops.positions`).
+                part of the turn (`causalrn.model.ops.positions`).
             active: `[B, T]` bool, the tokens whose result is used; None for all of them.
 
         Returns:
@@ -82,4 +82,4 @@ class MatchesPlaces(Protocol):
     """A mixer that can start out looking for the source of the next output token."""
 
     def match_places(self, d_position: int) -> None:
-        """Set initial weights that do so; see `model.mixers.normalized`."""
+        """Set initial weights that do so; see `causalrn.model.mixers.normalized`."""

@@ -10,11 +10,11 @@ from pydantic import BaseModel, Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
-from model.mixers.base import Mixer
-from model.ops.matrix_state import LEAST_MEAN_SQUARE, LEAST_SQUARE, matrix_state
-from model.state import LayerSpec, TensorSpec
-from model.validation import STRICT
-from model.weights import WeightViews
+from causalrn.model.mixers.base import Mixer
+from causalrn.model.ops.matrix_state import LEAST_MEAN_SQUARE, LEAST_SQUARE, matrix_state
+from causalrn.model.state import LayerSpec, TensorSpec
+from causalrn.model.validation import STRICT
+from causalrn.model.weights import WeightViews
 
 _RATES = 1.0, 16.0  # between which fading begins, as in Mamba-2
 _STEPS = 1e-3, 0.1  # and its steps

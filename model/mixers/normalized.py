@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from model.mixers.relation import RelationMixer, RelationParams, tail_spec
-from model.ops.norm import norm
-from model.ops.relation import KEY_BLOCK, memory_totals, normalized_relation
-from model.ops.relation.keyed import keyed_relation
-from model.state import LayerSpec, LayerState, TensorSpec
-from model.weights import WeightViews
+from causalrn.model.mixers.relation import RelationMixer, RelationParams, tail_spec
+from causalrn.model.ops.norm import norm
+from causalrn.model.ops.relation import KEY_BLOCK, memory_totals, normalized_relation
+from causalrn.model.ops.relation.keyed import keyed_relation
+from causalrn.model.state import LayerSpec, LayerState, TensorSpec
+from causalrn.model.weights import WeightViews
 
 _MATCH_STD = 0.2  # ten times the other weights: a difference of place outweighs what tokens add
 

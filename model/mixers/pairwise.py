@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from model.mixers.base import Mixer
-from model.mixers.relation import initialize
-from model.ops.norm import norm
-from model.ops.pairwise import pairwise_relation
-from model.ops.pairwise.form import Activation, Form, Normalization
-from model.state import LayerSpec, TensorSpec
-from model.validation import STRICT
-from model.weights import WeightViews
+from causalrn.model.mixers.base import Mixer
+from causalrn.model.mixers.relation import initialize
+from causalrn.model.ops.norm import norm
+from causalrn.model.ops.pairwise import pairwise_relation
+from causalrn.model.ops.pairwise.form import Activation, Form, Normalization
+from causalrn.model.state import LayerSpec, TensorSpec
+from causalrn.model.validation import STRICT
+from causalrn.model.weights import WeightViews
 
 _UNTRAINED = (0.0, 1 / 3, 1 / 3, 1 / 3)  # coefficients as published, the constant one first
 
@@ -26,7 +26,7 @@ class PairwiseParams(BaseModel):
     Attributes:
         d_relation: width R of readers and memories, split evenly over the heads.
         n_head: number of heads H.
-        normalization, centred, power, activation: see `model.ops.pairwise.form.Form`.
+        normalization, centred, power, activation: see `causalrn.model.ops.pairwise.form.Form`.
         learns_temperature: whether normalized pairs are multiplied by a number of each head that is
             trained, beginning with 1.
         normalizes_output: whether there is a norm between the relation and W_o.

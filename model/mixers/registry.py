@@ -1,23 +1,23 @@
-"""The mixers by name. But for `model.construction`, nothing else in the project names one.
+"""The mixers by name. But for `causalrn.model.construction`, nothing else in the project names one.
 
-The type of what is found is left open here: naming it would import torch, which `model.config` does
-without.
+The type of what is found is left open here: naming it would import torch, which
+`causalrn.model.config` does without.
 """
 
 from typing import Any
 
-from model.registry import Registry
+from causalrn.model.registry import Registry
 
 MIXERS: Registry[Any] = Registry(
     "mixer",
     {
-        "attention": "model.mixers.attention:Attention",
-        "linear_attention": "model.mixers.attention:LinearAttention",
-        "matrix_state": "model.mixers.matrix_state:MatrixState",
-        "normalized": "model.mixers.normalized:NormalizedRelation",
-        "pairwise": "model.mixers.pairwise:PairwiseRelation",
-        "separable": "model.mixers.separable:SeparableRelation",
+        "attention": "causalrn.model.mixers.attention:Attention",
+        "linear_attention": "causalrn.model.mixers.attention:LinearAttention",
+        "matrix_state": "causalrn.model.mixers.matrix_state:MatrixState",
+        "normalized": "causalrn.model.mixers.normalized:NormalizedRelation",
+        "pairwise": "causalrn.model.mixers.pairwise:PairwiseRelation",
+        "separable": "causalrn.model.mixers.separable:SeparableRelation",
     },
 )
-"""Classes of mixers (`model.mixers.base.Mixer`), each in a file of its own; `MIXERS.register` adds
-one from outside."""
+"""Classes of mixers (`causalrn.model.mixers.base.Mixer`), each in a file of its own;
+`MIXERS.register` adds one from outside."""

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from model.mixers.base import Mixer
-from model.mixers.token_shift import TokenShift
-from model.ops.norm import norm
-from model.state import TensorSpec
-from model.validation import STRICT
-from model.weights import WeightViews
+from causalrn.model.mixers.base import Mixer
+from causalrn.model.mixers.token_shift import TokenShift
+from causalrn.model.ops.norm import norm
+from causalrn.model.state import TensorSpec
+from causalrn.model.validation import STRICT
+from causalrn.model.weights import WeightViews
 
 # exp(norm(a)) · exp(norm(b)) stays within float32 while 2·sqrt(d_head - 1) < 88.
 _WIDEST_HEAD = 1900

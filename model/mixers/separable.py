@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from model.mixers.relation import RelationMixer, RelationParams, tail_spec
-from model.ops.relation import separable_relation
-from model.state import LayerSpec, TensorSpec
+from causalrn.model.mixers.relation import RelationMixer, RelationParams, tail_spec
+from causalrn.model.ops.relation import separable_relation
+from causalrn.model.state import LayerSpec, TensorSpec
 
 
 class SeparableRelation(RelationMixer):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from model.ops.token_shift import token_shift
+from causalrn.model.ops.token_shift import token_shift
 
 
 class TokenShift(nn.Module):

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from model.arguments import DeviceOption
-from model.device import DeviceError, chosen_device
-from model.machine import usable_cores
-from model.terminal import fail, postponed_interrupts, say
+from causalrn.model.arguments import DeviceOption
+from causalrn.model.device import DeviceError, chosen_device
+from causalrn.model.machine import usable_cores
+from causalrn.model.terminal import fail, postponed_interrupts, say
 
 commands = typer.Typer()
 _SIGNALLED = 128  # plus the signal's number: the exit status of a command that it ended
@@ -61,11 +61,11 @@ def reproduce(
     """
     if not find_spec("matplotlib"):
         fail("figures need Matplotlib: pip install 'causalrn[figures]'")
-    from model.progress import Watch
-    from model.reproduction.plan import PlanError, load_plan
-    from model.reproduction.report import write_report
-    from model.reproduction.results import Results, ResultsError
-    from model.reproduction.schedule import Now, Schedule, WorkerError
+    from causalrn.model.progress import Watch
+    from causalrn.model.reproduction.plan import PlanError, load_plan
+    from causalrn.model.reproduction.report import write_report
+    from causalrn.model.reproduction.results import Results, ResultsError
+    from causalrn.model.reproduction.schedule import Now, Schedule, WorkerError
 
     named = [name for name, is_given in (("quick", quick), ("full", full)) if is_given]
     named += [plan] if plan is not None else []

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from model.ops.pairwise.form import ACTIVATIONS
-from model.reproduction.models import NORMALIZATIONS, ablation_name, find_model
-from model.reproduction.results import Result
+from causalrn.model.ops.pairwise.form import ACTIVATIONS
+from causalrn.model.reproduction.models import NORMALIZATIONS, ablation_name, find_model
+from causalrn.model.reproduction.results import Result
 
 _SHAPES = "os^vDPX*<>"
 _STYLES = "-", "--", ":", "-."
@@ -26,7 +26,7 @@ class Case(NamedTuple):
     """What trainings with other learning rates have in common.
 
     Attributes:
-        task, model, length, width: see `model.reproduction.job.Job`.
+        task, model, length, width: see `causalrn.model.reproduction.job.Job`.
     """
 
     task: str

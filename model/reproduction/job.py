@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model.block import Block
-from model.reproduction.models import find_model
-from model.training.preset import Preset, load_preset
+from causalrn.model.block import Block
+from causalrn.model.reproduction.models import find_model
+from causalrn.model.training.preset import Preset, load_preset
 
 
 @dataclass(frozen=True)
@@ -14,14 +14,14 @@ class Job:
     """One training.
 
     Attributes:
-        model: its name in `model.reproduction.models`.
+        model: its name in `causalrn.model.reproduction.models`.
         length: L, of the strings that are copied; of another task, see `FRAMES`.
         learning_rate: after the warm-up.
         batch: sequences in a batch.
         steps: after which it ends if it has not learned to copy before.
         layers, width: blocks, and channels of the residual stream and of what mixes tokens.
         seed: of weights and data.
-        task: what is learned, by its name in `model.tasks.registry`.
+        task: what is learned, by its name in `causalrn.model.tasks.registry`.
         shortest: where strings have any length from this one to L; 0 if L is the only one.
         beyond: lengths of other strings, which are copied once the training is over.
     """

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.blueprint import Blueprint
-from model.checkpoint import Checkpoint
-from model.generation import generate
-from model.tasks.base import Batch
-from model.tasks.copying import Copying
+from causalrn.model.blueprint import Blueprint
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.generation import generate
+from causalrn.model.tasks.base import Batch
+from causalrn.model.tasks.copying import Copying
 
 N_STRINGS = 128
 _BATCHES = 4  # of other tasks

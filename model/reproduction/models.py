@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from model.config import Positions
-from model.ops.pairwise.form import ACTIVATIONS, Activation, Normalization
+from causalrn.model.config import Positions
+from causalrn.model.ops.pairwise.form import ACTIVATIONS, Activation, Normalization
 
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 BARE = "-bare"
@@ -28,7 +28,7 @@ class Model:
         name: in plans and results.
         title: in figures and reports.
         block: of a number of blocks, which is counted from 0, for a width of the residual stream.
-        positions: what its embedding says of places; see `model.config.ModelConfig`.
+        positions: what its embedding says of places; see `causalrn.model.config.ModelConfig`.
     """
 
     name: str

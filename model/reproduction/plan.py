@@ -9,9 +9,9 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from model.reproduction.job import FRAMES, Job
-from model.reproduction.models import find_model
-from model.validation import STRICT, InvalidValueError, validate
+from causalrn.model.reproduction.job import FRAMES, Job
+from causalrn.model.reproduction.models import find_model
+from causalrn.model.validation import STRICT, InvalidValueError, validate
 
 _FOLDER = Path(__file__).parent / "plans"
 

@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from model.reproduction.figures import figures
-from model.reproduction.models import find_model
-from model.reproduction.plan import Plan
-from model.reproduction.results import Result
-from model.tables import markdown
+from causalrn.model.reproduction.figures import figures
+from causalrn.model.reproduction.models import find_model
+from causalrn.model.reproduction.plan import Plan
+from causalrn.model.reproduction.results import Result
+from causalrn.model.tables import markdown
 
 _HEAD = [
     "task", "model", "L", "width", "bytes", "learning rate", "batch", "outcome", "steps", "minutes",
@@ -71,7 +71,7 @@ def write_report(folder: Path, name: str, plan: Plan, results: Sequence[Result])
     Returns:
         The file of the report.
     """
-    from model.drawing import png, svg  # Matplotlib is slow to import
+    from causalrn.model.drawing import png, svg  # Matplotlib is slow to import
 
     n_jobs = sum(len(contest.jobs) for contest in plan.contests())
     parts = [

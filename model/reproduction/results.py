@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from model.reproduction.job import Job
+from causalrn.model.reproduction.job import Job
 
 _DIGITS = 5
 
@@ -33,7 +33,7 @@ class Result:
         device: that computed, in words.
         curve: of some steps, their number, the loss and the share of right tokens in that batch.
         copied: of some steps, their number and soft, hard and exact accuracy; see
-            `model.reproduction.measuring`.
+            `causalrn.model.reproduction.measuring`.
         beyond: of strings of other lengths, at the end, their length, and hard and exact accuracy.
     """
 

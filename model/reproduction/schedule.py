@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.device import Device
-from model.reproduction.job import Job
-from model.reproduction.plan import Contest
-from model.reproduction.results import Result, Results, curves_of
-from model.reproduction.worker import Order
+from causalrn.model.device import Device
+from causalrn.model.reproduction.job import Job
+from causalrn.model.reproduction.plan import Contest
+from causalrn.model.reproduction.results import Result, Results, curves_of
+from causalrn.model.reproduction.worker import Order
 
 _POLL_SECONDS = 0.2
 
@@ -92,7 +92,7 @@ class Schedule:
         contests: to run.
         results: where results are kept; what is in there is not run again.
         folder: for the states of trainings that are not over.
-        evaluate_every: see `model.reproduction.plan.Plan`.
+        evaluate_every: see `causalrn.model.reproduction.plan.Plan`.
         n_jobs: trainings side by side.
         threads: of each of them.
         device: to compute on.
@@ -213,7 +213,7 @@ class Schedule:
         path = os.pathsep.join(map(os.path.abspath, sys.path))  # "" is the working directory
         with self._lock:
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "model.reproduction.worker"],
+                [sys.executable, "-P", "-m", "causalrn.model.reproduction.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

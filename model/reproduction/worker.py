@@ -1,7 +1,8 @@
-"""One training of an experiment, in a process of its own: `python -m model.reproduction.worker`.
+"""One training of an experiment, in a process of its own.
 
-It is told by a line of JSON on standard input what to do, and tells by such lines on standard
-output how far it is. SIGTERM has it save its state, from which the next worker goes on.
+That is `python -m causalrn.model.reproduction.worker`. It is told by a line of JSON on standard
+input what to do, and tells by such lines on standard output how far it is. SIGTERM has it save its
+state, from which the next worker goes on.
 """
 
 import fcntl
@@ -14,15 +15,15 @@ from typing import Any
 
 import torch
 
-from model.arguments import start_backend
-from model.device import Device
-from model.machine import processor
-from model.reproduction.job import Job
-from model.reproduction.measuring import measure
-from model.terminal import postponed_interrupts
-from model.training.huge_pages import use_huge_pages
-from model.training.run import Run
-from model.training.trainer import DivergedError, Progress, Trainer
+from causalrn.model.arguments import start_backend
+from causalrn.model.device import Device
+from causalrn.model.machine import processor
+from causalrn.model.reproduction.job import Job
+from causalrn.model.reproduction.measuring import measure
+from causalrn.model.terminal import postponed_interrupts
+from causalrn.model.training.huge_pages import use_huge_pages
+from causalrn.model.training.run import Run
+from causalrn.model.training.trainer import DivergedError, Progress, Trainer
 
 _TELL_SECONDS = 1.0
 
@@ -35,7 +36,7 @@ class Order:
         job: the training.
         folder: for its state.
         until: the step to stop after, if not before.
-        evaluate_every: see `model.reproduction.plan.Plan`.
+        evaluate_every: see `causalrn.model.reproduction.plan.Plan`.
         threads: to compute with.
         device: to compute on.
     """

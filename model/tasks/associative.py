@@ -11,10 +11,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from pydantic import BaseModel, PositiveInt, model_validator
 
-from model.config import ModelConfig
-from model.tasks.base import TaskError
-from model.tasks.symbols import Ids, SymbolParams, SymbolTask
-from model.tokenizers.base import Tokenizer
+from causalrn.model.config import ModelConfig
+from causalrn.model.tasks.base import TaskError
+from causalrn.model.tasks.symbols import Ids, SymbolParams, SymbolTask
+from causalrn.model.tokenizers.base import Tokenizer
 
 
 class AssociativeParams(SymbolParams):

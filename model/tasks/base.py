@@ -9,9 +9,9 @@ from numpy.random import Generator
 from pydantic import BaseModel
 from torch import Tensor
 
-from model.config import ModelConfig
-from model.data.corpus import Corpus
-from model.tokenizers.base import Tokenizer
+from causalrn.model.config import ModelConfig
+from causalrn.model.data.corpus import Corpus
+from causalrn.model.tokenizers.base import Tokenizer
 
 IGNORED = -100
 """Target of the tokens that bear no loss."""

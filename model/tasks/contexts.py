@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.random import Generator
 
-from model.config import ModelConfig
-from model.tasks.base import IGNORED, Batch
-from model.tasks.strings import Ids, Source
+from causalrn.model.config import ModelConfig
+from causalrn.model.tasks.base import IGNORED, Batch
+from causalrn.model.tasks.strings import Ids, Source
 
 _RELATED = 0.3  # share of the later strings of a context that resemble an earlier one
 _LEAST_RECALL = 8  # tokens of a turn of recall, for which there must be room

@@ -7,14 +7,14 @@ from numpy.random import Generator
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from model.config import ModelConfig
-from model.data.corpus import Corpus
-from model.tasks.base import IGNORED, Batch, TaskError
-from model.tasks.contexts import draw_contexts
-from model.tasks.passages import rest_of_passage
-from model.tasks.strings import half_each, passages_of, sources_of
-from model.tokenizers.base import Tokenizer
-from model.validation import STRICT
+from causalrn.model.config import ModelConfig
+from causalrn.model.data.corpus import Corpus
+from causalrn.model.tasks.base import IGNORED, Batch, TaskError
+from causalrn.model.tasks.contexts import draw_contexts
+from causalrn.model.tasks.passages import rest_of_passage
+from causalrn.model.tasks.strings import half_each, passages_of, sources_of
+from causalrn.model.tokenizers.base import Tokenizer
+from causalrn.model.validation import STRICT
 
 _RECALL_TOKENS = 256  # of a recall by default: most passages end before
 
@@ -23,7 +23,7 @@ class CopyingParams(BaseModel):
     """Which strings are copied, and how they share a context.
 
     Attributes:
-        strings: the kind of string, one of `model.tasks.strings.sources_of` the tokenizer;
+        strings: the kind of string, one of `causalrn.model.tasks.strings.sources_of` the tokenizer;
             None for the first of them.
         min_length, max_length: shortest and longest string, in tokens.
         first_length: longest string of the first tenth of the run; `max_length` if left out.

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt, model_validator
 from torch import Tensor
 
-from model.config import ModelConfig
-from model.tasks.base import Batch, TaskError
-from model.tasks.symbols import Ids, SymbolParams, SymbolTask
-from model.tokenizers.base import Tokenizer
+from causalrn.model.config import ModelConfig
+from causalrn.model.tasks.base import Batch, TaskError
+from causalrn.model.tasks.symbols import Ids, SymbolParams, SymbolTask
+from causalrn.model.tokenizers.base import Tokenizer
 
 _MOST_WAYS = 4  # out of a state
 _MOST_STEPS = 50  # of a string

@@ -5,7 +5,7 @@ import sys
 from array import array
 from collections.abc import Sequence
 
-from model.config import ModelConfig
+from causalrn.model.config import ModelConfig
 
 
 def rest_of_passage(

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from pydantic import BaseModel, PositiveInt, model_validator
 
-from model.tasks.symbols import Ids, SymbolParams, SymbolTask
+from causalrn.model.tasks.symbols import Ids, SymbolParams, SymbolTask
 
 
 class SelectiveParams(SymbolParams):

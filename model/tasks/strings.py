@@ -11,8 +11,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from model.data.corpus import Part
-from model.tokenizers.base import Tokenizer, content_ids
+from causalrn.model.data.corpus import Part
+from causalrn.model.tokenizers.base import Tokenizer, content_ids
 
 Ids = NDArray[np.int64]
 Source = Callable[[Generator, int], Ids]

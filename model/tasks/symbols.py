@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, PositiveInt
 from torch import Tensor
 
-from model.config import ModelConfig
-from model.tasks.base import IGNORED, Batch, TaskError
-from model.tokenizers.base import Tokenizer, special_tokens
-from model.validation import STRICT
+from causalrn.model.config import ModelConfig
+from causalrn.model.tasks.base import IGNORED, Batch, TaskError
+from causalrn.model.tokenizers.base import Tokenizer, special_tokens
+from causalrn.model.validation import STRICT
 
 Ids = NDArray[np.int64]
 

@@ -10,13 +10,13 @@ from numpy.random import Generator
 from pydantic import BaseModel, Field, PositiveInt
 from torch import Tensor, nn
 
-from model.config import ModelConfig
-from model.data.corpus import Corpus, Part
-from model.data.errors import DataError
-from model.tasks.base import Batch, TaskError
-from model.tasks.strings import Ids
-from model.tokenizers.base import Tokenizer, special_tokens
-from model.validation import STRICT
+from causalrn.model.config import ModelConfig
+from causalrn.model.data.corpus import Corpus, Part
+from causalrn.model.data.errors import DataError
+from causalrn.model.tasks.base import Batch, TaskError
+from causalrn.model.tasks.strings import Ids
+from causalrn.model.tokenizers.base import Tokenizer, special_tokens
+from causalrn.model.validation import STRICT
 
 _ANSWER = 256  # tokens of a continuation by default
 _WINDOWS = 32  # sequences that a model in training is scored by

@@ -7,8 +7,8 @@ from typing import ClassVar, Self
 
 from pydantic import BaseModel, Field, field_validator
 
-from model.tokenizers.base import SPECIAL_TOKENS, StreamDecoder, TokenizerError
-from model.validation import STRICT
+from causalrn.model.tokenizers.base import SPECIAL_TOKENS, StreamDecoder, TokenizerError
+from causalrn.model.validation import STRICT
 
 _SHOWN = 40  # characters of an alphabet that an error names
 _N_SPECIAL = len(SPECIAL_TOKENS)

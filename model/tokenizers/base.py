@@ -45,7 +45,7 @@ class Tokenizer(Protocol):
         name: what presets and checkpoints call this kind of tokenizer.
         Params: what one of this kind is made from, a frozen pydantic model.
         vocab_size: number of ids, special ones included.
-        bos_id, sep_id, eos_id: the special ids; see `model.config.ModelConfig`.
+        bos_id, sep_id, eos_id: the special ids; see `causalrn.model.config.ModelConfig`.
         longest: most characters of a content id.
     """
 

@@ -7,8 +7,8 @@ from typing import ClassVar, Self
 
 from pydantic import BaseModel
 
-from model.tokenizers.base import SPECIAL_TOKENS, StreamDecoder, lone_surrogate
-from model.validation import STRICT
+from causalrn.model.tokenizers.base import SPECIAL_TOKENS, StreamDecoder, lone_surrogate
+from causalrn.model.validation import STRICT
 
 _TOKENS: tuple[str, ...] = (
     *(chr(byte) if byte < 0x80 else f"bytes:\\x{byte:02x}" for byte in range(256)),

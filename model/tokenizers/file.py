@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel
 
-from model.tokenizers.base import SPECIAL_TOKENS, StreamDecoder, lone_surrogate
-from model.validation import STRICT
+from causalrn.model.tokenizers.base import SPECIAL_TOKENS, StreamDecoder, lone_surrogate
+from causalrn.model.validation import STRICT
 
 _NAME = "tokenizer.json"
 _UNFINISHED = "\ufffd"

@@ -4,20 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model.registry import Registry, UnknownNameError
-from model.tokenizers.base import Tokenizer
-from model.validation import InvalidValueError, validate
+from causalrn.model.registry import Registry, UnknownNameError
+from causalrn.model.tokenizers.base import Tokenizer
+from causalrn.model.validation import InvalidValueError, validate
 
 TOKENIZERS: Registry[type[Tokenizer]] = Registry(
     "tokenizer",
     {
-        "alphabet": "model.tokenizers.alphabet:AlphabetTokenizer",
-        "bytes": "model.tokenizers.byte:ByteTokenizer",
-        "file": "model.tokenizers.file:FileTokenizer",
-        "letters": "model.tokenizers.alphabet:LetterTokenizer",
+        "alphabet": "causalrn.model.tokenizers.alphabet:AlphabetTokenizer",
+        "bytes": "causalrn.model.tokenizers.byte:ByteTokenizer",
+        "file": "causalrn.model.tokenizers.file:FileTokenizer",
+        "letters": "causalrn.model.tokenizers.alphabet:LetterTokenizer",
     },
 )
-"""Classes of tokenizers (`model.tokenizers.base.Tokenizer`), each in a file of its own."""
+"""Classes of tokenizers (`causalrn.model.tokenizers.base.Tokenizer`), each in a file of its own."""
 
 
 def make_tokenizer(value: Any, folder: Path) -> Tokenizer:

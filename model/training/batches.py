@@ -5,8 +5,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from model.tasks.base import Batch
-from model.training.preset import Preset
+from causalrn.model.tasks.base import Batch
+from causalrn.model.training.preset import Preset
 
 
 class Batches:

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from model.arguments import DeviceOption, Threads, complete_checkpoint, load, start_backend
-from model.data.documents import Format
-from model.data.errors import DataError
-from model.data.options import HELD_OUT, Field, Separator
-from model.device import DeviceError, chosen_device
-from model.terminal import fail, postponed_interrupts, say
-from model.training.preset_files import PresetError, preset_names
+from causalrn.model.arguments import DeviceOption, Threads, complete_checkpoint, load, start_backend
+from causalrn.model.data.documents import Format
+from causalrn.model.data.errors import DataError
+from causalrn.model.data.options import HELD_OUT, Field, Separator
+from causalrn.model.device import DeviceError, chosen_device
+from causalrn.model.terminal import fail, postponed_interrupts, say
+from causalrn.model.training.preset_files import PresetError, preset_names
 
 commands = typer.Typer()
 _SIGNALLED = 128  # plus the signal's number: the exit status of a command that it ended
@@ -121,13 +121,13 @@ def train(
     threads on the same device, a resumed run gives the same weights as an uninterrupted one, unless
     it goes by time.
     """
-    from model.training.huge_pages import use_huge_pages
+    from causalrn.model.training.huge_pages import use_huge_pages
 
     use_huge_pages()
-    from model.training.request import Request
-    from model.training.run import RunError
-    from model.training.trainer import DivergedError
-    from model.training.watching import Watched
+    from causalrn.model.training.request import Request
+    from causalrn.model.training.run import RunError
+    from causalrn.model.training.trainer import DivergedError
+    from causalrn.model.training.watching import Watched
 
     changes = [
         *(settings or []),

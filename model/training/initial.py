@@ -5,8 +5,8 @@ from typing import Annotated
 import torch
 from pydantic import BaseModel, Field
 
-from model.decoder import Decoder
-from model.validation import STRICT
+from causalrn.model.decoder import Decoder
+from causalrn.model.validation import STRICT
 
 _Std = Annotated[float, Field(gt=0)]
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from model.blueprint import SPECIALS, Blueprint, make_blueprint
-from model.construction import Construction, ConstructionError, check
-from model.tokenizers.registry import describe_tokenizer, make_tokenizer
-from model.training.initial import Initial
-from model.training.preset_files import PresetError, PresetValues
-from model.validation import STRICT, InvalidValueError, validate
+from causalrn.model.blueprint import SPECIALS, Blueprint, make_blueprint
+from causalrn.model.construction import Construction, ConstructionError, check
+from causalrn.model.tokenizers.registry import describe_tokenizer, make_tokenizer
+from causalrn.model.training.initial import Initial
+from causalrn.model.training.preset_files import PresetError, PresetValues
+from causalrn.model.validation import STRICT, InvalidValueError, validate
 
 
 class OptimizerParams(BaseModel):

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from model.blueprint import Blueprint
-from model.data.corpus import Corpus, make_corpus
-from model.data.documents import Format
-from model.data.errors import DataError
-from model.data.survey import Survey, check_symbols, survey
-from model.progress import reported
-from model.tasks.base import ReadsData
-from model.terminal import say
-from model.tokenizers.alphabet import AlphabetTokenizer
-from model.training.preset_files import PresetError, PresetValues
+from causalrn.model.blueprint import Blueprint
+from causalrn.model.data.corpus import Corpus, make_corpus
+from causalrn.model.data.documents import Format
+from causalrn.model.data.errors import DataError
+from causalrn.model.data.survey import Survey, check_symbols, survey
+from causalrn.model.progress import reported
+from causalrn.model.tasks.base import ReadsData
+from causalrn.model.terminal import say
+from causalrn.model.tokenizers.alphabet import AlphabetTokenizer
+from causalrn.model.training.preset_files import PresetError, PresetValues
 
 _FILE = ".json"  # ends the names of tokenizers from files
 

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.checkpoint import Checkpoint
-from model.data.documents import Format
-from model.data.options import HELD_OUT
-from model.device import Device
-from model.training.preset import make_preset
-from model.training.preset_files import PresetValues
-from model.training.reading import Reading, choose_tokenizer
-from model.training.run import Run
-from model.training.trainer import Trainer
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.data.documents import Format
+from causalrn.model.data.options import HELD_OUT
+from causalrn.model.device import Device
+from causalrn.model.training.preset import make_preset
+from causalrn.model.training.preset_files import PresetValues
+from causalrn.model.training.reading import Reading, choose_tokenizer
+from causalrn.model.training.run import Run
+from causalrn.model.training.trainer import Trainer
 
 
 @dataclass(frozen=True)

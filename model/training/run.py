@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.output_file import check_writable
+from causalrn.model.output_file import check_writable
 
 _STATE = "training-state.safetensors"
 _LOG = "log.jsonl"

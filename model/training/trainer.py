@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from model.checkpoint import Checkpoint, save_checkpoint
-from model.construction import construct
-from model.decoder import Decoder
-from model.device import Device, backend_for
-from model.tasks.base import IGNORED
-from model.training.batches import Batches
-from model.training.initial import apply_initial
-from model.training.preset import OptimizerParams, Preset
-from model.training.run import Run, RunError
+from causalrn.model.checkpoint import Checkpoint, save_checkpoint
+from causalrn.model.construction import construct
+from causalrn.model.decoder import Decoder
+from causalrn.model.device import Device, backend_for
+from causalrn.model.tasks.base import IGNORED
+from causalrn.model.training.batches import Batches
+from causalrn.model.training.initial import apply_initial
+from causalrn.model.training.preset import OptimizerParams, Preset
+from causalrn.model.training.run import Run, RunError
 
 _LOG_EVERY = 20
 _SAVE_SECONDS = 60.0

@@ -3,11 +3,11 @@
 import time
 from typing import Self
 
-from model.generation import generate
-from model.sampling import SamplingParams
-from model.tasks.base import Validates
-from model.terminal import progress_bar, say
-from model.training.trainer import Progress, Trainer
+from causalrn.model.generation import generate
+from causalrn.model.sampling import SamplingParams
+from causalrn.model.tasks.base import Validates
+from causalrn.model.terminal import progress_bar, say
+from causalrn.model.training.trainer import Progress, Trainer
 
 _TIMES = 20  # that a training is scored by held-out data, if that takes little of its time
 _LITTLE = 0.1

@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.auth.access import Access, Account
+from causalrn.server.auth.access import Access, Account
 
 _bearer = HTTPBearer(
     auto_error=False, scheme_name="key", description="An API key, if the server has any."

@@ -5,10 +5,10 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from server.api.schemas.generation_fields import SESSION_ID
-from server.engine.engines import Engines
-from server.sessions.sessions import Sessions
-from server.sessions.store.refusals import not_found
+from causalrn.server.api.schemas.generation_fields import SESSION_ID
+from causalrn.server.engine.engines import Engines
+from causalrn.server.sessions.sessions import Sessions
+from causalrn.server.sessions.store.refusals import not_found
 
 
 async def _engines(request: Request) -> Engines:

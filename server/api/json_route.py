@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from server.api.accounts import enter
-from server.http.json_body import JsonRequest
+from causalrn.server.api.accounts import enter
+from causalrn.server.http.json_body import JsonRequest
 
 
 class JsonRoute(APIRoute):

@@ -6,9 +6,9 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from server.api.schemas.errors import ErrorResponse, OpenAIErrorResponse
-from server.api.schemas.generate import GenerateChunk
-from server.errors import (
+from causalrn.server.api.schemas.errors import ErrorResponse, OpenAIErrorResponse
+from causalrn.server.api.schemas.generate import GenerateChunk
+from causalrn.server.errors import (
     BodyTooLargeError,
     DeadlineExceededError,
     EngineError,
@@ -32,7 +32,7 @@ from server.errors import (
     UnauthorizedError,
     UnsupportedMediaTypeError,
 )
-from server.http.errors import error_body, openai_body, status_of
+from causalrn.server.http.errors import error_body, openai_body, status_of
 
 STREAMED: tuple[type[BaseModel], ...] = (GenerateChunk,)
 """Models of the events of streams. No route returns them, so FastAPI does not know of them."""

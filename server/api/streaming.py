@@ -8,12 +8,12 @@ from fastapi import Response
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from server.api.comments import COMMENT_SECONDS, commented
-from server.engine.deltas import Delta
-from server.engine.merged_stream import MergedStream
-from server.engine.token_stream import TokenStream
-from server.errors import ServiceError
-from server.http.compact_json import compact_json, compact_json_in_pieces
+from causalrn.server.api.comments import COMMENT_SECONDS, commented
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.engine.merged_stream import MergedStream
+from causalrn.server.engine.token_stream import TokenStream
+from causalrn.server.errors import ServiceError
+from causalrn.server.http.compact_json import compact_json, compact_json_in_pieces
 
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 """Headers of every generation: no proxy on the way may store it, or hold it back."""

@@ -5,21 +5,21 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Response
 
-from server.api.accounts import AccountDependency
-from server.api.dependencies import EnginesDependency, RequestId, SessionsDependency
-from server.api.schemas.generation_fields import GenerationFields
-from server.api.streaming import (
+from causalrn.server.api.accounts import AccountDependency
+from causalrn.server.api.dependencies import EnginesDependency, RequestId, SessionsDependency
+from causalrn.server.api.schemas.generation_fields import GenerationFields
+from causalrn.server.api.streaming import (
     DeltaStream,
     EventStream,
     Format,
     unless_disconnected,
     whole_response,
 )
-from server.auth.access import Account
-from server.engine.engines import Engines
-from server.engine.merged_stream import MergedStream
-from server.sessions.sessions import Sessions
-from server.sessions.turn import Turn
+from causalrn.server.auth.access import Account
+from causalrn.server.engine.engines import Engines
+from causalrn.server.engine.merged_stream import MergedStream
+from causalrn.server.sessions.sessions import Sessions
+from causalrn.server.sessions.turn import Turn
 
 
 class Submission:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from server.auth.api_keys import ApiKeys
-from server.auth.rate_limits import KeyUsage
-from server.errors import ForbiddenError, UnauthorizedError
+from causalrn.server.auth.api_keys import ApiKeys
+from causalrn.server.auth.rate_limits import KeyUsage
+from causalrn.server.errors import ForbiddenError, UnauthorizedError
 
 
 class Metered(Protocol):

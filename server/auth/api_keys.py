@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from server.auth.key_format import HASH, NAME, Role, digest_of
-from server.errors import StartupError
+from causalrn.server.auth.key_format import HASH, NAME, Role, digest_of
+from causalrn.server.errors import StartupError
 
 _MOST_REQUESTS = 1_000_000
 _ADVICE = {

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from server.auth.key_format import NAME, Role, new_key
+from causalrn.server.auth.key_format import NAME, Role, new_key
 
 app = typer.Typer(add_completion=False)
 

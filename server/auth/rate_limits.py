@@ -2,10 +2,10 @@
 
 import math
 
-from server.auth.api_keys import ApiKey
-from server.auth.request_quota import RequestQuota
-from server.auth.token_quota import TokenQuota
-from server.errors import RateLimitedError
+from causalrn.server.auth.api_keys import ApiKey
+from causalrn.server.auth.request_quota import RequestQuota
+from causalrn.server.auth.token_quota import TokenQuota
+from causalrn.server.errors import RateLimitedError
 
 
 class KeyUsage:

@@ -2,7 +2,7 @@
 
 import time
 
-from server.auth.request_quota import MINUTE
+from causalrn.server.auth.request_quota import MINUTE
 
 
 class TokenQuota:

@@ -6,21 +6,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
 
-from model.tokenizers.base import TokenizerError
-from server.engine.generation import GenerationParams
-from server.engine.judge import Judge
-from server.engine.modes import RAW, answer_length, choose_mode, frame, needs_context, needs_room
-from server.engine.reservations import Reservations
-from server.engine.scheduler import Scheduler
-from server.engine.served_model import ServedModel
-from server.engine.ticket import Context, Ticket
-from server.errors import (
+from causalrn.model.tokenizers.base import TokenizerError
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.engine.judge import Judge
+from causalrn.server.engine.modes import (
+    RAW,
+    answer_length,
+    choose_mode,
+    frame,
+    needs_context,
+    needs_room,
+)
+from causalrn.server.engine.reservations import Reservations
+from causalrn.server.engine.scheduler import Scheduler
+from causalrn.server.engine.served_model import ServedModel
+from causalrn.server.engine.ticket import Context, Ticket
+from causalrn.server.errors import (
     InvalidRequestError,
     OverloadedError,
     RequestTooLargeError,
     SessionFullError,
 )
-from server.settings import Settings
+from causalrn.server.settings import Settings
 
 _QUICKLY_ENCODED = 65_536  # characters, which take less than a millisecond
 

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
-from server.engine.kept_states import KeptStates
+from causalrn.server.engine.kept_states import KeptStates
 
 
 class BlockAllocator:

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from server.engine.engine import Engine
-from server.engine.served_model import ServedModel
-from server.engine.turnstile import Turnstile
-from server.errors import ShuttingDownError
-from server.settings import Settings
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.served_model import ServedModel
+from causalrn.server.engine.turnstile import Turnstile
+from causalrn.server.errors import ShuttingDownError
+from causalrn.server.settings import Settings
 
 
 class Builder:

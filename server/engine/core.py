@@ -5,28 +5,28 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-from model.device import DeviceError
-from model.draws import RowDraw
-from model.state import LayerSpec
-from server.engine.block_tables import BlockTables
-from server.engine.deltas import Delta, Outcome
-from server.engine.generation import Generation, Logits
-from server.engine.launched_step import LaunchedStep
-from server.engine.launcher import Launcher
-from server.engine.pool import Pool
-from server.engine.pooled_sessions import PooledSessions
-from server.engine.scheduler import Chunk, Scheduler
-from server.engine.sequence import Sequence
-from server.engine.served_model import ServedDecoder, ServedModel
-from server.engine.storage import (
+from causalrn.model.device import DeviceError
+from causalrn.model.draws import RowDraw
+from causalrn.model.state import LayerSpec
+from causalrn.server.engine.block_tables import BlockTables
+from causalrn.server.engine.deltas import Delta, Outcome
+from causalrn.server.engine.generation import Generation, Logits
+from causalrn.server.engine.launched_step import LaunchedStep
+from causalrn.server.engine.launcher import Launcher
+from causalrn.server.engine.pool import Pool
+from causalrn.server.engine.pooled_sessions import PooledSessions
+from causalrn.server.engine.scheduler import Chunk, Scheduler
+from causalrn.server.engine.sequence import Sequence
+from causalrn.server.engine.served_model import ServedDecoder, ServedModel
+from causalrn.server.engine.storage import (
     allocate,
     bytes_per_page,
     kept_row,
     n_states_before,
     state_every,
 )
-from server.errors import EngineError
-from server.settings import Settings
+from causalrn.server.errors import EngineError
+from causalrn.server.settings import Settings
 
 logger = logging.getLogger(__name__)
 

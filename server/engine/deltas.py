@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from model.sampling import TokenLogprob
-from server.errors import ServiceError
+from causalrn.model.sampling import TokenLogprob
+from causalrn.server.errors import ServiceError
 
 FinishReason = Literal["stop", "length", "not_found"]
 """`stop`: the model ended, or a stop string came. `length`: `max_tokens` were generated.

@@ -1,6 +1,6 @@
 """Whether an engine takes requests, and the errors of those that it does not serve."""
 
-from server.errors import ModelUnloadedError, ShuttingDownError, UnavailableError
+from causalrn.server.errors import ModelUnloadedError, ShuttingDownError, UnavailableError
 
 
 class Door:

@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Collection
 
-from model.tokenizers.base import Tokenizer
+from causalrn.model.tokenizers.base import Tokenizer
 
 _SUFFIXES = (16, 6)  # lengths of the last tokens that are looked for, longest first
 _INDEXED_A_STEP = 2048  # places that one step adds to the index, so that none takes long

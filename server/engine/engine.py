@@ -8,27 +8,27 @@ from functools import partial
 from itertools import count
 from typing import Concatenate, ParamSpec, TypeVar
 
-from model.state import LayerSpec
-from server.engine.admission import Admission
-from server.engine.core import EngineCore, StepTimes
-from server.engine.deltas import Outcome, Progress
-from server.engine.door import Door
-from server.engine.engine_thread import EngineThread
-from server.engine.generation import GenerationParams
-from server.engine.mailbox import Mailbox
-from server.engine.metrics import Metrics, Usage
-from server.engine.pooled_sessions import PooledSessions
-from server.engine.readers import Readers
-from server.engine.reservations import Reservations
-from server.engine.served_model import ServedModel
-from server.engine.sink import Sink
-from server.engine.ticket import Context, Ticket
-from server.engine.token_stream import TokenStream
-from server.engine.turnstile import Turnstile
-from server.engine.usage import measure_usage
-from server.engine.watchdog import Watchdog
-from server.errors import ServiceError
-from server.settings import Settings
+from causalrn.model.state import LayerSpec
+from causalrn.server.engine.admission import Admission
+from causalrn.server.engine.core import EngineCore, StepTimes
+from causalrn.server.engine.deltas import Outcome, Progress
+from causalrn.server.engine.door import Door
+from causalrn.server.engine.engine_thread import EngineThread
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.engine.mailbox import Mailbox
+from causalrn.server.engine.metrics import Metrics, Usage
+from causalrn.server.engine.pooled_sessions import PooledSessions
+from causalrn.server.engine.readers import Readers
+from causalrn.server.engine.reservations import Reservations
+from causalrn.server.engine.served_model import ServedModel
+from causalrn.server.engine.sink import Sink
+from causalrn.server.engine.ticket import Context, Ticket
+from causalrn.server.engine.token_stream import TokenStream
+from causalrn.server.engine.turnstile import Turnstile
+from causalrn.server.engine.usage import measure_usage
+from causalrn.server.engine.watchdog import Watchdog
+from causalrn.server.errors import ServiceError
+from causalrn.server.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from model.device import DeviceError
-from server.engine.core import EngineCore
-from server.engine.generation import Generation
-from server.engine.mailbox import Call, Mailbox
-from server.engine.metrics import Metrics
-from server.engine.readers import Readers
-from server.engine.turnstile import Turnstile
-from server.errors import DEVICE_FAILED, EngineError, NotReadyError
+from causalrn.model.device import DeviceError
+from causalrn.server.engine.core import EngineCore
+from causalrn.server.engine.generation import Generation
+from causalrn.server.engine.mailbox import Call, Mailbox
+from causalrn.server.engine.metrics import Metrics
+from causalrn.server.engine.readers import Readers
+from causalrn.server.engine.turnstile import Turnstile
+from causalrn.server.errors import DEVICE_FAILED, EngineError, NotReadyError
 
 logger = logging.getLogger(__name__)
 

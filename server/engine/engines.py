@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from model.checkpoint import CheckpointError
-from server.engine.builder import Builder
-from server.engine.checkpoint_folders import CheckpointFolders
-from server.engine.engine import Engine
-from server.engine.metrics import Metrics
-from server.engine.model_info import ModelInfo
-from server.engine.pooled_sessions import PooledSessions
-from server.engine.served_model import ServedModel
-from server.engine.turnstile import Turnstile
-from server.errors import (
+from causalrn.model.checkpoint import CheckpointError
+from causalrn.server.engine.builder import Builder
+from causalrn.server.engine.checkpoint_folders import CheckpointFolders
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.metrics import Metrics
+from causalrn.server.engine.model_info import ModelInfo
+from causalrn.server.engine.pooled_sessions import PooledSessions
+from causalrn.server.engine.served_model import ServedModel
+from causalrn.server.engine.turnstile import Turnstile
+from causalrn.server.errors import (
     DefaultModelError,
     ModelLoadError,
     ModelNotFoundError,
@@ -23,8 +23,8 @@ from server.errors import (
     ShuttingDownError,
     StartupError,
 )
-from server.printable import LONGEST_ECHO, printable
-from server.settings import Settings
+from causalrn.server.printable import LONGEST_ECHO, printable
+from causalrn.server.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from model.draws import Draw
-from model.sampling import Sampler, SamplingParams, TokenLogprob, token_logprob
-from model.tokenizers.base import Tokenizer
-from server.engine.deltas import Delta, FinishReason, Progress
-from server.engine.judge import Judge
-from server.engine.modes import RAW
-from server.engine.sequence import Sequence
-from server.engine.stop_strings import StopStrings
+from causalrn.model.draws import Draw
+from causalrn.model.sampling import Sampler, SamplingParams, TokenLogprob, token_logprob
+from causalrn.model.tokenizers.base import Tokenizer
+from causalrn.server.engine.deltas import Delta, FinishReason, Progress
+from causalrn.server.engine.judge import Judge
+from causalrn.server.engine.modes import RAW
+from causalrn.server.engine.sequence import Sequence
+from causalrn.server.engine.stop_strings import StopStrings
 
 Logits = Callable[[], NDArray[np.float32]]
 """Gives logits that only few ask for, and that are elsewhere before."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from model.tasks.base import Task
+from causalrn.model.tasks.base import Task
 
 Finding = Literal["found", "partial", "not_found", "unknown"]
 """What became of an answer: the model found what the prompt asks for, or only in part, or too

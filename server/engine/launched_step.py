@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.predictions import Predictions
-from server.engine.scheduler import Chunk
-from server.engine.sequence import Sequence
+from causalrn.model.predictions import Predictions
+from causalrn.server.engine.scheduler import Chunk
+from causalrn.server.engine.sequence import Sequence
 
 _GONE = np.full(1, np.nan, np.float32)
 
@@ -41,7 +41,7 @@ class LaunchedStep:
         _ = self.predictions.likeliest
 
     def places(self) -> dict[str, int]:
-        """Where the next token of each sequence is, as `model.state.RaggedBatch` counts."""
+        """Where each sequence's next token is, as `causalrn.model.state.RaggedBatch` counts."""
         places = {id: rows.stop - 1 for id, rows in self.rows.items()}
         n_rows = sum(map(len, self.rows.values()))
         return places | {id: place for place, id in enumerate(self.drawing, n_rows)}

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from model.draws import RowDraw
-from model.predictions import Predictions
-from model.state import DecoderState, RaggedBatch
-from server.engine.block_tables import BlockTables
-from server.engine.launched_step import LaunchedStep
-from server.engine.scheduler import Chunk
-from server.engine.sequence import Sequence
-from server.engine.served_model import ServedDecoder
+from causalrn.model.draws import RowDraw
+from causalrn.model.predictions import Predictions
+from causalrn.model.state import DecoderState, RaggedBatch
+from causalrn.server.engine.block_tables import BlockTables
+from causalrn.server.engine.launched_step import LaunchedStep
+from causalrn.server.engine.scheduler import Chunk
+from causalrn.server.engine.sequence import Sequence
+from causalrn.server.engine.served_model import ServedDecoder
 
 
 class Launcher:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from server.engine.generation import Generation
+from causalrn.server.engine.generation import Generation
 
 
 @dataclass(frozen=True)

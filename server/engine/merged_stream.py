@@ -6,9 +6,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from model.tokenizers.base import Tokenizer
-from server.engine.deltas import Delta
-from server.engine.token_stream import TokenStream
+from causalrn.model.tokenizers.base import Tokenizer
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.engine.token_stream import TokenStream
 
 
 class MergedStream:

@@ -18,7 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from server.engine.judge import Finding
+from causalrn.server.engine.judge import Finding
 
 PREFIX = "causalrn_"
 

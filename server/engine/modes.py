@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from server.engine.served_model import ServedModel
-from server.errors import InvalidRequestError
+from causalrn.server.engine.served_model import ServedModel
+from causalrn.server.errors import InvalidRequestError
 
 RAW = "raw"
 """The prompt is read as it is, special ids included, and the answer goes on from its end."""

@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 
-from server.engine.block_allocator import BlockAllocator
-from server.engine.kept_states import KeptStates
-from server.engine.prefix_cache import PrefixCache
-from server.engine.warm_sessions import WarmSessions
+from causalrn.server.engine.block_allocator import BlockAllocator
+from causalrn.server.engine.kept_states import KeptStates
+from causalrn.server.engine.prefix_cache import PrefixCache
+from causalrn.server.engine.warm_sessions import WarmSessions
 
 
 class Pool:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from model.state import DecoderState, SequenceMemory
-from server.engine.scheduler import Scheduler
-from server.engine.warm_sessions import PoolUse, WarmSession
+from causalrn.model.state import DecoderState, SequenceMemory
+from causalrn.server.engine.scheduler import Scheduler
+from causalrn.server.engine.warm_sessions import PoolUse, WarmSession
 
 
 class PooledSessions:

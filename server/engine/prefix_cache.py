@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from itertools import count
 
-from server.engine.block_allocator import BlockAllocator
-from server.engine.kept_states import KeptStates
-from server.engine.sequence import ROOT, Sequence
+from causalrn.server.engine.block_allocator import BlockAllocator
+from causalrn.server.engine.kept_states import KeptStates
+from causalrn.server.engine.sequence import ROOT, Sequence
 
 _Key = tuple[int, tuple[int, ...]]  # the chain's link before a page, and the tokens of the page
 

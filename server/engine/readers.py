@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from server.engine.deltas import Delta, FinishReason, Outcome
-from server.engine.judge import Judge
-from server.engine.metrics import Metrics
-from server.engine.sink import Sink
-from server.engine.token_stream import TokenStream
-from server.errors import DeadlineExceededError, ServiceError
+from causalrn.server.engine.deltas import Delta, FinishReason, Outcome
+from causalrn.server.engine.judge import Judge
+from causalrn.server.engine.metrics import Metrics
+from causalrn.server.engine.sink import Sink
+from causalrn.server.engine.token_stream import TokenStream
+from causalrn.server.errors import DeadlineExceededError, ServiceError
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from server.errors import OverloadedError
+from causalrn.server.errors import OverloadedError
 
 
 class _Reservation(NamedTuple):

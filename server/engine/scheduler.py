@@ -5,9 +5,9 @@ from collections.abc import Sequence as Items
 from functools import partial
 from typing import NamedTuple
 
-from server.engine.pool import Pool
-from server.engine.sequence import Sequence, Status
-from server.engine.warm_sessions import PoolUse, WarmSession
+from causalrn.server.engine.pool import Pool
+from causalrn.server.engine.sequence import Sequence, Status
+from causalrn.server.engine.warm_sessions import PoolUse, WarmSession
 
 _LEAST_TOKENS = 32  # for each prompt, that fit into a step beside however few decoding sequences
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from server.engine.drafter import Drafter
+from causalrn.server.engine.drafter import Drafter
 
 ROOT = 0
 """The prefix cache's link before every sequence's first page."""

@@ -1,4 +1,4 @@
-"""What the server needs of a model; `model.checkpoint.Checkpoint` is one."""
+"""What the server needs of a model; `causalrn.model.checkpoint.Checkpoint` is one."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -6,16 +6,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import ModelConfig
-from model.draws import RowDraw
-from model.predictions import Predictions
-from model.state import DecoderState, LayerSpec, RaggedBatch
-from model.tasks.base import Task
-from model.tokenizers.base import Tokenizer
+from causalrn.model.config import ModelConfig
+from causalrn.model.draws import RowDraw
+from causalrn.model.predictions import Predictions
+from causalrn.model.state import DecoderState, LayerSpec, RaggedBatch
+from causalrn.model.tasks.base import Task
+from causalrn.model.tokenizers.base import Tokenizer
 
 
 class ServedDecoder(Protocol):
-    """Continues ragged batches of sequences; see `model.decoder.Decoder`."""
+    """Continues ragged batches of sequences; see `causalrn.model.decoder.Decoder`."""
 
     @property
     def specs(self) -> Sequence[LayerSpec]:
@@ -46,7 +46,7 @@ class ServedDecoder(Protocol):
         """Do beforehand what first steps with some storage would wait for."""
 
     def counters(self, token_ids: Sequence[int]) -> NDArray[np.int64]:
-        """The counters `[C]` of a sequence of these tokens; see `model.state.SequenceMemory`."""
+        """The counters `[C]` of these tokens; see `causalrn.model.state.SequenceMemory`."""
 
     def extend(
         self,

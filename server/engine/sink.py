@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from server.engine.deltas import Outcome
+from causalrn.server.engine.deltas import Outcome
 
 
 class Sink(Protocol):

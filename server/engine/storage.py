@@ -1,10 +1,10 @@
 """How much storage an engine allocates, and how it is divided."""
 
-from model.state import DecoderState
-from server.engine.kept_states import KeptStates
-from server.engine.served_model import ServedModel
-from server.errors import StartupError
-from server.settings import Settings
+from causalrn.model.state import DecoderState
+from causalrn.server.engine.kept_states import KeptStates
+from causalrn.server.engine.served_model import ServedModel
+from causalrn.server.errors import StartupError
+from causalrn.server.settings import Settings
 
 _MOST_PAGES_A_STATE = 16  # the most that may have to be computed again to resume
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from model.tokenizers.base import Tokenizer
-from server.engine.deltas import Progress
-from server.engine.drafter import draft_for
-from server.engine.generation import Generation, GenerationParams
-from server.engine.judge import Judge
-from server.engine.sequence import Sequence
+from causalrn.model.tokenizers.base import Tokenizer
+from causalrn.server.engine.deltas import Progress
+from causalrn.server.engine.drafter import draft_for
+from causalrn.server.engine.generation import Generation, GenerationParams
+from causalrn.server.engine.judge import Judge
+from causalrn.server.engine.sequence import Sequence
 
 _PRIORITY_SECONDS = 10.0  # of waiting that count as much as one step of priority
 

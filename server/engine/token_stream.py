@@ -6,8 +6,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from model.tokenizers.base import Tokenizer
-from server.engine.deltas import Delta, Progress
+from causalrn.model.tokenizers.base import Tokenizer
+from causalrn.server.engine.deltas import Delta, Progress
 
 
 class TokenStream:

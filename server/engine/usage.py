@@ -1,8 +1,8 @@
 """How much of an engine is in use."""
 
-from server.engine.mailbox import Mailbox
-from server.engine.metrics import Usage
-from server.engine.scheduler import Scheduler
+from causalrn.server.engine.mailbox import Mailbox
+from causalrn.server.engine.metrics import Usage
+from causalrn.server.engine.scheduler import Scheduler
 
 
 def measure_usage(scheduler: Scheduler, mail: Mailbox) -> Usage:

@@ -4,8 +4,8 @@ from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from server.engine.block_allocator import BlockAllocator
-from server.engine.sequence import ROOT, Sequence
+from causalrn.server.engine.block_allocator import BlockAllocator
+from causalrn.server.engine.sequence import ROOT, Sequence
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from server.engine.readers import Readers
-from server.errors import EngineError, NotReadyError
+from causalrn.server.engine.readers import Readers
+from causalrn.server.errors import EngineError, NotReadyError
 
 logger = logging.getLogger(__name__)
 

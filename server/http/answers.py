@@ -9,9 +9,9 @@ from http import HTTPStatus
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from server.errors import ServiceError
-from server.http.errors import status_of
-from server.printable import LONGEST_ECHO, printable
+from causalrn.server.errors import ServiceError
+from causalrn.server.http.errors import status_of
+from causalrn.server.printable import LONGEST_ECHO, printable
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Memory for the bodies that are on their way in."""
 
-from server.errors import OverloadedError
+from causalrn.server.errors import OverloadedError
 
 
 class BodyRoom:

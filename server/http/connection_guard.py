@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from server.http.protocol import GuardedProtocol
+from causalrn.server.http.protocol import GuardedProtocol
 
 logger = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.errors import CrossSiteError
-from server.http.errors import error_response
-from server.settings import Settings
+from causalrn.server.errors import CrossSiteError
+from causalrn.server.http.errors import error_response
+from causalrn.server.settings import Settings
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")  # they change nothing
 

@@ -11,10 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from server.errors import InvalidRequestError, ServiceError
-from server.http.errors import OPENAI_PREFIX, answer, error_response, is_openai
-from server.http.note_answers import CLIENT_LEFT
-from server.printable import LONGEST_ECHO, printable
+from causalrn.server.errors import InvalidRequestError, ServiceError
+from causalrn.server.http.errors import OPENAI_PREFIX, answer, error_response, is_openai
+from causalrn.server.http.note_answers import CLIENT_LEFT
+from causalrn.server.printable import LONGEST_ECHO, printable
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 

@@ -12,10 +12,10 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Scope
 
-from server import errors
-from server.errors import ServiceError
-from server.http.compact_json import compact_json
-from server.printable import printable
+from causalrn.server import errors
+from causalrn.server.errors import ServiceError
+from causalrn.server.http.compact_json import compact_json
+from causalrn.server.printable import printable
 
 OPENAI_PREFIX = "/v1"
 

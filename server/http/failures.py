@@ -4,8 +4,8 @@ from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import ServiceError
-from server.http.errors import error_response
+from causalrn.server.errors import ServiceError
+from causalrn.server.http.errors import error_response
 
 
 class AnswerFailures:

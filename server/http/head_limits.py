@@ -1,15 +1,15 @@
 """Limits on the head of a request, which is all that comes before its body.
 
-Heads that have arrived are checked here, whatever server runs the app. `server.http.protocol`
-limits those that never end.
+Heads that have arrived are checked here, whatever server runs the app.
+`causalrn.server.http.protocol` limits those that never end.
 """
 
 from typing import cast
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.errors import HeadersTooLargeError, ServiceError, UrlTooLongError
-from server.http.errors import error_response
+from causalrn.server.errors import HeadersTooLargeError, ServiceError, UrlTooLongError
+from causalrn.server.http.errors import error_response
 
 MAX_URL_BYTES = 8 * 1024
 MAX_HEADERS = 100

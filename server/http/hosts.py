@@ -6,9 +6,9 @@ from ipaddress import ip_address
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.errors import MalformedRequestError, MisdirectedRequestError, ServiceError
-from server.http.errors import error_response
-from server.settings import Settings
+from causalrn.server.errors import MalformedRequestError, MisdirectedRequestError, ServiceError
+from causalrn.server.http.errors import error_response
+from causalrn.server.settings import Settings
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._~!$&'()*+,;=%-]*))(?::[0-9]*)?", re.IGNORECASE)
 

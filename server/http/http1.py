@@ -6,8 +6,8 @@ from typing import Any
 from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from server.http.ongoing_answer import OngoingAnswer
-from server.http.request_parser import RequestParser
+from causalrn.server.http.ongoing_answer import OngoingAnswer
+from causalrn.server.http.request_parser import RequestParser
 
 _UNPROBED_SECONDS = 0.25  # most answers are given before that
 _FIRST_PAUSE_SECONDS = 0.05  # between probes; it then doubles

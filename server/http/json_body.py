@@ -9,16 +9,16 @@ from typing import Any
 
 from starlette.requests import Request
 
-from server.errors import (
+from causalrn.server.errors import (
     BodyTooLargeError,
     MalformedBodyError,
     RequestTimeoutError,
     UnsupportedEncodingError,
     UnsupportedMediaTypeError,
 )
-from server.http.body_room import BodyRoom
-from server.http.content_type import content_type
-from server.printable import LONGEST_ECHO, printable
+from causalrn.server.http.body_room import BodyRoom
+from causalrn.server.http.content_type import content_type
+from causalrn.server.printable import LONGEST_ECHO, printable
 
 MAX_KEYS = 1024  # of one object; refusing a million of them one by one would hold up other requests
 MAX_CONTAINERS = 1024  # lists and objects of a body that has very many values

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.http.answers import Answer, Answers
+from causalrn.server.http.answers import Answer, Answers
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ CLIENT_LEFT = 499  # as other servers log it; nobody is left to read it
 class NoteAnswers:
     """Notes what becomes of every request, in the `Answers` of the lifespan's state.
 
-    `server.http.errors` leaves the reason of an error in the state of the request.
+    `causalrn.server.http.errors` leaves the reason of an error in the state of the request.
 
     Args:
         app: what this wraps.

@@ -2,7 +2,7 @@
 
 The app can limit only what uvicorn gives it. By itself uvicorn waits without end for a head, or for
 a client to read, and keeps all bytes of a head or of a chunked body's trailers.
-`server.http.connection_guard` has uvicorn use this protocol.
+`causalrn.server.http.connection_guard` has uvicorn use this protocol.
 """
 
 import asyncio
@@ -10,20 +10,20 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from server.errors import (
+from causalrn.server.errors import (
     HeadersTooLargeError,
     MalformedRequestError,
     OverloadedError,
     RequestTimeoutError,
     ServiceError,
 )
-from server.http.answers import Answer, Answers
-from server.http.errors import error_response
-from server.http.head_limits import MAX_HEAD_BYTES
-from server.http.http1 import Http1Protocol
-from server.http.note_answers import address
-from server.http.request_id import HEADER, new_request_id
-from server.http.secure_headers import SECURE_HEADERS
+from causalrn.server.http.answers import Answer, Answers
+from causalrn.server.http.errors import error_response
+from causalrn.server.http.head_limits import MAX_HEAD_BYTES
+from causalrn.server.http.http1 import Http1Protocol
+from causalrn.server.http.note_answers import address
+from causalrn.server.http.request_id import HEADER, new_request_id
+from causalrn.server.http.secure_headers import SECURE_HEADERS
 
 _LOOK_AGAIN_SECONDS = 0.02
 

@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 from starlette.requests import Request
 
-from server.errors import UnavailableError
-from server.http.json_body import limited_body, too_slow
+from causalrn.server.errors import UnavailableError
+from causalrn.server.http.json_body import limited_body, too_slow
 
 _PIECE = 1 << 20  # bytes that are read or written at a time
 _PATIENCE = 60  # how many times as long as a short body a large one may take

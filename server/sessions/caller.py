@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from server.sessions.store.base import SessionRecord
-from server.sessions.store.refusals import not_found
+from causalrn.server.sessions.store.base import SessionRecord
+from causalrn.server.sessions.store.refusals import not_found
 
 
 class Caller(Protocol):

@@ -1,9 +1,9 @@
 """Which engine can go on with which session."""
 
-from server.engine.engine import Engine
-from server.engine.engines import Engines
-from server.errors import SessionOfOtherWeightsError
-from server.sessions.store.base import SessionRecord
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.engines import Engines
+from causalrn.server.errors import SessionOfOtherWeightsError
+from causalrn.server.sessions.store.base import SessionRecord
 
 
 class EngineFinder:

@@ -4,10 +4,15 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from server.engine.deltas import Outcome
-from server.errors import ServiceError, SessionBusyError, SessionTakenError, StoreUnavailableError
-from server.sessions.store.base import SessionStore
-from server.sessions.turn import Turn
+from causalrn.server.engine.deltas import Outcome
+from causalrn.server.errors import (
+    ServiceError,
+    SessionBusyError,
+    SessionTakenError,
+    StoreUnavailableError,
+)
+from causalrn.server.sessions.store.base import SessionStore
+from causalrn.server.sessions.turn import Turn
 
 logger = logging.getLogger(__name__)
 

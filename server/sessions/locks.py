@@ -6,7 +6,7 @@ else that needs a session, such as a fork, is done in a moment, for which everyb
 
 import asyncio
 
-from server.sessions.store.refusals import busy
+from causalrn.server.sessions.store.refusals import busy
 
 
 class SessionLocks:

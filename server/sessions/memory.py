@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-from model.state import SequenceMemory
-from server.engine.engine import Engine
-from server.engine.engines import Engines
-from server.engine.generation import GenerationParams
-from server.engine.modes import RAW
-from server.engine.pooled_sessions import PooledSessions
-from server.engine.ticket import Context
-from server.engine.warm_sessions import PoolUse
-from server.sessions.engine_finder import EngineFinder
-from server.sessions.store.base import SessionRecord
+from causalrn.model.state import SequenceMemory
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.engines import Engines
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.engine.modes import RAW
+from causalrn.server.engine.pooled_sessions import PooledSessions
+from causalrn.server.engine.ticket import Context
+from causalrn.server.engine.warm_sessions import PoolUse
+from causalrn.server.sessions.engine_finder import EngineFinder
+from causalrn.server.sessions.store.base import SessionRecord
 
 
 class SessionMemory:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from server.engine.warm_sessions import PoolUse
-from server.sessions.store.base import SessionRecord
+from causalrn.server.engine.warm_sessions import PoolUse
+from causalrn.server.sessions.store.base import SessionRecord
 
 
 @dataclass(frozen=True)

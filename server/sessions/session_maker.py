@@ -4,11 +4,11 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
-from server.engine.served_model import ServedModel
-from server.errors import InvalidRequestError
-from server.sessions.caller import Caller
-from server.sessions.store.base import SessionRecord, SessionStore
-from server.settings import Settings
+from causalrn.server.engine.served_model import ServedModel
+from causalrn.server.errors import InvalidRequestError
+from causalrn.server.sessions.caller import Caller
+from causalrn.server.sessions.store.base import SessionRecord, SessionStore
+from causalrn.server.settings import Settings
 
 
 class SessionMaker:

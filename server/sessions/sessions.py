@@ -3,20 +3,20 @@
 import logging
 from dataclasses import replace
 
-from server.engine.engines import Engines
-from server.engine.warm_sessions import PoolUse
-from server.errors import ServiceError
-from server.sessions.caller import Caller, check_seen
-from server.sessions.locks import SessionLocks
-from server.sessions.memory import SessionMemory
-from server.sessions.session_info import SessionInfo
-from server.sessions.session_maker import SessionMaker
-from server.sessions.snapshots import Snapshots
-from server.sessions.store.base import SessionRecord, SessionStore
-from server.sessions.store.refusals import busy
-from server.sessions.turns import SessionTurns
-from server.sessions.upkeep import Upkeep
-from server.settings import Settings
+from causalrn.server.engine.engines import Engines
+from causalrn.server.engine.warm_sessions import PoolUse
+from causalrn.server.errors import ServiceError
+from causalrn.server.sessions.caller import Caller, check_seen
+from causalrn.server.sessions.locks import SessionLocks
+from causalrn.server.sessions.memory import SessionMemory
+from causalrn.server.sessions.session_info import SessionInfo
+from causalrn.server.sessions.session_maker import SessionMaker
+from causalrn.server.sessions.snapshots import Snapshots
+from causalrn.server.sessions.store.base import SessionRecord, SessionStore
+from causalrn.server.sessions.store.refusals import busy
+from causalrn.server.sessions.turns import SessionTurns
+from causalrn.server.sessions.upkeep import Upkeep
+from causalrn.server.settings import Settings
 
 logger = logging.getLogger(__name__)
 

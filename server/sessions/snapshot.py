@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 
-from model.config import ModelConfig
-from model.state import LayerSpec, SequenceMemory
-from server.engine.served_model import ServedModel
-from server.errors import InvalidSnapshotError
+from causalrn.model.config import ModelConfig
+from causalrn.model.state import LayerSpec, SequenceMemory
+from causalrn.server.engine.served_model import ServedModel
+from causalrn.server.errors import InvalidSnapshotError
 
 FORMAT, VERSION = "causalrn-session", "2"
 _READ = ("1", VERSION)

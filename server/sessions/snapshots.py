@@ -5,32 +5,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from server.engine.engines import Engines
-from server.engine.served_model import ServedModel
-from server.engine.ticket import Context
-from server.errors import (
+from causalrn.server.engine.engines import Engines
+from causalrn.server.engine.served_model import ServedModel
+from causalrn.server.engine.ticket import Context
+from causalrn.server.errors import (
     InvalidSnapshotError,
     OverloadedError,
     SessionEmptyError,
     SessionFullError,
     SessionNotFoundError,
 )
-from server.sessions.caller import Caller, check_seen
-from server.sessions.engine_finder import EngineFinder
-from server.sessions.locks import SessionLocks
-from server.sessions.memory import SessionMemory
-from server.sessions.session_maker import SessionMaker
-from server.sessions.snapshot import (
+from causalrn.server.sessions.caller import Caller, check_seen
+from causalrn.server.sessions.engine_finder import EngineFinder
+from causalrn.server.sessions.locks import SessionLocks
+from causalrn.server.sessions.memory import SessionMemory
+from causalrn.server.sessions.session_maker import SessionMaker
+from causalrn.server.sessions.snapshot import (
     Snapshot,
     fingerprint_of,
     largest_header,
     largest_size,
     read_snapshot,
 )
-from server.sessions.store.base import SessionRecord, SessionStore
-from server.sessions.store.refusals import busy, exists
-from server.sessions.turns import SessionTurns
-from server.settings import Settings
+from causalrn.server.sessions.store.base import SessionRecord, SessionStore
+from causalrn.server.sessions.store.refusals import busy, exists
+from causalrn.server.sessions.turns import SessionTurns
+from causalrn.server.settings import Settings
 
 _MOST_IN_MEMORY = 4
 _MOST_UPLOADS = 16

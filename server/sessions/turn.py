@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from server.engine.deltas import Outcome
-from server.errors import ServiceError
-from server.sessions.store.base import Append
+from causalrn.server.engine.deltas import Outcome
+from causalrn.server.errors import ServiceError
+from causalrn.server.sessions.store.base import Append
 
 
 class Turn:

@@ -8,23 +8,23 @@ from collections.abc import Sequence as Items
 from dataclasses import replace
 from typing import Any
 
-from server.engine.engine import Engine
-from server.engine.engines import Engines
-from server.engine.generation import GenerationParams
-from server.engine.ticket import Context
-from server.engine.token_stream import TokenStream
-from server.errors import (
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.engines import Engines
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.engine.ticket import Context
+from causalrn.server.engine.token_stream import TokenStream
+from causalrn.server.errors import (
     DeadlineExceededError,
     SessionBusyError,
     SessionEmptyError,
     SessionNotFoundError,
 )
-from server.sessions.caller import Caller, check_seen
-from server.sessions.engine_finder import EngineFinder
-from server.sessions.journal import Journal
-from server.sessions.locks import SessionLocks
-from server.sessions.store.base import SessionStore
-from server.sessions.turn import Turn
+from causalrn.server.sessions.caller import Caller, check_seen
+from causalrn.server.sessions.engine_finder import EngineFinder
+from causalrn.server.sessions.journal import Journal
+from causalrn.server.sessions.locks import SessionLocks
+from causalrn.server.sessions.store.base import SessionStore
+from causalrn.server.sessions.turn import Turn
 
 _POLL_SECONDS = 0.05  # between two looks at a session that another server has leased
 

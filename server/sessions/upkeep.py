@@ -5,14 +5,14 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
-from server.engine.engine import Engine
-from server.engine.engines import Engines
-from server.errors import NotReadyError, ServiceError, SessionNotFoundError
-from server.sessions.even_clocks import EvenClocks
-from server.sessions.locks import SessionLocks
-from server.sessions.memory import SessionMemory
-from server.sessions.store.base import SessionStore
-from server.sessions.turns import SessionTurns
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.engines import Engines
+from causalrn.server.errors import NotReadyError, ServiceError, SessionNotFoundError
+from causalrn.server.sessions.even_clocks import EvenClocks
+from causalrn.server.sessions.locks import SessionLocks
+from causalrn.server.sessions.memory import SessionMemory
+from causalrn.server.sessions.store.base import SessionStore
+from causalrn.server.sessions.turns import SessionTurns
 
 LEASE_SECONDS = 15.0
 """How long a session stays leased to a server that has vanished."""

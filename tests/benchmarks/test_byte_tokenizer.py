@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.byte_tokenizer import characters, write
-from model.tokenizers.byte import ByteTokenizer
+from causalrn.model.tokenizers.byte import ByteTokenizer
 
 # All bytes that occur in UTF-8, spaces at the edges, and what looks like a special token's middle.
 TEXTS = ["", " a  b\r\n\t", "bos>", *("".join(map(chr, range(i, i + 0x400))) for i in (0, 0x1000))]

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.capacity import POOLS, VALUES, exponentials, found, largest
 from benchmarks.figures import read_results
-from model.ops.relation.reference import normalized_relation
+from causalrn.model.ops.relation.reference import normalized_relation
 
 
 def test_pairs_are_those_of_the_relation() -> None:

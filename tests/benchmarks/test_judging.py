@@ -6,9 +6,9 @@ import pytest
 from benchmarks.http_stream import Reply
 from benchmarks.overload import is_copy, random_text
 from benchmarks.soak import check_copy, random_letters
-from model.sampling import TokenLogprob
-from server.engine.deltas import Delta
-from server.engine.generation import GenerationParams
+from causalrn.model.sampling import TokenLogprob
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.engine.generation import GenerationParams
 
 
 def reply(*chunks: tuple[str, str | None], last: str = "[DONE]") -> Reply:

@@ -17,9 +17,9 @@ from benchmarks.margin_derivation import (
     margin_of_copy,
     margin_of_recall,
 )
-from model.construction import balanced_codes
-from model.ops.norm.reference import norm
-from model.ops.relation.reference import keyed_relation
+from causalrn.model.construction import balanced_codes
+from causalrn.model.ops.norm.reference import norm
+from causalrn.model.ops.relation.reference import keyed_relation
 
 LAYER = Layer(d_key=24, d_value=12, spike=2.0, temperature=1.5)
 

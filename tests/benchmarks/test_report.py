@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks import copies, drawing
 from benchmarks.report import render, stale
-from model.evaluation import copying, fact_recall, recall_cell, refusal_cell
-from model.evaluation.plan import read_plan
-from model.evaluation.turn_scores import KindScore, TurnScore
+from causalrn.model.evaluation import copying, fact_recall, recall_cell, refusal_cell
+from causalrn.model.evaluation.plan import read_plan
+from causalrn.model.evaluation.turn_scores import KindScore, TurnScore
 
 
 def rendered(folder: Path, block: str) -> list[str]:

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.figures import read_results
 from benchmarks.residuals import residuals
-from model.construction import recall_taps, token_codes
+from causalrn.model.construction import recall_taps, token_codes
 
 DECAY = 0.8
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.rounded import RoundedDecoder, Rounding, normalized_relation, separable_relation
-from model.decoder import Decoder
-from model.ops.norm.reference import norm
-from model.ops.relation import reference
-from model.reproduction.job import Job
+from causalrn.model.decoder import Decoder
+from causalrn.model.ops.norm.reference import norm
+from causalrn.model.ops.relation import reference
+from causalrn.model.reproduction.job import Job
 
 Relation = Callable[[Tensor, Tensor, float, Rounding], Tensor]
 DTYPES = [torch.bfloat16, torch.float16]

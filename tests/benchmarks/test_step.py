@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import engine_tables, figures
 from benchmarks.step import Copies, matrices, measure_streams, writing
-from model.checkpoint import load_checkpoint
+from causalrn.model.checkpoint import load_checkpoint
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 

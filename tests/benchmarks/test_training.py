@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks import training, training_figure, training_tables
 from benchmarks.training import STARTS, Mark
-from model.evaluation.strings import BYTE_KINDS
-from model.training.preset import load_preset
+from causalrn.model.evaluation.strings import BYTE_KINDS
+from causalrn.model.training.preset import load_preset
 
 MARKS = [
     Mark(10, 2.6, 0.5, {64: (13, 26), 2048: (0, 26)}, (3, 96)),

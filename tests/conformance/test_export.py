@@ -9,15 +9,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from model.blueprint import SPECIALS, make_blueprint
-from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from model.config import ModelConfig
-from model.decoder import Decoder
-from model.export.huggingface.exporting import ExportError, export
-from model.reproduction.job import Job
-from model.shipped import CHECKPOINTS
-from model.tokenizers.base import content_ids
-from model.tokenizers.registry import make_tokenizer
+from causalrn.model.blueprint import SPECIALS, make_blueprint
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from causalrn.model.config import ModelConfig
+from causalrn.model.decoder import Decoder
+from causalrn.model.export.huggingface.exporting import ExportError, export
+from causalrn.model.reproduction.job import Job
+from causalrn.model.shipped import CHECKPOINTS
+from causalrn.model.tokenizers.base import content_ids
+from causalrn.model.tokenizers.registry import make_tokenizer
 from tests.end_to_end.served import served
 from tests.model.command import refusal, run
 from tests.model.tiny import random_checkpoint, tiny_config

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 TASKS = Path(__file__).parent / "tasks"

@@ -12,8 +12,8 @@ from transformers import GPT2Config, LlamaConfig
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRotaryEmbedding
 
-from model.mixers.attention import Attention, LinearAttention
-from model.ops.matrix_state import matrix_state
+from causalrn.model.mixers.attention import Attention, LinearAttention
+from causalrn.model.ops.matrix_state import matrix_state
 
 D, HEADS, LENGTH = 48, 4, 70
 TOLERANCE = 1e-5

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from server.auth.key_format import new_key
+from causalrn.server.auth.key_format import new_key
 from tests.end_to_end.served import served
 from tests.server.conftest import PAGE, SLOT, make_settings
 from tests.server.fake_model import FakeModel

@@ -17,7 +17,7 @@ make() {
     fi
     command make "${quick[@]}" "$@" PORT=0 >served.log 2>&1 &
     local process=$!
-    until grep -q "server.start: ready" served.log; do
+    until grep -q "causalrn.server.start: ready" served.log; do
         kill -0 $process || { cat served.log >&2; return 1; }
         sleep 0.05
     done

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from causalrn.model.ops.cpu import compiling
+from causalrn.model.training.preset import load_preset
+from causalrn.server import start
+from causalrn.server.engine import readers
+from causalrn.server.sessions import upkeep
 from causalrn_client import http_options
-from model.ops.cpu import compiling
-from model.training.preset import load_preset
-from server import start
-from server.engine import readers
-from server.sessions import upkeep
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(file.relative_to(ROOT) for file in [*ROOT.glob("docs/*.md"), ROOT / "README.md"])

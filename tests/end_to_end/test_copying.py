@@ -12,8 +12,8 @@ import httpx
 import numpy as np
 import pytest
 
+from causalrn.model.evaluation.strings import BYTE_KINDS
 from causalrn_client import Client
-from model.evaluation.strings import BYTE_KINDS
 from tests.programs import program
 
 TEXTS = sorted((Path(__file__).parent / "texts").iterdir())

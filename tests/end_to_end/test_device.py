@@ -15,8 +15,8 @@ import httpx
 import numpy as np
 import pytest
 
+from causalrn.model.evaluation.strings import BYTE_KINDS
 from causalrn_client import Client
-from model.evaluation.strings import BYTE_KINDS
 from tests.end_to_end.served import ROOT, served
 
 SHARED = {"CAUSALRN_CHECKPOINT": "exact-bytes-small", "CAUSALRN_POOL_DTYPE": "bfloat16"}

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import httpx
 
-from model.checkpoint import load_checkpoint
-from model.generation import generate
-from model.reproduction.job import Job
-from model.training.run import Run
-from model.training.trainer import Trainer
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.generation import generate
+from causalrn.model.reproduction.job import Job
+from causalrn.model.training.run import Run
+from causalrn.model.training.trainer import Trainer
 from tests.end_to_end.served import served
 
 MODELS = [

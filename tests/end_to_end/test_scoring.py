@@ -8,11 +8,11 @@ import torch
 from openai import OpenAI
 from openai.types import CompletionChoice
 
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.sampling import token_logprob
-from model.state import RaggedBatch
-from model.tasks.strings import BYTE_KINDS
-from server.settings import Settings
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.sampling import token_logprob
+from causalrn.model.state import RaggedBatch
+from causalrn.model.tasks.strings import BYTE_KINDS
+from causalrn.server.settings import Settings
 
 # `forward` rounds other than `extend`: float32 logits of some tens differ in their last places.
 FORWARD_TOLERANCE = 1e-4

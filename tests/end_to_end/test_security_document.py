@@ -9,17 +9,17 @@ import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from server.api.comments import COMMENT_SECONDS
-from server.http.connection_guard import KEEP_ALIVE_SECONDS
-from server.http.head_limits import (
+from causalrn.server.api.comments import COMMENT_SECONDS
+from causalrn.server.http.connection_guard import KEEP_ALIVE_SECONDS
+from causalrn.server.http.head_limits import (
     MAX_HEAD_BYTES,
     MAX_HEADER_BYTES,
     MAX_HEADERS,
     MAX_URL_BYTES,
 )
-from server.http.json_body import MAX_KEYS
-from server.http.protocol import GuardedProtocol
-from server.http.secure_headers import SECURE_HEADERS
+from causalrn.server.http.json_body import MAX_KEYS
+from causalrn.server.http.protocol import GuardedProtocol
+from causalrn.server.http.secure_headers import SECURE_HEADERS
 from tests.end_to_end.served import served
 from tests.programs import program
 
@@ -55,7 +55,7 @@ def test_the_examples_work(tmp_path: Path) -> None:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: added\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(COMMANDS)
-    program = f"#!{sys.executable}\nfrom model.cli import app\napp(prog_name='causalrn')\n"
+    program = f"#!{sys.executable}\nfrom causalrn.model.cli import app\napp(prog_name='causalrn')\n"
     (tmp_path / "causalrn").write_text(program)
     (tmp_path / "causalrn").chmod(0o700)
     path, modules = f"{tmp_path}:{os.environ['PATH']}", f"{tmp_path}:{ROOT}"

@@ -8,13 +8,13 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from model.shipped import shipped_names
-from server.serve_command import app
+from causalrn.model.shipped import shipped_names
+from causalrn.server.serve_command import app
 from tests.end_to_end.served import ROOT, serving
 
 COMMAND = (
     *(sys.executable, "-P", "-c"),
-    f"import sys; sys.path.insert(0, {str(ROOT)!r}); from model.cli import app; app()",
+    f"import sys; sys.path.insert(0, {str(ROOT)!r}); from causalrn.model.cli import app; app()",
     "serve",
 )
 

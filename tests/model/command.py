@@ -11,13 +11,13 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from model import checkpoint as checkpoint_module
-from model.cli import app
-from model.ops.cpu import jit
+from causalrn.model import checkpoint as checkpoint_module
+from causalrn.model.cli import app
+from causalrn.model.ops.cpu import jit
 from tests.model.tiny import Matching, Script, copying, scripted_checkpoint
 
 ROOT = Path(__file__).parents[2]
-_PROGRAM = (sys.executable, "-c", "from model.cli import app; app(prog_name='causalrn')")
+_PROGRAM = (sys.executable, "-c", "from causalrn.model.cli import app; app(prog_name='causalrn')")
 
 
 def run(*args: object, stdin: bytes = b"", env: dict[str, str] | None = None) -> Result:

@@ -8,9 +8,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from model.config import ModelConfig
-from model.tasks.base import IGNORED, Batch
-from model.tokenizers.base import Tokenizer
+from causalrn.model.config import ModelConfig
+from causalrn.model.tasks.base import IGNORED, Batch
+from causalrn.model.tokenizers.base import Tokenizer
 
 
 class CountingParams(BaseModel):

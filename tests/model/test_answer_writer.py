@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from model.answer_writer import AnswerWriter
+from causalrn.model.answer_writer import AnswerWriter
 
 
 def written(data: bytes, *, for_people: bool) -> bytes:

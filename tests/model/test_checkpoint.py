@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from model.decoder import Decoder
-from model.tokenizers.alphabet import LetterTokenizer
-from model.tokenizers.byte import ByteTokenizer
+from causalrn.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from causalrn.model.decoder import Decoder
+from causalrn.model.tokenizers.alphabet import LetterTokenizer
+from causalrn.model.tokenizers.byte import ByteTokenizer
 from tests.model.tiny import random_checkpoint, tiny_config, tiny_task
 
 ROOT = Path(__file__).parents[2]
@@ -307,7 +307,7 @@ def test_loading_leaves_the_compiler_of_torch_alone(folder: Path) -> None:
     """It takes seconds to import, and as much memory as a small model."""
     program = f"""
 import sys
-from model.checkpoint import load_checkpoint
+from causalrn.model.checkpoint import load_checkpoint
 assert load_checkpoint({str(folder)!r}).decoder
 print(*({{"sympy", "torch._dynamo"}} & sys.modules.keys()))
 """

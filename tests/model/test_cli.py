@@ -16,12 +16,12 @@ from click import Context
 from rich.cells import cell_len
 from typer.main import get_command
 
-from model import checkpoint as checkpoint_module
-from model.checkpoint import load_checkpoint, save_checkpoint
-from model.cli import app
-from model.training.preset import load_preset
-from model.training.run import Run
-from model.training.trainer import Trainer
+from causalrn.model import checkpoint as checkpoint_module
+from causalrn.model.checkpoint import load_checkpoint, save_checkpoint
+from causalrn.model.cli import app
+from causalrn.model.training.preset import load_preset
+from causalrn.model.training.run import Run
+from causalrn.model.training.trainer import Trainer
 from tests.model.command import (
     ROOT,
     on_terminal,
@@ -113,7 +113,7 @@ class TestHelp:
     def test_tab_knows_the_checkpoints(
         self, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("model.shipped.CHECKPOINTS", tmp_path)
+        monkeypatch.setattr("causalrn.model.shipped.CHECKPOINTS", tmp_path)
         for name in ("copy-b", "copy-a", "other"):
             random_checkpoint(tmp_path / name)
         (tmp_path / "copy-nothing").mkdir()

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from model.config import ModelConfig
-from model.validation import InvalidValueError
+from causalrn.model.config import ModelConfig
+from causalrn.model.validation import InvalidValueError
 from tests.model.tiny import RELATION, blocks, tiny_config
 
 _OPTIONAL = {"balanced_places", "d_position", "recall", "norm_eps"}

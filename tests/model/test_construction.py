@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.config import ModelConfig
-from model.construction import (
+from causalrn.model.config import ModelConfig
+from causalrn.model.construction import (
     WORD,
     Construction,
     ConstructionError,
@@ -19,14 +19,14 @@ from model.construction import (
     token_codes,
     words,
 )
-from model.decoder import Decoder
-from model.mixers.normalized import NormalizedRelation
-from model.ops.norm import norm
-from model.ops.positions import OUTPUT, RECALL
-from model.ops.relation.reference import full_match
-from model.state import RaggedBatch
-from model.tokenizers.alphabet import LetterTokenizer
-from model.training.preset import load_preset
+from causalrn.model.decoder import Decoder
+from causalrn.model.mixers.normalized import NormalizedRelation
+from causalrn.model.ops.norm import norm
+from causalrn.model.ops.positions import OUTPUT, RECALL
+from causalrn.model.ops.relation.reference import full_match
+from causalrn.model.state import RaggedBatch
+from causalrn.model.tokenizers.alphabet import LetterTokenizer
+from causalrn.model.training.preset import load_preset
 
 LETTERS = LetterTokenizer()
 BOS, SEP, EOS = LETTERS.bos_id, LETTERS.sep_id, LETTERS.eos_id
@@ -175,7 +175,7 @@ def test_what_keys_leave_tells_whether_all_of_a_prefix_stands_there(seed: int) -
     decoder = Decoder(config).requires_grad_(False)
     construct(decoder, preset.construction)
     tolerance = mixers(decoder)[0].params.tolerance
-    folder = files("model.evaluation") / "texts"
+    folder = files("causalrn.model.evaluation") / "texts"
     texts = [list((folder / f"{name}.txt").read_bytes()) for name in ("prose", "code", "scripts")]
     rng = np.random.default_rng(seed)
     full: list[float] = []

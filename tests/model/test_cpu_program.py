@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.backends import cpu_program
-from model.checkpoint import load_checkpoint
-from model.decoder import Decoder
-from model.mixers.normalized import NormalizedRelation
-from model.mixers.registry import MIXERS
-from model.ops.cpu import jit
-from model.ops.relation.cpu_layers import normalized_layer
-from model.state import LayerState, RaggedBatch
-from model.step import Step
+from causalrn.model.backends import cpu_program
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.decoder import Decoder
+from causalrn.model.mixers.normalized import NormalizedRelation
+from causalrn.model.mixers.registry import MIXERS
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.relation.cpu_layers import normalized_layer
+from causalrn.model.state import LayerState, RaggedBatch
+from causalrn.model.step import Step
 from tests.model.tiny import tiny_config
 from tests.toys import registered
 

@@ -12,12 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.backends import cpu_program
-from model.backends.cpu_team import Team, team
-from model.checkpoint import load_checkpoint
-from model.decoder import Decoder
-from model.ops.cpu import jit
-from model.state import DecoderState, RaggedBatch
+from causalrn.model.backends import cpu_program
+from causalrn.model.backends.cpu_team import Team, team
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.decoder import Decoder
+from causalrn.model.ops.cpu import jit
+from causalrn.model.state import DecoderState, RaggedBatch
 from tests.model.tiny import tiny_config
 
 N_THREADS = 3  # also where there are fewer cores

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.config import ModelConfig
-from model.decoder import Decoder
-from model.mixers.normalized import NormalizedParams, NormalizedRelation
-from model.ops.norm import norm
-from model.state import DecoderState, RaggedBatch
+from causalrn.model.config import ModelConfig
+from causalrn.model.decoder import Decoder
+from causalrn.model.mixers.normalized import NormalizedParams, NormalizedRelation
+from causalrn.model.ops.norm import norm
+from causalrn.model.state import DecoderState, RaggedBatch
 from tests.model.tiny import tiny_config
 
 SMALL: dict[str, Any] = {

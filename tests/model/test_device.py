@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from model import device as module
-from model.device import DeviceError, backend_for, chosen_device, default_pool_bytes
-from model.machine import usable_bytes
+from causalrn.model import device as module
+from causalrn.model.device import DeviceError, backend_for, chosen_device, default_pool_bytes
+from causalrn.model.machine import usable_bytes
 
 
 @pytest.fixture(autouse=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import Checkpoint
-from model.generation import generate
-from model.sampling import SamplingParams
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.generation import generate
+from causalrn.model.sampling import SamplingParams
 from tests.model.tiny import copying, random_checkpoint, scripted_checkpoint, tiny_config
 
 LONGEST = 200

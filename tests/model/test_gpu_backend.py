@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from model.backends.gpu_inputs import Inputs
-from model.checkpoint import load_checkpoint
-from model.decoder import Decoder
-from model.draws import RowDraw
-from model.predictions import Predictions
-from model.runner import Runner
-from model.sampling import Sampler, SamplingParams
-from model.state import DecoderState, RaggedBatch
-from model.step import UnsupportedOpError
+from causalrn.model.backends.gpu_inputs import Inputs
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.decoder import Decoder
+from causalrn.model.draws import RowDraw
+from causalrn.model.predictions import Predictions
+from causalrn.model.runner import Runner
+from causalrn.model.sampling import Sampler, SamplingParams
+from causalrn.model.state import DecoderState, RaggedBatch
+from causalrn.model.step import UnsupportedOpError
 from tests.model.tiny import tiny_config
 
 N, LENGTH, PAGE = 2, 34, 16

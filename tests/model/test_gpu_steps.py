@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from model.backends.gpu import GpuBackend
-from model.backends.gpu_inputs import Inputs, nobody
-from model.backends.gpu_shape import MOST_ROWS, Buckets, StepShape
-from model.backends.gpu_steps import DeviceSteps
-from model.decoder import Decoder
-from model.device import DeviceError
-from model.draws import RowDraw
-from model.mixers.normalized import NormalizedRelation
-from model.ops.relation.gpu import SEGMENT
-from model.predictions import Predictions
-from model.sampling import Sampler, SamplingParams
-from model.state import LayerState, RaggedBatch
-from model.step import Step
+from causalrn.model.backends.gpu import GpuBackend
+from causalrn.model.backends.gpu_inputs import Inputs, nobody
+from causalrn.model.backends.gpu_shape import MOST_ROWS, Buckets, StepShape
+from causalrn.model.backends.gpu_steps import DeviceSteps
+from causalrn.model.decoder import Decoder
+from causalrn.model.device import DeviceError
+from causalrn.model.draws import RowDraw
+from causalrn.model.mixers.normalized import NormalizedRelation
+from causalrn.model.ops.relation.gpu import SEGMENT
+from causalrn.model.predictions import Predictions
+from causalrn.model.sampling import Sampler, SamplingParams
+from causalrn.model.state import LayerState, RaggedBatch
+from causalrn.model.step import Step
 from tests.model.tiny import tiny_config
 
 CPU = torch.device("cpu")
@@ -53,7 +53,7 @@ class Records:
 @pytest.fixture
 def records(monkeypatch: pytest.MonkeyPatch) -> Records:
     found = Records()
-    monkeypatch.setattr("model.backends.gpu.record", found)
+    monkeypatch.setattr("causalrn.model.backends.gpu.record", found)
     return found
 
 

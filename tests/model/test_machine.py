@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.machine import usable_bytes, usable_cores
+from causalrn.model.machine import usable_bytes, usable_cores
 
 ROOT = Path(__file__).resolve().parents[2]
 V2 = "30 23 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -122,7 +122,7 @@ def real_groups() -> Iterator[list[Path]]:
 
 def test_real_groups_bind(real_groups: list[Path]) -> None:
     join = " && ".join(f"echo $$ > {folder}/cgroup.procs" for folder in real_groups)
-    program = "from model.machine import *; print(usable_cores(), usable_bytes())"
+    program = "from causalrn.model.machine import *; print(usable_cores(), usable_bytes())"
     run = [sys.executable, "-c", program]
     done = subprocess.run(
         ["sh", "-c", f'{join} && exec "$0" "$@"', *run],

@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.block import Block
-from model.config import BlockConfig, MlpConfig
-from model.decoder import Decoder
-from model.mixers.relation import RelationParams
-from model.mlp import Mlp
-from model.ops.cpu import jit
-from model.ops.norm import reference as norm
-from model.ops.token_shift import reference
-from model.state import RaggedBatch
-from model.step import Step
+from causalrn.model.block import Block
+from causalrn.model.config import BlockConfig, MlpConfig
+from causalrn.model.decoder import Decoder
+from causalrn.model.mixers.relation import RelationParams
+from causalrn.model.mlp import Mlp
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.norm import reference as norm
+from causalrn.model.ops.token_shift import reference
+from causalrn.model.state import RaggedBatch
+from causalrn.model.step import Step
 from tests.model.tiny import tiny_config
 
 PAGE = 16

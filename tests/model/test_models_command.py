@@ -2,7 +2,7 @@
 
 import json
 
-from model.shipped import CHECKPOINTS, shipped_names
+from causalrn.model.shipped import CHECKPOINTS, shipped_names
 from tests.model.command import run
 
 

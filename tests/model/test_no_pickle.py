@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-import model
+import causalrn.model
 
-ROOT = Path(model.__file__).parent
+ROOT = Path(causalrn.model.__file__).parent
 MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 CALLS = {"torch.load", "torch.save", "torch.jit.load", "torch.package", "numpy.load", "np.load"}
 

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from model.mixers.base import Mixer
-from model.mixers.registry import MIXERS
-from model.registry import Registry, UnknownNameError
+from causalrn.model.mixers.base import Mixer
+from causalrn.model.mixers.registry import MIXERS
+from causalrn.model.registry import Registry, UnknownNameError
 
 
 def colours() -> Registry[str]:
@@ -74,14 +74,14 @@ def imported_after(code: str) -> set[str]:
 
 
 def test_the_shape_of_a_decoder_is_read_without_torch() -> None:
-    loaded = imported_after("import model.config")
-    assert "model.mixers.registry" in loaded
-    assert loaded.isdisjoint({"torch", "numba", "numpy", "model.mixers.normalized"})
+    loaded = imported_after("import causalrn.model.config")
+    assert "causalrn.model.mixers.registry" in loaded
+    assert loaded.isdisjoint({"torch", "numba", "numpy", "causalrn.model.mixers.normalized"})
 
 
 def test_a_mixer_is_imported_when_a_block_names_it() -> None:
     loaded = imported_after(
-        "from model.mixers.registry import MIXERS\nMIXERS.find('separable')",
+        "from causalrn.model.mixers.registry import MIXERS\nMIXERS.find('separable')",
     )
-    assert {"torch", "model.mixers.separable"} <= loaded
-    assert "model.mixers.normalized" not in loaded
+    assert {"torch", "causalrn.model.mixers.separable"} <= loaded
+    assert "causalrn.model.mixers.normalized" not in loaded

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from model import runner as module
-from model.checkpoint import Checkpoint
-from model.runner import Runner
-from model.sampling import Sampler, SamplingParams
+from causalrn.model import runner as module
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.runner import Runner
+from causalrn.model.sampling import Sampler, SamplingParams
 from tests.model.tiny import answering, random_checkpoint, scripted_checkpoint, tiny_config
 
 CONFIG = tiny_config()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from model.sampling import Sampler, SamplingParams
+from causalrn.model.sampling import Sampler, SamplingParams
 
 Logits = NDArray[np.float32]
 

@@ -7,9 +7,9 @@ import typer
 from pydantic import Field
 from typer.testing import CliRunner
 
-from model import sampling_options
-from model.sampling import SamplingParams
-from model.sampling_options import takes_sampling
+from causalrn.model import sampling_options
+from causalrn.model.sampling import SamplingParams
+from causalrn.model.sampling_options import takes_sampling
 
 
 class Wider(SamplingParams):

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from benchmarks.memory import anonymous_bytes
-from model.config import ModelConfig
-from model.decoder import Decoder
-from model.pool_dtype import PoolDtype
-from model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
+from causalrn.model.config import ModelConfig
+from causalrn.model.decoder import Decoder
+from causalrn.model.pool_dtype import PoolDtype
+from causalrn.model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
 from tests.model.tiny import tiny_config
 
 WIDE = {"d_relation": 32}

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from model.backends.cpu import CpuBackend
-from model.backends.registry import BACKENDS
-from model.decoder import Decoder
-from model.state import DecoderState, RaggedBatch
-from model.step import Op, Step, UnsupportedOpError
+from causalrn.model.backends.cpu import CpuBackend
+from causalrn.model.backends.registry import BACKENDS
+from causalrn.model.decoder import Decoder
+from causalrn.model.state import DecoderState, RaggedBatch
+from causalrn.model.step import Op, Step, UnsupportedOpError
 from tests.model.tiny import tiny_config
 from tests.toys import registered
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.checkpoint import load_checkpoint
-from model.decoder import Decoder
-from model.state import DecoderState, RaggedBatch
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.decoder import Decoder
+from causalrn.model.state import DecoderState, RaggedBatch
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 PAGE, PAGES = 64, 340

@@ -8,15 +8,15 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from model.config import ModelConfig
-from model.decoder import Decoder
-from model.draws import RowDraw
-from model.pool_dtype import PoolDtype
-from model.predictions import Predictions
-from model.state import LayerSpec, RaggedBatch, TensorSpec
-from model.tasks.copying import Copying, CopyingParams
-from model.tokenizers.registry import make_tokenizer
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from causalrn.model.config import ModelConfig
+from causalrn.model.decoder import Decoder
+from causalrn.model.draws import RowDraw
+from causalrn.model.pool_dtype import PoolDtype
+from causalrn.model.predictions import Predictions
+from causalrn.model.state import LayerSpec, RaggedBatch, TensorSpec
+from causalrn.model.tasks.copying import Copying, CopyingParams
+from causalrn.model.tokenizers.registry import make_tokenizer
 
 TINY = Path(__file__).parent / "training" / "tiny.toml"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from model.state import RaggedBatch
-from server.settings import Settings
+from causalrn.model.state import RaggedBatch
+from causalrn.server.settings import Settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, serve
 

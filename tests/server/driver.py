@@ -3,17 +3,17 @@
 from collections import Counter
 from typing import Any, Generic, TypeVar
 
-from server.engine.core import EngineCore
-from server.engine.deltas import Delta, Progress
-from server.engine.drafter import draft_for
-from server.engine.generation import Generation, GenerationParams
-from server.engine.judge import Judge
-from server.engine.modes import RAW, choose_mode, frame
-from server.engine.sequence import Sequence
-from server.engine.served_model import ServedModel
-from server.engine.warm_sessions import PoolUse
-from server.errors import EngineError
-from server.settings import Settings
+from causalrn.server.engine.core import EngineCore
+from causalrn.server.engine.deltas import Delta, Progress
+from causalrn.server.engine.drafter import draft_for
+from causalrn.server.engine.generation import Generation, GenerationParams
+from causalrn.server.engine.judge import Judge
+from causalrn.server.engine.modes import RAW, choose_mode, frame
+from causalrn.server.engine.sequence import Sequence
+from causalrn.server.engine.served_model import ServedModel
+from causalrn.server.engine.warm_sessions import PoolUse
+from causalrn.server.errors import EngineError
+from causalrn.server.settings import Settings
 from tests.server.fake_model import FakeDecoder
 
 Model = TypeVar("Model", bound=ServedModel)

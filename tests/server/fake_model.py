@@ -15,16 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.blueprint import SPECIALS
-from model.config import ModelConfig
-from model.draws import RowDraw
-from model.predictions import Predictions
-from model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
-from model.tasks.base import Task
-from model.tasks.copying import Copying, CopyingParams
-from model.tokenizers.alphabet import LetterTokenizer
-from model.tokenizers.base import StreamDecoder, Tokenizer
-from model.tokenizers.byte import ByteTokenizer
+from causalrn.model.blueprint import SPECIALS
+from causalrn.model.config import ModelConfig
+from causalrn.model.draws import RowDraw
+from causalrn.model.predictions import Predictions
+from causalrn.model.state import DecoderState, LayerSpec, RaggedBatch, TensorSpec
+from causalrn.model.tasks.base import Task
+from causalrn.model.tasks.copying import Copying, CopyingParams
+from causalrn.model.tokenizers.alphabet import LetterTokenizer
+from causalrn.model.tokenizers.base import StreamDecoder, Tokenizer
+from causalrn.model.tokenizers.byte import ByteTokenizer
 
 _POOL_OF_IDS = LayerSpec(pool=(TensorSpec("pool", (1,)),))
 

@@ -14,13 +14,13 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from model.ops.cpu import jit
-from server.app import create_app
-from server.engine.engine import Engine
-from server.engine.pooled_sessions import PooledSessions
-from server.engine.served_model import ServedModel
-from server.sessions.sessions import Sessions
-from server.settings import Settings
+from causalrn.model.ops.cpu import jit
+from causalrn.server.application import create_app
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.pooled_sessions import PooledSessions
+from causalrn.server.engine.served_model import ServedModel
+from causalrn.server.sessions.sessions import Sessions
+from causalrn.server.settings import Settings
 from tests.server.fake_model import FakeModel
 
 T = TypeVar("T")

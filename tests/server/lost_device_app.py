@@ -1,8 +1,8 @@
 """For `uvicorn tests.server.lost_device_app:app`: a fake model on a device that fails."""
 
-from model.device import DeviceError
-from model.state import RaggedBatch
-from server.app import create_app
+from causalrn.model.device import DeviceError
+from causalrn.model.state import RaggedBatch
+from causalrn.server.application import create_app
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from server.http.protocol import GuardedProtocol
+from causalrn.server.http.protocol import GuardedProtocol
 from tests.server.live_server import LiveServer
 
 PATIENCE = 0.8  # seconds

@@ -7,15 +7,15 @@
 import os
 import time
 
-import server.app
-import server.sessions.upkeep
-from model.state import RaggedBatch
+from causalrn.model.state import RaggedBatch
+from causalrn.server import application
+from causalrn.server.sessions import upkeep
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 
-for _module in (server.app, server.sessions.upkeep):
+for _module in (application, upkeep):
     setattr(_module, "LEASE_SECONDS", 3.0)  # noqa: B010
-server.sessions.upkeep._SWEEP_SECONDS = 0.1
+upkeep._SWEEP_SECONDS = 0.1
 
 
 def _wait(batch: RaggedBatch) -> None:
@@ -29,7 +29,7 @@ def _wait(batch: RaggedBatch) -> None:
 _model = FakeModel(recall=True, min_match=1.0)
 _model.decoder.before_extend = _wait
 
-app = server.app.create_app(
+app = application.create_app(
     make_settings(
         session_store=os.environ["SESSION_STORE"],
         drain_seconds=0.2,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from model.checkpoint import CheckpointError
-from server.settings import Settings
+from causalrn.model.checkpoint import CheckpointError
+from causalrn.server.settings import Settings
 from tests.server.admin_client import KEYS
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel

@@ -7,8 +7,8 @@ import os
 import time
 from pathlib import Path
 
-from model.state import RaggedBatch
-from server.app import create_app
+from causalrn.model.state import RaggedBatch
+from causalrn.server.application import create_app
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel, VerboseTokenizer
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from server.engine.drafter import Drafter, draft_for
+from causalrn.server.engine.drafter import Drafter, draft_for
 
 
 class SpoiltDrafter:

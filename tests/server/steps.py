@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NoReturn
 
-from model.state import RaggedBatch
+from causalrn.model.state import RaggedBatch
 
 
 class AtStep:

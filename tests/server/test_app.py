@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from server.app import create_app
+from causalrn.server.application import create_app
 from tests.server.failed_start import failed_start
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer

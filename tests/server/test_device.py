@@ -16,10 +16,10 @@ import pytest
 import torch
 from pydantic import ByteSize
 
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.server.engine.storage import pool_bytes
+from causalrn.server.errors import DEVICE_FAILED
 from causalrn_client import Client
-from model.checkpoint import load_checkpoint
-from server.engine.storage import pool_bytes
-from server.errors import DEVICE_FAILED
 from tests.model.tiny import random_checkpoint
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
@@ -155,7 +155,7 @@ def test_a_device_that_fails_ends_requests_and_not_the_server(
 
     expected = _ask(device, _text(4))
     with monkeypatch.context() as patch:
-        patch.setattr("model.backends.gpu_scratch.DeviceScratch.put", fail)
+        patch.setattr("causalrn.model.backends.gpu_scratch.DeviceScratch.put", fail)
         answer = device.post({"prompt": _text(4), "max_tokens": 3})
         assert answer.status_code == 500
         assert answer.json()["error"]["type"] == "engine_error"
@@ -168,7 +168,7 @@ def test_a_device_that_is_lost_is_told(folder: Path, monkeypatch: pytest.MonkeyP
         raise torch.AcceleratorError("CUDA error: an illegal memory access\nand more")
 
     with _served(folder, "gpu", ends_idle=False) as live:
-        monkeypatch.setattr("model.backends.gpu_scratch.DeviceScratch.put", fail)
+        monkeypatch.setattr("causalrn.model.backends.gpu_scratch.DeviceScratch.put", fail)
         answer = live.post({"prompt": _text(4), "max_tokens": 3})
         assert answer.status_code == 500
         assert answer.json()["error"]["type"] == "engine_error"

@@ -1,8 +1,8 @@
 import pytest
 
-from server.app import create_app
-from server.environment import check_environment, settings_of_environment
-from server.errors import StartupError
+from causalrn.server.application import create_app
+from causalrn.server.environment import check_environment, settings_of_environment
+from causalrn.server.errors import StartupError
 from tests.server.failed_start import failed_start
 from tests.server.fake_model import FakeModel
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from uvicorn.logging import AccessFormatter
 
-from server.log import _formatter, format_uvicorn
+from causalrn.server.log import _formatter, format_uvicorn
 from tests.server.test_draining import process
 
 TEXT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ [a-z_.]+: \S.*\n")
@@ -73,7 +73,8 @@ def test_a_traceback_keeps_its_lines() -> None:
 
 def test_warnings_of_libraries_have_the_format_too() -> None:
     program = (
-        "import logging; from server.log import show_log; from server.settings import Settings;"
+        "import logging; from causalrn.server.log import show_log;"
+        "from causalrn.server.settings import Settings;"
         "show_log(Settings()); logging.getLogger('asyncio').warning('slow')"
     )
     done = subprocess.run(

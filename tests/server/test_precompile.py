@@ -1,4 +1,4 @@
-"""`python -m server.precompile`; what it compiles is seen in tests/test_dockerfile.py."""
+"""`python -m causalrn.server.precompile`; what it compiles is seen in tests/test_dockerfile.py."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 )
 def test_what_cannot_be_served_is_one_line(name: str, value: str, message: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "server.precompile"],
+        [sys.executable, "-m", "causalrn.server.precompile"],
         env=os.environ | {name: value},
         cwd=ROOT,
         capture_output=True,

@@ -1,4 +1,4 @@
-from server.printable import printable
+from causalrn.server.printable import printable
 
 
 def test_printable_spells_lone_surrogates_out_and_shortens() -> None:

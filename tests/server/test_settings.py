@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from server.settings import Settings
+from causalrn.server.settings import Settings
 from tests.server.conftest import make_settings
 
 

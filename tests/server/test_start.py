@@ -22,7 +22,7 @@ SMALL = ROOT / "checkpoints" / "copy-az"
 UVICORN = (sys.executable, "-m", "uvicorn", "server.app:app", "--port", "0")
 FAILING = """
 import uvicorn
-from server.app import create_app
+from causalrn.server.application import create_app
 uvicorn.run(create_app(load=lambda _: 1 / 0), port=0)
 """
 
@@ -83,7 +83,7 @@ def test_a_server_that_compiles_says_so_and_obeys_signals(
         while any(Path(f"/proc/{pid}").exists() for pid in compiling):
             assert time.monotonic() - began < 40
             time.sleep(0.05)
-    assert "INFO server.start: compiling kernels, once, about" in log
+    assert "INFO causalrn.server.start: compiling kernels, once, about" in log
     assert "Traceback" not in log
 
 
@@ -105,7 +105,7 @@ def test_a_server_that_lacks_kernels_serves_without_those_that_can_wait(tmp_path
             process.terminate()
             _, log = process.communicate(timeout=60)
         assert ("until they are there, one computes" in log) == (len(answers) == 1)
-        assert "WARNING model." not in log
+        assert "WARNING causalrn.model." not in log
     assert answers[0]["text"] == answers[1]["text"] == text
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from model.checkpoint import Checkpoint
-from model.tokenizers.base import SPECIAL_TOKENS
-from model.tokenizers.byte import ByteTokenizer
-from model.tokenizers.file import FileTokenizer
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.tokenizers.base import SPECIAL_TOKENS
+from causalrn.model.tokenizers.byte import ByteTokenizer
+from causalrn.model.tokenizers.file import FileTokenizer
 
 _CODE = ("configuration_causalrn.py", "modeling_causalrn.py")
 _MIXERS = ("attention", "linear_attention", "normalized", "separable")

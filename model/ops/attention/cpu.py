@@ -14,10 +14,10 @@ import math
 
 import numpy as np
 
-from model.ops.attention import LEAST
-from model.ops.cpu import jit
-from model.ops.cpu.lanes import exp2, row_dot
-from model.ops.relation.cpu import SEGMENT
+from causalrn.model.ops.attention import LEAST
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.lanes import exp2, row_dot
+from causalrn.model.ops.relation.cpu import SEGMENT
 
 _LOG2E = 1.4426950408889634
 _F0 = np.float32(0.0)

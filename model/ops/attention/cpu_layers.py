@@ -3,23 +3,23 @@
 Common arguments: `eps`, added to standard deviations; `w_in`, `b_in` `[3·R, D]` and `[3·R]`, of
 queries, keys and values; `w_output`, `b_output` `[D, R]` and `[D]`; `z` `[N, D]`, `projected` `[N,
 3·R]` and `o` `[N, R]`, which are scratch and may be longer than the batch. The others are those of
-the step, see `model.ops.relation.cpu_layers`.
+the step, see `causalrn.model.ops.relation.cpu_layers`.
 """
 
 from typing import Any
 
 import numpy as np
 
-from model.ops.attention.cpu import accumulate, combine, read_segment, remember
-from model.ops.cpu import jit
-from model.ops.cpu.dealing import add, take, wait_for
-from model.ops.cpu.linear import add_product
-from model.ops.cpu.operations import Work, operation
-from model.ops.cpu.records import F32, F64, I64
-from model.ops.norm.cpu import normalize
-from model.ops.relation.cpu import SEGMENT
-from model.ops.relation.cpu_layers import active_run
-from model.state import DecoderState, LayerState
+from causalrn.model.ops.attention.cpu import accumulate, combine, read_segment, remember
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.dealing import add, take, wait_for
+from causalrn.model.ops.cpu.linear import add_product
+from causalrn.model.ops.cpu.operations import Work, operation
+from causalrn.model.ops.cpu.records import F32, F64, I64
+from causalrn.model.ops.norm.cpu import normalize
+from causalrn.model.ops.relation.cpu import SEGMENT
+from causalrn.model.ops.relation.cpu_layers import active_run
+from causalrn.model.state import DecoderState, LayerState
 
 TILE = 8  # rows that one thread takes at a time
 
@@ -49,7 +49,7 @@ def values_of_mixer(mixer: Any, state: DecoderState) -> dict[str, Any]:
 
 
 def attention_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
-    """What a `model.mixers.attention.Attention` asks for."""
+    """What a `causalrn.model.mixers.attention.Attention` asks for."""
     r = mixer.d_attention
     values = values_of_mixer(mixer, state) | {
         "keys": layer.pool_arrays["keys"],
@@ -60,7 +60,7 @@ def attention_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
 
 
 def linear_attention_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
-    """What a `model.mixers.attention.LinearAttention` asks for."""
+    """What a `causalrn.model.mixers.attention.LinearAttention` asks for."""
     r = mixer.d_attention
     values = values_of_mixer(mixer, state) | {
         "page_size": state.page_size,

@@ -9,21 +9,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.ops.attention import BASE
-from model.ops.attention.cpu import combine_head, first_seen, read_segment, remember, rotate
-from model.ops.attention.cpu_layers import (
+from causalrn.model.ops.attention import BASE
+from causalrn.model.ops.attention.cpu import (
+    combine_head,
+    first_seen,
+    read_segment,
+    remember,
+    rotate,
+)
+from causalrn.model.ops.attention.cpu_layers import (
     OF_MIXERS,
     TILE,
     project,
     values_of_mixer,
     write_as_it_is,
 )
-from model.ops.cpu import jit
-from model.ops.cpu.dealing import add, take, wait_for
-from model.ops.cpu.operations import Work, operation
-from model.ops.cpu.records import F32, F64, I64
-from model.ops.relation.cpu import SEGMENT
-from model.state import DecoderState, LayerState
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.dealing import add, take, wait_for
+from causalrn.model.ops.cpu.operations import Work, operation
+from causalrn.model.ops.cpu.records import F32, F64, I64
+from causalrn.model.ops.relation.cpu import SEGMENT
+from causalrn.model.state import DecoderState, LayerState
 
 _BITS = 32  # of a place
 
@@ -40,7 +46,7 @@ def turns_of(k: int) -> NDArray[np.float64]:
 
 
 def placed_attention_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
-    """What a `model.mixers.attention.Attention` with such options asks for."""
+    """What a `causalrn.model.mixers.attention.Attention` with such options asks for."""
     r, k = mixer.d_attention, mixer.d_attention // mixer.n_head
     values = values_of_mixer(mixer, state) | {
         "windows": np.array(mixer.windows, np.int64),
@@ -74,8 +80,8 @@ def placed_attention_layer(
     Args:
         windows: `[H]`, how many of the last memories each head sees; 0 for all.
         turns: see `turns_of`; empty for attention that is not rotary.
-        The others are as for `model.ops.attention.cpu_layers.attention_layer`. Keys are written
-        as they are after their rotation.
+        The others are as for `causalrn.model.ops.attention.cpu_layers.attention_layer`. Keys are
+        written as they are after their rotation.
     """
     n_rows, n_heads = starts[slots.shape[0]], keys.shape[1]
     n_tiles = (n_rows + TILE - 1) // TILE

@@ -9,14 +9,15 @@ alone, so it gets the same bits in any batch and any chunking.
 Common arguments: `projected` `[N, 3·R]`, queries, keys and values of the new rows, each head by
 head; `keys` and `values`, pools `[n_pages, H, page_size, K]`; `partials` `[n_segments, N, R]` and
 `weights` `[n_segments, N, H, 2]`, sums of values, the base-2 logarithm of the largest weight, which
-they are relative to, and the sum of weights. The others are as for `model.ops.relation.gpu`.
+they are relative to, and the sum of weights. The others are as for
+`causalrn.model.ops.relation.gpu`.
 """
 
 import triton
 import triton.language as tl
 
-from model.ops.attention import LEAST
-from model.ops.gpu.tiles import VARYING, is_active
+from causalrn.model.ops.attention import LEAST
+from causalrn.model.ops.gpu.tiles import VARYING, is_active
 
 _LARGEST_RUN = 16  # memories; a page has a multiple of it
 _MOST_VALUES = 16  # channels of values that a program of linear attention has

@@ -6,18 +6,18 @@ from typing import Any
 import triton
 from torch import Tensor
 
-from model.ops.attention import gpu
-from model.ops.gpu.linear import multiply
-from model.ops.norm.gpu import norm_rows
-from model.ops.relation.gpu import SEGMENT
-from model.state import LayerState
-from model.step import Step
+from causalrn.model.ops.attention import gpu
+from causalrn.model.ops.gpu.linear import multiply
+from causalrn.model.ops.norm.gpu import norm_rows
+from causalrn.model.ops.relation.gpu import SEGMENT
+from causalrn.model.state import LayerState
+from causalrn.model.step import Step
 
 _LOG2E = 1.4426950408889634
 
 
 def attention_layer(mixer: Any, step: Step, layer: LayerState) -> None:
-    """Add to `step.x` what a `model.mixers.attention.Attention` writes."""
+    """Add to `step.x` what a `causalrn.model.mixers.attention.Attention` writes."""
     device, batch = step.scratch, step.scratch.batch
     keys, values, page_size = layer.pool["keys"], layer.pool["values"], step.state.page_size
     n, heads, k = batch.n_rows, mixer.n_head, keys.shape[3]
@@ -43,7 +43,7 @@ def attention_layer(mixer: Any, step: Step, layer: LayerState) -> None:
 
 
 def linear_attention_layer(mixer: Any, step: Step, layer: LayerState) -> None:
-    """Add to `step.x` what a `model.mixers.attention.LinearAttention` writes."""
+    """Add to `step.x` what a `causalrn.model.mixers.attention.LinearAttention` writes."""
     device, batch, sums = step.scratch, step.scratch.batch, layer.state["sums"]
     n, heads, k = batch.n_rows, mixer.n_head, sums.shape[2]
     projected, o = _projected(mixer, step), device.room("attended", n, heads * k)

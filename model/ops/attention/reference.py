@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from model.ops.attention import BASE, LEAST
+from causalrn.model.ops.attention import BASE, LEAST
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, windows: Sequence[int] = ()) -> Tensor:
-    """See `model.ops.attention.softmax_attention`; materialises all pairs."""
+    """See `causalrn.model.ops.attention.softmax_attention`; materialises all pairs."""
     q, k, v = q.double(), k.double(), v.double()
     scores = torch.einsum("bthk,bshk->bhts", q, k) / math.sqrt(q.shape[-1])
     seen = torch.ones(scores.shape[1:], dtype=torch.bool, device=q.device).tril()
@@ -27,7 +27,7 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, windows: Sequence[int] = 
 
 
 def rotate(x: Tensor) -> Tensor:
-    """See `model.ops.attention.rotate`; points in a plane are complex numbers."""
+    """See `causalrn.model.ops.attention.rotate`; points in a plane are complex numbers."""
     first, second = x.double().chunk(2, -1)
     points = torch.complex(first, second)
     half = points.shape[-1]
@@ -41,7 +41,7 @@ def rotate(x: Tensor) -> Tensor:
 
 
 def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """See `model.ops.attention.linear_attention`; token by token."""
+    """See `causalrn.model.ops.attention.linear_attention`; token by token."""
     q, k = (torch.where(x > 0, x + 1, x.exp()) for x in (q.double(), k.double()))
     v = v.double()
     sums = v.new_zeros(*k[:, 0].shape, v.shape[-1])

@@ -2,7 +2,7 @@
 
 import os
 
-from model.machine import usable_cores
+from causalrn.model.machine import usable_cores
 
 # Numba reads this when it is imported, and sees the machine's cores, not those of a container.
 os.environ.setdefault("NUMBA_NUM_THREADS", str(usable_cores()))

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.lanes import exp2
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.lanes import exp2
 
 _F1 = np.float32(1.0)
 _LOG2E = np.float32(math.log2(math.e))

@@ -9,7 +9,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from model.ops.cpu import jit
+from causalrn.model.ops.cpu import jit
 
 KIND = jit.types.uint16
 """The type of Numba that arrays of them have."""

@@ -1,8 +1,9 @@
 """Compiling in child processes, one for each core, into the cache on disk that all of them share.
 
-A child is `python -m model.ops.cpu.compiling`. It reads the homes of forms from its standard input,
-a line each, and answers with a line when a form is in the cache, or why it could not be put there.
-It ends with its standard input, so that none outlives the process that started it.
+A child is `python -m causalrn.model.ops.cpu.compiling`. It reads the homes of forms from its
+standard input, a line each, and answers with a line when a form is in the cache, or why it could
+not be put there. It ends with its standard input, so that none outlives the process that started
+it.
 """
 
 import logging
@@ -18,8 +19,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from operator import attrgetter
 
-from model.machine import usable_bytes, usable_cores
-from model.ops.cpu import jit
+from causalrn.model.machine import usable_bytes, usable_cores
+from causalrn.model.ops.cpu import jit
 
 logger = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from model.ops.cpu import jit
+from causalrn.model.ops.cpu import jit
 
 _IS_X86 = platform.machine().lower() in {"x86_64", "amd64"}
 _N_PAUSES = 16  # about half a microsecond

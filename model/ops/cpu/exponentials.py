@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from model.ops.cpu.lanes import EXP2, LANES, call_llvm, declare, shuffle, splat
+from causalrn.model.ops.cpu.lanes import EXP2, LANES, call_llvm, declare, shuffle, splat
 
 _F32, _I32 = ir.FloatType(), ir.IntType(32)
 _FLOATS, _INTS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)

@@ -14,8 +14,8 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from model.ops.cpu import jit
-from model.ops.cpu.bfloat16 import widen
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.bfloat16 import widen
 
 LANES = 16
 _F32, _F64 = ir.FloatType(), ir.DoubleType()

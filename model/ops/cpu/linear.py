@@ -11,8 +11,8 @@ out without changing a bit of a finite sum, which begins with 0.
 import numpy as np
 from numpy.typing import NDArray
 
-from model.ops.cpu import jit
-from model.ops.cpu.lanes import LANES, add_dots_1x1, add_dots_1x4, add_dots_4x4
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.lanes import LANES, add_dots_1x1, add_dots_1x4, add_dots_4x4
 
 TILE = 4  # rows that share what is loaded of the weights
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from model.ops.cpu import bfloat16, jit
-from model.ops.cpu.records import BOOL, F32, I32, I64, Record, call_native, n_words, reader
+from causalrn.model.ops.cpu import bfloat16, jit
+from causalrn.model.ops.cpu.records import BOOL, F32, I32, I64, Record, call_native, n_words, reader
 
 STEP = {
     "token_ids": I64[::1],
@@ -32,11 +32,11 @@ STEP = {
     "likeliest": I64[::1],
     "n_threads": I64,
 }
-"""What all operations of a step share, in the order of its record: `model.step.Step`, and
+"""What all operations of a step share, in the order of its record: `causalrn.model.step.Step`, and
 
 - `token_ids`, `starts`, `context_lens`, `slots`, `block_tables`, `state_tables` of its batch;
 - `rows` `[M]`, the new tokens after which logits are wanted, and `logits` `[M, V]` and `likeliest`
-  `[M]`, see `model.predictions.Predictions`;
+  `[M]`, see `causalrn.model.predictions.Predictions`;
 - `n_threads`, that the work is dealt to.
 """
 

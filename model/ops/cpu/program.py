@@ -1,9 +1,9 @@
 """The one compiled call of a step: it runs operations, one after the other, by their addresses."""
 
-from model.ops.cpu import jit
-from model.ops.cpu.operations import STEP
-from model.ops.cpu.records import F64, I64, call, writer
-from model.ops.positions import EVERY_PHASE
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.operations import STEP
+from causalrn.model.ops.cpu.records import F64, I64, call, writer
+from causalrn.model.ops.positions import EVERY_PHASE
 
 SERIAL, PARALLEL, ENTRY, OWN, PER_ROW, PER_PAIR, PHASES = range(7)
 N_COLUMNS = 7

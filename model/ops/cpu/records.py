@@ -14,7 +14,7 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from model.ops.cpu import jit
+from causalrn.model.ops.cpu import jit
 
 BOOL, F32, F64 = jit.types.boolean, jit.types.float32, jit.types.float64
 I32, I64 = jit.types.int32, jit.types.int64

@@ -10,11 +10,11 @@ the address of the step's record, and those of the shares' own.
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.dealing import add, look, now, pause, publish
-from model.ops.cpu.operations import STEP
-from model.ops.cpu.program import run_here
-from model.ops.cpu.records import BOOL, F32, F64, I64, n_words, reader, writer
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.dealing import add, look, now, pause, publish
+from causalrn.model.ops.cpu.operations import STEP
+from causalrn.model.ops.cpu.program import run_here
+from causalrn.model.ops.cpu.records import BOOL, F32, F64, I64, n_words, reader, writer
 
 LEFT, DONE, STEP_AT, SHARES_AT = 0, 16, 32, 33  # places in a mailbox; the first two are hot
 MAILBOX_WORDS = 256

@@ -4,18 +4,18 @@ from typing import Any
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.dealing import take_near
-from model.ops.cpu.operations import Work, operation
-from model.ops.cpu.records import BOOL, F32, I64
-from model.ops.positions.cpu import locate, write_code
-from model.state import DecoderState
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.dealing import take_near
+from causalrn.model.ops.cpu.operations import Work, operation
+from causalrn.model.ops.cpu.records import BOOL, F32, I64
+from causalrn.model.ops.positions.cpu import locate, write_code
+from causalrn.model.state import DecoderState
 
 _TILE = 8  # rows that one thread takes at a time
 
 
 def embedding_work(embedding: Any, layer: None, state: DecoderState) -> Work:  # noqa: ARG001
-    """What a `model.embedding.Embedding` asks for: embeddings, phases and reaches of a step."""
+    """What a `causalrn.model.embedding.Embedding` asks for: what a step begins with."""
     config = embedding.config
     tokens, places, phase_vectors = embedding.tables()
     values = {

@@ -5,8 +5,8 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from model.ops.positions import NOWHERE
-from model.step import Step
+from causalrn.model.ops.positions import NOWHERE
+from causalrn.model.step import Step
 
 _NOWHERE = tl.constexpr(NOWHERE)
 
@@ -58,7 +58,7 @@ def embed_rows(
 
 
 def embed(embedding: Any, step: Step, layer: None) -> None:  # noqa: ARG001
-    """Write the embeddings of the new tokens of a step; see `model.embedding.Embedding`."""
+    """Write the embeddings of a step's new tokens; see `causalrn.model.embedding.Embedding`."""
     batch, config, tokens = step.scratch.batch, embedding.config, embedding.token.weight
     learned, coupled = config.positions == "learned", config.positions == "coupled"
     n_bits = config.d_position // 2 if config.balanced_places else config.d_position

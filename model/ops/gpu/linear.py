@@ -4,8 +4,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.ops.gpu.tiles import VARYING, gelu, is_active
-from model.ops.positions import EVERY_PHASE
+from causalrn.model.ops.gpu.tiles import VARYING, gelu, is_active
+from causalrn.model.ops.positions import EVERY_PHASE
 
 ROWS, OUT, IN = 16, 32, 64  # of a tile; a product of fewer rows is no faster
 OPTIONS = {"num_warps": 4}  # with twice as many, the assembler aims at fewer registers, and spills

@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.dealing import take
-from model.ops.cpu.linear import add_product
-from model.ops.cpu.operations import Work, operation
-from model.ops.cpu.records import F32, F64
-from model.ops.norm.cpu import normalize
-from model.state import DecoderState
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.dealing import take
+from causalrn.model.ops.cpu.linear import add_product
+from causalrn.model.ops.cpu.operations import Work, operation
+from causalrn.model.ops.cpu.records import F32, F64
+from causalrn.model.ops.norm.cpu import normalize
+from causalrn.model.state import DecoderState
 
 _TILE = 8  # rows that one thread takes at a time
 _RUN = 64  # logits that are compared before the largest so far is
@@ -19,7 +19,7 @@ _INFINITY = 0x7F800000  # as an integer; every other magnitude that is not finit
 
 
 def logits_work(classifier: Any, layer: None, state: DecoderState) -> Work:  # noqa: ARG001
-    """What a `model.classifier.Classifier` asks for: the logits after some tokens of a step."""
+    """What a `causalrn.model.classifier.Classifier` asks for: logits after some tokens."""
     (weight,) = classifier.views()
     space = state.scratch
     values = {

@@ -5,9 +5,9 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from model.ops.gpu.linear import multiply
-from model.ops.norm.gpu import norm_rows
-from model.step import Step
+from causalrn.model.ops.gpu.linear import multiply
+from causalrn.model.ops.norm.gpu import norm_rows
+from causalrn.model.step import Step
 
 
 @triton.jit
@@ -24,7 +24,7 @@ def find_likeliest(logits, likeliest, n_logits, LOGITS: tl.constexpr):
 
 
 def classify(classifier: Any, step: Step, layer: None) -> None:  # noqa: ARG001
-    """Write the logits of a step; see `model.classifier.Classifier`."""
+    """Write the logits of a step; see `causalrn.model.classifier.Classifier`."""
     device = step.scratch
     n = len(device.batch.rows)
     if not n:

@@ -1,4 +1,6 @@
-"""Draws on a device: one token from each row of logits, as `model.sampling.Sampler` chooses.
+"""Draws on a device: one token from each row of logits.
+
+They are chosen as `causalrn.model.sampling.Sampler` chooses.
 
 Logits are changed and narrowed down in float64, so the same ids remain as on the CPU. What follows
 is done in whole numbers, which no order of adding up rounds: the weights of ids, in units of 2^-40
@@ -12,8 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.draws import LARGEST
-from model.ops.gpu.tiles import ALL_REGISTERS
+from causalrn.model.draws import LARGEST
+from causalrn.model.ops.gpu.tiles import ALL_REGISTERS
 
 N_BITS = 63  # of a number whose sign does not count
 
@@ -25,7 +27,7 @@ _BITS = tl.constexpr(N_BITS)
 
 @triton.jit
 def change(logits, changes, first, end, place, LOGITS: tl.constexpr):
-    """Float64 logits with the changes from `first` to `end`; see `model.draws.Changes`."""
+    """Float64 logits with the changes from `first` to `end`; see `causalrn.model.draws.Changes`."""
     factor = tl.full((LOGITS,), 1.0, tl.float64)
     taken, added = tl.zeros((LOGITS,), tl.float64), tl.zeros((LOGITS,), tl.float64)
     for one in range(first, end):
@@ -58,7 +60,7 @@ def weigh(logits, temperature, top_k, top_p, min_p, LOGITS: tl.constexpr):
 
     Args:
         temperature: above 0.
-        top_k, top_p, min_p: see `model.sampling.SamplingParams`.
+        top_k, top_p, min_p: see `causalrn.model.sampling.SamplingParams`.
     """
     scaled = (logits - tl.max(logits, 0)) / temperature
     shares = tl.exp(scaled)
@@ -79,7 +81,7 @@ def draw(logits, likeliest, whole, shares, changes, chosen, n_logits, LOGITS: tl
 
     Args:
         logits, likeliest: `[M, V]` and `[M]`, as `classify` leaves them.
-        whole, shares, changes: see `model.backends.gpu_inputs.DeviceDraws`.
+        whole, shares, changes: see `causalrn.model.backends.gpu_inputs.DeviceDraws`.
         chosen: `[D]`, written; -1 if not all of the row is finite.
     """
     number = tl.program_id(0)
@@ -111,7 +113,7 @@ def make_draws(logits: Tensor, likeliest: Tensor, draws: Any, chosen: Tensor) ->
 
     Args:
         logits, likeliest, chosen: as for `draw`.
-        draws: a `model.backends.gpu_inputs.DeviceDraws`.
+        draws: a `causalrn.model.backends.gpu_inputs.DeviceDraws`.
     """
     n_logits = logits.shape[1]
     draw[(len(chosen),)](

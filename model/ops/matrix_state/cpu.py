@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.activations import sigmoid
-from model.ops.cpu.lanes import row_dot
-from model.ops.matrix_state import LEAST_MEAN_SQUARE, LEAST_SQUARE
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.activations import sigmoid
+from causalrn.model.ops.cpu.lanes import row_dot
+from causalrn.model.ops.matrix_state import LEAST_MEAN_SQUARE, LEAST_SQUARE
 
 _F0 = np.float32(0.0)
 

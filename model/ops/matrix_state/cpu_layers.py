@@ -5,23 +5,23 @@ from typing import Any
 
 import numpy as np
 
-from model.ops.attention.cpu_layers import write_as_it_is
-from model.ops.cpu import jit
-from model.ops.cpu.activations import sigmoid
-from model.ops.cpu.dealing import add, take, wait_for
-from model.ops.cpu.linear import add_product
-from model.ops.cpu.operations import Work, operation
-from model.ops.cpu.records import F32, F64, I64
-from model.ops.matrix_state.cpu import activate, fade, make_unit, read, write
-from model.ops.norm.cpu import normalize
-from model.state import DecoderState, LayerState
+from causalrn.model.ops.attention.cpu_layers import write_as_it_is
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.activations import sigmoid
+from causalrn.model.ops.cpu.dealing import add, take, wait_for
+from causalrn.model.ops.cpu.linear import add_product
+from causalrn.model.ops.cpu.operations import Work, operation
+from causalrn.model.ops.cpu.records import F32, F64, I64
+from causalrn.model.ops.matrix_state.cpu import activate, fade, make_unit, read, write
+from causalrn.model.ops.norm.cpu import normalize
+from causalrn.model.state import DecoderState, LayerState
 
 _TILE = 8  # rows that one thread takes at a time
 _F0 = np.float32(0.0)
 
 
 def matrix_state_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
-    """What a `model.mixers.matrix_state.MatrixState` asks for."""
+    """What a `causalrn.model.mixers.matrix_state.MatrixState` asks for."""
     params, space = mixer.params, state.scratch
     names = "w_in", "w_output", "b_output", "rates", "shifts"
     values = dict(zip(names, mixer.views(), strict=True)) | {

@@ -13,7 +13,7 @@ from torch import Tensor
 def matrix_state(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, *, corrects: bool
 ) -> Tensor:
-    """See `model.ops.matrix_state.matrix_state`."""
+    """See `causalrn.model.ops.matrix_state.matrix_state`."""
     q, k, v, beta = q.double(), k.double(), v.double(), beta.double()
     batch, length, heads, n, width = k.shape
     state = v.new_zeros(batch, heads, width, v.shape[-1])

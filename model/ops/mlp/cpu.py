@@ -4,15 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.dealing import add, take, take_near, wait_for
-from model.ops.cpu.lanes import exp2
-from model.ops.cpu.linear import add_product
-from model.ops.cpu.operations import Work, operation
-from model.ops.cpu.records import F32, F64, I64
-from model.ops.norm.cpu import normalize, normalize_rows
-from model.ops.token_shift.cpu import keep_tails, shift_row
-from model.state import DecoderState, LayerState
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.dealing import add, take, take_near, wait_for
+from causalrn.model.ops.cpu.lanes import exp2
+from causalrn.model.ops.cpu.linear import add_product
+from causalrn.model.ops.cpu.operations import Work, operation
+from causalrn.model.ops.cpu.records import F32, F64, I64
+from causalrn.model.ops.norm.cpu import normalize, normalize_rows
+from causalrn.model.ops.token_shift.cpu import keep_tails, shift_row
+from causalrn.model.state import DecoderState, LayerState
 
 _TILE = 8  # rows that one thread takes at a time
 _F1 = np.float32(1.0)
@@ -34,7 +34,7 @@ _OF_MLPS = {
 
 
 def mlp_work(module: Any, layer: LayerState, state: DecoderState) -> Work:  # noqa: ARG001
-    """What a `model.mlp.Mlp` without taps asks for: it adds to the active rows of a step."""
+    """What a `causalrn.model.mlp.Mlp` without taps asks for: it adds to active rows."""
     up, up_bias, down, down_bias = module.views()
     width, d = up.shape
     space = state.scratch
@@ -51,7 +51,7 @@ def mlp_work(module: Any, layer: LayerState, state: DecoderState) -> Work:  # no
 
 
 def shifted_mlp_work(module: Any, layer: LayerState, state: DecoderState) -> Work:
-    """What a `model.mlp.Mlp` with taps asks for."""
+    """What a `causalrn.model.mlp.Mlp` with taps asks for."""
     plain = mlp_work(module, layer, state)
     (taps,) = module.tap_views()
     values = {

@@ -4,22 +4,22 @@ from typing import Any
 
 from torch import Tensor
 
-from model.ops.gpu.linear import multiply
-from model.ops.norm.gpu import norm_rows
-from model.ops.token_shift.gpu import extend_tails, shift_rows
-from model.state import LayerState
-from model.step import Step
+from causalrn.model.ops.gpu.linear import multiply
+from causalrn.model.ops.norm.gpu import norm_rows
+from causalrn.model.ops.token_shift.gpu import extend_tails, shift_rows
+from causalrn.model.state import LayerState
+from causalrn.model.step import Step
 
 
 def mlp(module: Any, step: Step, layer: LayerState) -> None:  # noqa: ARG001
-    """Add to the active rows of a step what a `model.mlp.Mlp` without taps writes."""
+    """Add to the active rows of a step what a `causalrn.model.mlp.Mlp` without taps writes."""
     z = step.scratch.room("inputs", *step.x.shape)
     norm_rows(step.x, z, module.norm_eps)
     _write(module, step, z)
 
 
 def shifted_mlp(module: Any, step: Step, layer: LayerState) -> None:
-    """Add to the active rows of a step what a `model.mlp.Mlp` with taps writes."""
+    """Add to the active rows of a step what a `causalrn.model.mlp.Mlp` with taps writes."""
     device, tails = step.scratch, layer.state["mlp_tail"]
     inputs = device.room("inputs", 2, *step.x.shape)
     z, shifted = inputs

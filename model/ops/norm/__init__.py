@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.ops.device import is_on_device
-from model.ops.norm import cpu
+from causalrn.model.ops.device import is_on_device
+from causalrn.model.ops.norm import cpu
 
 
 def norm(x: Tensor, eps: float) -> Tensor:
@@ -21,7 +21,7 @@ def norm(x: Tensor, eps: float) -> Tensor:
         eps: at least 0; 0 gives NaN for constant rows, as the formula says.
     """
     if is_on_device(x):
-        from model.ops.norm import gpu
+        from causalrn.model.ops.norm import gpu
 
         return gpu.norm(x, eps)
     result: Tensor = _Norm.apply(x, eps)  # type: ignore[no-untyped-call]

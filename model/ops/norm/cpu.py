@@ -2,9 +2,9 @@
 
 import math
 
-from model.ops.cpu import jit
-from model.ops.cpu.dealing import add, take_near, wait_for
-from model.ops.cpu.lanes import row_dot, row_sum
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.dealing import add, take_near, wait_for
+from causalrn.model.ops.cpu.lanes import row_dot, row_sum
 
 _TILE = 8  # rows that one thread takes at a time
 

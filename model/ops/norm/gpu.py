@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.ops.gpu.tiles import VARYING
+from causalrn.model.ops.gpu.tiles import VARYING
 
 _NUMBERS = 1024  # that one program normalizes, if rows are no longer
 
@@ -79,7 +79,7 @@ def norm_rows(x: Tensor, z: Tensor, eps: float, *, exp: bool = False) -> None:
 
 
 def norm(x: Tensor, eps: float) -> Tensor:
-    """See `model.ops.norm.norm`; differentiable."""
+    """See `causalrn.model.ops.norm.norm`; differentiable."""
     result: Tensor = _Norm.apply(x, eps)  # type: ignore[no-untyped-call]
     return result
 

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from model.ops.cpu import jit
-from model.ops.device import is_on_device
-from model.ops.norm import norm
-from model.ops.pairwise import cpu_whole
-from model.ops.pairwise.form import Form
-from model.ops.pairwise.formulas import related
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.device import is_on_device
+from causalrn.model.ops.norm import norm
+from causalrn.model.ops.pairwise import cpu_whole
+from causalrn.model.ops.pairwise.form import Form
+from causalrn.model.ops.pairwise.formulas import related
 
 _DEVICE_NUMBERS = 1 << 26  # of pairs, that a device holds at a time
 

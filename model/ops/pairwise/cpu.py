@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.activations import exp
-from model.ops.cpu.lanes import double_pair_sums, fma, row_dot, row_sum
-from model.ops.pairwise.form import ACTIVATIONS, CENTRED, NOTHING, POLY_NORM_EPS
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.activations import exp
+from causalrn.model.ops.cpu.lanes import double_pair_sums, fma, row_dot, row_sum
+from causalrn.model.ops.pairwise.form import ACTIVATIONS, CENTRED, NOTHING, POLY_NORM_EPS
 
 EXP, ELU, RELU, GELU, POLY_RELU, POLY_NORM = range(len(ACTIVATIONS))
 

@@ -9,24 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from model.ops.attention.cpu_layers import write_as_it_is
-from model.ops.cpu import jit
-from model.ops.cpu.dealing import add, take, wait_for
-from model.ops.cpu.linear import add_product
-from model.ops.cpu.operations import Work, operation
-from model.ops.cpu.records import F32, F64, I64
-from model.ops.norm.cpu import normalize
-from model.ops.pairwise.cpu import N_ROWS, add_activation, normalize_pair
-from model.ops.relation.cpu import SEGMENT, combine
-from model.ops.relation.cpu_layers import write
-from model.state import DecoderState, LayerState
+from causalrn.model.ops.attention.cpu_layers import write_as_it_is
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.dealing import add, take, wait_for
+from causalrn.model.ops.cpu.linear import add_product
+from causalrn.model.ops.cpu.operations import Work, operation
+from causalrn.model.ops.cpu.records import F32, F64, I64
+from causalrn.model.ops.norm.cpu import normalize
+from causalrn.model.ops.pairwise.cpu import N_ROWS, add_activation, normalize_pair
+from causalrn.model.ops.relation.cpu import SEGMENT, combine
+from causalrn.model.ops.relation.cpu_layers import write
+from causalrn.model.state import DecoderState, LayerState
 
 _TILE = 8  # rows that one thread takes at a time
 _F0 = np.float32(0.0)
 
 
 def pairwise_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
-    """What a `model.mixers.pairwise.PairwiseRelation` asks for."""
+    """What a `causalrn.model.mixers.pairwise.PairwiseRelation` asks for."""
     r, space = mixer.d_relation, state.scratch
     names = (
         "w_reader",

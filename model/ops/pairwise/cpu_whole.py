@@ -6,9 +6,9 @@ g the one at `g % H`. See `cpu.py` for the others.
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.dealing import take
-from model.ops.pairwise.cpu import (
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.dealing import take
+from causalrn.model.ops.pairwise.cpu import (
     N_ROWS,
     WEIGHED,
     add_activation,

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn.functional import elu, gelu
 
-from model.ops.pairwise.form import POLY_NORM_EPS, Form
+from causalrn.model.ops.pairwise.form import POLY_NORM_EPS, Form
 
 
 def related(
@@ -13,7 +13,7 @@ def related(
 
     Args:
         pairs: `[*, H, K]`.
-        form, temperature, coefficients, eps: see `model.ops.pairwise.pairwise_relation`.
+        form, temperature, coefficients, eps: see `causalrn.model.ops.pairwise.pairwise_relation`.
 
     Returns:
         `[*, H, K]`.

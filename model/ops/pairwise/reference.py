@@ -7,15 +7,15 @@ Sources: Cui et al. (arXiv 2406.16168), whose relation and its ablations these a
 import torch
 from torch import Tensor
 
-from model.ops.norm.reference import norm
-from model.ops.pairwise.form import Form
-from model.ops.pairwise.formulas import related
+from causalrn.model.ops.norm.reference import norm
+from causalrn.model.ops.pairwise.form import Form
+from causalrn.model.ops.pairwise.formulas import related
 
 
 def pairwise_relation(
     a: Tensor, b: Tensor, form: Form, temperature: Tensor, coefficients: Tensor, eps: float
 ) -> Tensor:
-    """See `model.ops.pairwise.pairwise_relation`; in float64, materialises all pairs."""
+    """See `causalrn.model.ops.pairwise.pairwise_relation`; in float64, materialises all pairs."""
     a, b = a.double(), b.double()
     if form.normalization == "separate":
         a, b = norm(a, eps), norm(b, eps)

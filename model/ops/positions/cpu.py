@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.positions import NOWHERE, OUTPUT, RECALL, SOURCE
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.positions import NOWHERE, OUTPUT, RECALL, SOURCE
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -55,7 +55,8 @@ def locate(
     """Say where the new tokens of a step stand, and advance the counters of their sequences.
 
     Args:
-        token_ids, starts, context_lens, slots, state_tables: see `model.state.RaggedBatch`.
+        token_ids, starts, context_lens, slots, state_tables: see
+            `causalrn.model.state.RaggedBatch`.
         page_size: in tokens.
         bos_id, sep_id, coupled, recall: as for `advance`.
         counters: `[n_states, STATE_SIZE]` int64, updated in place, and kept where pages fill.

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from model.ops.cpu import jit
-from model.ops.cpu.lanes import row_sums
-from model.ops.device import is_on_device
-from model.ops.norm import norm
-from model.ops.relation import cpu_whole
-from model.ops.relation.cpu import RUN
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.lanes import row_sums
+from causalrn.model.ops.device import is_on_device
+from causalrn.model.ops.norm import norm
+from causalrn.model.ops.relation import cpu_whole
+from causalrn.model.ops.relation.cpu import RUN
 
 KEY_BLOCK = 16
 """Channels of a memory's keys that lie side by side in its page; then come those of the next
@@ -45,7 +45,7 @@ def normalized_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
     if a.ndim != 4 or a.shape != b.shape:
         raise ValueError(f"a and b must both be [B, T, H, K], got {a.shape} and {b.shape}")
     if is_on_device(a):
-        from model.ops.relation import gpu_whole
+        from causalrn.model.ops.relation import gpu_whole
 
         return gpu_whole.normalized_relation(a, b, eps)
     result: Tensor = _NormalizedRelation.apply(a, b, eps)  # type: ignore[no-untyped-call]
@@ -58,7 +58,7 @@ def separable_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
     Args and result as `normalized_relation`, on the CPU also float64; O(T) time and memory.
     """
     if is_on_device(a):
-        from model.ops.relation import gpu_separable_whole
+        from causalrn.model.ops.relation import gpu_separable_whole
 
         return gpu_separable_whole.separable_relation(a, b, eps)
     counts = torch.arange(1, a.shape[1] + 1, dtype=a.dtype)

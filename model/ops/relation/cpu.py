@@ -21,10 +21,10 @@ import math
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.bfloat16 import rounded, widened
-from model.ops.cpu.lanes import exp2, row_dot, row_sum
-from model.ops.relation.cpu_lanes import (
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.bfloat16 import rounded, widened
+from causalrn.model.ops.cpu.lanes import exp2, row_dot, row_sum
+from causalrn.model.ops.relation.cpu_lanes import (
     add_four_exponentials,
     add_four_exponentials_ahead,
     add_one_exponential,

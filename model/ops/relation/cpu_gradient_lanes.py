@@ -9,9 +9,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from model.ops.cpu import jit
-from model.ops.cpu.exponentials import exponentials, table
-from model.ops.cpu.lanes import (
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.exponentials import exponentials, table
+from causalrn.model.ops.cpu.lanes import (
     LANES,
     add_lanes,
     call_llvm,
@@ -21,7 +21,7 @@ from model.ops.cpu.lanes import (
     splat,
     store_lanes,
 )
-from model.ops.relation.cpu_lanes import pointer, rows
+from causalrn.model.ops.relation.cpu_lanes import pointer, rows
 
 GRADIENT_TILE = 4  # readers, and memories, whose pairs are done at a time
 _PAIRS = GRADIENT_TILE**2

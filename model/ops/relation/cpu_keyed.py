@@ -16,23 +16,23 @@ Common arguments: `keys` `[n_pages, n_blocks, page_size, KEY_BLOCK]` float32, th
 memory in blocks, zeros where the last one has none, so that the first block of many memories is one
 stretch to read; `values` `[E, d_value]` float32, one row a memory; and `moments` `[n_pages, 4,
 page_size]` float32: the sum of its channels, the sum of the squares of its values, the largest of
-its values, and its reach (`model.ops.positions`). In pools, keys and values may be bfloat16
-(`model/ops/cpu/bfloat16.py`); moments are of what they hold then. A sequence that is not in pages
-lies in one. `a_keys` `[N, n_blocks·KEY_BLOCK]` and `a_values` `[N, d_value]`, what readers say;
-`a_values` has no columns where they say nothing of values. `d`, channels of a pair. `tolerance`,
-float64: so many times what a full match leaves of the keys (`full_match`) counts as nothing, and
-what keys add up to is left out of sums and means; 0 if all that keys leave counts. `full`, of a
-reader, as `full_match` leaves it. `wanted` `[N_RUNS]` bool, of a reader and a segment: which runs
-of memories are meant; whatever is told of the others, they do not count.
+its values, and its reach (`causalrn.model.ops.positions`). In pools, keys and values may be
+bfloat16 (`model/ops/cpu/bfloat16.py`); moments are of what they hold then. A sequence that is not
+in pages lies in one. `a_keys` `[N, n_blocks·KEY_BLOCK]` and `a_values` `[N, d_value]`, what readers
+say; `a_values` has no columns where they say nothing of values. `d`, channels of a pair.
+`tolerance`, float64: so many times what a full match leaves of the keys (`full_match`) counts as
+nothing, and what keys add up to is left out of sums and means; 0 if all that keys leave counts.
+`full`, of a reader, as `full_match` leaves it. `wanted` `[N_RUNS]` bool, of a reader and a segment:
+which runs of memories are meant; whatever is told of the others, they do not count.
 """
 
 import math
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.bfloat16 import widened
-from model.ops.cpu.lanes import (
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.bfloat16 import widened
+from causalrn.model.ops.cpu.lanes import (
     add_one_pair_squares,
     add_sixteen_pair_squares,
     double_pair_sums,
@@ -41,8 +41,8 @@ from model.ops.cpu.lanes import (
     row_dot,
     row_sum,
 )
-from model.ops.relation import KEY_BLOCK
-from model.ops.relation.cpu_keyed_lanes import best_share, exponents, least
+from causalrn.model.ops.relation import KEY_BLOCK
+from causalrn.model.ops.relation.cpu_keyed_lanes import best_share, exponents, least
 
 SEGMENT = 512  # memories whose pairs are added up relative to one exponent
 RUN = 16  # memories that lie side by side in a page

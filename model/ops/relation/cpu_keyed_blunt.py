@@ -15,12 +15,12 @@ import math
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.bfloat16 import widened
-from model.ops.cpu.lanes import exp2, pair_squares, row_sum
-from model.ops.relation import KEY_BLOCK
-from model.ops.relation.cpu import BLOCK, aligned
-from model.ops.relation.cpu_keyed import (
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.bfloat16 import widened
+from causalrn.model.ops.cpu.lanes import exp2, pair_squares, row_sum
+from causalrn.model.ops.relation import KEY_BLOCK
+from causalrn.model.ops.relation.cpu import BLOCK, aligned
+from causalrn.model.ops.relation.cpu_keyed import (
     MAX_MEAN,
     N_RUNS,
     RUN,
@@ -29,7 +29,7 @@ from model.ops.relation.cpu_keyed import (
     exact,
     largest_value,
 )
-from model.ops.relation.cpu_keyed_blunt_lanes import (
+from causalrn.model.ops.relation.cpu_keyed_blunt_lanes import (
     add_four_silent_exponentials,
     add_one_silent_exponential,
     add_sixteen_silent_exponentials,
@@ -39,7 +39,7 @@ from model.ops.relation.cpu_keyed_blunt_lanes import (
     largest_of_pairs,
     score_sixteen_blunt,
 )
-from model.ops.relation.cpu_lanes import (
+from causalrn.model.ops.relation.cpu_lanes import (
     add_four_exponentials,
     add_one_exponential,
     add_three_exponentials,

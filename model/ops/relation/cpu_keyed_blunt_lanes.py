@@ -8,9 +8,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from model.ops.cpu import jit
-from model.ops.cpu.exponentials import exp2_lanes
-from model.ops.cpu.lanes import (
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.exponentials import exp2_lanes
+from causalrn.model.ops.cpu.lanes import (
     LANES,
     best_lane,
     call_llvm,
@@ -22,7 +22,7 @@ from model.ops.cpu.lanes import (
     splat,
     store_lanes,
 )
-from model.ops.relation.cpu_lanes import TO_SECOND_LEVEL, emit_exponentials, pointer, rows
+from causalrn.model.ops.relation.cpu_lanes import TO_SECOND_LEVEL, emit_exponentials, pointer, rows
 
 _F32 = ir.FloatType()
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)

@@ -6,8 +6,8 @@ they may do sixteen at once.
 
 from typing import Any
 
-from model.ops.cpu import jit
-from model.ops.cpu.lanes import (
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.lanes import (
     best_lane,
     call_llvm,
     load_lanes,

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.bfloat16 import rounded, widened
-from model.ops.cpu.dealing import add, take, take_near, wait_for
-from model.ops.cpu.linear import add_spans, products_of, spans_of
-from model.ops.cpu.operations import Work, operation
-from model.ops.cpu.records import BOOL, F32, F64, I64
-from model.ops.norm.cpu import normalize_rows
-from model.ops.positions import SOURCE
-from model.ops.relation import KEY_BLOCK
-from model.ops.relation.cpu_keyed import (
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.bfloat16 import rounded, widened
+from causalrn.model.ops.cpu.dealing import add, take, take_near, wait_for
+from causalrn.model.ops.cpu.linear import add_spans, products_of, spans_of
+from causalrn.model.ops.cpu.operations import Work, operation
+from causalrn.model.ops.cpu.records import BOOL, F32, F64, I64
+from causalrn.model.ops.norm.cpu import normalize_rows
+from causalrn.model.ops.positions import SOURCE
+from causalrn.model.ops.relation import KEY_BLOCK
+from causalrn.model.ops.relation.cpu_keyed import (
     N_RUNS,
     RUN,
     SEGMENT,
@@ -26,8 +26,8 @@ from model.ops.relation.cpu_keyed import (
     note_moments,
     outweighed,
 )
-from model.ops.relation.cpu_keyed_blunt import compiled_is_blunt, is_blunt, new_blunt
-from model.ops.relation.cpu_keyed_pieces import (
+from causalrn.model.ops.relation.cpu_keyed_blunt import compiled_is_blunt, is_blunt, new_blunt
+from causalrn.model.ops.relation.cpu_keyed_pieces import (
     cut,
     look,
     put_together,
@@ -36,15 +36,15 @@ from model.ops.relation.cpu_keyed_pieces import (
     want_best,
     want_others,
 )
-from model.ops.relation.cpu_layers import (
+from causalrn.model.ops.relation.cpu_layers import (
     OF_MIXERS,
     active_run,
     shift,
     values_of_mixer,
     write,
 )
-from model.ops.token_shift.cpu import keep_tails
-from model.state import DecoderState, LayerState
+from causalrn.model.ops.token_shift.cpu import keep_tails
+from causalrn.model.state import DecoderState, LayerState
 
 _WAVE = 64  # readers whose segments are kept until they are put together
 _LOOK_FROM = 4 * RUN  # memories; fewer are read at once
@@ -52,7 +52,7 @@ _NEVER = -np.inf
 
 
 def keyed_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
-    """What a keyed `model.mixers.normalized.NormalizedRelation` asks for."""
+    """What a keyed `causalrn.model.mixers.normalized.NormalizedRelation` asks for."""
     space, params = state.scratch, mixer.params
     d_key, d_value = params.n_keys, params.n_values
     names = (

@@ -17,9 +17,9 @@ the sequence's pages; `reaches`, of all rows; `temperature`, `recency` and `eps`
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.relation import KEY_BLOCK
-from model.ops.relation.cpu_keyed import (
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.relation import KEY_BLOCK
+from causalrn.model.ops.relation.cpu_keyed import (
     N_RUNS,
     RUN,
     SEGMENT,
@@ -35,8 +35,8 @@ from model.ops.relation.cpu_keyed import (
     score,
     share,
 )
-from model.ops.relation.cpu_keyed_blunt import add_blunt
-from model.ops.relation.cpu_keyed_lanes import best_share, largest
+from causalrn.model.ops.relation.cpu_keyed_blunt import add_blunt
+from causalrn.model.ops.relation.cpu_keyed_lanes import best_share, largest
 
 HEAD = KEY_BLOCK  # keys that a look takes: the first block, which lies in one stretch
 _ZERO = np.float32(0.0)

@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.relation.cpu_keyed import (
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.relation.cpu_keyed import (
     MARGIN,
     N_RUNS,
     RUN,
@@ -27,8 +27,8 @@ from model.ops.relation.cpu_keyed import (
     note_squares,
     share,
 )
-from model.ops.relation.cpu_keyed_blunt import compiled_is_blunt, new_blunt
-from model.ops.relation.cpu_keyed_pieces import read_blunt
+from causalrn.model.ops.relation.cpu_keyed_blunt import compiled_is_blunt, new_blunt
+from causalrn.model.ops.relation.cpu_keyed_pieces import read_blunt
 
 _NEVER = -np.inf
 
@@ -72,7 +72,7 @@ def forward(
         a_values: `[G, T, d_value]` or `[G, T, 0]`.
         keys, values: one page a group.
         active: `[G, T]` bool, readers that are wanted; the others get zeros.
-        reaches: `[G, T]` int64 (`model.ops.positions`).
+        reaches: `[G, T]` int64 (`causalrn.model.ops.positions`).
         energy: float32, as for `full_match`; empty without a tolerance.
         d: channels of a pair.
         temperature, recency, eps: float64.

@@ -8,9 +8,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from model.ops.cpu import jit
-from model.ops.cpu.exponentials import exp2_lanes, exponentials, table
-from model.ops.cpu.lanes import (
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.exponentials import exp2_lanes, exponentials, table
+from causalrn.model.ops.cpu.lanes import (
     LANES,
     call_llvm,
     channel_sums,

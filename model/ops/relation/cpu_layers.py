@@ -5,24 +5,24 @@ that row. Results have the same bits for a sequence in any batch, any chunking a
 `lanes.py` and `linear.py`.
 
 Common arguments: `starts`, `context_lens`, `slots`, `block_tables` and `state_tables` as in
-`model.state.RaggedBatch`; `x`, `active` and `reaches` as in `model.step.Step`; `page_size` in
-tokens; `eps`, added to standard deviations. Other arrays of rows are float32 and may be longer than
-the batch.
+`causalrn.model.state.RaggedBatch`; `x`, `active` and `reaches` as in `causalrn.model.step.Step`;
+`page_size` in tokens; `eps`, added to standard deviations. Other arrays of rows are float32 and may
+be longer than the batch.
 """
 
 from typing import Any
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.dealing import add, take, take_near, wait_for
-from model.ops.cpu.linear import add_product
-from model.ops.cpu.operations import Work, operation
-from model.ops.cpu.records import BOOL, F32, F64, I64
-from model.ops.norm.cpu import normalize, normalize_rows
-from model.ops.relation.cpu import accumulate, append, combine, new_pairs, new_tile, relate
-from model.ops.token_shift.cpu import keep_tails, shift_rows
-from model.state import DecoderState, LayerState
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.dealing import add, take, take_near, wait_for
+from causalrn.model.ops.cpu.linear import add_product
+from causalrn.model.ops.cpu.operations import Work, operation
+from causalrn.model.ops.cpu.records import BOOL, F32, F64, I64
+from causalrn.model.ops.norm.cpu import normalize, normalize_rows
+from causalrn.model.ops.relation.cpu import accumulate, append, combine, new_pairs, new_tile, relate
+from causalrn.model.ops.token_shift.cpu import keep_tails, shift_rows
+from causalrn.model.state import DecoderState, LayerState
 
 _TILE = 8  # rows that one thread takes at a time
 _PARTS = 4  # of the work on the pools, for each thread
@@ -87,7 +87,7 @@ def _values_of_relation(mixer: Any, layer: LayerState, state: DecoderState) -> d
 
 
 def normalized_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
-    """What a `model.mixers.normalized.NormalizedRelation` asks for."""
+    """What a `causalrn.model.mixers.normalized.NormalizedRelation` asks for."""
     r = mixer.d_relation
     values = _values_of_relation(mixer, layer, state) | {
         "pool": layer.pool_arrays["pool"],
@@ -98,7 +98,7 @@ def normalized_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
 
 
 def separable_work(mixer: Any, layer: LayerState, state: DecoderState) -> Work:
-    """What a `model.mixers.separable.SeparableRelation` asks for."""
+    """What a `causalrn.model.mixers.separable.SeparableRelation` asks for."""
     r = mixer.d_relation
     values = _values_of_relation(mixer, layer, state) | {
         "n_heads": mixer.n_head,

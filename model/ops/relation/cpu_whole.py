@@ -6,10 +6,10 @@ up to whole runs of `RUN` memories; what lies behind T is read, but without effe
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.dealing import take
-from model.ops.cpu.lanes import exp2, row_sum
-from model.ops.relation.cpu import (
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.dealing import take
+from causalrn.model.ops.cpu.lanes import exp2, row_sum
+from causalrn.model.ops.relation.cpu import (
     LOG2E,
     PAIRS,
     RUN,
@@ -22,8 +22,8 @@ from model.ops.relation.cpu import (
     new_tile,
     numbers,
 )
-from model.ops.relation.cpu_gradient_lanes import GRADIENT_TILE, add_gradients, weigh_four
-from model.ops.relation.cpu_lanes import score_sixteen
+from causalrn.model.ops.relation.cpu_gradient_lanes import GRADIENT_TILE, add_gradients, weigh_four
+from causalrn.model.ops.relation.cpu_lanes import score_sixteen
 
 _F0, _F1 = np.float32(0.0), np.float32(1.0)
 

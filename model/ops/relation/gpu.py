@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.ops.gpu.tiles import (
+from causalrn.model.ops.gpu.tiles import (
     ALL_REGISTERS,
     VARYING,
     as_stored,
@@ -230,7 +230,7 @@ def relate_all(
     """Write the memories of the new rows of a step to their pages, and let their readers read.
 
     Args:
-        device: a `model.backends.gpu_scratch.DeviceScratch` with the batch of the step.
+        device: a `causalrn.model.backends.gpu_scratch.DeviceScratch` with the batch of the step.
         memory: "pool" `[n_pages, H, page_size, K]`, float32 or bfloat16, and "totals"
             `[n_pages, H, page_size, 2]`, written.
         page_size, eps: of the pool, and of the relation.

@@ -12,8 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.ops.gpu.tiles import VARYING
-from model.ops.relation.gpu import sum_of
+from causalrn.model.ops.gpu.tiles import VARYING
+from causalrn.model.ops.relation.gpu import sum_of
 
 WIDTH, DEPTH = 64, 4
 

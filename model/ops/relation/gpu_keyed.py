@@ -3,11 +3,11 @@
 `survey` bounds the exponent of the largest weight of each pair, from above and from below, and
 keeps for each reader what a run of memories comes to at most, and a segment at least. `read` then
 adds up the weights of the runs that may count beside the best; where the relation is sharp, these
-are few. Where it is blunt (`model.ops.relation.cpu_keyed_blunt`), nearly all pairs count, and
-float32 keeps what counts of them: `survey` adds them up at once, and leaves to `read` the runs with
-a pair that float32 cannot tell. `combine` puts segments together, in ascending order. All of this
-depends on the reader and what it sees alone, so a reader gets the same bits in any batch and any
-chunking.
+are few. Where it is blunt (`causalrn.model.ops.relation.cpu_keyed_blunt`), nearly all pairs count,
+and float32 keeps what counts of them: `survey` adds them up at once, and leaves to `read` the runs
+with a pair that float32 cannot tell. `combine` puts segments together, in ascending order. All of
+this depends on the reader and what it sees alone, so a reader gets the same bits in any batch and
+any chunking.
 
 Common arguments: `a_keys` `[N, n_keys]` and `a_values` `[N, V]`, what readers say; `keys`
 `[n_pages, n_blocks, page_size, KEY_BLOCK]`, `values` `[n_pages, page_size, V]` and `moments`
@@ -20,7 +20,7 @@ Common arguments: `a_keys` `[N, n_keys]` and `a_values` `[N, V]`, what readers s
 import triton
 import triton.language as tl
 
-from model.ops.gpu.tiles import (
+from causalrn.model.ops.gpu.tiles import (
     ALL_REGISTERS,
     VARYING,
     is_active,
@@ -29,8 +29,8 @@ from model.ops.gpu.tiles import (
     store_memory,
     widened,
 )
-from model.ops.relation import KEY_BLOCK
-from model.ops.relation.gpu import dwarfs, run_of
+from causalrn.model.ops.relation import KEY_BLOCK
+from causalrn.model.ops.relation.gpu import dwarfs, run_of
 
 _RUN = 16  # memories; a page has a multiple of it
 _READ = 4096  # values that `read` takes at a time, at most

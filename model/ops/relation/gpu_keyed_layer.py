@@ -8,15 +8,15 @@ import torch
 import triton
 from torch import Tensor
 
-from model.ops.gpu.linear import multiply
-from model.ops.gpu.tiles import ONE_WARP, as_stored
-from model.ops.positions import SOURCE
-from model.ops.relation import KEY_BLOCK, gpu_keyed
-from model.ops.relation.cpu_keyed_blunt import is_blunt
-from model.ops.relation.gpu import SEGMENT
-from model.ops.relation.gpu_layers import shifted_rows, write
-from model.state import LayerState
-from model.step import Step
+from causalrn.model.ops.gpu.linear import multiply
+from causalrn.model.ops.gpu.tiles import ONE_WARP, as_stored
+from causalrn.model.ops.positions import SOURCE
+from causalrn.model.ops.relation import KEY_BLOCK, gpu_keyed
+from causalrn.model.ops.relation.cpu_keyed_blunt import is_blunt
+from causalrn.model.ops.relation.gpu import SEGMENT
+from causalrn.model.ops.relation.gpu_layers import shifted_rows, write
+from causalrn.model.state import LayerState
+from causalrn.model.step import Step
 
 _FAINT = 1e-12  # as on the CPU: a little more, for what rounding leaves of keys that match
 
@@ -48,7 +48,7 @@ class Form:
 
     @classmethod
     def of(cls, mixer: Any) -> "Form":
-        """That of a keyed `model.mixers.normalized.NormalizedRelation`."""
+        """That of a keyed `causalrn.model.mixers.normalized.NormalizedRelation`."""
         params, tau = mixer.params, mixer.temperature.detach().reshape(1)
         return cls(
             n_keys=params.n_keys,
@@ -92,7 +92,7 @@ def full_matches(energy: Tensor) -> Tensor:
 
 
 def keyed_layer(mixer: Any, step: Step, layer: LayerState) -> None:
-    """Add to `step.x` what a keyed `model.mixers.normalized.NormalizedRelation` writes."""
+    """Add to `step.x` what a keyed `causalrn.model.mixers.normalized.NormalizedRelation` writes."""
     device, batch, params = step.scratch, step.scratch.batch, mixer.params
     form: Form = device.kept(mixer, [mixer.temperature], lambda: Form.of(mixer))
     n, n_keys, page_size = batch.n_rows, form.n_keys, step.state.page_size
@@ -134,9 +134,9 @@ def remember(
     """Write the memories of the new rows of a step to their pages.
 
     Args:
-        device: a `model.backends.gpu_scratch.DeviceScratch` with the batch of the step.
+        device: a `causalrn.model.backends.gpu_scratch.DeviceScratch` with the batch of the step.
         form: of the relation.
-        pool: written; see `model.ops.relation.gpu_keyed`.
+        pool: written; see `causalrn.model.ops.relation.gpu_keyed`.
         page_size: of its pages.
         a_keys: `[N, n_keys]`; rounded as the pool's keys are if `sign` is -1.
         b_keys, b_values: `[N, n_keys]`, times `sign`, and `[N, V]`.

@@ -11,9 +11,9 @@ which float32 cannot. So each pair is looked at in float32 first, which bounds i
 above, and only runs with a pair that may count beside the best of its reader are done in float64,
 from the sums of keys to exponents. What is left of exponents then is their distance from the best
 one, 64 at most, and their exponentials and sums are float32 again. Where the relation is blunt
-(`model.ops.relation.cpu_keyed_blunt`), nearly all pairs count, and float32 does for them, but for
-runs with a pair that it cannot tell. A program finds out for itself, from the temperature, so that
-the host need not wait for it.
+(`causalrn.model.ops.relation.cpu_keyed_blunt`), nearly all pairs count, and float32 does for them,
+but for runs with a pair that it cannot tell. A program finds out for itself, from the temperature,
+so that the host need not wait for it.
 
 *What it costs.* A look takes two operations in float32 for each key of a pair, three without a
 tolerance, and four for each value if readers say something of these, which else are summed up once
@@ -40,10 +40,10 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.ops.gpu.tiles import ALL_REGISTERS, ONE_WARP, VARYING, positive
-from model.ops.relation.cpu_keyed_blunt import MOST_BLUNT
-from model.ops.relation.gpu import dwarfs
-from model.ops.relation.gpu_keyed import MARGIN, SLACK, ULP, keys_of, relative
+from causalrn.model.ops.gpu.tiles import ALL_REGISTERS, ONE_WARP, VARYING, positive
+from causalrn.model.ops.relation.cpu_keyed_blunt import MOST_BLUNT
+from causalrn.model.ops.relation.gpu import dwarfs
+from causalrn.model.ops.relation.gpu_keyed import MARGIN, SLACK, ULP, keys_of, relative
 
 _WARPS = 8
 _LARGEST_RUN = 8  # a warp for each pair
@@ -115,7 +115,7 @@ def _older(ages, RECENCY: tl.constexpr):
 
 @triton.jit
 def _is_blunt(tau, d, RECENCY: tl.constexpr, TOLERANCE: tl.constexpr):
-    """As `model.ops.relation.cpu_keyed_blunt.is_blunt`; 0 or 1."""
+    """As `causalrn.model.ops.relation.cpu_keyed_blunt.is_blunt`; 0 or 1."""
     blunt = tl.cast(0, tl.int32)
     if RECENCY == 0 and TOLERANCE == 0:
         largest = tau * (tl.sqrt(d - 1.0) + 2.0)
@@ -433,7 +433,7 @@ def keyed_relation(
     reaches: Tensor | None,
     energy: Tensor | None,
 ) -> Tensor:
-    """See `model.ops.relation.keyed`; differentiable."""
+    """See `causalrn.model.ops.relation.keyed`; differentiable."""
     wanted = torch.ones(a.shape[:2], device=a.device) if active is None else active
     numbers = {"RECENCY": float(recency), "TOLERANCE": float(tolerance), "EPS": float(eps)}
     result: Tensor = _KeyedRelation.apply(  # type: ignore[no-untyped-call]

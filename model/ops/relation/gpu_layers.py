@@ -4,24 +4,24 @@ from typing import Any
 
 from torch import Tensor
 
-from model.ops.gpu.linear import multiply
-from model.ops.norm.gpu import norm_rows
-from model.ops.relation.gpu import relate_all
-from model.ops.relation.gpu_separable import add_up
-from model.ops.token_shift.gpu import extend_tails, shift_rows
-from model.state import LayerState
-from model.step import Step
+from causalrn.model.ops.gpu.linear import multiply
+from causalrn.model.ops.norm.gpu import norm_rows
+from causalrn.model.ops.relation.gpu import relate_all
+from causalrn.model.ops.relation.gpu_separable import add_up
+from causalrn.model.ops.token_shift.gpu import extend_tails, shift_rows
+from causalrn.model.state import LayerState
+from causalrn.model.step import Step
 
 
 def normalized_layer(mixer: Any, step: Step, layer: LayerState) -> None:
-    """Add to `step.x` what a `model.mixers.normalized.NormalizedRelation` writes."""
+    """Add to `step.x` what a `causalrn.model.mixers.normalized.NormalizedRelation` writes."""
     a, b, o = _project(mixer, step, layer)
     relate_all(step.scratch, layer.pool, step.state.page_size, mixer.norm_eps, a, b, o)
     write(mixer, step, layer, o)
 
 
 def separable_layer(mixer: Any, step: Step, layer: LayerState) -> None:
-    """Add to `step.x` what a `model.mixers.separable.SeparableRelation` writes."""
+    """Add to `step.x` what a `causalrn.model.mixers.separable.SeparableRelation` writes."""
     a, b, o = _project(mixer, step, layer)
     sums, page_size = layer.state["sums"], step.state.page_size
     add_up(step.scratch, sums, page_size, mixer.n_head, mixer.norm_eps, a, b, o)

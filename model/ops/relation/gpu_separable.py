@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.ops.gpu.tiles import ONE_WARP, VARYING
-from model.ops.norm.gpu import norm_rows
+from causalrn.model.ops.gpu.tiles import ONE_WARP, VARYING
+from causalrn.model.ops.norm.gpu import norm_rows
 
 SCAN = {"CHANNELS": 32} | ONE_WARP  # a thread for each channel that a program adds up
 
@@ -74,7 +74,7 @@ def add_up(
     """Let the sums of sequences go on with the new rows of a step, and read them after each.
 
     Args:
-        device: a `model.backends.gpu_scratch.DeviceScratch` with the batch of the step.
+        device: a `causalrn.model.backends.gpu_scratch.DeviceScratch` with the batch of the step.
         sums: `[n_states, R]` float64, updated in place.
         page_size, n_heads, eps: of pages, and of the relation.
         a, b: readers and memories, `[N, R]`, overwritten.

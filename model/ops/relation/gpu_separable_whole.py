@@ -28,8 +28,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.ops.gpu.tiles import VARYING
-from model.ops.norm.gpu import norm
+from causalrn.model.ops.gpu.tiles import VARYING
+from causalrn.model.ops.norm.gpu import norm
 
 CHUNK = 32
 # A thread has four channels, so that it waits for four numbers at once. If a product became one
@@ -174,7 +174,7 @@ def change_chunks(
 
 
 def separable_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
-    """See `model.ops.relation.separable_relation`; differentiable, in float32."""
+    """See `causalrn.model.ops.relation.separable_relation`; differentiable, in float32."""
     return running_means(norm(a, eps), norm(b, eps))
 
 

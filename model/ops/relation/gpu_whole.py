@@ -12,12 +12,12 @@ Where float32 is not exact enough for a pair of an own row and a run, that row a
 and done again without their means by functions `_..._with_care`, which few runs take.
 
 Common arguments: `a`, `b` and `g`, readers, memories and the gradient of the result over the number
-of memories, `[B·H, D, W]` float32, as `model.ops.relation.gpu_channels` lays them out; `a_totals`,
-`b_totals`, the sums of rows from there, `[2, B·H, W]`; `length`, T; `n_groups`, B·H; `n_channels`,
-K. Of a program: `own` and `other`, pointers to the first channel of its own rows `[OWN]` and of a
-run of rows on the other side `[RUN]`; `width`, W, the way to the next channel; `own_totals` and
-`other_totals`, to the sums of these rows; `n_rows`, the way to the second part of a sum; `to`, to
-the first channel of what is added to. All that is of pairs is `[RUN, OWN]`.
+of memories, `[B·H, D, W]` float32, as `causalrn.model.ops.relation.gpu_channels` lays them out;
+`a_totals`, `b_totals`, the sums of rows from there, `[2, B·H, W]`; `length`, T; `n_groups`, B·H;
+`n_channels`, K. Of a program: `own` and `other`, pointers to the first channel of its own rows
+`[OWN]` and of a run of rows on the other side `[RUN]`; `width`, W, the way to the next channel;
+`own_totals` and `other_totals`, to the sums of these rows; `n_rows`, the way to the second part of
+a sum; `to`, to the first channel of what is added to. All that is of pairs is `[RUN, OWN]`.
 """
 
 from typing import Any
@@ -28,9 +28,9 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.ops.gpu.tiles import VARYING
-from model.ops.relation.gpu import SEGMENT, dwarfs
-from model.ops.relation.gpu_channels import DEPTH, WIDTH, turned, turned_back
+from causalrn.model.ops.gpu.tiles import VARYING
+from causalrn.model.ops.relation.gpu import SEGMENT, dwarfs
+from causalrn.model.ops.relation.gpu_channels import DEPTH, WIDTH, turned, turned_back
 
 # Two own rows for each thread: both use what it loads of a row on the other side. Registers are few
 # enough for 16 warps on an SM, or 12, which wait for memory in turn.
@@ -295,7 +295,7 @@ def add_gradients(
 
 
 def normalized_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
-    """See `model.ops.relation.normalized_relation`; differentiable."""
+    """See `causalrn.model.ops.relation.normalized_relation`; differentiable."""
     result: Tensor = _NormalizedRelation.apply(a, b, eps)  # type: ignore[no-untyped-call]
     return result
 

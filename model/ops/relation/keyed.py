@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from model.ops.cpu import jit
-from model.ops.device import is_on_device
-from model.ops.relation import KEY_BLOCK, cpu_keyed_whole
-from model.ops.relation.cpu_keyed import RUN
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.device import is_on_device
+from causalrn.model.ops.relation import KEY_BLOCK, cpu_keyed_whole
+from causalrn.model.ops.relation.cpu_keyed import RUN
 
 
 def keyed_relation(
@@ -44,7 +44,7 @@ def keyed_relation(
             of them if left out.
         tolerance: so many times what a full match leaves of the keys counts as nothing; their sum
             is then left out of the means. 0 if all that keys leave counts.
-        reaches: `[B, T]` int64 (`model.ops.positions`), for a tolerance.
+        reaches: `[B, T]` int64 (`causalrn.model.ops.positions`), for a tolerance.
         energy: `[n_taps]` float32, squares of the keys that come of each of the last tokens, for a
             tolerance.
 
@@ -67,7 +67,7 @@ def keyed_relation(
     elif reaches is None or energy is None:
         raise ValueError("a tolerance needs reaches and energy")
     if is_on_device(b):
-        from model.ops.relation import gpu_keyed_whole
+        from causalrn.model.ops.relation import gpu_keyed_whole
 
         return gpu_keyed_whole.keyed_relation(
             a, b, temperature, d_value=d_value, recency=recency, eps=eps, active=active,

@@ -7,7 +7,7 @@ Source: Cui et al., "An All-MLP Sequence Modeling Architecture That Excels at Co
 import torch
 from torch import Tensor
 
-from model.ops.norm.reference import norm
+from causalrn.model.ops.norm.reference import norm
 
 
 def normalized_relation(a: Tensor, b: Tensor, eps: float) -> Tensor:
@@ -114,7 +114,7 @@ def full_match(reaches: Tensor, energy: Tensor) -> Tensor:
     rounding leaves, and for tokens that are too old to count.)
 
     Args:
-        reaches: `[B, T]` (`model.ops.positions`).
+        reaches: `[B, T]` (`causalrn.model.ops.positions`).
         energy: `[n_taps]`, squares of the keys that come of each of the last tokens. A memory's
             taps are one token behind, and borders of turns have no energy.
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.ops.device import is_on_device
-from model.ops.token_shift import cpu
+from causalrn.model.ops.device import is_on_device
+from causalrn.model.ops.token_shift import cpu
 
 
 def token_shift(x: Tensor, weight: Tensor, reaches: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def token_shift(x: Tensor, weight: Tensor, reaches: Tensor) -> Tensor:
         `[O, B, T, D]`.
     """
     if is_on_device(x):
-        from model.ops.token_shift import gpu_whole
+        from causalrn.model.ops.token_shift import gpu_whole
 
         return gpu_whole.token_shift(x, weight, reaches)
     result: Tensor = _TokenShift.apply(x, weight, reaches)  # type: ignore[no-untyped-call]

@@ -1,9 +1,9 @@
 """The convolution with a few taps on the CPU: of whole sequences, and of tokens that follow."""
 
-from model.ops.cpu import jit
-from model.ops.cpu.dealing import take
-from model.ops.cpu.lanes import fma
-from model.ops.token_shift.cpu_lanes import add_taps
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.dealing import take
+from causalrn.model.ops.cpu.lanes import fma
+from causalrn.model.ops.token_shift.cpu_lanes import add_taps
 
 
 @jit.inline
@@ -121,7 +121,7 @@ def keep_tails(taken, starts, context_lens, slots, state_tables, page_size, chan
 
     Args:
         taken: `[1 or more]` int64.
-        starts, context_lens, slots, state_tables: as in `model.state.RaggedBatch`.
+        starts, context_lens, slots, state_tables: as in `causalrn.model.state.RaggedBatch`.
         page_size: in tokens.
         channel: the first of the C channels that are convolved.
         tails: `[n_states, W - 1, C]`, updated in place.

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from model.ops.cpu import jit
-from model.ops.cpu.lanes import (
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.lanes import (
     LANES,
     call_llvm,
     check_contiguous,

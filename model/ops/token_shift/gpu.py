@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.ops.gpu.tiles import VARYING
+from causalrn.model.ops.gpu.tiles import VARYING
 
 TAIL_NUMBERS = 2048  # that one program moves; more of them spill
 
@@ -131,7 +131,7 @@ def shift_rows(
     """Convolve the new rows of a step.
 
     Args:
-        device: a `model.backends.gpu_scratch.DeviceScratch` with the batch of the step.
+        device: a `causalrn.model.backends.gpu_scratch.DeviceScratch` with the batch of the step.
         z: `[N, D]`, normalized rows.
         taps: `[O, W, C]`, for O outputs, 1 or 2, of the C channels from `first` on.
         tails: `[n_states, W - 1, C]`.

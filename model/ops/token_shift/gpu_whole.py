@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.ops.gpu.tiles import VARYING
+from causalrn.model.ops.gpu.tiles import VARYING
 
 ROWS, CHANNELS = 16, 64  # of a tile
 
@@ -112,7 +112,7 @@ def add_tap_gradients(
 
 
 def token_shift(x: Tensor, weight: Tensor, reaches: Tensor) -> Tensor:
-    """See `model.ops.token_shift`; differentiable, in float32."""
+    """See `causalrn.model.ops.token_shift`; differentiable, in float32."""
     result: Tensor = _TokenShift.apply(  # type: ignore[no-untyped-call]
         x.contiguous(), weight.contiguous(), reaches.int()
     )

@@ -5,16 +5,16 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any
 
-from model.sampling import TokenLogprob
-from model.tokenizers.base import Tokenizer
-from server.api.formats.generate import quality, session
-from server.api.formats.pieces import pieces
-from server.api.streaming import DeltaStream
-from server.engine.deltas import Delta
-from server.errors import ServiceError
-from server.http.compact_json import compact_json, json_string
-from server.http.errors import openai_body, status_of
-from server.sessions.turn import Turn
+from causalrn.model.sampling import TokenLogprob
+from causalrn.model.tokenizers.base import Tokenizer
+from causalrn.server.api.formats.generate import quality, session
+from causalrn.server.api.formats.pieces import pieces
+from causalrn.server.api.streaming import DeltaStream
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.errors import ServiceError
+from causalrn.server.http.compact_json import compact_json, json_string
+from causalrn.server.http.errors import openai_body, status_of
+from causalrn.server.sessions.turn import Turn
 
 
 class CompletionFormat:

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from typing import Any
 
-from model.sampling import TokenLogprob
-from server.api.formats.pieces import pieces
-from server.api.streaming import DeltaStream
-from server.engine.deltas import Delta
-from server.errors import ServiceError
-from server.http.compact_json import compact_json, json_string
-from server.http.errors import error_body
-from server.sessions.turn import Turn
+from causalrn.model.sampling import TokenLogprob
+from causalrn.server.api.formats.pieces import pieces
+from causalrn.server.api.streaming import DeltaStream
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.errors import ServiceError
+from causalrn.server.http.compact_json import compact_json, json_string
+from causalrn.server.http.errors import error_body
+from causalrn.server.sessions.turn import Turn
 
 
 class GenerateFormat:

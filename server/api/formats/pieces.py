@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from server.engine.deltas import Delta
-from server.http.compact_json import json_string
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.http.compact_json import json_string
 
 MAX_EVENT_BYTES = 64 * 1024
 """Of an event's data. Clients that read lines have limits from here upwards."""

@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Response
 
-from server.api.accounts import require_admin
-from server.api.dependencies import EnginesDependency
-from server.api.openapi import MODEL_ERRORS, describe_errors
-from server.api.schemas.admin import ModelEntries, ModelEntry
-from server.errors import (
+from causalrn.server.api.accounts import require_admin
+from causalrn.server.api.dependencies import EnginesDependency
+from causalrn.server.api.openapi import MODEL_ERRORS, describe_errors
+from causalrn.server.api.schemas.admin import ModelEntries, ModelEntry
+from causalrn.server.errors import (
     DefaultModelError,
     InvalidRequestError,
     ModelLoadError,

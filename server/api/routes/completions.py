@@ -5,16 +5,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Response
 
-from server.api.formats.completions import CompletionFormat
-from server.api.json_route import JsonRoute
-from server.api.openapi import GENERATION_ERRORS, describe_errors, describe_events
-from server.api.schemas.completions import (
+from causalrn.server.api.formats.completions import CompletionFormat
+from causalrn.server.api.json_route import JsonRoute
+from causalrn.server.api.openapi import GENERATION_ERRORS, describe_errors, describe_events
+from causalrn.server.api.schemas.completions import (
     Completion,
     CompletionRequest,
     StreamOptions,
 )
-from server.api.schemas.errors import OpenAIErrorResponse
-from server.api.submission import Submit
+from causalrn.server.api.schemas.errors import OpenAIErrorResponse
+from causalrn.server.api.submission import Submit
 
 router = APIRouter(prefix="/v1", route_class=JsonRoute, tags=["openai"])
 

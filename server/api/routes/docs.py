@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from server.api.dependencies import RootPath
+from causalrn.server.api.dependencies import RootPath
 
 router = APIRouter(include_in_schema=False)
 

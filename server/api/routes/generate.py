@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Response
 
-from server.api.formats.generate import GenerateFormat
-from server.api.json_route import JsonRoute
-from server.api.openapi import GENERATION_ERRORS, describe_errors, describe_events
-from server.api.schemas.generate import GenerateChunk, GenerateRequest, GenerateResponse
-from server.api.submission import Submit
+from causalrn.server.api.formats.generate import GenerateFormat
+from causalrn.server.api.json_route import JsonRoute
+from causalrn.server.api.openapi import GENERATION_ERRORS, describe_errors, describe_events
+from causalrn.server.api.schemas.generate import GenerateChunk, GenerateRequest, GenerateResponse
+from causalrn.server.api.submission import Submit
 
 router = APIRouter(route_class=JsonRoute, tags=["generate"])
 

@@ -2,10 +2,15 @@
 
 from fastapi import APIRouter, Response
 
-from server.api.dependencies import EnginesDependency, SessionsDependency
-from server.api.openapi import SESSION_ERRORS, describe_errors
-from server.api.schemas.health import LiveResponse, ReadyResponse
-from server.errors import NotReadyError, ShuttingDownError, StartingError, StoreUnavailableError
+from causalrn.server.api.dependencies import EnginesDependency, SessionsDependency
+from causalrn.server.api.openapi import SESSION_ERRORS, describe_errors
+from causalrn.server.api.schemas.health import LiveResponse, ReadyResponse
+from causalrn.server.errors import (
+    NotReadyError,
+    ShuttingDownError,
+    StartingError,
+    StoreUnavailableError,
+)
 
 router = APIRouter(tags=["health"])
 

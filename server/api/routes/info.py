@@ -4,14 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from model.device import chosen_device
-from server import __version__
-from server.api.dependencies import EnginesDependency
-from server.api.openapi import MODEL_QUERY_ERRORS, describe_errors
-from server.api.schemas.info import InfoResponse, Limits, TaskInfo, TokenizerInfo
-from server.api.schemas.model_name import ModelQuery
-from server.engine.modes import modes
-from server.sessions.snapshot import largest_size
+from causalrn.model.device import chosen_device
+from causalrn.server import __version__
+from causalrn.server.api.dependencies import EnginesDependency
+from causalrn.server.api.openapi import MODEL_QUERY_ERRORS, describe_errors
+from causalrn.server.api.schemas.info import InfoResponse, Limits, TaskInfo, TokenizerInfo
+from causalrn.server.api.schemas.model_name import ModelQuery
+from causalrn.server.engine.modes import modes
+from causalrn.server.sessions.snapshot import largest_size
 
 router = APIRouter(tags=["info"])
 

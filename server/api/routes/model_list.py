@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from server.api.dependencies import EnginesDependency
-from server.api.openapi import MODEL_ERRORS, describe_errors
-from server.api.schemas.model_list import Model, ModelList
-from server.engine.engine import Engine
+from causalrn.server.api.dependencies import EnginesDependency
+from causalrn.server.api.openapi import MODEL_ERRORS, describe_errors
+from causalrn.server.api.schemas.model_list import Model, ModelList
+from causalrn.server.engine.engine import Engine
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 

@@ -6,24 +6,24 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.api.accounts import AccountDependency
-from server.api.dependencies import RootPath, SessionId, SessionsDependency
-from server.api.json_route import OptionalJsonRoute
-from server.api.openapi import (
+from causalrn.server.api.accounts import AccountDependency
+from causalrn.server.api.dependencies import RootPath, SessionId, SessionsDependency
+from causalrn.server.api.json_route import OptionalJsonRoute
+from causalrn.server.api.openapi import (
     BODY_ERRORS,
     MODEL_ERRORS,
     SESSION_ERRORS,
     Examples,
     describe_errors,
 )
-from server.api.schemas.sessions import (
+from causalrn.server.api.schemas.sessions import (
     MAX_PAGE,
     CreateSessionRequest,
     ForkSessionRequest,
     Session,
     SessionList,
 )
-from server.errors import (
+from causalrn.server.errors import (
     InvalidRequestError,
     ModelNotFoundError,
     ServiceError,
@@ -33,7 +33,7 @@ from server.errors import (
     StoreUnavailableError,
     TooManySessionsError,
 )
-from server.sessions.session_info import SessionInfo
+from causalrn.server.sessions.session_info import SessionInfo
 
 router = APIRouter(route_class=OptionalJsonRoute, tags=["sessions"])
 

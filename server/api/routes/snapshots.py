@@ -6,13 +6,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
 
-from server.api.accounts import AccountDependency
-from server.api.dependencies import RootPath, SessionId, SessionsDependency
-from server.api.openapi import SESSION_ERRORS, describe_errors
-from server.api.routes.sessions import describe
-from server.api.schemas.generation_fields import SESSION_ID
-from server.api.schemas.sessions import Session
-from server.errors import (
+from causalrn.server.api.accounts import AccountDependency
+from causalrn.server.api.dependencies import RootPath, SessionId, SessionsDependency
+from causalrn.server.api.openapi import SESSION_ERRORS, describe_errors
+from causalrn.server.api.routes.sessions import describe
+from causalrn.server.api.schemas.generation_fields import SESSION_ID
+from causalrn.server.api.schemas.sessions import Session
+from causalrn.server.errors import (
     BodyTooLargeError,
     InvalidRequestError,
     InvalidSnapshotError,
@@ -29,9 +29,9 @@ from server.errors import (
     UnavailableError,
     UnsupportedMediaTypeError,
 )
-from server.http import spool
-from server.http.content_type import content_type
-from server.sessions.snapshot import write_snapshot
+from causalrn.server.http import spool
+from causalrn.server.http.content_type import content_type
+from causalrn.server.sessions.snapshot import write_snapshot
 
 router = APIRouter(tags=["sessions"])
 

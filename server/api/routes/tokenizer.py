@@ -7,21 +7,21 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from model.tokenizers.base import TokenizerError, special_tokens
-from server.api.dependencies import EnginesDependency
-from server.api.json_route import JsonRoute
-from server.api.openapi import MODEL_QUERY_ERRORS, PROMPT_ERRORS, describe_errors
-from server.api.schemas.model_name import ModelQuery
-from server.api.schemas.tokenizer import (
+from causalrn.model.tokenizers.base import TokenizerError, special_tokens
+from causalrn.server.api.dependencies import EnginesDependency
+from causalrn.server.api.json_route import JsonRoute
+from causalrn.server.api.openapi import MODEL_QUERY_ERRORS, PROMPT_ERRORS, describe_errors
+from causalrn.server.api.schemas.model_name import ModelQuery
+from causalrn.server.api.schemas.tokenizer import (
     DetokenizeRequest,
     DetokenizeResponse,
     TokenizerDescription,
     TokenizeRequest,
     TokenizeResponse,
 )
-from server.engine.modes import RAW, choose_mode, frame
-from server.errors import InvalidRequestError
-from server.http.compact_json import compact_json_in_pieces
+from causalrn.server.engine.modes import RAW, choose_mode, frame
+from causalrn.server.errors import InvalidRequestError
+from causalrn.server.http.compact_json import compact_json_in_pieces
 
 router = APIRouter(route_class=JsonRoute, tags=["tokenizer"])
 

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.engine.model_info import ModelStatus
+from causalrn.server.engine.model_info import ModelStatus
 
 
 class ModelEntry(BaseModel):

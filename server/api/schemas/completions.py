@@ -11,18 +11,18 @@ from pydantic import (
     model_validator,
 )
 
-from server.api.schemas.generate import REASONS, Match, TurnInfo, Verified
-from server.api.schemas.generation_fields import (
+from causalrn.server.api.schemas.generate import REASONS, Match, TurnInfo, Verified
+from causalrn.server.api.schemas.generation_fields import (
     MAX_SAMPLES,
     MODES,
     GenerationFields,
     Source,
     refusal,
 )
-from server.api.schemas.prompts import MAX_CHOICES, read_prompts
-from server.api.schemas.unsupported_fields import UnsupportedFields
-from server.engine.deltas import FinishReason
-from server.engine.modes import RAW
+from causalrn.server.api.schemas.prompts import MAX_CHOICES, read_prompts
+from causalrn.server.api.schemas.unsupported_fields import UnsupportedFields
+from causalrn.server.engine.deltas import FinishReason
+from causalrn.server.engine.modes import RAW
 
 _IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 _TEXT = {"type": "string"}

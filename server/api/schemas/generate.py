@@ -5,12 +5,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from server.api.schemas.generation_fields import (
+from causalrn.server.api.schemas.generation_fields import (
     MODES,
     GenerationFields,
     Source,
 )
-from server.engine.deltas import FinishReason
+from causalrn.server.engine.deltas import FinishReason
 
 Match = Annotated[
     float | None,

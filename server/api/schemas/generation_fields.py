@@ -14,10 +14,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from model.sampling import SamplingParams
-from server.api.schemas.model_name import ModelName
-from server.engine.generation import GenerationParams
-from server.engine.modes import RAW
+from causalrn.model.sampling import SamplingParams
+from causalrn.server.api.schemas.model_name import ModelName
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.engine.modes import RAW
 
 MAX_STOP_STRINGS = 4
 MAX_STOP_LENGTH = 256

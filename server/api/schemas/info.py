@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from server.api.schemas.generation_fields import (
+from causalrn.server.api.schemas.generation_fields import (
     MAX_LOGPROBS,
     MAX_SAMPLES,
     MAX_STOP_LENGTH,

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from server.api.schemas.generation_fields import Source, refusal
-from server.engine.modes import RAW
+from causalrn.server.api.schemas.generation_fields import Source, refusal
+from causalrn.server.engine.modes import RAW
 
 MAX_CHOICES = 128
 

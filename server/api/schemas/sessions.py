@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.api.schemas.model_name import ModelName
+from causalrn.server.api.schemas.model_name import ModelName
 
 MAX_PAGE = 1000
 

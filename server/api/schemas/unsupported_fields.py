@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from server.api.schemas.generation_fields import refusal
+from causalrn.server.api.schemas.generation_fields import refusal
 
 
 class UnsupportedFields(BaseModel):

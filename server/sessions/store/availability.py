@@ -2,7 +2,7 @@
 
 import logging
 
-from server.sessions.store.refusals import unavailable
+from causalrn.server.sessions.store.refusals import unavailable
 
 logger = logging.getLogger(__name__)
 

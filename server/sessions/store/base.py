@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from server.errors import ServiceError
+from causalrn.server.errors import ServiceError
 
 
 @dataclass(frozen=True)

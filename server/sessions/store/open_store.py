@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
-from server.errors import StartupError
-from server.sessions.store.base import SessionStore
-from server.sessions.store.sqlite import SqliteStore
+from causalrn.server.errors import StartupError
+from causalrn.server.sessions.store.base import SessionStore
+from causalrn.server.sessions.store.sqlite import SqliteStore
 
 
 def open_store(url: str, *, lease_seconds: float) -> SessionStore:
@@ -21,7 +21,9 @@ def open_store(url: str, *, lease_seconds: float) -> SessionStore:
         StartupError: the URL names no store.
     """
     if re.match(r"postgres(ql)?://", url):
-        from server.sessions.store.postgres import PostgresStore  # loaded only where it is used
+        from causalrn.server.sessions.store.postgres import (
+            PostgresStore,  # loaded only where it is used
+        )
 
         return PostgresStore(url, lease_seconds=lease_seconds)
     if (found := re.fullmatch(r"sqlite:///+([^/?#][^?#]*)", url)) is not None:

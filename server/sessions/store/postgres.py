@@ -8,17 +8,17 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from server.errors import ServiceError, StoreUnavailableError
-from server.sessions.store import postgres_rows as rows
-from server.sessions.store import refusals
-from server.sessions.store.availability import Availability
-from server.sessions.store.base import Append, SessionRecord, could_be_id
-from server.sessions.store.postgres_connections import Connection, PostgresConnections
-from server.sessions.store.postgres_errors import is_lasting, reason
-from server.sessions.store.postgres_rows import ALIVE, COLUMNS, NOW, Changes, Found
-from server.sessions.store.postgres_schema import LOCK, prepare
-from server.sessions.store.settle import forget, settle
-from server.sessions.store.token_log import LogEnd
+from causalrn.server.errors import ServiceError, StoreUnavailableError
+from causalrn.server.sessions.store import postgres_rows as rows
+from causalrn.server.sessions.store import refusals
+from causalrn.server.sessions.store.availability import Availability
+from causalrn.server.sessions.store.base import Append, SessionRecord, could_be_id
+from causalrn.server.sessions.store.postgres_connections import Connection, PostgresConnections
+from causalrn.server.sessions.store.postgres_errors import is_lasting, reason
+from causalrn.server.sessions.store.postgres_rows import ALIVE, COLUMNS, NOW, Changes, Found
+from causalrn.server.sessions.store.postgres_schema import LOCK, prepare
+from causalrn.server.sessions.store.settle import forget, settle
+from causalrn.server.sessions.store.token_log import LogEnd
 
 T = TypeVar("T")
 

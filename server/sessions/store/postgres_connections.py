@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from server.errors import ServiceError, StartupError
+from causalrn.server.errors import ServiceError, StartupError
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from server.sessions.store import refusals
-from server.sessions.store.base import SessionRecord, could_be_id
-from server.sessions.store.postgres_connections import Connection
-from server.sessions.store.token_log import LogEnd
+from causalrn.server.sessions.store import refusals
+from causalrn.server.sessions.store.base import SessionRecord, could_be_id
+from causalrn.server.sessions.store.postgres_connections import Connection
+from causalrn.server.sessions.store.token_log import LogEnd
 
 NOW = "extract(epoch FROM statement_timestamp())::float8"
 ALIVE = f"expires_at >= {NOW}"

@@ -3,8 +3,8 @@
 import logging
 import time
 
-from server.errors import StoreUnavailableError
-from server.sessions.store.postgres_connections import Connection
+from causalrn.server.errors import StoreUnavailableError
+from causalrn.server.sessions.store.postgres_connections import Connection
 
 logger = logging.getLogger(__name__)
 

@@ -1,13 +1,13 @@
 """The errors that every store raises, in the same words."""
 
-from server.errors import (
+from causalrn.server.errors import (
     SessionBusyError,
     SessionExistsError,
     SessionNotFoundError,
     StoreUnavailableError,
     TooManySessionsError,
 )
-from server.printable import LONGEST_ECHO, printable
+from causalrn.server.printable import LONGEST_ECHO, printable
 
 
 def not_found(id: str) -> SessionNotFoundError:

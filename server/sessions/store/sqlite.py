@@ -6,14 +6,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from server.errors import ServiceError, StartupError, StoreUnavailableError
-from server.sessions.store import refusals
-from server.sessions.store import sqlite_rows as rows
-from server.sessions.store.base import Append, SessionRecord, could_be_id
-from server.sessions.store.settle import forget, settle
-from server.sessions.store.sqlite_file import SqliteFile, touch
-from server.sessions.store.sqlite_thread import Job, SqliteThread, T, Transaction, shrink
-from server.sessions.store.token_log import LogEnd
+from causalrn.server.errors import ServiceError, StartupError, StoreUnavailableError
+from causalrn.server.sessions.store import refusals
+from causalrn.server.sessions.store import sqlite_rows as rows
+from causalrn.server.sessions.store.base import Append, SessionRecord, could_be_id
+from causalrn.server.sessions.store.settle import forget, settle
+from causalrn.server.sessions.store.sqlite_file import SqliteFile, touch
+from causalrn.server.sessions.store.sqlite_thread import Job, SqliteThread, T, Transaction, shrink
+from causalrn.server.sessions.store.token_log import LogEnd
 
 _SWEEP_SESSIONS = 32  # removed by one commit, so that others need not wait long
 _LEAST_STEP = 1.0  # second by which the machine's clock must be set to be followed

@@ -8,8 +8,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-from server.errors import StoreUnavailableError
-from server.sessions.store.disk_reserve import DiskReserve
+from causalrn.server.errors import StoreUnavailableError
+from causalrn.server.sessions.store.disk_reserve import DiskReserve
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100

@@ -4,10 +4,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from server.sessions.store import refusals
-from server.sessions.store.base import SessionRecord, could_be_id
-from server.sessions.store.sqlite_thread import Transaction
-from server.sessions.store.token_log import LogEnd
+from causalrn.server.sessions.store import refusals
+from causalrn.server.sessions.store.base import SessionRecord, could_be_id
+from causalrn.server.sessions.store.sqlite_thread import Transaction
+from causalrn.server.sessions.store.token_log import LogEnd
 
 ALIVE = "expires_at >= :now"
 COLUMNS = "key, crc, id, model, fingerprint, n_tokens, created_at, used_at, ttl, owner"

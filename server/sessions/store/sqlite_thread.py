@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from server.errors import ServiceError, StoreUnavailableError
-from server.sessions.store.availability import Availability
-from server.sessions.store.refusals import unavailable
-from server.sessions.store.sqlite_file import SqliteFile
-from server.sessions.store.steady_clock import SteadyClock
+from causalrn.server.errors import ServiceError, StoreUnavailableError
+from causalrn.server.sessions.store.availability import Availability
+from causalrn.server.sessions.store.refusals import unavailable
+from causalrn.server.sessions.store.sqlite_file import SqliteFile
+from causalrn.server.sessions.store.steady_clock import SteadyClock
 
 _JOBS_PER_COMMIT = 32
 _SHRINK_PAGES = 2048  # of 4 KiB, removed from the file at a time

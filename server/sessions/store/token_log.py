@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from server.errors import SessionDamagedError
+from causalrn.server.errors import SessionDamagedError
 
 BLOCK_TOKENS = 256  # a block stays small enough to be rewritten for every token that it grows by
 _TOKEN = np.dtype("<u4")

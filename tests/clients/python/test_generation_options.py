@@ -6,6 +6,7 @@ from typing import get_type_hints
 
 import pytest
 
+from causalrn.server.application import create_app
 from causalrn_client import (
     AsyncClient,
     AsyncSession,
@@ -17,7 +18,6 @@ from causalrn_client import (
     TurnOptions,
 )
 from causalrn_client.requests import generate_call
-from server.app import create_app
 
 # The client sends one as a header, and calls the other by another name.
 RENAMED = {"request_id": None, "deadline": "timeout"}

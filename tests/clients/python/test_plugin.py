@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from model.cli import app
+from causalrn.model.cli import app
 from tests.clients.python.contract_server import Canned, ContractServer
 from tests.clients.python.raw_server import Reply, raw_server
 
@@ -87,7 +87,7 @@ def test_remote_is_a_command(packages: Path, server: ContractServer) -> None:
 
 def test_help_waits_for_no_http_client() -> None:
     program = (
-        "import sys; from model.cli import app; app(['--help'], standalone_mode=False); "
+        "import sys; from causalrn.model.cli import app; app(['--help'], standalone_mode=False); "
         "assert 'causalrn_client.cli' in sys.modules; sys.exit('httpx' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)

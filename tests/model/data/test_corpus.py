@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.data import corpus as corpus_module
-from model.data.corpus import Corpus, make_corpus
-from model.data.documents import Format
-from model.data.errors import DataError
-from model.data.survey import Survey, check_symbols, survey
-from model.tokenizers.alphabet import AlphabetTokenizer
-from model.tokenizers.base import Tokenizer
-from model.tokenizers.byte import ByteTokenizer
+from causalrn.model.data import corpus as corpus_module
+from causalrn.model.data.corpus import Corpus, make_corpus
+from causalrn.model.data.documents import Format
+from causalrn.model.data.errors import DataError
+from causalrn.model.data.survey import Survey, check_symbols, survey
+from causalrn.model.tokenizers.alphabet import AlphabetTokenizer
+from causalrn.model.tokenizers.base import Tokenizer
+from causalrn.model.tokenizers.byte import ByteTokenizer
 
 BYTES = ByteTokenizer()
 TEXTS = [f"document {n} é" for n in range(40)]
@@ -89,7 +89,7 @@ def test_at_least_one_document_is_held_out(lines: Path, tmp_path: Path, share: f
 def test_the_end_of_a_single_document_is_held_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    monkeypatch.setattr("model.data.documents._CHUNK", chunk)
+    monkeypatch.setattr("causalrn.model.data.documents._CHUNK", chunk)
     text = "".join(TEXTS)
     (tmp_path / "a.txt").write_text(text)
     corpus = corpus_of(tmp_path, found_in(tmp_path / "a.txt"), held_out=0.25)

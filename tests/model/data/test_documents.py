@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.data import documents
-from model.data.documents import Format, find_files, read_lines, read_pieces
-from model.data.errors import DataError
+from causalrn.model.data import documents
+from causalrn.model.data.documents import Format, find_files, read_lines, read_pieces
+from causalrn.model.data.errors import DataError
 
 any_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufeff"))
 

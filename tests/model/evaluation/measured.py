@@ -4,7 +4,7 @@ from typing import TypeVar
 
 import pytest
 
-from model.evaluation.measuring import Measurement, Result
+from causalrn.model.evaluation.measuring import Measurement, Result
 
 _Result = TypeVar("_Result", bound=Result)
 

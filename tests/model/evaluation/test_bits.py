@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from model.checkpoint import Checkpoint
-from model.data.documents import Format
-from model.evaluation.bits import Cell, bits, mean, table
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.data.documents import Format
+from causalrn.model.evaluation.bits import Cell, bits, mean, table
 from tests.model.command import refusal, run
 from tests.model.tiny import random_checkpoint
 

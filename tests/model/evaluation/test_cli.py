@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from model.checkpoint import load_checkpoint
-from model.evaluation import turns
-from model.evaluation.passages import BYTE_MATERIALS
-from model.evaluation.plan import read_plan
-from model.evaluation.strings import LETTER_KINDS, named_kinds_of
-from model.tokenizers.byte import ByteTokenizer
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.evaluation import turns
+from causalrn.model.evaluation.passages import BYTE_MATERIALS
+from causalrn.model.evaluation.plan import read_plan
+from causalrn.model.evaluation.strings import LETTER_KINDS, named_kinds_of
+from causalrn.model.tokenizers.byte import ByteTokenizer
 from tests.model.command import ROOT, perfect_copier, refusal, run, start, use_script
 from tests.model.tiny import answering, copying, random_checkpoint, scripted_checkpoint
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import Checkpoint
-from model.evaluation import memory
-from model.evaluation.copying import Cell, markdown_tables, silence_block
-from model.evaluation.copying import copying as measurement
-from model.evaluation.errors import EvaluationError
-from model.evaluation.measuring import Measurement
-from model.evaluation.plan import Copies, Plan
-from model.evaluation.strings import LETTER_KINDS
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.evaluation import memory
+from causalrn.model.evaluation.copying import Cell, markdown_tables, silence_block
+from causalrn.model.evaluation.copying import copying as measurement
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.evaluation.measuring import Measurement
+from causalrn.model.evaluation.plan import Copies, Plan
+from causalrn.model.evaluation.strings import LETTER_KINDS
 from tests.model.evaluation.measured import measured
 from tests.model.tiny import copying, random_checkpoint, scripted_checkpoint, tiny_config
 

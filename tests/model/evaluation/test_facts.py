@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.evaluation.errors import EvaluationError
-from model.evaluation.fact_recall import Cell, fact_recall, markdown_tables
-from model.evaluation.facts import PATTERNS, draw_facts, draw_names, passages_of
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.evaluation.fact_recall import Cell, fact_recall, markdown_tables
+from causalrn.model.evaluation.facts import PATTERNS, draw_facts, draw_names, passages_of
 from tests.model.evaluation.measured import measured
 from tests.model.tiny import Script, answering, random_checkpoint, scripted_checkpoint, tiny_config
 

@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
-from model.evaluation.passages import BYTE_MATERIALS, LONGEST, SHORTEST, Reading, read_passages
-from model.evaluation.queries import LEAST_REST, Place, Query, draw_queries
+from causalrn.model.evaluation.passages import (
+    BYTE_MATERIALS,
+    LONGEST,
+    SHORTEST,
+    Reading,
+    read_passages,
+)
+from causalrn.model.evaluation.queries import LEAST_REST, Place, Query, draw_queries
 from tests.model.tiny import tiny_config
 
 CONFIG = tiny_config("bytes")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from model.checkpoint import Checkpoint
-from model.evaluation.errors import EvaluationError
-from model.evaluation.plan import Wanted, cells_of, plan_names, read_plan
-from model.evaluation.strings import BYTE_KINDS
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.evaluation.plan import Wanted, cells_of, plan_names, read_plan
+from causalrn.model.evaluation.strings import BYTE_KINDS
 from tests.model.tiny import scripted_checkpoint
 
 POWERS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]

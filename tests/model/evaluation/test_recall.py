@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from model.evaluation import asking, memory
-from model.evaluation.errors import EvaluationError
-from model.evaluation.passages import BYTE_MATERIALS, LONGEST, SHORTEST
-from model.evaluation.queries import LEAST_REST
-from model.evaluation.recall import recall
-from model.evaluation.recall_cell import Cell, markdown_tables
+from causalrn.model.evaluation import asking, memory
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.evaluation.passages import BYTE_MATERIALS, LONGEST, SHORTEST
+from causalrn.model.evaluation.queries import LEAST_REST
+from causalrn.model.evaluation.recall import recall
+from causalrn.model.evaluation.recall_cell import Cell, markdown_tables
 from tests.model.evaluation.measured import measured
 from tests.model.tiny import answering, random_checkpoint, scripted_checkpoint, tiny_config
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.evaluation.calibration import distribution, least_match, refused
-from model.evaluation.errors import EvaluationError
-from model.evaluation.facts import PATTERNS
-from model.evaluation.near_misses import SORTS, draw_miss
-from model.evaluation.passages import BYTE_MATERIALS
-from model.evaluation.refusal_cell import BY_NAME, Cell, calibrated, markdown_tables
-from model.evaluation.refusals import refusals
+from causalrn.model.evaluation.calibration import distribution, least_match, refused
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.evaluation.facts import PATTERNS
+from causalrn.model.evaluation.near_misses import SORTS, draw_miss
+from causalrn.model.evaluation.passages import BYTE_MATERIALS
+from causalrn.model.evaluation.refusal_cell import BY_NAME, Cell, calibrated, markdown_tables
+from causalrn.model.evaluation.refusals import refusals
 from tests.model.evaluation.measured import measured
 from tests.model.tiny import (
     Matching,

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from model import progress
-from model.evaluation.results_file import ResultsFile
-from model.tasks.copying import Copying
+from causalrn.model import progress
+from causalrn.model.evaluation.results_file import ResultsFile
+from causalrn.model.tasks.copying import Copying
 from tests.model.command import refusal, run, start, use_script
 from tests.model.evaluation.test_cli import COMMANDS
 from tests.model.tiny import answering, random_checkpoint, scripted_checkpoint

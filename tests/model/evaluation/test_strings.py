@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from model.evaluation.strings import BYTE_KINDS, LETTER_KINDS, kinds_of, named_kinds_of
-from model.tasks.strings import Source
-from model.tokenizers.alphabet import AlphabetTokenizer, LetterTokenizer
-from model.tokenizers.base import Tokenizer, special_tokens
-from model.tokenizers.byte import ByteTokenizer
+from causalrn.model.evaluation.strings import BYTE_KINDS, LETTER_KINDS, kinds_of, named_kinds_of
+from causalrn.model.tasks.strings import Source
+from causalrn.model.tokenizers.alphabet import AlphabetTokenizer, LetterTokenizer
+from causalrn.model.tokenizers.base import Tokenizer, special_tokens
+from causalrn.model.tokenizers.byte import ByteTokenizer
 
 LENGTHS = [*range(1, 65), 512]
 TOKENIZERS: list[Tokenizer] = [ByteTokenizer(), LetterTokenizer(), AlphabetTokenizer("01")]

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from model.evaluation import memory
-from model.evaluation import turns as module
-from model.evaluation.errors import EvaluationError
-from model.evaluation.strings import LETTER_KINDS
-from model.evaluation.turn_scores import (
+from causalrn.model.evaluation import memory
+from causalrn.model.evaluation import turns as module
+from causalrn.model.evaluation.errors import EvaluationError
+from causalrn.model.evaluation.strings import LETTER_KINDS
+from causalrn.model.evaluation.turn_scores import (
     LIKE_EARLIER,
     KindScore,
     Session,
@@ -17,7 +17,7 @@ from model.evaluation.turn_scores import (
     score_tables,
     score_turns,
 )
-from model.evaluation.turns import turns
+from causalrn.model.evaluation.turns import turns
 from tests.model.evaluation.measured import measured
 from tests.model.tiny import Script, answering, scripted_checkpoint, tiny_config
 

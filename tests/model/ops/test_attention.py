@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.ops.attention import cpu, linear_attention, reference, rotate, softmax_attention
-from model.ops.attention.cpu_placed_layer import turns_of
-from model.ops.cpu import jit
-from model.ops.relation.cpu import SEGMENT
+from causalrn.model.ops.attention import cpu, linear_attention, reference, rotate, softmax_attention
+from causalrn.model.ops.attention.cpu_placed_layer import turns_of
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.relation.cpu import SEGMENT
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 BOTH = [

@@ -13,12 +13,12 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.backends.gpu_inputs import Inputs, nobody
-from model.draws import Draw, RowDraw
-from model.ops.logits.gpu_sampling import make_draws, weigh
-from model.predictions import Predictions
-from model.sampling import Sampler, SamplingParams
-from model.tokenizers.byte import ByteTokenizer
+from causalrn.model.backends.gpu_inputs import Inputs, nobody
+from causalrn.model.draws import Draw, RowDraw
+from causalrn.model.ops.logits.gpu_sampling import make_draws, weigh
+from causalrn.model.predictions import Predictions
+from causalrn.model.sampling import Sampler, SamplingParams
+from causalrn.model.tokenizers.byte import ByteTokenizer
 
 pytestmark = pytest.mark.usefixtures("quick_interpreter")
 CPU = torch.device("cpu")

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.ops.device import as_on_device
-from model.ops.token_shift import reference, token_shift
+from causalrn.model.ops.device import as_on_device
+from causalrn.model.ops.token_shift import reference, token_shift
 
 pytestmark = pytest.mark.usefixtures("quick_interpreter")
 

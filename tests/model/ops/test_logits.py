@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.ops.logits.cpu import find_likeliest
+from causalrn.model.ops.logits.cpu import find_likeliest
 
 FEW_VALUES = st.sampled_from([0.0, -0.0, 1e-45, -1e-45, 1.0, -1.0, 3e38, -3e38])
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from model.ops.attention import linear_attention
-from model.ops.matrix_state import matrix_state, reference
+from causalrn.model.ops.attention import linear_attention
+from causalrn.model.ops.matrix_state import matrix_state, reference
 
 
 def _draw(length: int, heads: int, n: int, fades: bool, seed: int) -> list[Tensor]:

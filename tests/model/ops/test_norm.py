@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.ops.cpu import jit
-from model.ops.device import as_on_device
-from model.ops.norm import norm, reference
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.device import as_on_device
+from causalrn.model.ops.norm import norm, reference
 
 # Two channels normalize to ±1 whatever they are: their gradient is rounding only.
 SHAPES = st.tuples(st.integers(1, 5), st.integers(3, 70))

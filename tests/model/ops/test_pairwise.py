@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.ops import pairwise
-from model.ops.pairwise import pairwise_relation, reference
-from model.ops.pairwise.form import ACTIVATIONS, Form, Normalization
-from model.ops.relation import normalized_relation, separable_relation
+from causalrn.model.ops import pairwise
+from causalrn.model.ops.pairwise import pairwise_relation, reference
+from causalrn.model.ops.pairwise.form import ACTIVATIONS, Form, Normalization
+from causalrn.model.ops.relation import normalized_relation, separable_relation
 
 EPS = 1e-6
 _NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)

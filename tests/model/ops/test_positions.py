@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.ops.positions import NOWHERE, OUTPUT, RECALL, SOURCE, STATE_SIZE
-from model.ops.positions.cpu import advance
+from causalrn.model.ops.positions import NOWHERE, OUTPUT, RECALL, SOURCE, STATE_SIZE
+from causalrn.model.ops.positions.cpu import advance
 
 BOS, SEP = 100, 101
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from model.ops.cpu import jit
-from model.ops.token_shift.cpu import keep_tails
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.token_shift.cpu import keep_tails
 
 _CHANNEL, _CHANNELS = 2, 3
 

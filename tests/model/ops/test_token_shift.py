@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.ops.cpu import jit
-from model.ops.token_shift import reference, token_shift
-from model.ops.token_shift.cpu import extend_tail, shift_rows
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.token_shift import reference, token_shift
+from causalrn.model.ops.token_shift.cpu import extend_tail, shift_rows
 
 Shift = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 

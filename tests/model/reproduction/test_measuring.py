@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.decoder import Decoder
-from model.reproduction.job import Job
-from model.reproduction.measuring import Measured, accuracy, measure
-from model.tasks.copying import Copying, CopyingParams
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.decoder import Decoder
+from causalrn.model.reproduction.job import Job
+from causalrn.model.reproduction.measuring import Measured, accuracy, measure
+from causalrn.model.tasks.copying import Copying, CopyingParams
 from tests.model.tiny import random_checkpoint
 
 CHECKPOINTS = Path(__file__).parents[3] / "checkpoints"

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.reproduction.job import Job
-from model.reproduction.models import MODELS, UnknownModelError, find_model
-from model.reproduction.plan import PlanError, load_plan, plan_names
-from model.training.preset_files import PresetError
+from causalrn.model.reproduction.job import Job
+from causalrn.model.reproduction.models import MODELS, UnknownModelError, find_model
+from causalrn.model.reproduction.plan import PlanError, load_plan, plan_names
+from causalrn.model.training.preset_files import PresetError
 
 
 def _job(model: str) -> Job:

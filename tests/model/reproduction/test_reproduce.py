@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from model.checkpoint import load_checkpoint
-from model.reproduction.report import per_cent
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.reproduction.report import per_cent
 from tests.model.command import refusal, run, start
 
 PLAN = """

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from model.reproduction.job import Job
-from model.reproduction.plan import Contest
-from model.reproduction.results import Result, Results, ResultsError
-from model.reproduction.schedule import gpu_of_rank, ready, work_left
+from causalrn.model.reproduction.job import Job
+from causalrn.model.reproduction.plan import Contest
+from causalrn.model.reproduction.results import Result, Results, ResultsError
+from causalrn.model.reproduction.schedule import gpu_of_rank, ready, work_left
 
 JOB = Job("normalized", 5, 1e-3, batch=7, steps=100, layers=2, width=16, seed=3)
 

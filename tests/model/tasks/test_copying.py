@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from model.tasks.base import IGNORED, Batch
-from model.tasks.contexts import draw_contexts
-from model.tasks.copying import Copying, CopyingParams
-from model.tasks.strings import sources_of
-from model.tokenizers.alphabet import LetterTokenizer
+from causalrn.model.tasks.base import IGNORED, Batch
+from causalrn.model.tasks.contexts import draw_contexts
+from causalrn.model.tasks.copying import Copying, CopyingParams
+from causalrn.model.tasks.strings import sources_of
+from causalrn.model.tokenizers.alphabet import LetterTokenizer
 from tests.model.tiny import tiny_config
 
 CONFIG = tiny_config()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from model.tasks.passages import rest_of_passage
+from causalrn.model.tasks.passages import rest_of_passage
 from tests.model.tiny import tiny_config
 
 CONFIG = tiny_config("bytes", recall=True)

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.blueprint import make_blueprint
-from model.data.corpus import Corpus, Part
-from model.tasks.base import ReadsData
-from model.tasks.strings import half_each, passages_of
-from model.tokenizers.registry import make_tokenizer
+from causalrn.model.blueprint import make_blueprint
+from causalrn.model.data.corpus import Corpus, Part
+from causalrn.model.tasks.base import ReadsData
+from causalrn.model.tasks.strings import half_each, passages_of
+from causalrn.model.tokenizers.registry import make_tokenizer
 from tests.model.tiny import tiny_config
 
 LETTERS = make_tokenizer("letters", Path())

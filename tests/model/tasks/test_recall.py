@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from model.tasks.base import IGNORED, Batch
-from model.tasks.contexts import draw_contexts
-from model.tasks.strings import Source, sources_of
-from model.tokenizers.alphabet import LetterTokenizer
+from causalrn.model.tasks.base import IGNORED, Batch
+from causalrn.model.tasks.contexts import draw_contexts
+from causalrn.model.tasks.strings import Source, sources_of
+from causalrn.model.tokenizers.alphabet import LetterTokenizer
 from tests.model.tiny import tiny_config
 
 CONFIG = tiny_config(recall=True)

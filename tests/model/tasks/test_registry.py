@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from model.checkpoint import load_checkpoint
-from model.generation import generate
-from model.registry import UnknownNameError
-from model.tasks.copying import Copying
-from model.tasks.registry import TASKS
-from model.training.preset import load_preset
-from model.training.run import Run
-from model.training.trainer import Trainer
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.generation import generate
+from causalrn.model.registry import UnknownNameError
+from causalrn.model.tasks.copying import Copying
+from causalrn.model.tasks.registry import TASKS
+from causalrn.model.training.preset import load_preset
+from causalrn.model.training.run import Run
+from causalrn.model.training.trainer import Trainer
 from tests.model.command import refusal, run
 from tests.model.counting import Counting, CountingParams
 from tests.model.tiny import TINY

@@ -5,10 +5,10 @@ from codecs import getincrementaldecoder
 import numpy as np
 import pytest
 
-from model.tasks.strings import BYTE_KINDS, Source, sources_of, symbol_kinds
-from model.tokenizers.alphabet import AlphabetTokenizer, LetterTokenizer
-from model.tokenizers.base import Tokenizer, special_tokens
-from model.tokenizers.byte import ByteTokenizer
+from causalrn.model.tasks.strings import BYTE_KINDS, Source, sources_of, symbol_kinds
+from causalrn.model.tokenizers.alphabet import AlphabetTokenizer, LetterTokenizer
+from causalrn.model.tokenizers.base import Tokenizer, special_tokens
+from causalrn.model.tokenizers.byte import ByteTokenizer
 
 TOKENIZERS: list[Tokenizer] = [ByteTokenizer(), LetterTokenizer(), AlphabetTokenizer("01")]
 LETTER_KINDS = symbol_kinds(range(3, 29))

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from model.blueprint import make_blueprint
-from model.checkpoint import load_checkpoint
-from model.generation import generate
-from model.tasks.base import IGNORED, Batch
-from model.tasks.languages import LanguageBatch
-from model.tasks.symbols import SymbolTask
-from model.tokenizers.registry import make_tokenizer
-from model.training.preset import Preset, load_preset
-from model.training.preset_files import PresetError
-from model.training.run import Run
-from model.training.trainer import Trainer
+from causalrn.model.blueprint import make_blueprint
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.generation import generate
+from causalrn.model.tasks.base import IGNORED, Batch
+from causalrn.model.tasks.languages import LanguageBatch
+from causalrn.model.tasks.symbols import SymbolTask
+from causalrn.model.tokenizers.registry import make_tokenizer
+from causalrn.model.training.preset import Preset, load_preset
+from causalrn.model.training.preset_files import PresetError
+from causalrn.model.training.run import Run
+from causalrn.model.training.trainer import Trainer
 from tests.model.tiny import TINY, tiny_config
 
 NAMES = ["associative", "induction", "languages", "selective"]

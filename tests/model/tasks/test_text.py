@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.blueprint import make_blueprint
-from model.data.corpus import Corpus, Part
-from model.data.errors import DataError
-from model.tasks.base import ReadsData, TaskError, Validates
-from model.tasks.text import Text, windows
-from model.tokenizers.registry import make_tokenizer
-from model.validation import InvalidValueError
+from causalrn.model.blueprint import make_blueprint
+from causalrn.model.data.corpus import Corpus, Part
+from causalrn.model.data.errors import DataError
+from causalrn.model.tasks.base import ReadsData, TaskError, Validates
+from causalrn.model.tasks.text import Text, windows
+from causalrn.model.tokenizers.registry import make_tokenizer
+from causalrn.model.validation import InvalidValueError
 from tests.model.tiny import tiny_config
 
 BYTES = make_tokenizer("bytes", Path())

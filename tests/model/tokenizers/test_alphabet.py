@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.tokenizers.alphabet import AlphabetTokenizer, LetterTokenizer, learn
-from model.tokenizers.base import TokenizerError
+from causalrn.model.tokenizers.alphabet import AlphabetTokenizer, LetterTokenizer, learn
+from causalrn.model.tokenizers.base import TokenizerError
 from tests.model.tokenizers.pieces import in_pieces
 
 GREEK = "αβγδ ε\n"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.tokenizers.base import TokenizerError
-from model.tokenizers.byte import ByteTokenizer
+from causalrn.model.tokenizers.base import TokenizerError
+from causalrn.model.tokenizers.byte import ByteTokenizer
 from tests.model.tokenizers.pieces import in_pieces
 
 # Bytes that are cut, overlong, surrogates or beyond Unicode come up often.

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from model.tokenizers.base import TokenizerError
-from model.tokenizers.file import FileParams, FileTokenizer
+from causalrn.model.tokenizers.base import TokenizerError
+from causalrn.model.tokenizers.file import FileParams, FileTokenizer
 from tests.model.tokenizers.pieces import in_pieces
 
 TEXTS = ["the cat sat on the mat, and the café sat on the cat 😀😀", "über den Wolken 東京"] * 4

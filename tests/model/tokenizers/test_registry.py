@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from model.tokenizers.base import content_ids, special_tokens
-from model.tokenizers.registry import TOKENIZERS, describe_tokenizer, make_tokenizer
-from model.validation import InvalidValueError
+from causalrn.model.tokenizers.base import content_ids, special_tokens
+from causalrn.model.tokenizers.registry import TOKENIZERS, describe_tokenizer, make_tokenizer
+from causalrn.model.validation import InvalidValueError
 
 VALUES: list[Any] = ["bytes", "letters", {"name": "alphabet", "symbols": "01"}]
 

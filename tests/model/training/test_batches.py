@@ -10,9 +10,9 @@ import pytest
 import torch
 from numpy.random import Generator
 
-from model.tasks.base import Batch, Task
-from model.training.batches import Batches
-from model.training.preset import Preset, load_preset
+from causalrn.model.tasks.base import Batch, Task
+from causalrn.model.training.batches import Batches
+from causalrn.model.training.preset import Preset, load_preset
 from tests.model.tiny import TINY
 
 LAST = 45

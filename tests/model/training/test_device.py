@@ -7,20 +7,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.checkpoint import load_checkpoint
-from model.config import ModelConfig
-from model.decoder import Decoder
-from model.device import Device
-from model.ops.norm import cpu as cpu_norm
-from model.ops.norm import gpu as gpu_norm
-from model.ops.norm import reference
-from model.ops.relation import cpu_keyed_whole, cpu_whole, gpu_separable_whole, gpu_whole
-from model.ops.token_shift import cpu as cpu_token_shift
-from model.ops.token_shift import gpu_whole as gpu_token_shift
-from model.ops.token_shift.reference import token_shift
-from model.training.preset import Preset, load_preset
-from model.training.run import Run
-from model.training.trainer import Progress, Trainer
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.config import ModelConfig
+from causalrn.model.decoder import Decoder
+from causalrn.model.device import Device
+from causalrn.model.ops.norm import cpu as cpu_norm
+from causalrn.model.ops.norm import gpu as gpu_norm
+from causalrn.model.ops.norm import reference
+from causalrn.model.ops.relation import cpu_keyed_whole, cpu_whole, gpu_separable_whole, gpu_whole
+from causalrn.model.ops.token_shift import cpu as cpu_token_shift
+from causalrn.model.ops.token_shift import gpu_whole as gpu_token_shift
+from causalrn.model.ops.token_shift.reference import token_shift
+from causalrn.model.training.preset import Preset, load_preset
+from causalrn.model.training.run import Run
+from causalrn.model.training.trainer import Progress, Trainer
 from tests.model.command import refusal, run
 from tests.model.tiny import TINY, tiny_config
 
@@ -172,7 +172,7 @@ def test_the_command_trains_on_a_device(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.device._has_gpu", lambda: False)
+    monkeypatch.setattr("causalrn.model.device._has_gpu", lambda: False)
     monkeypatch.delenv("TRITON_INTERPRET")
     message = refusal("train", TINY, "--output", tmp_path / "run", "--device", "cuda")
     assert message.startswith("--device: torch finds no GPU that it can use; take the device cpu")

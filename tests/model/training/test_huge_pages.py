@@ -10,7 +10,7 @@ import pytest
 MODES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 FAULTS = """
 import resource, sys
-from model.training.huge_pages import use_huge_pages
+from causalrn.model.training.huge_pages import use_huge_pages
 if sys.argv[1] == "huge":
     use_huge_pages()
 import torch

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoint import load_checkpoint
-from model.config import ModelConfig
-from model.mixers.normalized import NormalizedParams
-from model.runner import Runner
-from model.tasks.base import IGNORED
-from model.training.preset import Preset, load_preset
-from model.training.preset_files import PresetError, preset_names
-from model.training.run import Run
-from model.training.trainer import Trainer
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.config import ModelConfig
+from causalrn.model.mixers.normalized import NormalizedParams
+from causalrn.model.runner import Runner
+from causalrn.model.tasks.base import IGNORED
+from causalrn.model.training.preset import Preset, load_preset
+from causalrn.model.training.preset_files import PresetError, preset_names
+from causalrn.model.training.run import Run
+from causalrn.model.training.trainer import Trainer
 from tests.model.tiny import TINY
 
 # Made from the files as they were when each preset spelled out every value.

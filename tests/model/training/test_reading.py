@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Tokenizer as Library
 from tokenizers import models, pre_tokenizers, trainers
 
-from model.checkpoint import load_checkpoint
-from model.tokenizers.alphabet import AlphabetTokenizer
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.tokenizers.alphabet import AlphabetTokenizer
 from tests.model.command import refusal, run, start
 
 TEXTS = [f"document {n} of many, told again and again" for n in range(30)]

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.checkpoint import load_checkpoint
-from model.state import RaggedBatch
-from model.tasks.copying import Copying
-from model.training import trainer as trainer_module
-from model.training.preset import OptimizerParams, Preset, load_preset
-from model.training.run import Run, RunError
-from model.training.trainer import (
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.state import RaggedBatch
+from causalrn.model.tasks.copying import Copying
+from causalrn.model.training import trainer as trainer_module
+from causalrn.model.training.preset import OptimizerParams, Preset, load_preset
+from causalrn.model.training.run import Run, RunError
+from causalrn.model.training.trainer import (
     DivergedError,
     Progress,
     Trainer,
@@ -303,9 +303,9 @@ def test_a_run_that_diverges_stops(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from model.training import run as module
-from model.training.preset import load_preset
-from model.training.trainer import Trainer
+from causalrn.model.training import run as module
+from causalrn.model.training.preset import load_preset
+from causalrn.model.training.trainer import Trainer
 
 preset, folder, last = sys.argv[1:]
 trainer = Trainer(load_preset(preset), module.Run(Path(folder)))

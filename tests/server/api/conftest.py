@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from server.sessions.store.sqlite import SqliteStore
+from causalrn.server.sessions.store.sqlite import SqliteStore
 from tests.server.api.openai_calls import connect
 from tests.server.live_server import LiveServer
 

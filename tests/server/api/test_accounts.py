@@ -13,9 +13,9 @@ import pytest
 from fastapi import APIRouter, Depends
 from fastapi.routing import iter_route_contexts
 
-from server.api.accounts import require_admin
-from server.auth.access import Account
-from server.auth.key_format import new_key
+from causalrn.server.api.accounts import require_admin
+from causalrn.server.auth.access import Account
+from causalrn.server.auth.key_format import new_key
 from tests.server.conftest import Gate, make_settings
 from tests.server.fake_model import FakeModel, VerboseTokenizer
 from tests.server.live_server import LiveServer, events, serve
@@ -167,10 +167,10 @@ def test_without_keys_nobody_is_an_admin(shared: LiveServer) -> None:
 
 def test_keys_are_never_logged(locked: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    caplog.set_level(logging.DEBUG, "server")  # which has a level of its own
+    caplog.set_level(logging.DEBUG, "causalrn.server")  # which has a level of its own
     locked.post({"prompt": "hi"}, headers=bearer("alice"))
     locked.post({"prompt": "hi"}, headers={"authorization": "Bearer crn-unknown"})
-    assert [record for record in caplog.records if record.name.startswith("server.")]
+    assert [record for record in caplog.records if record.name.startswith("causalrn.server.")]
     for hidden in ("crn-", *(part for key in KEYS.values() for part in key)):
         assert hidden not in caplog.text
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from model import sampling
-from model.sampling import SamplingParams
-from server.api.schemas import generation_fields
-from server.api.schemas.completions import CompletionRequest
-from server.api.schemas.generate import GenerateRequest
-from server.api.schemas.generation_fields import Source
+from causalrn.model import sampling
+from causalrn.model.sampling import SamplingParams
+from causalrn.server.api.schemas import generation_fields
+from causalrn.server.api.schemas.completions import CompletionRequest
+from causalrn.server.api.schemas.generate import GenerateRequest
+from causalrn.server.api.schemas.generation_fields import Source
 
 ASKED: dict[str, Any] = {
     "temperature": 0.5,

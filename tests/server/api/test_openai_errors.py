@@ -8,7 +8,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from model.state import RaggedBatch
+from causalrn.model.state import RaggedBatch
 from tests.server.api.openai_calls import answer_to, connect
 from tests.server.conftest import Gate
 from tests.server.live_server import LiveServer

@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
-from model.checkpoint import load_checkpoint
-from model.tasks.registry import TASKS
-from model.training.preset import load_preset
-from model.training.run import Run
-from model.training.trainer import Trainer
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.tasks.registry import TASKS
+from causalrn.model.training.preset import load_preset
+from causalrn.model.training.run import Run
+from causalrn.model.training.trainer import Trainer
 from tests.model.counting import Counting
 from tests.model.tiny import TINY
 from tests.server.conftest import make_settings

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from server.api.schemas.generation_fields import Source
-from server.api.schemas.prompts import MAX_CHOICES, read_prompts
+from causalrn.server.api.schemas.generation_fields import Source
+from causalrn.server.api.schemas.prompts import MAX_CHOICES, read_prompts
 
 texts = st.text(max_size=5)
 ids = st.lists(st.integers(), min_size=1, max_size=5)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from model.checkpoint import load_checkpoint
-from server.settings import Settings
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.server.settings import Settings
 from tests.server.admin_client import HEADERS, KEYS, AdminClient
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel

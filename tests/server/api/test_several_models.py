@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.settings import Settings
+from causalrn.server.settings import Settings
 from tests.server.admin_client import HEADERS, AdminClient
 from tests.server.api.conftest import HeldBegin
 from tests.server.conftest import Gate

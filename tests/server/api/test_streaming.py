@@ -14,10 +14,10 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from server.api.formats.generate import GenerateFormat
-from server.api.streaming import EventStream, unless_disconnected
-from server.engine.deltas import Delta
-from server.engine.token_stream import TokenStream
+from causalrn.server.api.formats.generate import GenerateFormat
+from causalrn.server.api.streaming import EventStream, unless_disconnected
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.engine.token_stream import TokenStream
 from tests.programs import program
 from tests.server.conftest import Gate, make_settings, pool_of
 from tests.server.fake_model import FakeModel, VerboseTokenizer

@@ -1,10 +1,10 @@
 import pytest
 
-from server.auth.access import Access, Account
-from server.auth.api_keys import ApiKey, ApiKeys
-from server.auth.key_format import Role, digest_of, new_key
-from server.auth.rate_limits import KeyUsage
-from server.errors import UnauthorizedError
+from causalrn.server.auth.access import Access, Account
+from causalrn.server.auth.api_keys import ApiKey, ApiKeys
+from causalrn.server.auth.key_format import Role, digest_of, new_key
+from causalrn.server.auth.rate_limits import KeyUsage
+from causalrn.server.errors import UnauthorizedError
 
 
 def test_whose_sessions_a_request_makes_and_sees() -> None:

@@ -9,12 +9,12 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from model.cli import app as causalrn
-from server.app import create_app
-from server.auth.api_keys import ApiKey, ApiKeys, load_keys
-from server.auth.key_command import app as command
-from server.auth.key_format import new_key
-from server.errors import StartupError
+from causalrn.model.cli import app as causalrn
+from causalrn.server.application import create_app
+from causalrn.server.auth.api_keys import ApiKey, ApiKeys, load_keys
+from causalrn.server.auth.key_command import app as command
+from causalrn.server.auth.key_format import new_key
+from causalrn.server.errors import StartupError
 from tests.server.conftest import make_settings
 from tests.server.failed_start import failed_start
 from tests.server.fake_model import FakeModel

@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from server.auth import request_quota, token_quota
-from server.auth.api_keys import ApiKey
-from server.auth.rate_limits import KeyUsage
-from server.errors import RateLimitedError
+from causalrn.server.auth import request_quota, token_quota
+from causalrn.server.auth.api_keys import ApiKey
+from causalrn.server.auth.rate_limits import KeyUsage
+from causalrn.server.errors import RateLimitedError
 
 
 class Clock:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.backends.base import Parts
-from model.backends.cpu import CpuBackend
-from model.decoder import Decoder
-from model.draws import Draw, RowDraw
-from model.predictions import Found, Predictions
-from model.state import DecoderState, RaggedBatch
+from causalrn.model.backends.base import Parts
+from causalrn.model.backends.cpu import CpuBackend
+from causalrn.model.decoder import Decoder
+from causalrn.model.draws import Draw, RowDraw
+from causalrn.model.predictions import Found, Predictions
+from causalrn.model.state import DecoderState, RaggedBatch
 
 
 class AheadBackend(CpuBackend):

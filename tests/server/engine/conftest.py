@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import Settings
+from causalrn.server.settings import Settings
 from tests.server.driver import Driver
 from tests.server.fake_model import FakeModel
 from tests.server.shelf import Shelf

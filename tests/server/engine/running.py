@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from server.engine.engine import Engine
-from server.engine.engines import Engines
-from server.engine.token_stream import TokenStream
-from server.errors import NotReadyError
-from server.settings import Settings
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.engines import Engines
+from causalrn.server.engine.token_stream import TokenStream
+from causalrn.server.errors import NotReadyError
+from causalrn.server.settings import Settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import is_idle
 from tests.server.shelf import Shelf

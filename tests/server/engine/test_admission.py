@@ -2,14 +2,14 @@ from collections.abc import Sequence as Items
 
 import pytest
 
-from model.tasks.copying import Copying, CopyingParams
-from server.engine.admission import Admission
-from server.engine.generation import GenerationParams
-from server.engine.pool import Pool
-from server.engine.reservations import Reservations
-from server.engine.scheduler import Scheduler
-from server.engine.ticket import Context
-from server.errors import (
+from causalrn.model.tasks.copying import Copying, CopyingParams
+from causalrn.server.engine.admission import Admission
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.engine.pool import Pool
+from causalrn.server.engine.reservations import Reservations
+from causalrn.server.engine.scheduler import Scheduler
+from causalrn.server.engine.ticket import Context
+from causalrn.server.errors import (
     InvalidRequestError,
     OverloadedError,
     RequestTooLargeError,

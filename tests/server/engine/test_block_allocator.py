@@ -1,7 +1,7 @@
 import pytest
 
-from server.engine.block_allocator import BlockAllocator
-from server.engine.kept_states import KeptStates
+from causalrn.server.engine.block_allocator import BlockAllocator
+from causalrn.server.engine.kept_states import KeptStates
 
 
 def test_pages_are_handed_out_once_and_come_back() -> None:

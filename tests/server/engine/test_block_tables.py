@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from server.engine.block_tables import BlockTables
+from causalrn.server.engine.block_tables import BlockTables
 
 
 def row_of(page: int) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.checkpoint_folders import CheckpointFolders
+from causalrn.server.engine.checkpoint_folders import CheckpointFolders
 from tests.server.shelf import Shelf
 
 

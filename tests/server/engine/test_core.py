@@ -7,12 +7,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from model.predictions import Predictions
-from model.sampling import SamplingParams
-from model.state import RaggedBatch
-from server.engine.core import EngineCore
-from server.engine.deltas import Delta
-from server.errors import StartupError
+from causalrn.model.predictions import Predictions
+from causalrn.model.sampling import SamplingParams
+from causalrn.model.state import RaggedBatch
+from causalrn.server.engine.core import EngineCore
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.errors import StartupError
 from tests.server.conftest import PAGE, SLOT, make_settings
 from tests.server.driver import Driver
 from tests.server.fake_model import FakeModel

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.generation import generate
-from model.predictions import Predictions
-from model.sampling import SamplingParams
-from server.engine.deltas import Delta
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.generation import generate
+from causalrn.model.predictions import Predictions
+from causalrn.model.sampling import SamplingParams
+from causalrn.server.engine.deltas import Delta
 from tests.model.tiny import random_checkpoint
 from tests.server.conftest import make_settings
 from tests.server.driver import Driver

@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from server.engine.door import Door
-from server.errors import ModelUnloadedError, ShuttingDownError
-from server.settings import Settings
+from causalrn.server.engine.door import Door
+from causalrn.server.errors import ModelUnloadedError, ShuttingDownError
+from causalrn.server.settings import Settings
 from tests.server.conftest import Gate
 from tests.server.engine.running import read, running, until
 from tests.server.fake_model import FakeModel

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from model.tokenizers.byte import ByteTokenizer
-from server.engine.drafter import Drafter, draft_for
+from causalrn.model.tokenizers.byte import ByteTokenizer
+from causalrn.server.engine.drafter import Drafter, draft_for
 
 TOKENIZER = ByteTokenizer()
 SPECIALS = {TOKENIZER.bos_id, TOKENIZER.sep_id, TOKENIZER.eos_id}

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from prometheus_client.core import HistogramMetricFamily
 
-from model.predictions import Predictions
-from model.state import RaggedBatch
-from server.engine.deltas import Delta
-from server.engine.drafter import Drafter
-from server.engine.metrics import Metrics
-from server.engine.readers import Readers
-from server.engine.token_stream import TokenStream
+from causalrn.model.predictions import Predictions
+from causalrn.model.state import RaggedBatch
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.engine.drafter import Drafter
+from causalrn.server.engine.metrics import Metrics
+from causalrn.server.engine.readers import Readers
+from causalrn.server.engine.token_stream import TokenStream
 from tests.server.conftest import PAGE, SLOT, make_settings
 from tests.server.driver import Driver
 from tests.server.fake_model import FakeModel

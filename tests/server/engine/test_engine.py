@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from model.sampling import SamplingParams
-from server.engine.generation import GenerationParams
-from server.engine.token_stream import TokenStream
-from server.errors import EngineError, InvalidRequestError, OverloadedError
-from server.settings import Settings
+from causalrn.model.sampling import SamplingParams
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.engine.token_stream import TokenStream
+from causalrn.server.errors import EngineError, InvalidRequestError, OverloadedError
+from causalrn.server.settings import Settings
 from tests.server.conftest import Gate, make_settings
 from tests.server.engine.running import read, running, until
 from tests.server.fake_model import FakeModel

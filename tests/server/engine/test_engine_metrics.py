@@ -1,13 +1,13 @@
 import pytest
 from prometheus_client import generate_latest
 
-from server.engine.engine import Engine
-from server.engine.generation import GenerationParams
-from server.engine.metrics import ModelCollector
-from server.engine.ticket import Context
-from server.engine.token_stream import TokenStream
-from server.errors import EngineError
-from server.settings import Settings
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.engine.metrics import ModelCollector
+from causalrn.server.engine.ticket import Context
+from causalrn.server.engine.token_stream import TokenStream
+from causalrn.server.errors import EngineError
+from causalrn.server.settings import Settings
 from tests.server.conftest import Gate
 from tests.server.engine.running import read, running, until
 from tests.server.fake_model import FakeModel

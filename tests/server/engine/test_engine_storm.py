@@ -4,10 +4,15 @@ import pytest
 from hypothesis import given, strategies
 from hypothesis import settings as hypothesis_settings
 
-from model.state import RaggedBatch
-from server.engine.engine import Engine
-from server.engine.generation import GenerationParams
-from server.errors import DeadlineExceededError, EngineError, InvalidRequestError, OverloadedError
+from causalrn.model.state import RaggedBatch
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.errors import (
+    DeadlineExceededError,
+    EngineError,
+    InvalidRequestError,
+    OverloadedError,
+)
 from tests.server.conftest import pool_of
 from tests.server.engine.running import running, until
 from tests.server.fake_model import FakeModel

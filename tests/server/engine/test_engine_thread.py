@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 import pytest
 
-from model.state import RaggedBatch
-from server.engine.core import EngineCore
-from server.engine.deltas import Progress
-from server.engine.engine import Engine
-from server.engine.engine_thread import EngineThread
-from server.engine.generation import Generation, GenerationParams
-from server.engine.mailbox import Mailbox
-from server.engine.metrics import Metrics, Usage
-from server.engine.readers import Readers
-from server.engine.sequence import Sequence
-from server.engine.turnstile import Turnstile
-from server.errors import EngineError, NotReadyError
-from server.settings import Settings
+from causalrn.model.state import RaggedBatch
+from causalrn.server.engine.core import EngineCore
+from causalrn.server.engine.deltas import Progress
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.engine_thread import EngineThread
+from causalrn.server.engine.generation import Generation, GenerationParams
+from causalrn.server.engine.mailbox import Mailbox
+from causalrn.server.engine.metrics import Metrics, Usage
+from causalrn.server.engine.readers import Readers
+from causalrn.server.engine.sequence import Sequence
+from causalrn.server.engine.turnstile import Turnstile
+from causalrn.server.errors import EngineError, NotReadyError
+from causalrn.server.settings import Settings
 from tests.server.conftest import Gate, make_settings
 from tests.server.engine.running import read, until
 from tests.server.fake_model import FakeModel

@@ -7,9 +7,9 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.engine.engines import Engines
-from server.engine.metrics import ModelCollector
-from server.errors import ModelNotFoundError, ShuttingDownError, StartupError
+from causalrn.server.engine.engines import Engines
+from causalrn.server.engine.metrics import ModelCollector
+from causalrn.server.errors import ModelNotFoundError, ShuttingDownError, StartupError
 from tests.server.conftest import Gate
 from tests.server.engine.running import engine_threads, read, running_engines, statuses, until
 from tests.server.in_loop import in_loop

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.draws import Draw
-from model.sampling import SamplingParams
-from model.tokenizers.byte import ByteTokenizer
-from server.engine.deltas import Delta, Progress
-from server.engine.generation import Generation, GenerationParams, Logits
-from server.engine.sequence import Sequence
+from causalrn.model.draws import Draw
+from causalrn.model.sampling import SamplingParams
+from causalrn.model.tokenizers.byte import ByteTokenizer
+from causalrn.server.engine.deltas import Delta, Progress
+from causalrn.server.engine.generation import Generation, GenerationParams, Logits
+from causalrn.server.engine.sequence import Sequence
 
 EOS = ByteTokenizer.eos_id
 TEXT = "a café, 10 € 😀".encode()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.engine.kept_states import KeptStates
+from causalrn.server.engine.kept_states import KeptStates
 
 
 def test_every_mth_page_and_the_last_of_a_prompt_have_rows() -> None:

@@ -9,15 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.checkpoint import Checkpoint
-from model.config import ModelConfig
-from model.decoder import Decoder
-from model.sampling import TokenLogprob, token_logprob
-from model.state import RaggedBatch
-from model.tasks.copying import Copying, CopyingParams
-from model.tokenizers.alphabet import LetterTokenizer
-from server.engine.storage import allocate, pool_bytes
-from server.settings import Settings
+from causalrn.model.checkpoint import Checkpoint
+from causalrn.model.config import ModelConfig
+from causalrn.model.decoder import Decoder
+from causalrn.model.sampling import TokenLogprob, token_logprob
+from causalrn.model.state import RaggedBatch
+from causalrn.model.tasks.copying import Copying, CopyingParams
+from causalrn.model.tokenizers.alphabet import LetterTokenizer
+from causalrn.server.engine.storage import allocate, pool_bytes
+from causalrn.server.settings import Settings
 from tests.server.conftest import make_settings
 from tests.server.driver import Driver
 from tests.toys import toys

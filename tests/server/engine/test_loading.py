@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from model.checkpoint import CheckpointError
-from server.errors import ModelLoadError, ModelNotFoundError, ShuttingDownError
+from causalrn.model.checkpoint import CheckpointError
+from causalrn.server.errors import ModelLoadError, ModelNotFoundError, ShuttingDownError
 from tests.server.conftest import Gate
 from tests.server.engine.running import (
     engine_threads,
@@ -79,7 +79,7 @@ async def test_a_warm_up_that_fails_leaves_nothing_behind(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # pytest would keep what was logged, and with it all that led there.
-    monkeypatch.setattr("server.engine.engines.logger.disabled", True)
+    monkeypatch.setattr("causalrn.server.engine.engines.logger.disabled", True)
 
     def fail(_: object) -> None:
         raise RuntimeError("no such instruction")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ByteSize
 
-from model.checkpoint import load_checkpoint
-from server.settings import Settings
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.server.settings import Settings
 from tests.server.driver import Driver
 
 ROOT = Path(__file__).parents[3]

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from server.engine.deltas import Delta
-from server.engine.merged_stream import MergedStream
-from server.engine.token_stream import TokenStream
-from server.errors import EngineError
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.engine.merged_stream import MergedStream
+from causalrn.server.engine.token_stream import TokenStream
+from causalrn.server.errors import EngineError
 
 
 def run(test: Callable[[MergedStream, list[TokenStream]], Coroutine[Any, Any, None]]) -> list[str]:

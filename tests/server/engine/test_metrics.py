@@ -6,7 +6,7 @@ from prometheus_client import generate_latest
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.engine.metrics import Histogram, Metrics, ModelCollector, Usage
+from causalrn.server.engine.metrics import Histogram, Metrics, ModelCollector, Usage
 
 BOUNDS = (0.001, 0.25, 1, 30)
 

@@ -5,11 +5,11 @@ from typing import Any, cast
 
 import pytest
 
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.predictions import Predictions
-from model.sampling import SamplingParams
-from model.tasks.copying import Copying, CopyingParams
-from server.settings import Settings
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.predictions import Predictions
+from causalrn.model.sampling import SamplingParams
+from causalrn.model.tasks.copying import Copying, CopyingParams
+from causalrn.server.settings import Settings
 from tests.server.conftest import make_settings, pool_of
 from tests.server.driver import Driver
 from tests.server.fake_model import FakeModel

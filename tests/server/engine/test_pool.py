@@ -2,9 +2,9 @@
 
 import pytest
 
-from server.engine.pool import Pool
-from server.engine.sequence import Sequence
-from server.engine.warm_sessions import WarmSession
+from causalrn.server.engine.pool import Pool
+from causalrn.server.engine.sequence import Sequence
+from causalrn.server.engine.warm_sessions import WarmSession
 
 
 def cached(pool: Pool, first_id: int, *, keep: bool = True) -> int:

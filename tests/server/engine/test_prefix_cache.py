@@ -1,5 +1,5 @@
-from server.engine.pool import Pool
-from server.engine.sequence import ROOT, Sequence
+from causalrn.server.engine.pool import Pool
+from causalrn.server.engine.sequence import ROOT, Sequence
 
 
 def computed(pool: Pool, token_ids: list[int], owner: str = "") -> Sequence:

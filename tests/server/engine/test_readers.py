@@ -6,14 +6,14 @@ import threading
 
 import pytest
 
-from model.state import RaggedBatch
-from server.engine.deltas import Delta
-from server.engine.generation import GenerationParams
-from server.engine.metrics import Metrics
-from server.engine.readers import Readers
-from server.engine.token_stream import TokenStream
-from server.errors import DeadlineExceededError
-from server.settings import Settings
+from causalrn.model.state import RaggedBatch
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.engine.metrics import Metrics
+from causalrn.server.engine.readers import Readers
+from causalrn.server.engine.token_stream import TokenStream
+from causalrn.server.errors import DeadlineExceededError
+from causalrn.server.settings import Settings
 from tests.server.conftest import Gate
 from tests.server.engine.running import read, running, until
 from tests.server.fake_model import FakeModel
@@ -51,7 +51,7 @@ async def test_readers_of_many_streams_get_every_token_though_no_other_step_come
     model: FakeModel, settings: Settings, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Steps come faster than anybody may be woken, on any machine.
-    monkeypatch.setattr("server.engine.readers._READER_SECONDS", 0.1)
+    monkeypatch.setattr("causalrn.server.engine.readers._READER_SECONDS", 0.1)
 
     async with running(model, settings) as engine:
         texts = [""] * 8
@@ -88,8 +88,10 @@ async def test_nobody_is_woken_before_their_own_pause_is_over(
 ) -> None:
     """What one reader waits for does not wake another one early."""
     clock = Clock()
-    monkeypatch.setattr("server.engine.readers.time", clock)
-    monkeypatch.setattr("server.engine.readers._READER_SECONDS", 0.05)  # a pause of 0.05 for two
+    monkeypatch.setattr("causalrn.server.engine.readers.time", clock)
+    monkeypatch.setattr(
+        "causalrn.server.engine.readers._READER_SECONDS", 0.05
+    )  # a pause of 0.05 for two
     metrics = Metrics("fake", lambda: pytest.fail("not asked"), 1, {})
     readers = Readers(metrics, lambda _: None, lambda _: None)
     streams = {name: TokenStream(name, 1, lambda _: None) for name in "ab"}

@@ -1,7 +1,7 @@
 import pytest
 
-from server.engine.reservations import Reservations
-from server.errors import OverloadedError
+from causalrn.server.engine.reservations import Reservations
+from causalrn.server.errors import OverloadedError
 
 
 def test_samples_are_a_limit() -> None:

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from model.backends.gpu import GpuBackend
-from model.backends.registry import BACKENDS
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.device import DeviceError
-from model.sampling import SamplingParams
-from model.state import SequenceMemory
-from server.engine.deltas import Delta
-from server.engine.storage import pool_bytes
+from causalrn.model.backends.gpu import GpuBackend
+from causalrn.model.backends.registry import BACKENDS
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.device import DeviceError
+from causalrn.model.sampling import SamplingParams
+from causalrn.model.state import SequenceMemory
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.engine.storage import pool_bytes
 from tests.model.tiny import random_checkpoint
 from tests.server.conftest import make_settings
 from tests.server.driver import Driver
@@ -350,7 +350,7 @@ def test_errors_of_the_device_itself_are_found_out_by_waiting(
     driver = driven(checkpoint)
     ask(driver, "greedy")
     driver.step()
-    patch = partial(monkeypatch.setattr, "model.backends.gpu_scratch.DeviceScratch.bring")
+    patch = partial(monkeypatch.setattr, "causalrn.model.backends.gpu_scratch.DeviceScratch.bring")
     patch(lambda *_: fail)
     with pytest.raises(DeviceError, match="CUDA error: an illegal memory access"):
         driver.step()

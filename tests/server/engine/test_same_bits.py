@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from pydantic import ByteSize
 
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.sampling import SamplingParams
-from model.tasks.strings import BYTE_KINDS
-from server.engine.deltas import Delta
-from server.engine.storage import pool_bytes
-from server.settings import Settings
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.sampling import SamplingParams
+from causalrn.model.tasks.strings import BYTE_KINDS
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.engine.storage import pool_bytes
+from causalrn.server.settings import Settings
 from tests.server.driver import Driver
 from tests.server.spoilt_drafter import spoil
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from server.engine.drafter import Drafter
-from server.engine.pool import Pool
-from server.engine.scheduler import Chunk, Scheduler
-from server.engine.sequence import Sequence
-from server.engine.warm_sessions import WarmSession
+from causalrn.server.engine.drafter import Drafter
+from causalrn.server.engine.pool import Pool
+from causalrn.server.engine.scheduler import Chunk, Scheduler
+from causalrn.server.engine.sequence import Sequence
+from causalrn.server.engine.warm_sessions import WarmSession
 
 PAGE, N_PROMPT = 16, 3
 

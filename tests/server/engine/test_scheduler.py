@@ -6,9 +6,9 @@ import pytest
 from hypothesis import settings, strategies
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from server.engine.pool import Pool
-from server.engine.scheduler import Chunk, Scheduler
-from server.engine.sequence import Sequence, Status
+from causalrn.server.engine.pool import Pool
+from causalrn.server.engine.scheduler import Chunk, Scheduler
+from causalrn.server.engine.sequence import Sequence, Status
 
 
 def make(*, n_pages: int = 10, n_slots: int = 4, max_batch_tokens: int = 8) -> Scheduler:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from model.state import SequenceMemory
+from causalrn.model.state import SequenceMemory
 from tests.server.conftest import make_settings, pool_of
 from tests.server.driver import Driver
 from tests.server.fake_model import FakeModel

@@ -1,9 +1,9 @@
 """Sessions that share memory until one of them writes."""
 
-from server.engine.pool import Pool
-from server.engine.scheduler import Scheduler
-from server.engine.sequence import Sequence
-from server.engine.warm_sessions import PoolUse, WarmSession
+from causalrn.server.engine.pool import Pool
+from causalrn.server.engine.scheduler import Scheduler
+from causalrn.server.engine.sequence import Sequence
+from causalrn.server.engine.warm_sessions import PoolUse, WarmSession
 from tests.server.conftest import pool_of
 from tests.server.driver import Driver
 from tests.server.fake_model import FakeModel

@@ -2,8 +2,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from model.state import RaggedBatch, SequenceMemory
-from server.engine.deltas import Delta
+from causalrn.model.state import RaggedBatch, SequenceMemory
+from causalrn.server.engine.deltas import Delta
 from tests.server.conftest import pool_of
 from tests.server.driver import Driver
 from tests.server.fake_model import FakeModel

@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given, strategies
 
-from server.engine.stop_strings import StopStrings
+from causalrn.server.engine.stop_strings import StopStrings
 
 ALPHABET = strategies.text("ab", max_size=20)
 

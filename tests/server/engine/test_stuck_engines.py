@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.errors import EngineError, ModelUnloadedError, NotReadyError
+from causalrn.server.errors import EngineError, ModelUnloadedError, NotReadyError
 from tests.server.conftest import Gate
 from tests.server.engine.running import is_ready, read, running_engines, until
 from tests.server.in_loop import in_loop
@@ -34,7 +34,7 @@ async def test_a_stuck_engine_is_named_and_fails_all_streams(shelf: Shelf, gate:
 async def test_a_stuck_engine_can_be_unloaded(
     shelf: Shelf, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.engine.engine_thread._JOIN_SECONDS", 0.1)
+    monkeypatch.setattr("causalrn.server.engine.engine_thread._JOIN_SECONDS", 0.1)
 
     settings = shelf.settings("a", "b", stall_seconds=1.0, drain_seconds=0)
     async with running_engines(shelf, settings) as engines:

@@ -2,10 +2,10 @@
 
 from itertools import count
 
-from model.tokenizers.byte import ByteTokenizer
-from server.engine.deltas import Progress
-from server.engine.generation import Generation, GenerationParams
-from server.engine.ticket import Context, Ticket
+from causalrn.model.tokenizers.byte import ByteTokenizer
+from causalrn.server.engine.deltas import Progress
+from causalrn.server.engine.generation import Generation, GenerationParams
+from causalrn.server.engine.ticket import Context, Ticket
 
 PROMPT = [256, 97, 257]
 

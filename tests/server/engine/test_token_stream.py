@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from server.engine.deltas import Delta
-from server.engine.token_stream import TokenStream
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.engine.token_stream import TokenStream
 from tests.server.in_loop import in_loop
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from server.engine.engine import Engine
-from server.engine.turnstile import Turnstile
-from server.errors import NotReadyError
+from causalrn.server.engine.engine import Engine
+from causalrn.server.engine.turnstile import Turnstile
+from causalrn.server.errors import NotReadyError
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.in_loop import in_loop

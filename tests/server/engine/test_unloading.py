@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from server.engine.generation import GenerationParams
-from server.engine.pooled_sessions import PooledSessions
-from server.errors import (
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.engine.pooled_sessions import PooledSessions
+from causalrn.server.errors import (
     DefaultModelError,
     EngineError,
     ModelNotFoundError,

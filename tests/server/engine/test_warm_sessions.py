@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.engine.warm_sessions import PoolUse
+from causalrn.server.engine.warm_sessions import PoolUse
 from tests.server.driver import Driver
 from tests.server.fake_model import FakeModel
 from tests.server.steps import fail

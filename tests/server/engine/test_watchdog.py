@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from server.errors import EngineError, NotReadyError
+from causalrn.server.errors import EngineError, NotReadyError
 from tests.server.conftest import Gate, make_settings
 from tests.server.engine.running import read, running, until
 from tests.server.fake_model import FakeModel

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from server.http.protocol import GuardedProtocol
+from causalrn.server.http.protocol import GuardedProtocol
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, serve

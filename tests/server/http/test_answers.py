@@ -10,8 +10,8 @@ import pytest
 from fastapi.responses import StreamingResponse
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.auth.key_format import new_key
-from server.http.answers import Answers
+from causalrn.server.auth.key_format import new_key
+from causalrn.server.http.answers import Answers
 from tests.server.conftest import Gate, make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, serve
@@ -104,7 +104,9 @@ def test_a_refusal_is_counted_and_logged_once(
     assert refused.status_code == status
     id = refused.headers["x-request-id"]
     lines = [record for record in caplog.records if id in record.getMessage()]
-    assert [(line.levelno, line.name) for line in lines] == [(level, "server.http.answers")]
+    assert [(line.levelno, line.name) for line in lines] == [
+        (level, "causalrn.server.http.answers")
+    ]
     assert f"POST /generate: {status} {reason} " in lines[0].getMessage()
     after = figures(locked, "causalrn_http_errors")
     assert after[reason, str(status)] == errors.get((reason, str(status)), 0) + 1
@@ -176,7 +178,9 @@ def test_an_answer_that_breaks_off_is_found_by_its_id(caplog: pytest.LogCaptureF
         with live.client() as client, pytest.raises(httpx.RemoteProtocolError):
             client.get("/broken", headers={"x-request-id": "find-me"})
         live.wait_until(lambda: not live.n_tasks)
-    lines = [one.getMessage() for one in caplog.records if one.name.startswith("server.http.")]
+    lines = [
+        one.getMessage() for one in caplog.records if one.name.startswith("causalrn.server.http.")
+    ]
     assert lines[-1] == "the answer to request find-me broke off"
 
 

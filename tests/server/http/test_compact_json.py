@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from server.http.compact_json import compact_json, compact_json_in_pieces
+from causalrn.server.http.compact_json import compact_json, compact_json_in_pieces
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from server.http.connection_guard import KEEP_ALIVE_SECONDS
-from server.http.protocol import GuardedProtocol
+from causalrn.server.http.connection_guard import KEEP_ALIVE_SECONDS
+from causalrn.server.http.protocol import GuardedProtocol
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import serve, wait_until_ready

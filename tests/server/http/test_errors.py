@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from server.api.schemas.errors import OpenAIErrorResponse
-from server.errors import (
+from causalrn.server.api.schemas.errors import OpenAIErrorResponse
+from causalrn.server.errors import (
     RequestTimeoutError,
     ServiceError,
     SessionBusyError,
@@ -12,7 +12,7 @@ from server.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from server.http.errors import answer, error_response, is_openai, status_of
+from causalrn.server.http.errors import answer, error_response, is_openai, status_of
 
 TYPES = {
     "invalid_request_error",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.api.schemas.generate import GenerateRequest
+from causalrn.server.api.schemas.generate import GenerateRequest
 from tests.server.live_server import LiveServer
 from tests.server.raw_http import assert_harmless, assert_refused, exchange, post, statuses
 

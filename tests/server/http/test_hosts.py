@@ -12,10 +12,10 @@ import pytest
 import uvicorn
 from pydantic import ValidationError
 
-from model.ops.cpu import jit
-from server.app import create_app
-from server.auth.key_format import new_key
-from server.settings import Settings
+from causalrn.model.ops.cpu import jit
+from causalrn.server.application import create_app
+from causalrn.server.auth.key_format import new_key
+from causalrn.server.settings import Settings
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, serve

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from model.state import RaggedBatch
+from causalrn.model.state import RaggedBatch
 from tests.server.conftest import Gate
 from tests.server.http.odd_requests import BODY, CHUNK, CHUNKED
 from tests.server.live_server import LiveServer

@@ -5,8 +5,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from server.errors import MalformedBodyError
-from server.http.json_body import MAX_CONTAINERS, parse_json
+from causalrn.server.errors import MalformedBodyError
+from causalrn.server.http.json_body import MAX_CONTAINERS, parse_json
 from tests.server.live_server import LiveServer
 from tests.server.raw_http import unharmed
 

@@ -84,7 +84,7 @@ def browse(
 ) -> Callable[[str, str], int]:
     """Has a browser open a page, and gives the status of the request that it makes in the end."""
     browser = program("chromium")
-    caplog.set_level(logging.INFO, "server.http.answers")
+    caplog.set_level(logging.INFO, "causalrn.server.http.answers")
 
     def status(url: str, request: str) -> int:
         options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0")

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from model.state import RaggedBatch
+from causalrn.model.state import RaggedBatch
 from tests.server.conftest import Gate, make_settings
 from tests.server.fake_model import FakeModel, VerboseTokenizer
 from tests.server.live_server import LiveServer, serve

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from server.http.head_limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
-from server.http.secure_headers import SECURE_HEADERS
+from causalrn.server.http.head_limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
+from causalrn.server.http.secure_headers import SECURE_HEADERS
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, serve

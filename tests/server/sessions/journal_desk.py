@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from server.engine.deltas import Delta, Outcome
-from server.errors import ServiceError
-from server.sessions.journal import Journal
-from server.sessions.store.base import Append
-from server.sessions.turn import Turn
+from causalrn.server.engine.deltas import Delta, Outcome
+from causalrn.server.errors import ServiceError
+from causalrn.server.sessions.journal import Journal
+from causalrn.server.sessions.store.base import Append
+from causalrn.server.sessions.turn import Turn
 from tests.server.session_client import EOS
 
 

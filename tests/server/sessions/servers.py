@@ -82,7 +82,10 @@ def thread(store: str) -> Iterator[tuple[LiveServer, SessionClient]]:
     """A server in a thread, with short leases, for faults that need no process."""
     settings = make_settings(session_store=store)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("server.app", "server.sessions.upkeep"):  # as in `session_app`
+        for module in (
+            "causalrn.server.application",
+            "causalrn.server.sessions.upkeep",
+        ):  # as in `session_app`
             patch.setattr(f"{module}.LEASE_SECONDS", 3.0)
         with serve(FakeModel(), settings) as live, live.client() as client:
             yield live, SessionClient(client)

@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from server.engine.engines import Engines
-from server.engine.generation import GenerationParams
-from server.sessions.sessions import Sessions
-from server.sessions.store.base import SessionStore
+from causalrn.server.engine.engines import Engines
+from causalrn.server.engine.generation import GenerationParams
+from causalrn.server.sessions.sessions import Sessions
+from causalrn.server.sessions.store.base import SessionStore
 from tests.server.engine.running import read, running_engines
 from tests.server.sessions.store.stores import opened
 from tests.server.shelf import Shelf

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from server.auth.key_format import new_key
+from causalrn.server.auth.key_format import new_key
 from tests.server.session_client import copied
 from tests.server.sessions.servers import Process, process, thread
 

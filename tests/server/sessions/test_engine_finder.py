@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from server.errors import SessionOfOtherWeightsError
-from server.sessions.engine_finder import EngineFinder
-from server.sessions.store.base import SessionRecord
+from causalrn.server.errors import SessionOfOtherWeightsError
+from causalrn.server.sessions.engine_finder import EngineFinder
+from causalrn.server.sessions.store.base import SessionRecord
 from tests.server.engine.running import running_engines
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.stores import record

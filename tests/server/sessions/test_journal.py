@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from server.errors import EngineError, SessionNotFoundError
-from server.sessions.store.base import SessionStore
+from causalrn.server.errors import EngineError, SessionNotFoundError
+from causalrn.server.sessions.store.base import SessionStore
 from tests.server.in_loop import in_loop
 from tests.server.session_client import EOS
 from tests.server.sessions.journal_desk import Desk, FakeStore

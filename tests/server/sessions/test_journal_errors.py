@@ -2,8 +2,13 @@
 
 import pytest
 
-from server.engine.deltas import Delta
-from server.errors import EngineError, SessionBusyError, SessionNotFoundError, StoreUnavailableError
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.errors import (
+    EngineError,
+    SessionBusyError,
+    SessionNotFoundError,
+    StoreUnavailableError,
+)
 from tests.server.in_loop import in_loop
 from tests.server.sessions.journal_desk import Desk, FakeStore
 

@@ -2,7 +2,7 @@ import asyncio
 
 from hypothesis import given, strategies
 
-from server.errors import EngineError, SessionBusyError, StoreUnavailableError
+from causalrn.server.errors import EngineError, SessionBusyError, StoreUnavailableError
 from tests.server.in_loop import in_loop
 from tests.server.sessions.journal_desk import Desk, FakeStore
 

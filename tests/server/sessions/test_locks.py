@@ -3,8 +3,8 @@ import contextlib
 
 import pytest
 
-from server.errors import SessionBusyError
-from server.sessions.locks import SessionLocks
+from causalrn.server.errors import SessionBusyError
+from causalrn.server.sessions.locks import SessionLocks
 from tests.server.in_loop import in_loop
 
 

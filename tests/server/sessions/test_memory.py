@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.ticket import Context
-from server.sessions.memory import SessionMemory
+from causalrn.server.engine.ticket import Context
+from causalrn.server.sessions.memory import SessionMemory
 from tests.server.conftest import PAGE
 from tests.server.in_loop import in_loop
 from tests.server.sessions.serving import serving

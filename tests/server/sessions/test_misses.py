@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from model.checkpoint import load_checkpoint
-from server.api.schemas.generate import GenerateChunk, GenerateResponse
-from server.settings import Settings
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.server.api.schemas.generate import GenerateChunk, GenerateResponse
+from causalrn.server.settings import Settings
 from tests.server.api.openai_calls import connect
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel

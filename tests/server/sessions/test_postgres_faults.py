@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.state import RaggedBatch
+from causalrn.model.state import RaggedBatch
 from tests.server.conftest import Gate
 from tests.server.session_client import SessionClient, copied, error_type
 from tests.server.sessions.servers import (

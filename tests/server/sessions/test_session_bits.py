@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.sampling import SamplingParams
-from server.engine.core import EngineCore
-from server.engine.deltas import Delta
-from server.engine.storage import pool_bytes
-from server.sessions.snapshot import Snapshot, read_snapshot, write_snapshot
-from server.settings import Settings
+from causalrn.model.checkpoint import Checkpoint, load_checkpoint
+from causalrn.model.sampling import SamplingParams
+from causalrn.server.engine.core import EngineCore
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.engine.storage import pool_bytes
+from causalrn.server.sessions.snapshot import Snapshot, read_snapshot, write_snapshot
+from causalrn.server.settings import Settings
 from tests.server.driver import Driver
 from tests.server.spoilt_drafter import spoil
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from server.errors import InvalidRequestError, TooManySessionsError
-from server.sessions.session_maker import SessionMaker
-from server.sessions.store.base import SessionStore
+from causalrn.server.errors import InvalidRequestError, TooManySessionsError
+from causalrn.server.sessions.session_maker import SessionMaker
+from causalrn.server.sessions.store.base import SessionStore
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.in_loop import in_loop

@@ -11,12 +11,12 @@ from hypothesis import given, strategies
 from safetensors.numpy import load, save
 from safetensors.torch import load as load_torch
 
-from model.checkpoint import load_checkpoint
-from model.pool_dtype import PoolDtype
-from model.state import LayerSpec, SequenceMemory, TensorSpec
-from server.engine.served_model import ServedModel
-from server.errors import InvalidSnapshotError
-from server.sessions.snapshot import (
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.pool_dtype import PoolDtype
+from causalrn.model.state import LayerSpec, SequenceMemory, TensorSpec
+from causalrn.server.engine.served_model import ServedModel
+from causalrn.server.errors import InvalidSnapshotError
+from causalrn.server.sessions.snapshot import (
     Snapshot,
     fingerprint_of,
     largest_header,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from server.app import create_app
+from causalrn.server.application import create_app
 from tests.programs import program
 from tests.server.conftest import make_settings
 from tests.server.failed_start import failed_start

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from server.errors import EngineError
-from server.sessions.upkeep import LEASE_SECONDS
+from causalrn.server.errors import EngineError
+from causalrn.server.sessions.upkeep import LEASE_SECONDS
 from tests.server.conftest import Gate
 from tests.server.engine.running import until
 from tests.server.in_loop import in_loop
@@ -24,7 +24,7 @@ def shelf(tmp_path: Path) -> Shelf:
 @pytest.fixture(autouse=True)
 def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clocks are trusted at once."""
-    monkeypatch.setattr("server.sessions.even_clocks._SECONDS", 0.0)
+    monkeypatch.setattr("causalrn.server.sessions.even_clocks._SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -49,11 +49,11 @@ async def test_a_sweep_frees_the_memory_of_sessions_that_are_gone(shelf: Shelf, 
 async def test_nothing_is_swept_for_a_while_after_a_clock_jumped(
     shelf: Shelf, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.sessions.even_clocks._SECONDS", 600.0)
+    monkeypatch.setattr("causalrn.server.sessions.even_clocks._SECONDS", 600.0)
     clock = SimpleNamespace(wall=1_800_000_000.0, elapsed=1000.0)
     stand_in = SimpleNamespace(time=lambda: clock.wall, monotonic=lambda: clock.elapsed)
     for module in ("even_clocks", "upkeep"):
-        monkeypatch.setattr(f"server.sessions.{module}.time", stand_in)
+        monkeypatch.setattr(f"causalrn.server.sessions.{module}.time", stand_in)
     n_sweeps = 0
 
     async def sweep() -> int:
@@ -129,7 +129,7 @@ async def test_a_turn_that_lasts_keeps_its_session_from_others(
 async def test_leases_are_renewed_again_and_again_until_it_is_stopped(
     shelf: Shelf, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.sessions.upkeep.LEASE_SECONDS", LEASE_SECONDS / 1000)
+    monkeypatch.setattr("causalrn.server.sessions.upkeep.LEASE_SECONDS", LEASE_SECONDS / 1000)
     async with serving(shelf, "a", url=url) as server:
         upkeep, n_renewals = server.sessions.upkeep, 0
 

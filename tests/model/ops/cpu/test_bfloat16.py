@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.ops.cpu import jit
-from model.ops.cpu.bfloat16 import rounded, widened
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.bfloat16 import rounded, widened
 
 SPECIAL = [0.0, -0.0, 1.0, 3.0e38, 3.4028235e38, 1e-45, 1.1754944e-38, np.inf, -np.inf, np.nan]
 

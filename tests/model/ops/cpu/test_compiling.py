@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from model.ops.cpu.compiling import find
-from model.ops.relation.cpu_keyed_layer import keyed_layer
+from causalrn.model.ops.cpu.compiling import find
+from causalrn.model.ops.relation.cpu_keyed_layer import keyed_layer
 from tests.programs import find as find_program
 
 ROOT = Path(__file__).parents[4]
 
 FORMS = """
 import os, signal, sys, time
-from model.ops.cpu import jit
+from causalrn.model.ops.cpu import jit
 
 is_child = sys.argv[0].endswith("compiling.py")
 if is_child and "CHILD" in os.environ:
@@ -44,7 +44,7 @@ class ALL_BY_NAME:
 PROGRAM = """
 import ctypes, logging, os, sys, time
 import forms
-from model.ops.cpu import compiling, jit
+from causalrn.model.ops.cpu import compiling, jit
 
 def say(*words):
     # At once, since another thread may write meanwhile, and print would end the line later.
@@ -194,5 +194,5 @@ def test_no_child_outlives_its_parent(folder: Path, number: signal.Signals) -> N
 def test_operations_are_found_at_home() -> None:
     for name in ("serial", "parallel", "entry"):
         form = getattr(keyed_layer, name)
-        assert form.home == f"model.ops.relation.cpu_keyed_layer:keyed_layer.{name}"
+        assert form.home == f"causalrn.model.ops.relation.cpu_keyed_layer:keyed_layer.{name}"
         assert find(form.home) is form

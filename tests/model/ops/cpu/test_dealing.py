@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from model.ops.cpu import jit
-from model.ops.cpu.dealing import add, now, take, take_near, wait_for
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.dealing import add, now, take, take_near, wait_for
 
 
 @jit.kernel

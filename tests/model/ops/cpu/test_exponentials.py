@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.cpu.exponentials import exp2_lanes, exponentials, table
-from model.ops.cpu.lanes import LANES, exp2, load_lanes, row_pointer, splat, store_lanes
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.exponentials import exp2_lanes, exponentials, table
+from causalrn.model.ops.cpu.lanes import LANES, exp2, load_lanes, row_pointer, splat, store_lanes
 
 ROOT = Path(__file__).parents[4]
 
@@ -70,7 +70,7 @@ def test_sixteen_have_the_bits_of_one_after_the_other() -> None:
 BITS = """
 import hashlib
 import numpy as np
-from model.ops.relation import cpu_whole
+from causalrn.model.ops.relation import cpu_whole
 from tests.model.ops.cpu.test_exponentials import computed
 
 a, b = np.random.default_rng(0).standard_normal((2, 2, 48, 37)).astype(np.float32)

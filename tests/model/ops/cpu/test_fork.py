@@ -11,9 +11,9 @@ import multiprocessing
 import sys
 from pathlib import Path
 
-from model.checkpoint import load_checkpoint
-from model.generation import generate
-from model.ops.cpu import jit
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.generation import generate
+from causalrn.model.ops.cpu import jit
 
 jit.PARALLEL_WORK = 0  # every kernel takes its parallel form
 checkpoint = load_checkpoint(Path("checkpoints/copy-az"))

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.ops.cpu import jit
-from model.ops.relation import cpu_whole
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.relation import cpu_whole
 from tests.programs import find
 
 ROOT = Path(__file__).parents[4]
@@ -76,7 +76,7 @@ def test_kernels_run_without_the_gil(size: float) -> None:
 
 SCRIPT = """
 import numpy as np
-from model.ops.relation import cpu_whole
+from causalrn.model.ops.relation import cpu_whole
 a = np.ones((1, 16, 8), np.float32)
 cpu_whole.forward(a, a, 16, np.float32(1e-6), 1, np.empty_like(a))
 stats = cpu_whole.forward.parallel.stats
@@ -104,7 +104,7 @@ KERNEL = """
 import sys
 from pathlib import Path
 import numpy as np
-from model.ops.cpu import jit
+from causalrn.model.ops.cpu import jit
 
 @jit.kernel
 def double(x):

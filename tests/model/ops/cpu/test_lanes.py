@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.ops.cpu import jit, lanes
+from causalrn.model.ops.cpu import jit, lanes
 
 ROOT = Path(__file__).parents[4]
 LENGTHS = [1, 2, 15, 16, 17, 31, 63, 64, 192, 257]
@@ -78,11 +78,11 @@ HISTORY = """
 import hashlib, sys
 import numpy as np
 import torch
-from model.config import ModelConfig
-from model.decoder import Decoder
-from model.ops.cpu import jit
-from model.ops.relation import cpu_whole
-from model.state import RaggedBatch
+from causalrn.model.config import ModelConfig
+from causalrn.model.decoder import Decoder
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.relation import cpu_whole
+from causalrn.model.state import RaggedBatch
 
 torch.manual_seed(0)
 params = {"d_relation": 24, "n_head": 2, "shift_width": 3}

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.ops.cpu import jit
-from model.ops.cpu.lanes import LANES
-from model.ops.cpu.linear import TILE, add_product, add_spans, products_of, spans_of
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.lanes import LANES
+from causalrn.model.ops.cpu.linear import TILE, add_product, add_spans, products_of, spans_of
 
 
 @jit.kernel

@@ -5,10 +5,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.ops.cpu import jit
-from model.ops.cpu.operations import STEP, Operation, operation
-from model.ops.cpu.program import run
-from model.ops.cpu.records import BOOL, F32, F64, I64, Record, n_words, reader, words, writer
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.cpu.operations import STEP, Operation, operation
+from causalrn.model.ops.cpu.program import run
+from causalrn.model.ops.cpu.records import (
+    BOOL,
+    F32,
+    F64,
+    I64,
+    Record,
+    n_words,
+    reader,
+    words,
+    writer,
+)
 
 KINDS = {
     "table": F32[:, :, ::1],

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.backends.gpu_inputs import DeviceBatch, Inputs
-from model.state import RaggedBatch
+from causalrn.model.backends.gpu_inputs import DeviceBatch, Inputs
+from causalrn.model.state import RaggedBatch
 
 Spans = list[tuple[int, slice]]
 """Sequences of a chunk, and which of their tokens are new."""

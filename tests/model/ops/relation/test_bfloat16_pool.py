@@ -13,17 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.checkpoint import load_checkpoint
-from model.config import ModelConfig
-from model.decoder import Decoder
-from model.ops.cpu import jit
-from model.ops.relation.cpu import SEGMENT, new_pairs, new_tile, relate
-from model.ops.relation.cpu_keyed import N_RUNS, RUN, TILE, new_full
-from model.ops.relation.cpu_keyed_blunt import is_blunt, new_blunt
-from model.ops.relation.cpu_keyed_pieces import look, read, read_blunt
-from model.pool_dtype import POOL_DTYPES, PoolDtype
-from model.runner import Runner
-from model.state import DecoderState, RaggedBatch
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.config import ModelConfig
+from causalrn.model.decoder import Decoder
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.relation.cpu import SEGMENT, new_pairs, new_tile, relate
+from causalrn.model.ops.relation.cpu_keyed import N_RUNS, RUN, TILE, new_full
+from causalrn.model.ops.relation.cpu_keyed_blunt import is_blunt, new_blunt
+from causalrn.model.ops.relation.cpu_keyed_pieces import look, read, read_blunt
+from causalrn.model.pool_dtype import POOL_DTYPES, PoolDtype
+from causalrn.model.runner import Runner
+from causalrn.model.state import DecoderState, RaggedBatch
 from tests.model.tiny import tiny_config
 
 CHECKPOINT = Path(__file__).parents[4] / "checkpoints" / "exact-bytes"

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.ops.cpu import jit
-from model.ops.relation import normalized_relation, reference, separable_relation
-from model.ops.relation.cpu import (
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.relation import normalized_relation, reference, separable_relation
+from causalrn.model.ops.relation.cpu import (
     SEGMENT,
     accumulate,
     append,
@@ -21,7 +21,7 @@ from model.ops.relation.cpu import (
     new_tile,
     relate,
 )
-from model.state import RaggedBatch
+from causalrn.model.state import RaggedBatch
 
 EPS = float(np.float32(1e-6))
 N_SEQUENCES, HEADS, K = 3, 2, 24

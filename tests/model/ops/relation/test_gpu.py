@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.backends.gpu_scratch import DeviceScratch
-from model.ops.relation import gpu, gpu_separable, reference
+from causalrn.model.backends.gpu_scratch import DeviceScratch
+from causalrn.model.ops.relation import gpu, gpu_separable, reference
 from tests.model.ops.relation.chunks import batches, put
 
 pytestmark = pytest.mark.usefixtures("quick_interpreter")

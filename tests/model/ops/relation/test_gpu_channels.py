@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.ops.relation.gpu_channels import DEPTH, WIDTH, turned, turned_back
+from causalrn.model.ops.relation.gpu_channels import DEPTH, WIDTH, turned, turned_back
 
 pytestmark = pytest.mark.usefixtures("quick_interpreter")
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.backends.gpu_scratch import DeviceScratch
-from model.ops.relation import gpu_keyed_layer, reference
-from model.ops.relation.cpu_keyed_blunt import is_blunt
-from model.ops.relation.gpu_keyed_layer import Form, full_matches, relate_all, remember
+from causalrn.model.backends.gpu_scratch import DeviceScratch
+from causalrn.model.ops.relation import gpu_keyed_layer, reference
+from causalrn.model.ops.relation.cpu_keyed_blunt import is_blunt
+from causalrn.model.ops.relation.gpu_keyed_layer import Form, full_matches, relate_all, remember
 from tests.model.ops.relation.chunks import batches, put
 
 pytestmark = pytest.mark.usefixtures("quick_interpreter")

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.ops.device import as_on_device
-from model.ops.relation import gpu_keyed_whole, reference
-from model.ops.relation.cpu_keyed_blunt import MOST_BLUNT
-from model.ops.relation.keyed import keyed_relation
+from causalrn.model.ops.device import as_on_device
+from causalrn.model.ops.relation import gpu_keyed_whole, reference
+from causalrn.model.ops.relation.cpu_keyed_blunt import MOST_BLUNT
+from causalrn.model.ops.relation.keyed import keyed_relation
 
 pytestmark = pytest.mark.usefixtures("quick_interpreter")
 EPS = 1e-6

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.ops.device import as_on_device
-from model.ops.relation import gpu_separable_whole, reference, separable_relation
+from causalrn.model.ops.device import as_on_device
+from causalrn.model.ops.relation import gpu_separable_whole, reference, separable_relation
 
 pytestmark = pytest.mark.usefixtures("quick_interpreter")
 EPS = 1e-6

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.ops.device import as_on_device
-from model.ops.relation import gpu_whole, normalized_relation, reference
+from causalrn.model.ops.device import as_on_device
+from causalrn.model.ops.relation import gpu_whole, normalized_relation, reference
 
 pytestmark = pytest.mark.usefixtures("quick_interpreter")
 EPS = float(np.float32(1e-6))

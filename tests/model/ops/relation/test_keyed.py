@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.ops.relation import reference
-from model.ops.relation.keyed import keyed_relation
+from causalrn.model.ops.relation import reference
+from causalrn.model.ops.relation.keyed import keyed_relation
 
 EPS = 1e-6
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 140))

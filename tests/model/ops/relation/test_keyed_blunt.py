@@ -10,19 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.ops.cpu import jit
-from model.ops.relation import KEY_BLOCK, reference
-from model.ops.relation.cpu_keyed import N_RUNS, RUN, SEGMENT, TILE, note_moments
-from model.ops.relation.cpu_keyed_blunt import MOST_BLUNT, is_blunt, new_blunt
-from model.ops.relation.cpu_keyed_blunt_lanes import (
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.relation import KEY_BLOCK, reference
+from causalrn.model.ops.relation.cpu_keyed import N_RUNS, RUN, SEGMENT, TILE, note_moments
+from causalrn.model.ops.relation.cpu_keyed_blunt import MOST_BLUNT, is_blunt, new_blunt
+from causalrn.model.ops.relation.cpu_keyed_blunt_lanes import (
     add_four_silent_exponentials,
     add_one_silent_exponential,
     add_three_silent_exponentials,
     add_two_silent_exponentials,
     largest_of_pairs,
 )
-from model.ops.relation.cpu_keyed_pieces import put_together, read_blunt
-from model.ops.relation.keyed import keyed_relation
+from causalrn.model.ops.relation.cpu_keyed_pieces import put_together, read_blunt
+from causalrn.model.ops.relation.keyed import keyed_relation
 
 EPS = 1e-6
 widths = st.tuples(

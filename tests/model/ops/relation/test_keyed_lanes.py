@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from model.ops.cpu import jit
-from model.ops.relation.cpu_keyed_lanes import best_share, exponents, largest, least
+from causalrn.model.ops.cpu import jit
+from causalrn.model.ops.relation.cpu_keyed_lanes import best_share, exponents, largest, least
 
 F = np.float32
 FIRST, STRIDE, AT = 5, 40, 3

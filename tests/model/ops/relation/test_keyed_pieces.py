@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoint import load_checkpoint
-from model.config import ModelConfig
-from model.decoder import Decoder
-from model.ops.relation.cpu_keyed import SEGMENT, TILE
-from model.ops.relation.cpu_keyed_pieces import HEAD
-from model.state import RaggedBatch
+from causalrn.model.checkpoint import load_checkpoint
+from causalrn.model.config import ModelConfig
+from causalrn.model.decoder import Decoder
+from causalrn.model.ops.relation.cpu_keyed import SEGMENT, TILE
+from causalrn.model.ops.relation.cpu_keyed_pieces import HEAD
+from causalrn.model.state import RaggedBatch
 
 CHECKPOINT = load_checkpoint(Path(__file__).parents[4] / "checkpoints" / "exact-bytes-small")
 CONFIG = CHECKPOINT.config

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.ops.relation import normalized_relation, reference
+from causalrn.model.ops.relation import normalized_relation, reference
 
 EPS = float(np.float32(1e-6))
 Relation = Callable[[Tensor, Tensor, float], Tensor]

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.ops.relation import reference, separable_relation
+from causalrn.model.ops.relation import reference, separable_relation
 
 EPS = 1e-6
 

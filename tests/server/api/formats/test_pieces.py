@@ -2,13 +2,13 @@ from typing import Any
 
 import pytest
 
-from model.sampling import TokenLogprob
-from model.tokenizers.byte import ByteTokenizer
-from server.api.formats.completions import CompletionFormat
-from server.api.formats.generate import GenerateFormat
-from server.api.formats.pieces import MAX_EVENT_BYTES, pieces
-from server.engine.deltas import Delta
-from server.engine.token_stream import TokenStream
+from causalrn.model.sampling import TokenLogprob
+from causalrn.model.tokenizers.byte import ByteTokenizer
+from causalrn.server.api.formats.completions import CompletionFormat
+from causalrn.server.api.formats.generate import GenerateFormat
+from causalrn.server.api.formats.pieces import MAX_EVENT_BYTES, pieces
+from causalrn.server.engine.deltas import Delta
+from causalrn.server.engine.token_stream import TokenStream
 
 WIDEST = [TokenLogprob(255, -1.2345678901234567e-05, ((200, -1.2345678901234567e-05),) * 20)]
 TEXTS = {

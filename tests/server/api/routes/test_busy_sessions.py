@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from server.sessions.store.refusals import busy
-from server.sessions.store.sqlite import SqliteStore
+from causalrn.server.sessions.store.refusals import busy
+from causalrn.server.sessions.store.sqlite import SqliteStore
 from tests.server.conftest import Gate
 from tests.server.live_server import LiveServer
 from tests.server.session_client import SessionClient, copied, error_type

@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from model.state import RaggedBatch
-from server.api.schemas.completions import Completion
-from server.api.schemas.errors import OpenAIErrorResponse
+from causalrn.model.state import RaggedBatch
+from causalrn.server.api.schemas.completions import Completion
+from causalrn.server.api.schemas.errors import OpenAIErrorResponse
 from tests.server.conftest import Gate, make_settings
 from tests.server.fake_model import FakeModel, letters
 from tests.server.live_server import LiveServer, events, serve
@@ -275,9 +275,11 @@ def test_priority_decides_who_waits(model: FakeModel, gate: Gate, path: str) -> 
 
 
 def test_the_log_says_who_asked(shared: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "server.engine.readers"):
+    with caplog.at_level(logging.INFO, "causalrn.server.engine.readers"):
         post(shared, {"prompt": "a", "user": "some\nbody"})
-    (line,) = [one.getMessage() for one in caplog.records if one.name == "server.engine.readers"]
+    (line,) = [
+        one.getMessage() for one in caplog.records if one.name == "causalrn.server.engine.readers"
+    ]
     assert line.endswith(r", user 'some\nbody'")
 
 

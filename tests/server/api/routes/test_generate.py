@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from server.api.schemas.generate import GenerateChunk, GenerateResponse
+from causalrn.server.api.schemas.generate import GenerateChunk, GenerateResponse
 from tests.server.conftest import Gate
 from tests.server.live_server import LiveServer, events
 from tests.server.steps import AtStep

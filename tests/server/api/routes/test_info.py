@@ -1,4 +1,4 @@
-from server import __version__
+from causalrn.server import __version__
 from tests.server.live_server import LiveServer
 
 

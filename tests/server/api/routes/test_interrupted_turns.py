@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from model.state import RaggedBatch
+from causalrn.model.state import RaggedBatch
 from tests.server.api.conftest import HeldBegin
 from tests.server.conftest import Gate, make_settings
 from tests.server.fake_model import FakeModel

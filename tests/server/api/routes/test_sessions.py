@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.api.schemas.sessions import Session
+from causalrn.server.api.schemas.sessions import Session
 from tests.server.conftest import make_settings
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, serve
@@ -153,7 +153,9 @@ def test_more_sessions_than_may_be_are_429(model: FakeModel) -> None:
 def test_a_session_is_gone_after_its_time_to_live(
     own: SessionClient, live: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.sessions.even_clocks._SECONDS", 0.0)  # clocks are trusted at once
+    monkeypatch.setattr(
+        "causalrn.server.sessions.even_clocks._SECONDS", 0.0
+    )  # clocks are trusted at once
     short, long = own.create(ttl_seconds=2), own.create()
     assert own.turn(short, "hello")["session"]["n_tokens"] == 13
     until = own.get(short)["expires_at"]

@@ -5,7 +5,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from server.engine.pooled_sessions import PooledSessions
+from causalrn.server.engine.pooled_sessions import PooledSessions
 from tests.server.conftest import Gate, make_settings, pool_of
 from tests.server.fake_model import FakeModel
 from tests.server.live_server import LiveServer, serve
@@ -200,7 +200,7 @@ def test_uploads_that_never_end_are_bounded(live: LiveServer, own: SessionClient
 
 
 def test_an_upload_that_comes_drop_by_drop_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.http.spool._PATIENCE", 2)
+    monkeypatch.setattr("causalrn.server.http.spool._PATIENCE", 2)
     settings = make_settings(body_seconds=1)
     with serve(FakeModel(), settings) as live, live.connect() as connection:
         connection.sendall(upload_head(50_000))

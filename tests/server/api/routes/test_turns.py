@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.api.schemas.generate import GenerateChunk, GenerateResponse
+from causalrn.server.api.schemas.generate import GenerateChunk, GenerateResponse
 from tests.server.conftest import PAGE
 from tests.server.live_server import LiveServer, events
 from tests.server.session_client import EOS, SessionClient, copied, error_type

@@ -9,9 +9,9 @@ import os
 import random
 import sys
 
-from server.errors import SessionNotFoundError
-from server.sessions.store.base import Append, SessionStore
-from server.sessions.store.open_store import open_store
+from causalrn.server.errors import SessionNotFoundError
+from causalrn.server.sessions.store.base import Append, SessionStore
+from causalrn.server.sessions.store.open_store import open_store
 from tests.server.sessions.store.stores import NO_LIMIT, record
 
 IDS = ["ses-" + 32 * "a", "ses-" + 32 * "b"]

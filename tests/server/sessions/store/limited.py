@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from server.errors import StoreUnavailableError
-from server.sessions.store.base import Append, SessionStore
-from server.sessions.store.open_store import open_store
+from causalrn.server.errors import StoreUnavailableError
+from causalrn.server.sessions.store.base import Append, SessionStore
+from causalrn.server.sessions.store.open_store import open_store
 from tests.server.sessions.store.stores import NO_LIMIT, log_of, opened, record
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from server.errors import SessionNotFoundError, StoreUnavailableError
-from server.sessions.store.base import Append, SessionRecord, SessionStore
-from server.sessions.store.open_store import open_store
+from causalrn.server.errors import SessionNotFoundError, StoreUnavailableError
+from causalrn.server.sessions.store.base import Append, SessionRecord, SessionStore
+from causalrn.server.sessions.store.open_store import open_store
 
 NO_LIMIT = 1_000_000
 _numbers = count(1)

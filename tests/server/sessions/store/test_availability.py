@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from server.sessions.store.availability import Availability
+from causalrn.server.sessions.store.availability import Availability
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from server.errors import StoreUnavailableError
-from server.sessions.store.base import Append
-from server.sessions.store.open_store import open_store
+from causalrn.server.errors import StoreUnavailableError
+from causalrn.server.sessions.store.base import Append
+from causalrn.server.sessions.store.open_store import open_store
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.stores import added, log_of, opened
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.sessions.store.base import Append
+from causalrn.server.sessions.store.base import Append
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.stores import added, end, log_of, opened
 

@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from server.errors import SessionBusyError, StoreUnavailableError
-from server.sessions.store.open_store import open_store
+from causalrn.server.errors import SessionBusyError, StoreUnavailableError
+from causalrn.server.sessions.store.open_store import open_store
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.old_stores import (
     LEASE,

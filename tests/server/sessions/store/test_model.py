@@ -10,15 +10,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from server.errors import (
+from causalrn.server.errors import (
     ServiceError,
     SessionBusyError,
     SessionExistsError,
     SessionNotFoundError,
     TooManySessionsError,
 )
-from server.sessions.store.base import Append
-from server.sessions.store.open_store import open_store
+from causalrn.server.sessions.store.base import Append
+from causalrn.server.sessions.store.open_store import open_store
 from tests.server.sessions.store.stores import record
 
 LIMIT = 4

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from server.errors import StartupError
-from server.sessions.store.open_store import open_store
-from server.sessions.store.sqlite import SqliteStore
+from causalrn.server.errors import StartupError
+from causalrn.server.sessions.store.open_store import open_store
+from causalrn.server.sessions.store.sqlite import SqliteStore
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.stores import added
 
@@ -56,7 +56,7 @@ def test_any_other_url_is_refused_without_its_password(url: str) -> None:
 
 def test_psycopg_is_loaded_by_those_who_use_it(tmp_path: Path) -> None:
     program = (
-        "import sys; from server.sessions.store.open_store import open_store;"
+        "import sys; from causalrn.server.sessions.store.open_store import open_store;"
         f"open_store({str(tmp_path / 'a.db')!r}, lease_seconds=1);"
         "assert 'psycopg' not in sys.modules;"
         "open_store('postgresql://host/db', lease_seconds=1);"

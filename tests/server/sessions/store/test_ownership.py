@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.errors import TooManySessionsError
+from causalrn.server.errors import TooManySessionsError
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.stores import NO_LIMIT, end, opened, record
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from server.errors import SessionDamagedError, StartupError, StoreUnavailableError
-from server.sessions.store.open_store import open_store
-from server.sessions.store.postgres_connections import PostgresConnections
+from causalrn.server.errors import SessionDamagedError, StartupError, StoreUnavailableError
+from causalrn.server.sessions.store.open_store import open_store
+from causalrn.server.sessions.store.postgres_connections import PostgresConnections
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.postgres_server import QUOTED_PASSWORD, PostgresServer
 from tests.server.sessions.store.stores import added, log_of, opened, told, until_works
@@ -106,7 +106,9 @@ async def test_clocks_that_differ_are_told_in_the_log(
     async with opened(postgres_url) as store:
         assert "clocks" not in caplog.text
         real = time.time
-        monkeypatch.setattr("server.sessions.store.postgres_schema.time.time", lambda: real() + 60)
+        monkeypatch.setattr(
+            "causalrn.server.sessions.store.postgres_schema.time.time", lambda: real() + 60
+        )
         await store.open()
         assert "differ by 60 s" in caplog.text
 

@@ -5,9 +5,9 @@ import asyncio
 import psycopg
 import pytest
 
-from server.errors import SessionBusyError, TooManySessionsError
-from server.sessions.store.base import Append, SessionStore
-from server.sessions.store.open_store import open_store
+from causalrn.server.errors import SessionBusyError, TooManySessionsError
+from causalrn.server.sessions.store.base import Append, SessionStore
+from causalrn.server.sessions.store.open_store import open_store
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.postgres_server import until_it_waits_for_a_lock
 from tests.server.sessions.store.stores import added, end, log_of, opened, record

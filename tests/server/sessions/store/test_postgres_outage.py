@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from server.errors import SessionBusyError, StoreUnavailableError
-from server.sessions.store.base import Append
-from server.sessions.store.open_store import open_store
-from server.sessions.store.postgres import PostgresStore
+from causalrn.server.errors import SessionBusyError, StoreUnavailableError
+from causalrn.server.sessions.store.base import Append
+from causalrn.server.sessions.store.open_store import open_store
+from causalrn.server.sessions.store.postgres import PostgresStore
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.postgres_server import PostgresServer, until_it_waits_for_a_lock
 from tests.server.sessions.store.stores import added, end, log_of, opened, told, until_works

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from server.errors import SessionBusyError, SessionExistsError, TooManySessionsError
-from server.sessions.store.base import Append
+from causalrn.server.errors import SessionBusyError, SessionExistsError, TooManySessionsError
+from causalrn.server.sessions.store.base import Append
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.stores import NO_LIMIT, added, end, log_of, opened, record
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.errors import SessionExistsError, SessionNotFoundError, TooManySessionsError
+from causalrn.server.errors import SessionExistsError, SessionNotFoundError, TooManySessionsError
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.stores import (
     NO_LIMIT,

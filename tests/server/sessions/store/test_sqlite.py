@@ -15,11 +15,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from server.errors import StartupError, StoreUnavailableError
-from server.sessions.store import steady_clock
-from server.sessions.store.base import Append
-from server.sessions.store.open_store import open_store
-from server.sessions.store.sqlite_file import SqliteFile
+from causalrn.server.errors import StartupError, StoreUnavailableError
+from causalrn.server.sessions.store import steady_clock
+from causalrn.server.sessions.store.base import Append
+from causalrn.server.sessions.store.open_store import open_store
+from causalrn.server.sessions.store.sqlite_file import SqliteFile
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.stores import (
     NO_LIMIT,
@@ -198,7 +198,7 @@ async def test_a_copy_can_be_made_while_it_runs(path: Path, tmp_path: Path) -> N
 async def test_a_lock_of_another_program(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.sessions.store.sqlite_file._BUSY_SECONDS", 0.2)
+    monkeypatch.setattr("causalrn.server.sessions.store.sqlite_file._BUSY_SECONDS", 0.2)
     caplog.set_level(logging.INFO)
     async with opened(str(path)) as store:
         id, other = await added(store, 1), await added(store, 1)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from server.errors import ServiceError, SessionDamagedError, StoreUnavailableError
-from server.sessions.store.open_store import open_store
+from causalrn.server.errors import ServiceError, SessionDamagedError, StoreUnavailableError
+from causalrn.server.sessions.store.open_store import open_store
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.stores import NO_LIMIT, assert_refused, log_of, opened, record
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from server.errors import SessionBusyError, SessionNotFoundError
-from server.sessions.store.base import Append
+from causalrn.server.errors import SessionBusyError, SessionNotFoundError
+from causalrn.server.sessions.store.base import Append
 from tests.server.in_loop import in_loop
 from tests.server.sessions.store.stores import added, end, log_of, opened, record
 
