@@ -155,9 +155,9 @@ def test_a_port_in_use_is_told_before_a_model_is_loaded() -> None:
 @pytest.mark.skipif(find("setpriv") is None or os.geteuid() != 0, reason="needs root and setpriv")
 def test_a_user_without_a_home_who_may_write_nothing_can_serve(tmp_path: Path) -> None:
     """It may read everything, as it could in a container."""
-    for name in ("model", "server", "checkpoints/exact-bytes"):
+    for name in ("causalrn", "model", "server", "checkpoints/exact-bytes"):
         ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=ignored)
     privileges = (
         "setpriv", "--reuid=12345", "--regid=12345", "--clear-groups",
         "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",

@@ -108,4 +108,4 @@ async def assert_missing(store: SessionStore, id: str) -> None:
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     """The levels of what the server logged."""
-    return [line.levelname for line in caplog.records if line.name.startswith("server.")]
+    return [line.levelname for line in caplog.records if line.name.startswith("causalrn.")]
