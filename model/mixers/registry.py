@@ -17,6 +17,7 @@ MIXERS: Registry[Any] = Registry(
         "normalized": "causalrn.model.mixers.normalized:NormalizedRelation",
         "pairwise": "causalrn.model.mixers.pairwise:PairwiseRelation",
         "separable": "causalrn.model.mixers.separable:SeparableRelation",
+        "taps": "causalrn.model.mixers.taps:Taps",
     },
 )
 """Classes of mixers (`causalrn.model.mixers.base.Mixer`), each in a file of its own;

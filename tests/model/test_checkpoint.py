@@ -244,7 +244,7 @@ def test_a_config_that_is_no_object(folder: Path, text: str) -> None:
         (
             lambda c: c["model"]["blocks"][0].update(mixer="gru"),
             "model.blocks.0.mixer: there is no mixer 'gru'; known mixers: attention, "
-            "linear_attention, matrix_state, normalized, pairwise, separable",
+            "linear_attention, matrix_state, normalized, pairwise, separable, taps",
         ),
         (
             lambda c: c.update(tokenizer="bytes"),

@@ -167,6 +167,13 @@ def test_forward_equals_extend_with_matrix_states(
     _check_chunks(_decoder(config, seed), length, seed)
 
 
+@settings(max_examples=10)
+@given(st.sampled_from([1, 2, 9]), st.integers(1, 257), st.integers(0, 10**6))
+def test_forward_equals_extend_with_taps(shift_width: int, length: int, seed: int) -> None:
+    blocks = [{"mixer": "taps", "params": {"width": 33, "shift_width": shift_width}}] * 2
+    _check_chunks(_decoder(make_config(blocks=blocks), seed), length, seed)
+
+
 by_places: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {
         "d_attention": st.sampled_from([4, 20, 32]),
@@ -357,7 +364,7 @@ def _check_bits(decoder: Decoder, length: int, seed: int, page_size: int = 16) -
     ("positions", "names"),
     [
         *((positions, ("separable", "normalized")) for positions in sorted(POSITIONS)),
-        ("coupled", ("linear_attention", "attention", "matrix_state")),
+        ("coupled", ("linear_attention", "attention", "matrix_state", "taps")),
     ],
 )
 def test_a_row_holds_all_that_it_takes_to_go_on_from_the_end_of_a_page(

@@ -121,6 +121,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "sharp values": {"mixers": ("normalized",), "params": {"n_head": 1, "temperature": 2.0}},
     "attention": {"mixers": ("attention",), "mlp_width": 20},
     "linear attention": {"mixers": ("linear_attention",)},
+    "taps": {"mixers": ("taps", "normalized")},
     "learned positions": {"mixers": ("separable",), "positions": "learned", "d_position": 0},
     "no positions": {"mixers": ("separable",), "positions": "none", "d_position": 0},
 }

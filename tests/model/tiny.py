@@ -49,6 +49,8 @@ def blocks(
             block["params"] = {"d_attention": params["d_relation"], "n_head": params["n_head"]}
         if name == "matrix_state":
             block["params"] = {"d_key": 5, "d_value": 7, "n_head": 2, "n_writes": 2, "fades": True}
+        if name == "taps":
+            block["params"] = {"width": 20, "shift_width": params["shift_width"]}
         if mlp_width is not None:
             block["mlp"] = {"width": mlp_width, "shift_width": mlp_shift_width}
         made.append(block)
