@@ -16,11 +16,13 @@ from typing import Any
 
 from benchmarks import (
     capacity_tables,
+    card_commands,
     card_tables,
     claims,
     engine_tables,
     gpu_tables,
     kernel_tables,
+    language_tables,
     margin_tables,
     precision_tables,
     residual_tables,
@@ -161,6 +163,7 @@ _BLOCKS: dict[str, Callable[[Path], str]] = {
     "http": results_tables.http,
     "kernels": kernel_tables.kernels,
     "keyed-kernels": kernel_tables.keyed_kernels,
+    "language": lambda file: language_tables.language(card_commands.read(file)),
     "largest-pools": lambda _: margin_tables.copies(read_results("margin")),
     "limits": lambda _: engine_tables.limits(),
     "load": lambda _: engine_tables.load(),

@@ -10,7 +10,7 @@ between again.
 """
 
 import mmap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -130,6 +130,13 @@ class LayerSpec:
         names = [spec.name for spec in (*self.pool, *self.state)]
         if len(set(names)) < len(names):
             raise ValueError(f"tensors of a layer must have different names, got {names}")
+
+
+def sequence_bytes(layers: Iterable[LayerSpec], n_tokens: int) -> int:
+    """Memory of a sequence of so many tokens, in all layers; pages that are not full, in part."""
+    specs = list(layers)
+    state = sum(tensor.n_bytes for spec in specs for tensor in spec.state)
+    return state + n_tokens * sum(tensor.n_bytes for spec in specs for tensor in spec.pool)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from causalrn.model.block import Block
 from causalrn.model.reproduction.models import find_model
+from causalrn.model.state import sequence_bytes
 from causalrn.model.training.preset import Preset, load_preset
 
 
@@ -58,10 +59,7 @@ class Job:
         """Bytes that the model has of a sequence at its end."""
         config = self.preset().blueprint.config
         specs = [Block.spec(block, config.d_model) for block in config.blocks]
-        state = sum(tensor.n_bytes for spec in specs for tensor in spec.state)
-        row = sum(tensor.n_bytes for spec in specs for tensor in spec.pool)
-        n_tokens = FRAMES[self.task](self.length, self.batch).max_seq_len - 1
-        return int(state + n_tokens * row)
+        return sequence_bytes(specs, FRAMES[self.task](self.length, self.batch).max_seq_len - 1)
 
     def preset(self) -> Preset:
         """Everything that decides the training: the preset `paper` with other values.

@@ -55,7 +55,8 @@ PAPER = {
     "paper": "normalized", "paper-separable": "separable", "paper-transformer": "attention",
     "paper-linear-transformer": "linear_attention",
 }  # fmt: skip
-TEXTS = ["associative", "copy", "lm", "lm-base", "lm-large"]  # that data, or options, tell the rest
+# Those that data, or options, tell the rest.
+TEXTS = ["associative", "copy", "lm", "lm-base", "lm-bytes", "lm-large"]
 
 
 def test_the_project_has_these_presets() -> None:
