@@ -12,7 +12,8 @@ a passage that comes twice; what a session takes; tokens per second through the 
 line is JSON.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ import numpy as np
 import torch
 import uvloop
 from numpy.typing import NDArray
-from torch.nn.functional import cross_entropy
 
 import causalrn
 from benchmarks.engine import best, draw_prompts
@@ -32,6 +32,7 @@ from causalrn.model.checkpoint import Checkpoint, load_checkpoint
 from causalrn.model.data.corpus import Corpus
 from causalrn.model.data.documents import Format
 from causalrn.model.data.options import HELD_OUT
+from causalrn.model.evaluation.bits import groups_of, losses
 from causalrn.model.state import sequence_bytes
 from causalrn.model.tasks.text import Text, windows
 from causalrn.model.training.preset import make_preset
@@ -44,8 +45,6 @@ MODELS = [HYBRID, *sorted(file.stem for file in PRESETS.glob("*.toml"))]
 ORDERS = (3, 4, 5, 6)
 _PASSAGE = 256  # tokens of what comes twice
 _N_PASSAGES = 256
-_BATCH = 16  # passages at a time
-_FIRST = 16  # tokens of the first group; each group after it doubles what was read before
 _SESSIONS = (1024, 16384)  # tokens of the sessions whose memory is given
 _STREAMS = (1, 16)
 _PROMPT, _NEW = 512, 256
@@ -56,50 +55,44 @@ def preset_of(model: str) -> str:
     return model if model == HYBRID else str(PRESETS / f"{model}.toml")
 
 
-def train(model: str, data: Sequence[Path], folder: Path, n_tokens: int) -> Corpus:
-    """Train a model, or what is left of it, and return the documents that it was trained on."""
-    preset = make_preset(PresetValues(preset_of(model)))
-    task = preset.blueprint.task
+def train(model: str, data: Sequence[Path], folder: Path, n_tokens: int) -> None:
+    """Train a model, or what is left of it."""
+    task = make_preset(PresetValues(preset_of(model))).blueprint.task
     assert isinstance(task, Text)
     steps = round(n_tokens / (task.params.context * task.params.n_sequences))
     settings = [f"optimizer.steps={steps}"]
     print(f"{model}: {steps:,} steps", flush=True)
     causalrn.train(preset_of(model), data=data, settings=settings, output=folder / model)
-    reading = Reading.of(data, Format(), HELD_OUT)
-    corpus = reading.read(preset.blueprint, folder / model / "data")
+
+
+def documents(model: str, data: Sequence[Path], folder: Path) -> Corpus:
+    """The documents that a model was trained on, and those that were held out."""
+    blueprint = make_preset(PresetValues(preset_of(model))).blueprint
+    corpus = Reading.of(data, Format(), HELD_OUT).read(blueprint, folder / model / "data")
     assert corpus is not None
     return corpus
 
 
-def losses(checkpoint: Checkpoint, token_ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Bits of each token but the first of some passages: `[P, T]` to `[P, T - 1]`."""
-    found = []
-    for ids in torch.from_numpy(token_ids).split(_BATCH):
-        with torch.no_grad():
-            logits = checkpoint.decoder(ids[:, :-1]).float()
-        found.append(cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none"))
-    nats: NDArray[np.float64] = torch.cat(found).double().numpy()
-    nats /= np.log(2)
-    return nats
+def bits_of(checkpoint: Checkpoint, passages: Iterable[NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Bits of each token but the first of passages of one length: `[P, T - 1]`."""
+    nats = np.stack([losses(checkpoint, torch.from_numpy(ids)) for ids in passages])
+    return nats / math.log(2)
 
 
 def by_context(bits: NDArray[np.float64], bytes_per_token: float) -> list[dict[str, float]]:
-    """Bits per byte `[P, T]` by how many tokens were read before, in groups that double."""
-    groups, begin, end = [], 0, _FIRST
-    while begin < bits.shape[1]:
-        mean = bits[:, begin:end].mean() / bytes_per_token
-        groups.append({"begin": begin, "end": min(end, bits.shape[1]), "bits": float(mean)})
-        begin, end = end, 2 * end
-    return groups
+    """Bits per byte, of bits `[P, T]`, by how many tokens were read before."""
+    return [
+        {"begin": begin, "end": end, "bits": float(bits[:, begin:end].mean() / bytes_per_token)}
+        for begin, end in groups_of(bits.shape[1])
+    ]
 
 
 def measure(checkpoint: Checkpoint, corpus: Corpus, context: int) -> dict[str, Any]:
     """What a model makes of the documents that are held out, and what its sessions take."""
     part, decoder = corpus.validation, checkpoint.decoder
-    passages = np.stack(list(windows(part, context, len(part.token_ids))))
-    bits = losses(checkpoint, passages)
-    once = np.stack(list(windows(part, _PASSAGE - 1, _N_PASSAGES)))
-    copies = losses(checkpoint, np.concatenate([once, once], axis=1)) / part.bytes_per_token
+    bits = bits_of(checkpoint, windows(part, context, len(part.token_ids)))
+    once = windows(part, _PASSAGE - 1, _N_PASSAGES)
+    copies = bits_of(checkpoint, (np.tile(ids, 2) for ids in once)) / part.bytes_per_token
     return {
         "parameters": sum(parameter.numel() for parameter in decoder.parameters()),
         "fingerprint": checkpoint.fingerprint,
@@ -143,7 +136,8 @@ def main() -> None:
     options = parser.parse_args()
     folders = {model: options.folder / model for model in MODELS}
     for model in MODELS:
-        corpus = train(model, options.data, options.folder, options.tokens)
+        train(model, options.data, options.folder, options.tokens)
+    corpus = documents(HYBRID, options.data, options.folder)
     context = _context(folders[HYBRID])
     if options.shipped is not None:
         folders[f"{HYBRID}, shipped"] = options.shipped

@@ -132,16 +132,16 @@ def _passages(
 
 def _part(checkpoint: Checkpoint, read: _Passages) -> Part[Cell]:
     passages = read.token_ids
-    groups = list(_groups(max(map(len, passages)) - 1))
+    groups = list(groups_of(max(map(len, passages)) - 1))
     costs = [len(ids) * token_cost(len(ids) / 2) for ids in passages]
 
     def measure(advance: Advance) -> list[Cell]:
         nats = np.zeros(len(groups))
         tokens = np.zeros(len(groups), np.int64)
         for ids, cost in zip(passages, costs, strict=True):
-            losses = _losses(checkpoint, torch.from_numpy(ids))
+            each = losses(checkpoint, torch.from_numpy(ids))
             for number, (begin, end) in enumerate(groups):
-                own = losses[begin:end]
+                own = each[begin:end]
                 nats[number] += own.sum()
                 tokens[number] += len(own)
             advance(cost)
@@ -155,7 +155,7 @@ def _part(checkpoint: Checkpoint, read: _Passages) -> Part[Cell]:
     return Part(checkpoint.name, keys, sum(costs), measure)
 
 
-def _losses(checkpoint: Checkpoint, ids: torch.Tensor) -> NDArray[np.float64]:
+def losses(checkpoint: Checkpoint, ids: torch.Tensor) -> NDArray[np.float64]:
     """Nats of each token but the first."""
     with torch.no_grad():
         logits = checkpoint.decoder(ids[None, :-1])[0]
@@ -164,7 +164,8 @@ def _losses(checkpoint: Checkpoint, ids: torch.Tensor) -> NDArray[np.float64]:
     return found
 
 
-def _groups(n: int) -> Iterator[tuple[int, int]]:
+def groups_of(n: int) -> Iterator[tuple[int, int]]:
+    """Begins and ends of groups of `n` places, each as long as all before it together."""
     begin, end = 0, _FIRST
     while begin < n:
         yield begin, min(end, n)

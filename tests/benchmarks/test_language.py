@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from benchmarks.language import HYBRID, MODELS, by_context, count, measure, preset_of, train
+from benchmarks.language import (
+    HYBRID,
+    MODELS,
+    by_context,
+    count,
+    documents,
+    measure,
+    preset_of,
+    train,
+)
 from causalrn.model.checkpoint import load_checkpoint
 from causalrn.model.config import ModelConfig
 from causalrn.model.decoder import Decoder
@@ -28,7 +37,7 @@ def test_the_models_have_equal_numbers_of_parameters() -> None:
     assert numbers == pytest.approx([n_parameters(HYBRID)] * 6, rel=0.005)
 
 
-def test_at_most_one_layer_in_three_of_the_shipped_model_keeps_a_pool() -> None:
+def test_at_most_one_layer_in_three_of_the_hybrid_keeps_a_pool() -> None:
     mixers = [block.mixer for block in config_of(HYBRID).blocks]
     assert mixers == ["separable", "separable", "normalized"] * 2
 
@@ -48,7 +57,8 @@ def test_a_model_is_trained_and_measured(tmp_path: Path) -> None:
     folder.mkdir()
     for number in range(10):
         (folder / f"{number}.txt").write_text("".join(text[number * 3000 :][:3000]))
-    corpus = train("taps", [folder], tmp_path / "runs", 4096)
+    train("taps", [folder], tmp_path / "runs", 4096)
+    corpus = documents("taps", [folder], tmp_path / "runs")
     checkpoint = load_checkpoint(tmp_path / "runs" / "taps")
     found = measure(checkpoint, corpus, 512)
     expected = []
